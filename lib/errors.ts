@@ -87,3 +87,20 @@ export class OversizedValueError extends GencacheError {
     this.maxValueBytes = maxValueBytes;
   }
 }
+
+/** A value that its entry's schema does not accept. */
+export class SchemaMismatchError extends GencacheError {
+  constructor(message: string) {
+    super('SCHEMA_MISMATCH', message);
+  }
+}
+
+/** The cache was closed before this call. */
+export class ClosedError extends GencacheError {
+  constructor(cache: string) {
+    super(
+      'CLOSED',
+      `A closed cache answers no calls. "${cache}" was closed before this one. Close it after the last of them.`,
+    );
+  }
+}

@@ -1,0 +1,119 @@
+import { type Clock, monotonicClock } from './clock.js';
+import type { EntryOptions, KeyInput, KeyKinds } from './definition.js';
+import { describe } from './describe.js';
+import { Engine } from './engine.js';
+import type { Entry } from './entry.js';
+import { ConfigurationError } from './errors.js';
+import type { CacheEvents } from './events.js';
+import { Hierarchy } from './hierarchy.js';
+import type { IdKind } from './id-kind.js';
+import { type BumpOptions, Namespace } from './namespace.js';
+import { type CacheSettings, checkOptions } from './options.js';
+import type { Scope } from './scope.js';
+import { noSource, type Source } from './source.js';
+import type { Statistics } from './statistics.js';
+import type { Store } from './store/store.js';
+
+type NoIds = Record<never, never>;
+
+export interface CacheOptions<Context, Transaction> extends CacheSettings {
+  /** Where entries are kept: `redisStore(redis)`, `memoryStore()`. */
+  readonly store: Store;
+  /** Where loaders read: `knexSource(db)`. Without one, loaders close over what they read from. */
+  readonly source?: Source<Context, Transaction>;
+  /** For tests: `manualClock()`. */
+  readonly clock?: Clock;
+}
+
+/**
+ * A read-through cache whose keys embed generations. It is the root of its hierarchy: the namespace `global`.
+ *
+ *     const cache = new GenerationalCache({ name: 'shop', store: redisStore(redis), source: knexSource(db) });
+ *     const customers = cache.namespace('customer', integer());
+ *     const orders = customers.list('orders', {
+ *       load: (ids, { db }) => db('order').whereIn('customer_id', ids.map((id) => id.customer)),
+ *       by: (row) => ({ customer: row.customer_id }),
+ *     });
+ *     await orders.fetch({ customer: 42 });
+ *     await customers.bump({ customer: 42 });
+ */
+export class GenerationalCache<Context = NoIds, Transaction = never> {
+  readonly #engine: Engine;
+  readonly #root: Namespace<NoIds, NoIds, Context, Transaction>;
+
+  /** Connects to nothing by itself. Throws ConfigurationError. */
+  constructor(options: CacheOptions<Context, Transaction>) {
+    const checked = checkOptions(options);
+    if (typeof options.store?.read !== 'function') {
+      throw new ConfigurationError(
+        `A cache keeps its entries in a store. "${checked.name}" got ${describe(options.store)}. ` +
+          'Pass redisStore(redis) or memoryStore().',
+      );
+    }
+    const source = (options.source ?? noSource) as Source<unknown, unknown>;
+    this.#engine = new Engine(checked, options.store, source, options.clock ?? monotonicClock);
+    this.#root = new Namespace(this.#engine, Hierarchy.root(this.#engine.scopes));
+  }
+
+  get name(): string {
+    return this.#engine.options.name;
+  }
+
+  /** What this cache has counted since it was made. */
+  get statistics(): Pick<Statistics, 'total' | 'series'> {
+    return this.#engine.statistics;
+  }
+
+  /** Hears an event (`CacheEvents`) from now on. Returns how to stop. */
+  on<K extends keyof CacheEvents>(name: K, listener: (event: CacheEvents[K][0]) => void): () => void {
+    return this.#engine.telemetry.on(name, listener);
+  }
+
+  /** Declares a namespace right below global. See `Namespace.namespace`. */
+  namespace<Name extends string, IdIn, IdOut>(
+    name: Name,
+    kind: IdKind<IdIn, IdOut>,
+  ): Namespace<{ readonly [N in Name]: IdIn }, { readonly [N in Name]: IdOut }, Context, Transaction> {
+    return this.#root.namespace(name, kind);
+  }
+
+  /** Declares an entry of the global scope. See `Namespace.one`. */
+  one<Row, Value = Row, K extends KeyKinds = NoIds>(
+    name: string,
+    options: EntryOptions<NoIds, NoIds, K, Context, Row, Value>,
+  ): Entry<KeyInput<K>, Value | undefined, Transaction> {
+    return this.#root.one(name, options);
+  }
+
+  /** Declares a list of the global scope. See `Namespace.list`. */
+  list<Row, Value = Row, K extends KeyKinds = NoIds>(
+    name: string,
+    options: EntryOptions<NoIds, NoIds, K, Context, Row, Value>,
+  ): Entry<KeyInput<K>, Value[], Transaction> {
+    return this.#root.list(name, options);
+  }
+
+  /** The global scope, for an entry's `dependsOn`; every entry depends on it anyway. */
+  scope(): Scope {
+    return this.#root.scope({});
+  }
+
+  /** Makes everything in this cache unreachable, for every process. One command. See `Namespace.bump`. */
+  async bump(options?: BumpOptions): Promise<void> {
+    await this.#root.bump({}, options);
+  }
+
+  /** Resolves when calls, fills and verifications that are under way have ended. For tests and hand-overs. */
+  async settled(): Promise<void> {
+    await this.#engine.reader.settled();
+    await this.#engine.verifier?.settled();
+  }
+
+  /**
+   * Waits for calls and fills under way, and ends the connections that the store opened; yours stay open. Calls made
+   * later reject with ClosedError. Idempotent.
+   */
+  close(): Promise<void> {
+    return this.#engine.close();
+  }
+}

@@ -1,0 +1,165 @@
+import { type Address, Definition } from './definition.js';
+import { ABSENT, open } from './envelope.js';
+import type { Attributes, BypassReason, ReadEvent } from './events.js';
+import type { LookedUp } from './lookup.js';
+import type { Vector } from './vector.js';
+
+/**
+ * One call of `fetch` or `fetchMany`: what it asked for, what came of it, and who waits.
+ * It settles as soon as all its entries are there, or with the first error.
+ */
+export class Call {
+  readonly definition: Definition;
+  readonly addresses: readonly Address[];
+  readonly attributes: Attributes | undefined;
+  readonly stack: string | undefined;
+  /** `addresses: [n] -> [n]`, ABSENT where there is no row. */
+  readonly answer: Promise<unknown[]>;
+
+  /** Distinct entries. */
+  distinct = 0;
+  hits = 0;
+  absentHits = 0;
+  bypasses = 0;
+  bypassReason: BypassReason | undefined;
+  readonly missed: ReadEvent['missed'][number][] = [];
+  /** Entries that were loaded for this call, not for another that asked for them before. */
+  loads = 0;
+
+  readonly #settled: (call: Call) => void;
+  readonly #values: unknown[];
+  #pending: number;
+  #resolve!: (values: unknown[]) => void;
+  #reject!: (error: unknown) => void;
+
+  /** `settled` is called once, just before the answer settles. */
+  constructor(
+    definition: Definition,
+    addresses: readonly Address[],
+    attributes: Attributes | undefined,
+    stack: string | undefined,
+    settled: (call: Call) => void,
+  ) {
+    this.definition = definition;
+    this.addresses = addresses;
+    this.attributes = attributes;
+    this.stack = stack;
+    this.#settled = settled;
+    this.#values = new Array<unknown>(addresses.length);
+    this.#pending = addresses.length;
+    this.answer = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  count(address: Address, looked: LookedUp): void {
+    if (looked.outcome === 'found') {
+      if (looked.value === ABSENT) this.absentHits++;
+      else this.hits++;
+    } else if (looked.outcome === 'miss') {
+      this.missed.push({ path: address.scope.path, cause: looked.cause, bumped: looked.bumped });
+    } else {
+      this.bypasses++;
+      this.bypassReason = looked.reason;
+    }
+  }
+
+  give(position: number, value: unknown): void {
+    this.#values[position] = value;
+    if (--this.#pending > 0) return;
+    this.#settled(this);
+    this.#resolve(this.#values);
+  }
+
+  fail(error: unknown): void {
+    if (this.#pending <= 0) return;
+    this.#pending = -1;
+    this.#settled(this);
+    this.#reject(error);
+  }
+}
+
+/** One distinct entry of a turn, and the calls that wait for it. */
+export class Slot {
+  readonly address: Address;
+  /** Set when the lookup missed: what a fill needs. */
+  vector: Vector | undefined;
+  /** Slots of later turns that looked up the same vector and wait for this one's load. */
+  readonly joined: Slot[] = [];
+  /** What the load gave, until its fill has settled. */
+  loaded: Loaded | undefined;
+  readonly #waiters: { readonly call: Call; readonly position: number }[] = [];
+
+  constructor(address: Address) {
+    this.address = address;
+  }
+
+  /** Every distinct entry that these calls ask for. */
+  static of(calls: readonly Call[]): Slot[] {
+    const slots = new Map<string, Slot>();
+    for (const call of calls) {
+      for (let position = 0; position < call.addresses.length; position++) {
+        const address = call.addresses[position]!;
+        const id = Definition.addressId(address);
+        let slot = slots.get(id);
+        if (!slot) slots.set(id, (slot = new Slot(address)));
+        slot.#waitFor(call, position);
+      }
+    }
+    return [...slots.values()];
+  }
+
+  /** The call that asked first. */
+  get owner(): Call {
+    return this.#waiters[0]!.call;
+  }
+
+  /** Each call that waits, once. */
+  *calls(): Generator<Call> {
+    let last: Call | undefined;
+    for (const { call } of this.#waiters) if (call !== last) yield (last = call);
+  }
+
+  /**
+   * Gives every call its value: the first one the value at hand, the others, which may change theirs, one decoded
+   * for them. A value that has no stored form is shared.
+   */
+  give({ value, bytes, key }: Loaded): void {
+    let last: Call | undefined;
+    let own = value;
+    for (const { call, position } of this.#waiters) {
+      if (last !== undefined && call !== last && bytes !== undefined) own = decoded(key, bytes);
+      last = call;
+      call.give(position, own);
+    }
+  }
+
+  fail(error: unknown): void {
+    for (const { call } of this.#waiters) call.fail(error);
+  }
+
+  #waitFor(call: Call, position: number): void {
+    const last = this.#waiters.at(-1)?.call;
+    if (call !== last) call.distinct++;
+    this.#waiters.push({ call, position });
+  }
+}
+
+/** A value at hand, and its stored form under the entry key it was sealed for. */
+export interface Loaded {
+  readonly value: unknown;
+  readonly bytes: Buffer | undefined;
+  readonly key: string;
+}
+
+/** The same, with a value of its own for whoever joins. */
+export function copied(loaded: Loaded): Loaded {
+  return loaded.bytes === undefined ? loaded : { ...loaded, value: decoded(loaded.key, loaded.bytes) };
+}
+
+function decoded(key: string, bytes: Buffer): unknown {
+  const opened = open(key, bytes);
+  if (!opened.ok) throw new Error(`A value that was just sealed must open: ${opened.message}`);
+  return opened.value;
+}

@@ -1,0 +1,90 @@
+import { Bumper } from './bumper.js';
+import type { Clock } from './clock.js';
+import { ClosedError } from './errors.js';
+import type { Attributes } from './events.js';
+import { Filler } from './filler.js';
+import { keyPrefix } from './key.js';
+import { logTo } from './log.js';
+import { Lookup } from './lookup.js';
+import type { CheckedOptions } from './options.js';
+import { type CallLabels, Reader } from './reader.js';
+import { Scopes } from './scope.js';
+import type { Source } from './source.js';
+import { Statistics } from './statistics.js';
+import type { Store } from './store/store.js';
+import { Telemetry } from './telemetry.js';
+import { generationTtl } from './ttl.js';
+import { Verifier } from './verifier.js';
+
+/** The parts of one cache, wired. What namespaces and entries work with. */
+export class Engine {
+  readonly options: CheckedOptions;
+  readonly store: Store;
+  readonly scopes: Scopes;
+  readonly telemetry = new Telemetry();
+  readonly statistics = new Statistics(this.telemetry);
+  readonly lookup: Lookup;
+  readonly filler: Filler;
+  readonly reader: Reader;
+  readonly bumper: Bumper;
+  readonly verifier: Verifier | undefined;
+  #longestTtlMs: number;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: CheckedOptions, store: Store, source: Source<unknown, unknown>, clock: Clock) {
+    const { name, schemaVersion } = options;
+    const prefix = keyPrefix(name);
+    const { telemetry } = this;
+    this.options = options;
+    this.store = store;
+    this.#longestTtlMs = options.ttlMs;
+    this.scopes = new Scopes(prefix, options.rememberedScopesMax);
+    this.lookup = new Lookup(store, prefix, schemaVersion, telemetry, clock);
+    this.filler = new Filler(store, telemetry, clock, options);
+    this.verifier = options.verifyRate > 0 ? new Verifier(this.lookup, source, telemetry, options) : undefined;
+    this.reader = new Reader(store, source, this.lookup, this.filler, this.verifier, telemetry, options);
+    const ttlMs = () => generationTtl(this.#longestTtlMs);
+    this.bumper = new Bumper(store, telemetry, name, options.bumpDeadlineMs, ttlMs);
+    if (options.log) logTo(options.log, telemetry);
+    store.listen?.((signal) => {
+      if (signal.kind === 'up') telemetry.emit('storeUp', { cache: name });
+      else if (signal.kind === 'notice') telemetry.emit('notice', { cache: name, message: signal.message });
+      else telemetry.emit('storeFailure', { cache: name, operation: 'connection', error: signal.error });
+    });
+  }
+
+  /** This, unless the cache was closed: throws ClosedError. */
+  opened(): this {
+    if (this.#closing) throw new ClosedError(this.options.name);
+    return this;
+  }
+
+  /** Generations must outlive the entries they guard, so bumps have to know the longest TTL declared. */
+  declareTtl(ttlMs: number): void {
+    this.#longestTtlMs = Math.max(this.#longestTtlMs, ttlMs);
+  }
+
+  readonly labels = (options: { attributes?: Attributes } | undefined, caller: (...args: never) => unknown): CallLabels => ({
+    attributes: options?.attributes,
+    stack: this.stack(caller),
+  });
+
+  /** The stack above `caller`, if the cache was asked for stacks. */
+  stack(caller: (...args: never) => unknown): string | undefined {
+    if (!this.options.logStacks) return undefined;
+    const holder: { stack?: string } = {};
+    Error.captureStackTrace(holder, caller);
+    return holder.stack?.split('\n').slice(1).join('\n');
+  }
+
+  /** Waits for calls, fills and verifications under way; then ends the store's own connections. Idempotent. */
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
+    await this.reader.settled();
+    await this.verifier?.close();
+    await this.store.close();
+  }
+}

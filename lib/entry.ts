@@ -1,0 +1,130 @@
+import type { Address, Definition } from './definition.js';
+import { withDeadline } from './deadline.js';
+import { describe } from './describe.js';
+import { ABSENT } from './envelope.js';
+import { ConfigurationError } from './errors.js';
+import type { Attributes } from './events.js';
+import type { Engine } from './engine.js';
+import type { Outcome } from './outcome.js';
+import type { Vector } from './vector.js';
+
+/** How a call is marked. */
+export interface ReadOptions {
+  /** Labels of this call in events and statistics: a detector type, a tenant. Keep the values few. */
+  readonly attributes?: Attributes;
+}
+
+export interface FetchOptions<Transaction> extends ReadOptions {
+  /**
+   * Read inside this transaction of the caller's: goes to the source on it and touches no cache, which would answer
+   * from before the transaction's own writes.
+   */
+  readonly trx?: Transaction;
+}
+
+/**
+ * One kind of cached value below a namespace. `Ids` name its scope, and its key if it has one; `Value` is
+ * `Row | undefined` for `one`, undefined when there is no such row, and `Row[]` for `list`.
+ */
+export class Entry<Ids extends object, Value, Transaction = never> {
+  readonly #definition: Definition;
+  readonly #engine: Engine;
+  /** What a vector was looked up for: a fill goes there and nowhere else. */
+  readonly #lookedUp = new WeakMap<Vector, Address>();
+
+  constructor(definition: Definition, engine: Engine) {
+    this.#definition = definition;
+    this.#engine = engine;
+  }
+
+  get name(): string {
+    return this.#definition.name;
+  }
+
+  /**
+   * The value of `ids`, from the store or else from the loader.
+   *
+   * A hit costs one command, together with everything fetched in the same turn of the event loop; the first read of
+   * a scope in a process, or after a bump, two. A miss costs a query, shared with the turn's other misses of this
+   * entry, and a fill command behind the answer. When the store fails or takes longer than `readDeadlineMs` the
+   * answer comes from the source. Throws IdError, LoaderContractError, and what the loader throws.
+   */
+  async fetch(ids: Ids, options?: FetchOptions<Transaction>): Promise<Value> {
+    const [value] = await this.#fetch([ids], options);
+    return value as Value;
+  }
+
+  /**
+   * The values of `ids: [n] -> [n]`, same order; duplicates are read once and share their value.
+   *
+   * Costs one command for each 1,000 distinct ids, one query for each `loadBatchMax` misses, and fill commands behind
+   * the answer. Throws as `fetch` does.
+   */
+  async fetchMany(ids: readonly Ids[], options?: FetchOptions<Transaction>): Promise<Value[]> {
+    return (await this.#fetch(ids, options)) as Value[];
+  }
+
+  /**
+   * What the store holds for `ids`, without loading: the outcome, and the vector that `fill` demands. One command,
+   * two where `fetch` needs two. A failing store is a bypass. Throws IdError.
+   */
+  async lookup(ids: Ids, options?: ReadOptions): Promise<Outcome<Value>> {
+    const { reader, labels } = this.#engine.opened();
+    const address = this.#definition.address(ids as Record<string, unknown>);
+    const looked = await reader.lookup(address, labels(options, this.lookup));
+    if (looked.outcome === 'bypass') return looked;
+    this.#lookedUp.set(looked.vector, address);
+    if (looked.outcome === 'miss') return looked;
+    const { vector, value } = looked;
+    return value === ABSENT ? { outcome: 'absent', vector } : { outcome: 'hit', value: value as Value, vector };
+  }
+
+  /**
+   * Stores a value read since `vector` was looked up; undefined, for `one`, stores that there is no such row.
+   *
+   * Take the vector first, then read the source, then fill: a generation that moved meanwhile refuses the fill, which
+   * is counted and harmless. One command. Throws UnencodableValueError, OversizedValueError, SchemaMismatchError, and
+   * ConfigurationError for a vector that this entry's `lookup` did not return. A failing store refuses the fill.
+   */
+  async fill(vector: Vector, value: Value, options?: ReadOptions): Promise<'filled' | 'refused'> {
+    const { filler } = this.#engine.opened();
+    const address = this.#lookedUp.get(vector);
+    if (!address) {
+      throw new ConfigurationError(
+        `A fill goes under the vector that a lookup of the same entry returned. "${this.name}" got ` +
+          `${describe(vector)}. Call \`lookup\` of this entry first, then read the source, then fill.`,
+      );
+    }
+    const sealed = await filler.seal(address, vector, value === undefined && this.#one ? ABSENT : value);
+    return (await filler.fill([sealed], options?.attributes)) === 1 ? 'filled' : 'refused';
+  }
+
+  /**
+   * Frees the memory of an entry; true if there was one. Two commands. To invalidate, bump: a slow reader may put the
+   * old value back after a delete. Throws IdError, and what the store throws.
+   */
+  async delete(ids: Ids): Promise<boolean> {
+    const { lookup, store, options } = this.#engine.opened();
+    const address = this.#definition.address(ids as Record<string, unknown>);
+    if (store.bypassed) return false;
+    return withDeadline('delete', options.bumpDeadlineMs, async (deadline) => {
+      const key = await lookup.locate(address, deadline);
+      return key !== undefined && (await store.delete([key], deadline)) > 0;
+    });
+  }
+
+  get #one(): boolean {
+    return this.#definition.shape === 'one';
+  }
+
+  async #fetch(ids: readonly Ids[], options: FetchOptions<Transaction> | undefined): Promise<unknown[]> {
+    const { reader, labels } = this.#engine.opened();
+    const addresses = ids.map((one) => this.#definition.address(one as Record<string, unknown>));
+    const marked = labels(options, this.#fetch);
+    const values = await (options?.trx === undefined
+      ? reader.fetch(this.#definition, addresses, marked)
+      : reader.fetchWithin(options.trx, this.#definition, addresses, marked));
+    for (let i = 0; i < values.length; i++) if (values[i] === ABSENT) values[i] = undefined;
+    return values;
+  }
+}

@@ -1,0 +1,33 @@
+export { BumpError } from './bump-error.js';
+export { type CacheOptions, GenerationalCache } from './cache.js';
+export type { Clock } from './clock.js';
+export { DeadlineError } from './deadline.js';
+export type { EntryOptions, KeyInput, KeyKinds, KeyOutput } from './definition.js';
+export type { Entry, FetchOptions, ReadOptions } from './entry.js';
+export {
+  ClosedError,
+  ConfigurationError,
+  type ErrorCode,
+  GencacheError,
+  IdError,
+  LoaderContractError,
+  OversizedValueError,
+  SchemaMismatchError,
+  UnencodableValueError,
+} from './errors.js';
+export type * from './events.js';
+export type { Generation } from './generation.js';
+export { type IdKind, integer, nullable, text, uuid } from './id-kind.js';
+export { knexSource } from './knex/knex-source.js';
+export { migrate, MigrationBumpError, type MigrateOptions } from './knex/migrate.js';
+export type { Logger } from './log.js';
+export type { BumpOptions, Namespace } from './namespace.js';
+export type { CacheSettings } from './options.js';
+export type { Outcome } from './outcome.js';
+export type { Scope } from './scope.js';
+export type { Source } from './source.js';
+export { COUNTERS, type Counter, type Series, type Statistics } from './statistics.js';
+export { memoryStore, type MemoryStoreOptions } from './store/memory-store.js';
+export { redisStore } from './store/redis/redis-store.js';
+export { type FillBatch, type FillReply, type Store, type StoreListener, type StoreSignal, StoreUnavailableError } from './store/store.js';
+export type { Vector } from './vector.js';

@@ -1,0 +1,109 @@
+import type { Knex } from 'knex';
+import type { GenerationalCache } from '../cache.js';
+import { ConfigurationError, GencacheError } from '../errors.js';
+
+export interface MigrateOptions extends Knex.MigratorConfig {
+  /** Which migrations run. Default: `latest`. */
+  readonly run?: 'latest' | 'up' | 'down' | 'rollback' | 'rollback all';
+}
+
+/** Migrations ran, or may have, and what was cached before could not be made unreachable. */
+export class MigrationBumpError extends GencacheError {
+  /** What Knex returned: the batch and the names; undefined if the batch failed. */
+  readonly ran: readonly [number, readonly string[]] | undefined;
+
+  constructor(ran: MigrationBumpError['ran'], cause: unknown) {
+    super(
+      'MIGRATION_BUMP',
+      `After migrations the global generation moves, since any value may have another shape. They ran ` +
+        `(${ran?.[1].join(', ') ?? 'in part'}) and the bump failed: ${(cause as Error).message} ` +
+        'Call `cache.bump()` as soon as the store is back.',
+      { cause },
+    );
+    this.ran = ran;
+  }
+}
+
+/**
+ * Runs Knex migrations and then, if any ran or may have run, bumps the global generation once: after their commit,
+ * never before. Returns what Knex returns: the batch and the names of the migrations, `[3, ['003_orders.ts']]`.
+ *
+ * Knex runs a batch in one transaction if all its migrations allow it; then a failed batch changed nothing. Else each
+ * commits by itself, and one with `transaction: false` may die midway, with its tables changed and no row in Knex's
+ * list. So what began outside a transaction may have run, what committed did run, and an unclear COMMIT is settled by
+ * comparing Knex's list before and after.
+ *
+ * A crash between commit and bump leaves what was cached for its TTL (ladder step 1). Rejects with the migration's
+ * error, after the bump; with MigrationBumpError if the bump fails. Costs one command, and two queries beyond Knex's.
+ */
+export async function migrate<Context, Transaction>(
+  db: Knex,
+  cache: GenerationalCache<Context, Transaction>,
+  { run = 'latest', ...overrides }: MigrateOptions = {},
+): Promise<[number, string[]]> {
+  if (db.isTransaction) {
+    throw new ConfigurationError(
+      'Migrations are followed by a bump after their commit. Got a transaction, which commits later. ' +
+        'Pass the Knex instance itself.',
+    );
+  }
+  const config: Knex.MigratorConfig & Hooks = { ...db.client.config.migrations, ...overrides };
+  let mayHaveRun = false;
+  const beforeEach: Hooks['beforeEach'] = async (trxOrKnex, migrations) => {
+    // A transaction that commits has run; one that rolls back has not; outside of one nobody can tell.
+    if (!trxOrKnex.isTransaction) mayHaveRun = true;
+    else (trxOrKnex as Knex.Transaction).executionPromise.then(() => (mayHaveRun = true), ignored);
+    await config.beforeEach?.(trxOrKnex, migrations);
+  };
+  const before = await completed(db, config);
+  let ran: [number, string[]] | undefined;
+  let failure: { readonly error: unknown } | undefined;
+  try {
+    const hooked: Knex.MigratorConfig & Hooks = { ...config, beforeEach };
+    ran = (await runMigrations(db, run, hooked)) as [number, string[]];
+    mayHaveRun ||= ran[1].length > 0;
+  } catch (error) {
+    failure = { error };
+    mayHaveRun ||= before === undefined || before !== (await completed(db, config));
+  }
+  if (mayHaveRun) {
+    try {
+      await cache.bump({ cause: 'migration' });
+    } catch (error) {
+      throw new MigrationBumpError(ran, error);
+    }
+  }
+  if (failure) throw failure.error;
+  return ran!;
+}
+
+/** Knex's lifecycle hook, which its types leave out (https://knexjs.org/guide/migrations.html#lifecycle-hooks). */
+interface Hooks {
+  readonly beforeEach?: (trxOrKnex: Knex, migrations: readonly unknown[]) => Promise<void> | void;
+}
+
+function runMigrations(db: Knex, run: NonNullable<MigrateOptions['run']>, config: Knex.MigratorConfig): Promise<unknown> {
+  switch (run) {
+    case 'rollback all':
+      return db.migrate.rollback(config, true);
+    case 'rollback':
+      return db.migrate.rollback(config);
+    default:
+      return db.migrate[run](config);
+  }
+}
+
+/** Knex's list of completed migrations, as text; undefined if it can't be read. */
+async function completed(db: Knex, config: Knex.MigratorConfig): Promise<string | undefined> {
+  const table = config.tableName ?? 'knex_migrations';
+  try {
+    const schema = config.schemaName === undefined ? db.schema : db.schema.withSchema(config.schemaName);
+    if (!(await schema.hasTable(table))) return '';
+    const rows = config.schemaName === undefined ? db(table) : db(table).withSchema(config.schemaName);
+    return JSON.stringify(await rows.select('id', 'name').orderBy('id'));
+  } catch {
+    return undefined;
+  }
+}
+
+function ignored(): void {}

@@ -1,0 +1,112 @@
+import { Definition, type EntryOptions, type KeyInput, type KeyKinds } from './definition.js';
+import type { Engine } from './engine.js';
+import { Entry } from './entry.js';
+import { ConfigurationError } from './errors.js';
+import type { Attributes } from './events.js';
+import type { Hierarchy } from './hierarchy.js';
+import type { IdKind } from './id-kind.js';
+import type { Scope } from './scope.js';
+
+/** How a bump is marked. */
+export interface BumpOptions {
+  /** What made it necessary, for logs and statistics: `workflow updated`. Keep the values few. Default: `call`. */
+  readonly cause?: string;
+  readonly attributes?: Attributes;
+}
+
+/**
+ * A declared node of the hierarchy. `In` is what callers pass for the ids of its scopes, `Out` what loaders get:
+ * `{ detector: 42, environment: 7 }`.
+ */
+export class Namespace<In extends object, Out extends object, Context, Transaction> {
+  readonly #engine: Engine;
+  readonly #hierarchy: Hierarchy;
+  readonly #entries = new Set<string>();
+
+  constructor(engine: Engine, hierarchy: Hierarchy) {
+    this.#engine = engine;
+    this.#hierarchy = hierarchy;
+  }
+
+  /** `global`, `detector`, `environment`. */
+  get name(): string {
+    return this.#hierarchy.level;
+  }
+
+  /** Declares a namespace below this one, once. Throws ConfigurationError. */
+  namespace<Name extends string, IdIn, IdOut>(
+    name: Name,
+    kind: IdKind<IdIn, IdOut>,
+  ): Namespace<In & { readonly [N in Name]: IdIn }, Out & { readonly [N in Name]: IdOut }, Context, Transaction> {
+    return new Namespace(this.#engine, this.#hierarchy.child(name, kind));
+  }
+
+  /** Declares an entry of one row at most for its ids; undefined when there is none. Throws ConfigurationError. */
+  one<Row, Value = Row, K extends KeyKinds = Record<never, never>>(
+    name: string,
+    options: EntryOptions<In, Out, K, Context, Row, Value>,
+  ): Entry<In & KeyInput<K>, Value | undefined, Transaction> {
+    return new Entry(this.#define(name, 'one', options), this.#engine);
+  }
+
+  /** Declares an entry of any number of rows for its ids, in the loader's order. Throws ConfigurationError. */
+  list<Row, Value = Row, K extends KeyKinds = Record<never, never>>(
+    name: string,
+    options: EntryOptions<In, Out, K, Context, Row, Value>,
+  ): Entry<In & KeyInput<K>, Value[], Transaction> {
+    return new Entry(this.#define(name, 'list', options), this.#engine);
+  }
+
+  /** A scope, for an entry's `dependsOn`. Throws IdError. */
+  scope(ids: In): Scope {
+    return this.#hierarchy.resolve(ids as Record<string, unknown>).scope;
+  }
+
+  /**
+   * Makes everything cached in this scope and below it unreachable, for every process. O(1): one command.
+   *
+   * Call it after the commit of what changed. Resolves when the store has confirmed; rejects with BumpError when it
+   * can't be reached within `bumpDeadlineMs`, the outcome then being unknown: bump again. Throws IdError.
+   */
+  async bump(ids: In, options?: BumpOptions): Promise<void> {
+    await this.#bump([ids], options);
+  }
+
+  /**
+   * The same for many scopes of this namespace, none of their siblings; duplicates are bumped once. One command for
+   * each 1,000. When one of them fails the call rejects, and scopes of other commands may have been bumped.
+   */
+  async bumpMany(ids: readonly In[], options?: BumpOptions): Promise<void> {
+    await this.#bump(ids, options);
+  }
+
+  async #bump(ids: readonly In[], options: BumpOptions | undefined): Promise<void> {
+    const engine = this.#engine.opened();
+    const scopes = ids.map((one) => this.scope(one));
+    if (scopes.length === 0) return;
+    await engine.bumper.bump(this.name, scopes, {
+      cause: options?.cause ?? 'call',
+      attributes: options?.attributes,
+      stack: engine.stack(this.#bump),
+    });
+  }
+
+  #define<Row, Value, K extends KeyKinds>(
+    name: string,
+    shape: 'one' | 'list',
+    options: EntryOptions<In, Out, K, Context, Row, Value>,
+  ): Definition {
+    if (this.#entries.has(name)) {
+      throw new ConfigurationError(
+        `An entry is declared once. Got "${name}", which ${this.name} already has. ` +
+          'Keep the object that the first declaration returned and use it everywhere.',
+      );
+    }
+    const { name: cache, ttlMs } = this.#engine.options;
+    // The definition is where static types end: it works on ids by name.
+    const definition = new Definition(cache, this.#hierarchy, name, shape, options as never, ttlMs);
+    this.#engine.declareTtl(definition.ttlMs);
+    this.#entries.add(name);
+    return definition;
+  }
+}

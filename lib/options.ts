@@ -1,0 +1,80 @@
+import { describe } from './describe.js';
+import { ConfigurationError } from './errors.js';
+import type { Logger } from './log.js';
+import { checkTtl } from './ttl.js';
+
+/** What an owner can set. Every default has its unit and its reason in the README's table. */
+export interface CacheSettings {
+  /** In every key, and in every event: two caches of one name share what they store. */
+  readonly name: string;
+  /** In every entry's key: raise it when values change shape, so that releases side by side don't read each other's. */
+  readonly schemaVersion?: number;
+  /** An entry's TTL where it declares none, in ms. */
+  readonly ttlMs?: number;
+  /** By what share, 0 to 1, a TTL is shortened at most, at random. */
+  readonly ttlJitter?: number;
+  /** A read that the store has not answered by then goes to the source, in ms; per command of a batch's chunk. */
+  readonly readDeadlineMs?: number;
+  /** A bump that the store has not confirmed by then rejects, in ms. */
+  readonly bumpDeadlineMs?: number;
+  /** A fill that the store has not confirmed by then is given up, in ms. */
+  readonly fillDeadlineMs?: number;
+  /** Ids in one call of a loader, at most. */
+  readonly loadBatchMax?: number;
+  /** Bytes of one encoded value, at most; a larger one is returned and not stored. */
+  readonly maxValueBytes?: number;
+  /** Scopes whose generation this process remembers, at most; about 400 bytes each. */
+  readonly rememberedScopesMax?: number;
+  /** The share of hits, 0 to 1, that is compared with the source behind the answer. */
+  readonly verifyRate?: number;
+  /** How long a change may be under way before a difference counts as stale, in ms. */
+  readonly verifyDelayMs?: number;
+  /** Where misses and bumps (debug), failures (warn) and stale entries (error) are written. */
+  readonly log?: Logger;
+  /** Whether log lines and events of misses and bumps carry the caller's stack: about 10 µs a call. */
+  readonly logStacks?: boolean;
+}
+
+export type CheckedOptions = Required<Omit<CacheSettings, 'log'>> & { readonly log: Logger | undefined };
+
+const CACHE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/;
+
+/** Fills in the defaults. Throws ConfigurationError for what can't work. */
+export function checkOptions(settings: CacheSettings): CheckedOptions {
+  if (typeof settings?.name !== 'string' || !CACHE_NAME.test(settings.name)) {
+    throw new ConfigurationError(
+      'A cache has a name of letters, digits, "_", "." and "-", 64 characters at most: it stands in every key. ' +
+        `Got ${describe(settings?.name)}. Pass such a name, the same in every process.`,
+    );
+  }
+  return {
+    name: settings.name,
+    schemaVersion: within('schemaVersion', settings.schemaVersion ?? 1, 0, Number.MAX_SAFE_INTEGER),
+    ttlMs: checkTtl(settings.ttlMs ?? 60_000, `The cache "${settings.name}"`),
+    ttlJitter: share('ttlJitter', settings.ttlJitter ?? 0.1),
+    readDeadlineMs: within('readDeadlineMs', settings.readDeadlineMs ?? 100, 1, 60_000),
+    bumpDeadlineMs: within('bumpDeadlineMs', settings.bumpDeadlineMs ?? 1_000, 1, 60_000),
+    fillDeadlineMs: within('fillDeadlineMs', settings.fillDeadlineMs ?? 1_000, 1, 60_000),
+    loadBatchMax: within('loadBatchMax', settings.loadBatchMax ?? 1_000, 1, 1_000_000),
+    maxValueBytes: within('maxValueBytes', settings.maxValueBytes ?? 1 << 20, 1, 512 << 20),
+    rememberedScopesMax: within('rememberedScopesMax', settings.rememberedScopesMax ?? 50_000, 1, 10_000_000),
+    verifyRate: share('verifyRate', settings.verifyRate ?? 0),
+    verifyDelayMs: within('verifyDelayMs', settings.verifyDelayMs ?? 1_000, 0, 3_600_000),
+    log: settings.log,
+    logStacks: settings.logStacks ?? false,
+  };
+}
+
+function within(option: string, value: number, least: number, most: number): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new ConfigurationError(
+    `${option} is a whole number from ${least} to ${most}. Got ${describe(value)}. Leave it out for the default.`,
+  );
+}
+
+function share(option: string, value: number): number {
+  if (typeof value === 'number' && value >= 0 && value <= 1) return value;
+  throw new ConfigurationError(
+    `${option} is a share from 0 to 1. Got ${describe(value)}. Leave it out for the default.`,
+  );
+}

@@ -1,0 +1,263 @@
+/**
+ * Answers calls: looks up what one turn asked for together, loads what missed, returns it, and fills behind.
+ *
+ * Who may join whose load (a reader that starts after a commit must not get a load that began before it):
+ *
+ * - A miss joins the load of an entry that is under way in this process if both looked up the same vector: the later
+ *   reader read that vector from the store after it began, so nothing was bumped before. A load stays joinable until
+ *   its fill has settled, since the value is then as good as stored.
+ * - A bypass has no vector. It shares a load with those of its own turn, which all began before that load, and is
+ *   never joined later.
+ * - A load on a caller's transaction is never shared.
+ *
+ * Each call settles as soon as all it asked for is there: a hit never waits for another call's load. Calls that
+ * share an entry get values of their own; one that asked twice for the same gets it once.
+ */
+import { Call, copied, Slot } from './call.js';
+import { withDeadline } from './deadline.js';
+import type { Address, Definition } from './definition.js';
+import type { GencacheError } from './errors.js';
+import type { Attributes } from './events.js';
+import { Filler, type Sealed } from './filler.js';
+import { load } from './loader.js';
+import type { LookedUp, Lookup } from './lookup.js';
+import type { Source } from './source.js';
+import type { Store } from './store/store.js';
+import type { Telemetry } from './telemetry.js';
+import { Turn } from './turn.js';
+import type { Vector } from './vector.js';
+import type { Verifier } from './verifier.js';
+
+/** A lookup command reads at most this many entries: about 2,500 keys. */
+const LOOKUP_ENTRIES_MAX = 1_000;
+
+/** How a caller marked its call. */
+export interface CallLabels {
+  readonly attributes: Attributes | undefined;
+  readonly stack: string | undefined;
+}
+
+export class Reader {
+  readonly #store: Store;
+  readonly #source: Source<unknown, unknown>;
+  readonly #lookup: Lookup;
+  readonly #filler: Filler;
+  readonly #verifier: Verifier | undefined;
+  readonly #telemetry: Telemetry;
+  readonly #options: { readonly readDeadlineMs: number; readonly loadBatchMax: number };
+  readonly #turn = new Turn<Call>((calls) => this.#track(this.#read(calls)));
+  /** Loads under way, by entry key: a vector and a place. */
+  readonly #loading = new Map<string, Slot>();
+  /** Reads, loads and fills that `settled` waits for. */
+  readonly #work = new Set<Promise<void>>();
+
+  constructor(
+    store: Store,
+    source: Source<unknown, unknown>,
+    lookup: Lookup,
+    filler: Filler,
+    verifier: Verifier | undefined,
+    telemetry: Telemetry,
+    options: { readDeadlineMs: number; loadBatchMax: number },
+  ) {
+    this.#store = store;
+    this.#source = source;
+    this.#lookup = lookup;
+    this.#filler = filler;
+    this.#verifier = verifier;
+    this.#telemetry = telemetry;
+    this.#options = options;
+  }
+
+  /** `addresses: [n] -> [n]`, duplicates welcome. ABSENT where there is no row. */
+  fetch(definition: Definition, addresses: readonly Address[], labels: CallLabels): Promise<unknown[]> {
+    if (addresses.length === 0) return Promise.resolve([]);
+    const call = this.#call(definition, addresses, labels);
+    this.#turn.add(call);
+    return call.answer;
+  }
+
+  /** The same, on the caller's transaction: one query, no cache, nothing shared. */
+  fetchWithin(
+    trx: unknown,
+    definition: Definition,
+    addresses: readonly Address[],
+    labels: CallLabels,
+  ): Promise<unknown[]> {
+    if (addresses.length === 0) return Promise.resolve([]);
+    const call = this.#call(definition, addresses, labels);
+    const slots = Slot.of([call]);
+    for (const { address } of slots) call.count(address, WITHIN);
+    call.loads = slots.length;
+    this.#track(this.#loadAll(definition, slots, () => this.#source.context(trx)));
+    return call.answer;
+  }
+
+  /** Looks up without loading. */
+  async lookup(address: Address, labels: CallLabels): Promise<LookedUp> {
+    const call = this.#call(address.definition, [address], labels);
+    const [looked] = await this.#lookUp([address]);
+    call.count(address, looked!);
+    this.#report(call);
+    return looked!;
+  }
+
+  /** Resolves when nothing is under way any more. */
+  async settled(): Promise<void> {
+    while (this.#work.size > 0) await Promise.all(this.#work);
+  }
+
+  #call(definition: Definition, addresses: readonly Address[], { attributes, stack }: CallLabels): Call {
+    return new Call(definition, addresses, attributes, stack, this.#report);
+  }
+
+  async #read(calls: readonly Call[]): Promise<void> {
+    const slots = Slot.of(calls);
+    const missed = new Map<Definition, Slot[]>();
+    try {
+      for (let start = 0; start < slots.length; start += LOOKUP_ENTRIES_MAX) {
+        const chunk = slots.slice(start, start + LOOKUP_ENTRIES_MAX);
+        const looked = await this.#lookUp(chunk.map((slot) => slot.address));
+        for (let i = 0; i < chunk.length; i++) this.#sort(chunk[i]!, looked[i]!, missed);
+      }
+    } catch (error) {
+      // Nothing above is expected to throw; a call must not hang on what was not expected.
+      return this.#fail(slots, error);
+    }
+    const context = () => this.#source.context();
+    await Promise.all([...missed].map(([definition, group]) => this.#loadAll(definition, group, context)));
+  }
+
+  /** One deadline for all commands of a chunk; a store that fails makes every one of its entries a bypass. */
+  async #lookUp(addresses: readonly Address[]): Promise<readonly LookedUp[]> {
+    if (this.#store.bypassed) return addresses.map(() => BYPASS_STORE);
+    try {
+      return await withDeadline('read', this.#options.readDeadlineMs, (deadline) =>
+        this.#lookup.read(addresses, deadline),
+      );
+    } catch (error) {
+      const { cache } = addresses[0]!.definition;
+      this.#telemetry.emit('storeFailure', { cache, operation: 'read', error: error as GencacheError });
+      return addresses.map(() => STORE_FAILURE);
+    }
+  }
+
+  /** Answers a slot, joins it to a load under way, or puts it on the list of those to load. */
+  #sort(slot: Slot, looked: LookedUp, missed: Map<Definition, Slot[]>): void {
+    for (const call of slot.calls()) call.count(slot.address, looked);
+    if (looked.outcome === 'found') {
+      const { vector, value, bytes } = looked;
+      this.#verifier?.consider({ address: slot.address, vector, bytes }, slot.owner.attributes);
+      return slot.give({ value, bytes, key: vector.entryKey });
+    }
+    if (looked.outcome === 'miss') {
+      slot.vector = looked.vector;
+      const loading = this.#loading.get(looked.vector.entryKey);
+      if (loading?.loaded) return slot.give(copied(loading.loaded));
+      if (loading) return void loading.joined.push(slot);
+      this.#loading.set(looked.vector.entryKey, slot);
+    }
+    slot.owner.loads++;
+    const { definition } = slot.address;
+    const group = missed.get(definition);
+    if (group) group.push(slot);
+    else missed.set(definition, [slot]);
+  }
+
+  /** One query for each `loadBatchMax` slots, one after another. */
+  async #loadAll(definition: Definition, slots: readonly Slot[], context: () => unknown): Promise<void> {
+    const { loadBatchMax } = this.#options;
+    for (let start = 0; start < slots.length; start += loadBatchMax) {
+      const chunk = slots.slice(start, start + loadBatchMax);
+      try {
+        await this.#load(definition, chunk, context());
+      } catch (error) {
+        this.#fail(chunk, error);
+      }
+    }
+  }
+
+  async #load(definition: Definition, slots: readonly Slot[], context: unknown): Promise<void> {
+    const attributes = commonAttributes(slots);
+    const addresses = slots.map((slot) => slot.address);
+    const values = await load(definition, addresses, context, this.#telemetry, 'read', attributes);
+    const sealed: Sealed[] = [];
+    for (let i = 0; i < slots.length; i++) {
+      const slot = slots[i]!;
+      const item = slot.vector && (await this.#seal(slot.address, slot.vector, values[i], attributes));
+      if (item) sealed.push(item);
+      const loaded = { value: values[i], bytes: item?.bytes, key: slot.vector?.entryKey ?? '' };
+      slot.loaded = loaded;
+      slot.give(loaded);
+      for (const joined of slot.joined) joined.give(copied(loaded));
+    }
+    this.#track(this.#filler.fill(sealed, attributes).then(() => this.#forget(slots)));
+  }
+
+  /** The stored form of a loaded value; undefined, and reported, for one that can't be stored. */
+  async #seal(
+    address: Address,
+    vector: Vector,
+    value: unknown,
+    attributes: Attributes | undefined,
+  ): Promise<Sealed | undefined> {
+    try {
+      return await this.#filler.seal(address, vector, value);
+    } catch (error) {
+      this.#filler.refuse(address, Filler.reasonOf(error), attributes, error as Error);
+      return undefined;
+    }
+  }
+
+  #fail(slots: readonly Slot[], error: unknown): void {
+    this.#forget(slots);
+    for (const slot of slots) {
+      slot.fail(error);
+      for (const joined of slot.joined) joined.fail(error);
+    }
+  }
+
+  #forget(slots: readonly Slot[]): void {
+    for (const slot of slots) {
+      const key = slot.vector?.entryKey;
+      if (key !== undefined && this.#loading.get(key) === slot) this.#loading.delete(key);
+    }
+  }
+
+  readonly #report = (call: Call): void => {
+    const { definition, attributes, stack, hits, absentHits, bypasses, bypassReason, missed } = call;
+    const { loadBatchMax } = this.#options;
+    this.#telemetry.emit('read', {
+      cache: definition.cache,
+      entry: definition.name,
+      attributes,
+      hits,
+      absentHits,
+      staleHits: 0,
+      misses: missed.length,
+      missed,
+      bypasses,
+      bypassReason,
+      queriesAvoided: Math.ceil(call.distinct / loadBatchMax) - Math.ceil(call.loads / loadBatchMax),
+      stack,
+    });
+  };
+
+  #track(work: Promise<void>): void {
+    const done = () => this.#work.delete(work);
+    this.#work.add(work);
+    work.then(done, done);
+  }
+}
+
+const BYPASS_STORE: LookedUp = { outcome: 'bypass', reason: 'bypass_store' };
+const STORE_FAILURE: LookedUp = { outcome: 'bypass', reason: 'store_failure' };
+const WITHIN: LookedUp = { outcome: 'bypass', reason: 'transaction' };
+
+/** The attributes of calls that agree on them; a load for calls that don't is nobody's in particular. */
+function commonAttributes(slots: readonly Slot[]): Attributes | undefined {
+  const { attributes } = slots[0]!.owner;
+  if (attributes === undefined) return undefined;
+  const key = JSON.stringify(attributes);
+  return slots.every(({ owner }) => JSON.stringify(owner.attributes) === key) ? attributes : undefined;
+}

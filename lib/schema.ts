@@ -1,0 +1,21 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+
+/**
+ * Checks a value against a Standard Schema (zod, valibot, arktype and others; https://standardschema.dev): undefined
+ * if it conforms, else what is wrong, the first issue with its path. The schema's output is not used.
+ */
+export async function mismatch(schema: StandardSchemaV1, value: unknown): Promise<string | undefined> {
+  let issues;
+  try {
+    ({ issues } = await schema['~standard'].validate(value));
+  } catch (thrown) {
+    issues = [{ message: `the schema threw ${String(thrown)}`, path: [] }];
+  }
+  if (!issues) return undefined;
+  const first = issues[0];
+  const path = (first?.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
+  return (
+    `A value must match the entry's schema. It does not${path === '' ? '' : ` at ${path}`}: ` +
+    `${first?.message ?? 'no issue was named'}. Raise the cache's schemaVersion when the shape of values changes.`
+  );
+}

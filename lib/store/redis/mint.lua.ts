@@ -1,0 +1,18 @@
+export const MINT = `
+-- Gives each missing generation a token.
+-- KEYS: generations. ARGV: [1] the token, [2] TTL in ms.
+-- Returns, for each key, the value that now stands; '' where a key of another type is.
+-- Atomic, so that two processes that mint the same generation both get the first one's token.
+local values = {}
+for i, key in ipairs(KEYS) do
+  local value = redis.pcall('GET', key)
+  if type(value) == 'table' then
+    value = ''
+  elseif not value then
+    redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+    value = ARGV[1]
+  end
+  values[i] = value
+end
+return values
+`;
