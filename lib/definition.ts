@@ -12,10 +12,14 @@ import { checkTtl } from './ttl.js';
 export type KeyKinds = Readonly<Record<string, IdKind<unknown, unknown>>>;
 
 /** What callers may pass for the ids of these kinds. */
-export type KeyInput<K extends KeyKinds> = { readonly [Name in keyof K]: K[Name] extends IdKind<infer In, infer _Out> ? In : never };
+export type KeyInput<K extends KeyKinds> = {
+  readonly [Name in keyof K]: K[Name] extends IdKind<infer In, infer _Out> ? In : never;
+};
 
 /** What loaders get for them. */
-export type KeyOutput<K extends KeyKinds> = { readonly [Name in keyof K]: K[Name] extends IdKind<infer _In, infer Out> ? Out : never };
+export type KeyOutput<K extends KeyKinds> = {
+  readonly [Name in keyof K]: K[Name] extends IdKind<infer _In, infer Out> ? Out : never;
+};
 
 /** How an entry is loaded, addressed and kept. */
 export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> {

@@ -2,6 +2,9 @@ import { inspect } from 'node:util';
 
 /** How error messages show what arrived: on one line, with its type visible, at most 120 characters. */
 export function describe(value: unknown): string {
-  const shown = typeof value === 'function' ? `a function` : inspect(value, { depth: 2, breakLength: Infinity, maxStringLength: 80, maxArrayLength: 5 });
+  const shown =
+    typeof value === 'function'
+      ? `a function`
+      : inspect(value, { depth: 2, breakLength: Infinity, maxStringLength: 80, maxArrayLength: 5 });
   return shown.length <= 120 ? shown : `${shown.slice(0, 119)}…`;
 }

@@ -111,9 +111,9 @@ class Walk implements Survey {
     const prototype: unknown = Object.getPrototypeOf(value);
     if (prototype === Object.prototype) return this.#visitProperties(value, depth);
     if (prototype === Array.prototype && Array.isArray(value)) return this.#visitElements(value, depth);
-    // Fake timers replace the global Date by a subclass; to their user it is Date.
+    // Fake timers replace the global Date by a subclass that adds properties; to their user it is Date.
     if (types.isDate(value) && (prototype === NativeDate.prototype || prototype === Date.prototype)) {
-      this.#refuseExtras(value, 0, depth);
+      if (prototype === NativeDate.prototype) this.#refuseExtras(value, 0, depth);
       if (Number.isNaN(value.getTime())) this.rich = true;
       if (!this.rich) this.dates.push(this.#steps.slice(0, depth) as DatePath[number][]);
       return;
@@ -267,7 +267,7 @@ class Walk implements Survey {
 // What it prints may change with Node, so it only ever proves that there is nothing to look for.
 const FEW_KEYS = 32;
 const BARE = { showHidden: true, customInspect: false, maxArrayLength: 0, depth: 0, breakLength: Infinity } as const;
-const [BEFORE_LENGTH, ...AFTER_LENGTH] = inspect(new Array(98_765), BARE).split('98765');
+const [BEFORE_LENGTH, ...AFTER_LENGTH] = inspect(Array.from({ length: 9_876 }), BARE).split('9876');
 
 /** How `inspect` prints the same array or view without properties of its own. */
 function inspectBare(value: object): string {

@@ -64,7 +64,10 @@ export class Engine {
     this.#longestTtlMs = Math.max(this.#longestTtlMs, ttlMs);
   }
 
-  readonly labels = (options: { attributes?: Attributes } | undefined, caller: (...args: never) => unknown): CallLabels => ({
+  readonly labels = (
+    options: { attributes?: Attributes } | undefined,
+    caller: (...args: never) => unknown,
+  ): CallLabels => ({
     attributes: options?.attributes,
     stack: this.stack(caller),
   });

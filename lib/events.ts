@@ -71,7 +71,11 @@ export interface ReadEvent extends Labels {
   /** Queries the call would have run by itself, `loadBatchMax` ids each, and did not: it hit, or joined a load. */
   readonly queriesAvoided: number;
   /** The distinct entries that missed. */
-  readonly missed: readonly { readonly path: string; readonly cause: MissCause; readonly bumped?: string | undefined }[];
+  readonly missed: readonly {
+    readonly path: string;
+    readonly cause: MissCause;
+    readonly bumped?: string | undefined;
+  }[];
   readonly bypassReason?: BypassReason | undefined;
   /** Where the call came from, if the cache was asked for stacks. */
   readonly stack?: string | undefined;

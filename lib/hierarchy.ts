@@ -46,7 +46,11 @@ export class Hierarchy {
         `A namespace's name is ${NAME_RULE}: it stands in keys and in ids. Got ${describe(name)}. Choose such a name.`,
       );
     }
-    const taken = this.#children.has(name) ? `below ${this.level}` : this.idNames.includes(name) ? 'above it' : undefined;
+    const taken = this.#children.has(name)
+      ? `below ${this.level}`
+      : this.idNames.includes(name)
+        ? 'above it'
+        : undefined;
     if (taken) {
       throw new ConfigurationError(
         `A namespace is declared once. Got "${name}", which is already declared ${taken}. ` +
@@ -83,7 +87,11 @@ export class Hierarchy {
 }
 
 /** The canonical value of the id `name` in `ids`. Throws IdError for a missing one, or one its kind can't hold. */
-export function canonicalId(name: string, kind: IdKind<unknown, unknown>, ids: Readonly<Record<string, unknown>>): unknown {
+export function canonicalId(
+  name: string,
+  kind: IdKind<unknown, unknown>,
+  ids: Readonly<Record<string, unknown>>,
+): unknown {
   const input = ids[name];
   const value = kind.value(input);
   if (value !== undefined) return value;

@@ -29,5 +29,12 @@ export type { Source } from './source.js';
 export { COUNTERS, type Counter, type Series, type Statistics } from './statistics.js';
 export { memoryStore, type MemoryStoreOptions } from './store/memory-store.js';
 export { redisStore } from './store/redis/redis-store.js';
-export { type FillBatch, type FillReply, type Store, type StoreListener, type StoreSignal, StoreUnavailableError } from './store/store.js';
+export {
+  type FillBatch,
+  type FillReply,
+  type Store,
+  type StoreListener,
+  type StoreSignal,
+  StoreUnavailableError,
+} from './store/store.js';
 export type { Vector } from './vector.js';

@@ -37,7 +37,17 @@ export async function load(
     throw thrown;
   } finally {
     const durationMs = performance.now() - startedAtMs;
-    telemetry.emit('load', { cache, entry, attributes, ids: addresses.length, rows, durationMs, queries: 1, purpose, error });
+    telemetry.emit('load', {
+      cache,
+      entry,
+      attributes,
+      ids: addresses.length,
+      rows,
+      durationMs,
+      queries: 1,
+      purpose,
+      error,
+    });
   }
 }
 

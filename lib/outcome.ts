@@ -9,6 +9,11 @@ export type Outcome<Value> =
   | { readonly outcome: 'hit'; readonly value: Value; readonly vector: Vector }
   /** A cached "there is no such row". */
   | { readonly outcome: 'absent'; readonly vector: Vector }
-  | { readonly outcome: 'miss'; readonly cause: MissCause; readonly vector: Vector; readonly bumped?: string | undefined }
+  | {
+      readonly outcome: 'miss';
+      readonly cause: MissCause;
+      readonly vector: Vector;
+      readonly bumped?: string | undefined;
+    }
   /** The store is not to be used now: read the source, fill nothing. */
   | { readonly outcome: 'bypass'; readonly reason: BypassReason };

@@ -83,7 +83,9 @@ export class Statistics {
       if (event.error === undefined) this.#add('bumps', event.bumps, labels);
       else this.#add('failed_bumps', 1, labels);
     });
-    telemetry.on('decodeFailure', (event) => this.#add('decode_failures', 1, labelsOf(event, { reason: event.reason })));
+    telemetry.on('decodeFailure', (event) =>
+      this.#add('decode_failures', 1, labelsOf(event, { reason: event.reason })),
+    );
     telemetry.on('storeFailure', ({ cache, operation }) => this.#add('store_failures', 1, { cache, operation }));
     telemetry.on('verify', (event) => this.#add('verified', event.verified, labelsOf(event)));
     telemetry.on('staleEntry', (event) => this.#add('stale_entries', 1, labelsOf(event)));

@@ -17,12 +17,7 @@ export class Vector {
   /** When it was captured, by the cache's clock: an entry's TTL counts from here. */
   readonly capturedAtMs: number;
 
-  constructor(
-    scopes: readonly Scope[],
-    generations: readonly Generation[],
-    entryKey: EntryKey,
-    capturedAtMs: number,
-  ) {
+  constructor(scopes: readonly Scope[], generations: readonly Generation[], entryKey: EntryKey, capturedAtMs: number) {
     this.scopes = scopes;
     this.generations = generations;
     this.entryKey = entryKey;

@@ -82,7 +82,11 @@ interface Hooks {
   readonly beforeEach?: (trxOrKnex: Knex, migrations: readonly unknown[]) => Promise<void> | void;
 }
 
-function runMigrations(db: Knex, run: NonNullable<MigrateOptions['run']>, config: Knex.MigratorConfig): Promise<unknown> {
+function runMigrations(
+  db: Knex,
+  run: NonNullable<MigrateOptions['run']>,
+  config: Knex.MigratorConfig,
+): Promise<unknown> {
   switch (run) {
     case 'rollback all':
       return db.migrate.rollback(config, true);

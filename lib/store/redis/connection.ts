@@ -114,7 +114,8 @@ export class Connection {
   #lose(): void {
     if (!this.#open) return;
     this.#open = false;
-    const error = this.#lastError ?? new StoreUnavailableError('The connection to Redis was closed by the other side.', true);
+    const error =
+      this.#lastError ?? new StoreUnavailableError('The connection to Redis was closed by the other side.', true);
     this.#listener?.({ kind: 'down', error });
   }
 

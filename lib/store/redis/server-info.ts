@@ -16,8 +16,10 @@ export function parseInfo(reply: string): ServerInfo {
 
 /** What an owner should know of this server, once, at start-up: what its memory policy costs. */
 export function describeInfo({ maxmemory, maxmemory_policy: policy }: ServerInfo): string[] {
-  if (policy === undefined) return ['Redis does not let this user see INFO: its role and eviction policy are unchecked.'];
-  if (maxmemory === '0') return ['Redis has no maxmemory: orphans and entries stay until their TTL, and nothing is evicted.'];
+  if (policy === undefined)
+    return ['Redis does not let this user see INFO: its role and eviction policy are unchecked.'];
+  if (maxmemory === '0')
+    return ['Redis has no maxmemory: orphans and entries stay until their TTL, and nothing is evicted.'];
   if (policy === 'noeviction') {
     return ['Redis has the policy noeviction: when its memory is full, fills are refused and misses go to the source.'];
   }

@@ -1,0 +1,80 @@
+import type { Knex } from 'knex';
+import type { Id, WorkflowCache } from './workflow-cache.js';
+
+/**
+ * What bumps what, for writers that bump by hand after their commit (ladder step 1):
+ *
+ * | change                                       | bump                                                          |
+ * |----------------------------------------------|---------------------------------------------------------------|
+ * | detector updated or deleted                  | the detector: all its environments                            |
+ * | workflow updated                             | each `{ detector, environment }` it is linked to, old and new |
+ * | workflow created                             | nothing: nothing links to it yet                              |
+ * | link created, deleted or moved               | the old and the new detector                                  |
+ * | workflow or environment deleted              | the detectors of every workflow that goes with it             |
+ * | TRUNCATE of any of them, any migration       | everything                                                    |
+ *
+ * A link's change bumps its detector, which its own columns name, and a workflow's links are looked up after the
+ * commit, in a fresh snapshot: two transactions that each see only their own half still bump every scope both touch.
+ */
+export class WorkflowChanges {
+  readonly #cache: WorkflowCache;
+  readonly #db: Knex;
+
+  constructor(cache: WorkflowCache, db: Knex) {
+    this.#cache = cache;
+    this.#db = db;
+  }
+
+  /** After a commit that updated or deleted these detectors. */
+  async detectorsChanged(detectorIds: readonly Id[]): Promise<void> {
+    await this.#cache.bumpDetectors(detectorIds, { cause: 'detector changed' });
+  }
+
+  /** After a commit that created, deleted or moved links of these detectors, old and new. */
+  async linksChanged(detectorIds: readonly Id[]): Promise<void> {
+    await this.#cache.bumpDetectors(detectorIds, { cause: 'link changed' });
+  }
+
+  /**
+   * After a commit that updated a workflow. `environments`: those it was and is bound to, null for none.
+   * One query, for the detectors linked to it now; a link that goes or comes bumps its own.
+   */
+  async workflowUpdated(workflowId: Id, environments: readonly (Id | null)[]): Promise<void> {
+    const detectors = await detectorsOfWorkflows(this.#db, [workflowId]);
+    const scopes = detectors.flatMap((detector) => environments.map((environment) => ({ detector, environment })));
+    await this.#cache.bumpEnvironments(scopes, { cause: 'workflow updated' });
+  }
+
+  /** After a commit that deleted workflows or an environment; `detectorIds` as read before, in that transaction. */
+  async workflowsDeleted(detectorIds: readonly Id[]): Promise<void> {
+    await this.#cache.bumpDetectors(detectorIds, { cause: 'workflow deleted' });
+  }
+
+  /** After TRUNCATE, or whatever can't be told. */
+  async everythingChanged(): Promise<void> {
+    await this.#cache.bumpEverything({ cause: 'everything changed' });
+  }
+}
+
+/** The detectors linked to these workflows. One query by index. */
+export async function detectorsOfWorkflows(db: Knex, workflowIds: readonly Id[]): Promise<string[]> {
+  return db('detector_workflow')
+    .distinct()
+    .whereIn('workflow_id', workflowIds as string[])
+    .pluck('detector_id');
+}
+
+/**
+ * The detectors whose links go when an environment is deleted, since its workflows go with it. One query; run it in
+ * the deleting transaction, before the DELETE, with the environment's row locked so that no workflow joins it meanwhile.
+ */
+export async function detectorsOfEnvironment(trx: Knex.Transaction, environmentId: Id): Promise<string[]> {
+  await trx('environment')
+    .where('id', environmentId as string)
+    .forUpdate();
+  return trx('detector_workflow')
+    .distinct()
+    .join('workflow', 'workflow.id', 'detector_workflow.workflow_id')
+    .where('workflow.environment_id', environmentId as string)
+    .pluck('detector_id');
+}

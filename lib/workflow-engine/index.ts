@@ -1,0 +1,4 @@
+export { detectorsOfEnvironment, detectorsOfWorkflows, WorkflowChanges } from './changes.js';
+export { workflowEngineMigrations } from './migrations.js';
+export { type Workflow, unionOfWorkflows } from './workflow.js';
+export { type Id, WorkflowCache, type WorkflowCacheOptions } from './workflow-cache.js';

@@ -1,0 +1,67 @@
+import type { Knex } from 'knex';
+
+/** What an event processor needs of a workflow. */
+export interface Workflow {
+  readonly id: number;
+  readonly name: string;
+  /** Null: the workflow runs in every environment. */
+  readonly environmentId: number | null;
+  readonly config: unknown;
+  readonly updatedAt: Date;
+}
+
+/** A workflow, and the detector and environment for which it was asked. */
+export interface WorkflowRow {
+  readonly detector_id: string;
+  readonly environment_id: string | null;
+  readonly id: string;
+  readonly name: string;
+  readonly config: unknown;
+  readonly updated_at: Date;
+}
+
+/** Ids of a `{ detector, environment }` scope, as loaders get them. */
+export interface WorkflowIds {
+  readonly detector: number | string;
+  readonly environment: number | string | null;
+}
+
+/**
+ * The enabled workflows linked to enabled detectors and bound to exactly that environment, or to none where it is
+ * null: `ids: [n] -> rows`, by workflow id within each. One query, by index alone: for each pair the links of its
+ * detector (primary key), then their workflows (primary key). Reads one snapshot; takes no locks.
+ */
+export async function workflowRows(db: Knex, ids: readonly WorkflowIds[]): Promise<WorkflowRow[]> {
+  const bindings: unknown[] = [ids.map((id) => id.detector), ids.map((id) => id.environment)];
+  // Knex's types know no array parameters; pg does.
+  const { rows } = await db.raw<{ rows: WorkflowRow[] }>(WORKFLOWS_SQL, bindings as Knex.RawBinding[]);
+  return rows;
+}
+
+/** `?`: detector ids, environment ids, of the same length. */
+export const WORKFLOWS_SQL = `
+  select asked.detector_id, asked.environment_id, workflow.id, workflow.name, workflow.config, workflow.updated_at
+  from unnest(?::bigint[], ?::bigint[]) as asked (detector_id, environment_id)
+  join detector on detector.id = asked.detector_id and detector.enabled
+  join detector_workflow as link on link.detector_id = asked.detector_id
+  join workflow on workflow.id = link.workflow_id
+    and workflow.enabled
+    and workflow.environment_id is not distinct from asked.environment_id
+  order by workflow.id`;
+
+export function toWorkflow(row: WorkflowRow): Workflow {
+  return {
+    id: Number(row.id),
+    name: row.name,
+    environmentId: row.environment_id === null ? null : Number(row.environment_id),
+    config: row.config,
+    updatedAt: row.updated_at,
+  };
+}
+
+/** The distinct workflows of some detectors, in the order in which they first appear. */
+export function unionOfWorkflows(lists: Iterable<readonly Workflow[]>): Workflow[] {
+  const byId = new Map<number, Workflow>();
+  for (const list of lists) for (const workflow of list) if (!byId.has(workflow.id)) byId.set(workflow.id, workflow);
+  return [...byId.values()];
+}
