@@ -114,7 +114,7 @@ export class Filler {
         this.#store.fill({ guards, entries }, deadline),
       );
       const fills = replies.filter((reply) => reply === 'filled').length;
-      const reason = replies.find((reply) => reply !== 'filled') as 'moved' | 'foreign' | undefined;
+      const reason = replies.find((reply): reply is 'moved' | 'foreign' => reply !== 'filled');
       this.#telemetry.emit('fill', { cache, entry, attributes, fills, refused: replies.length - fills, reason });
       return fills;
     } catch (thrown) {

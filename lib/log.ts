@@ -1,3 +1,4 @@
+import { describe } from './describe.js';
 import type { Telemetry } from './telemetry.js';
 
 /** Where a cache logs: pino, winston and console fit. */
@@ -22,7 +23,9 @@ export function logTo(log: Logger, telemetry: Telemetry): void {
     if (error === undefined) {
       log.debug(`${cache}: bump of ${bumps} ${level}, ${moved} cached: ${cause}: ${shown}${trace(stack)}`);
     } else {
-      log.warn(`${cache}: bump of ${bumps} ${level} failed: ${cause}: ${shown}: ${String(error)}${trace(stack)}`);
+      log.warn(
+        `${cache}: bump of ${bumps} ${level} failed: ${cause}: ${shown}: ${error instanceof Error ? error.message : describe(error)}${trace(stack)}`,
+      );
     }
   });
   telemetry.on('fill', ({ cache, entry, refused, reason, error }) => {

@@ -201,13 +201,7 @@ export class Lookup {
   }
 
   /** The answer of one atomic read that showed all of the vector: the entry, or that there is none. */
-  #answer(
-    address: Address,
-    vector: Vector,
-    bytes: Buffer | null,
-    cause: MissCause,
-    bumped?: string | undefined,
-  ): LookedUp {
+  #answer(address: Address, vector: Vector, bytes: Buffer | null, cause: MissCause, bumped?: string): LookedUp {
     if (bytes === null) return { outcome: 'miss', vector, cause, bumped };
     const opened = open(vector.entryKey, bytes);
     if (opened.ok) return { outcome: 'found', vector, value: opened.value, bytes };

@@ -87,14 +87,8 @@ function runMigrations(
   run: NonNullable<MigrateOptions['run']>,
   config: Knex.MigratorConfig,
 ): Promise<unknown> {
-  switch (run) {
-    case 'rollback all':
-      return db.migrate.rollback(config, true);
-    case 'rollback':
-      return db.migrate.rollback(config);
-    default:
-      return db.migrate[run](config);
-  }
+  if (run === 'rollback' || run === 'rollback all') return db.migrate.rollback(config, run === 'rollback all');
+  return db.migrate[run](config);
 }
 
 /** Knex's list of completed migrations, as text; undefined if it can't be read. */
@@ -102,7 +96,7 @@ async function completed(db: Knex, config: Knex.MigratorConfig): Promise<string 
   const table = config.tableName ?? 'knex_migrations';
   try {
     const schema = config.schemaName === undefined ? db.schema : db.schema.withSchema(config.schemaName);
-    if (!(await schema.hasTable(table))) return '';
+    if (!(await schema.hasTable(table))) return '[]';
     const rows = config.schemaName === undefined ? db(table) : db(table).withSchema(config.schemaName);
     return JSON.stringify(await rows.select('id', 'name').orderBy('id'));
   } catch {

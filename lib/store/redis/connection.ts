@@ -45,7 +45,7 @@ export class Connection {
   #described = false;
 
   constructor(redis: Redis) {
-    this.#client = defineScripts(redis.duplicate(OWN_OPTIONS) as Redis);
+    this.#client = defineScripts(redis.duplicate(OWN_OPTIONS));
     this.#client.on('ready', () => void this.#identify());
     this.#client.on('close', () => this.#lose());
     this.#client.on('error', (error: Error) => {

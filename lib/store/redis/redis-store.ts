@@ -76,7 +76,7 @@ class RedisStore implements Store {
     const replies = await this.#connection.send(deadline, (client) =>
       client.gencacheFill(keys.length, [...keys, ...args]),
     );
-    return [...replies].map((reply) => (reply === '1' ? 'filled' : reply === '0' ? 'moved' : 'foreign'));
+    return replies.split('').map((reply) => (reply === '1' ? 'filled' : reply === '0' ? 'moved' : 'foreign'));
   }
 
   delete(keys: readonly EntryKey[], deadline: Deadline): Promise<number> {
