@@ -31,7 +31,8 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
   const values = new LRUCache<string, Buffer>({
     maxSize: maxBytes,
     sizeCalculation: (value, key) => key.length + value.length + OVERHEAD_BYTES,
-    perf: { now: () => clock.nowMs() },
+    // lru-cache takes an instant of 0 for "has no TTL", and a clock may start there.
+    perf: { now: () => clock.nowMs() + 1 },
     ttlResolution: 0,
   });
   const get = (key: string) => values.get(key) ?? null;
