@@ -104,7 +104,10 @@ export class Reader {
 
   /** Resolves when nothing is under way any more. */
   async settled(): Promise<void> {
-    while (this.#work.size > 0) await Promise.all(this.#work);
+    while (this.#turn.pending || this.#work.size > 0) {
+      await Promise.allSettled(this.#work);
+      await new Promise(setImmediate);
+    }
   }
 
   #call(definition: Definition, addresses: readonly Address[], { attributes, stack }: CallLabels): Call {

@@ -18,6 +18,11 @@ export class Turn<T> {
     void RESOLVED.then(() => process.nextTick(() => this.#end()));
   }
 
+  /** Whether something was collected and not yet handed on. */
+  get pending(): boolean {
+    return this.#items.length > 0;
+  }
+
   #end(): void {
     const items = this.#items;
     this.#items = [];

@@ -58,7 +58,10 @@ export class Verifier {
 
   /** Resolves when every sample taken so far has been judged. */
   async settled(): Promise<void> {
-    while (this.#waiting > 0) await (this.#work.size > 0 ? Promise.all(this.#work) : new Promise(setImmediate));
+    while (this.#waiting > 0) {
+      await Promise.allSettled(this.#work);
+      await new Promise(setImmediate);
+    }
   }
 
   /** Stops: what waits for its second look is left unjudged. */
