@@ -13,7 +13,7 @@ export interface CacheEvents {
   fill: [FillEvent];
   /** By the bumper, once per call of `bump` or `bumpMany`, when it has settled. */
   bump: [BumpEvent];
-  /** By the lookup, for each entry in the store that can't be used. It is a miss. */
+  /** By the lookup, for each entry in the store that can't be used (a miss), or generation (a bypass). */
   decodeFailure: [DecodeFailureEvent];
   /** Whenever the store rejects, times out, or tells of a lost connection. */
   storeFailure: [StoreFailureEvent];

@@ -18,6 +18,10 @@ export interface Sealed {
   readonly bytes: Buffer;
 }
 
+const FOREIGN_ENTRY =
+  "An entry's key holds a string that this library wrote. A key of another type is in its place. It was left alone, " +
+  'and the entry is loaded at every read. See who writes there; delete the key if nobody needs it.';
+
 /** One fill command carries at most this many entries, and about this many bytes. */
 const FILL_ENTRIES_MAX = 500;
 const FILL_BYTES_MAX = 1 << 20;
@@ -115,7 +119,8 @@ export class Filler {
       );
       const fills = replies.filter((reply) => reply === 'filled').length;
       const reason = replies.find((reply): reply is 'moved' | 'foreign' => reply !== 'filled');
-      this.#telemetry.emit('fill', { cache, entry, attributes, fills, refused: replies.length - fills, reason });
+      const error = reason === 'foreign' ? new Error(FOREIGN_ENTRY) : undefined;
+      this.#telemetry.emit('fill', { cache, entry, attributes, fills, refused: replies.length - fills, reason, error });
       return fills;
     } catch (thrown) {
       const error = thrown as GencacheError;

@@ -24,7 +24,7 @@ import type { Deadline } from './deadline.js';
 import type { Address } from './definition.js';
 import { open } from './envelope.js';
 import type { BypassReason, MissCause } from './events.js';
-import { type Generation, generation, nonce, parseGeneration } from './generation.js';
+import { GENERATION_RULE, type Generation, generation, nonce, parseGeneration } from './generation.js';
 import { type EntryKey, entryKey, type GenerationKey } from './key.js';
 import { mismatch } from './schema.js';
 import type { Scope } from './scope.js';
@@ -89,7 +89,7 @@ export class Lookup {
           results[i] = this.#answer(address, vectorOf(address, seen, guesses[i]!, capturedAtMs), bytes, 'not_filled');
           break;
         case 'foreign':
-          results[i] = FOREIGN;
+          results[i] = this.#foreign(address, (scope) => seen[scope.index]!);
           break;
         case 'missing':
           unminted.push(i);
@@ -158,7 +158,9 @@ export class Lookup {
     for (const i of unminted) {
       const address = addresses[i]!;
       const vector = this.#vector(address, tokens, capturedAtMs);
-      results[i] = vector ? { outcome: 'miss', vector, cause: 'no_generation' } : FOREIGN;
+      results[i] = vector
+        ? { outcome: 'miss', vector, cause: 'no_generation' }
+        : this.#foreign(address, (scope) => tokens.get(scope)!);
     }
   }
 
@@ -195,7 +197,7 @@ export class Lookup {
       } else if (state === 'moved') {
         const key = this.#keyUnder(address, seen as Generation[])!;
         result = { outcome: 'miss', vector: vectorOf(address, seen, key, capturedAtMs), cause: 'bumped', bumped };
-      } else result = state === 'foreign' ? FOREIGN : LOST;
+      } else result = state === 'foreign' ? this.#foreign(address, (scope) => seen[scope.index]!) : LOST;
       results[moved[i]!] = result;
     });
   }
@@ -218,6 +220,17 @@ export class Lookup {
       if (issue !== undefined) results[i] = this.#unusable(addresses[i]!, found.vector, 'schema', issue);
     }
     return results;
+  }
+
+  #foreign(address: Address, seen: (scope: Scope) => Seen): LookedUp {
+    const { generationKey: key } = address.scopes.find((scope) => seen(scope) === 'foreign')!;
+    const { cache, name: entry } = address.definition;
+    const message =
+      `A generation is ${GENERATION_RULE}, in a string. Something else is at ${key}, so the source is read and ` +
+      'nothing filled. See who writes there; delete the key if nobody needs it.';
+    const { path } = address.scope;
+    this.#telemetry.emit('decodeFailure', { cache, entry, path, reason: 'foreign_generation', message });
+    return { outcome: 'bypass', reason: 'foreign_generation' };
   }
 
   #unusable(address: Address, vector: Vector, reason: string, message: string): LookedUp {
@@ -249,7 +262,6 @@ export class Lookup {
   }
 }
 
-const FOREIGN: LookedUp = { outcome: 'bypass', reason: 'foreign_generation' };
 const LOST: LookedUp = { outcome: 'bypass', reason: 'generation_lost' };
 
 /** Every scope of the batch once, indexed. */

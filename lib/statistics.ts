@@ -32,7 +32,7 @@ export const COUNTERS = {
   bumps: 'bump',
   /** Calls of `bump` and `bumpMany` that rejected, by `level` and `cause`. */
   failed_bumps: 'bump',
-  /** Entries in the store that could not be used, by `reason`. */
+  /** Entries and generations in the store that could not be used, by `reason`. */
   decode_failures: 'decodeFailure',
   /** By `operation`. */
   store_failures: 'storeFailure',

@@ -6,13 +6,14 @@ export const BUMP = `
 -- Atomic, so that of two bumps at once neither is lost and both are counted.
 -- A server that is out of memory refuses SET but not DEL: a generation that is gone is minted anew by whoever needs
 -- it, which is as good as a bump (0 is returned). An invalidation must not fail for want of memory.
+local GENERATION = '^(%d+)%.' .. string.rep('[%w_-]', 16) .. '$'
 local bumps = {}
 for i, key in ipairs(KEYS) do
   local value = redis.pcall('GET', key)
   if not value then
     bumps[i] = -1
   else
-    local n = type(value) == 'string' and #value <= 32 and value:match('^(%d+)%.[%w_-]+$')
+    local n = type(value) == 'string' and #value <= 32 and value:match(GENERATION)
     if not n then
       bumps[i] = -2
     else

@@ -1,0 +1,374 @@
+import { expect } from 'chai';
+import {
+  ConfigurationError,
+  GenerationalCache,
+  integer,
+  memoryStore,
+  redisStore,
+  type DecodeFailureEvent,
+  type FillEvent,
+} from '../lib/index.js';
+import { lendCache } from './support/cache.js';
+import { lend } from './support/lenders.js';
+import { lendRedis, uniqueName } from './support/redis.js';
+
+const load = async (ids: readonly object[]) => [...ids];
+const by = (row: object) => row as { item: number };
+
+function thrownBy(work: () => unknown): unknown {
+  try {
+    work();
+  } catch (error) {
+    return error;
+  }
+  throw new Error('it threw nothing');
+}
+
+function lendItems() {
+  const cache = new GenerationalCache({ name: uniqueName(), store: memoryStore() });
+  lend({ what: 'the cache', close: () => cache.close() });
+  return { cache, items: cache.namespace('item', integer()) };
+}
+
+describe('a misconfiguration throws where it is declared', () => {
+  for (const ttlMs of [0, -1, NaN, Infinity, 0.5, '60000' as unknown as number]) {
+    it(`a TTL of ${String(ttlMs)}${typeof ttlMs === 'string' ? ' (text)' : ''}`, () => {
+      const error = thrownBy(() => lendItems().items.one('value', { ttlMs, load, by }));
+      expect(error).to.be.instanceOf(ConfigurationError);
+      expect(error).to.have.property(
+        'message',
+        'A TTL is a whole number of milliseconds from 1 to 31536000000 (a year): everything stored expires. ' +
+          `The entry "value" got ${String(ttlMs)}. Pass how long a value may be served if every bump were lost.`,
+      );
+    });
+  }
+
+  it('a cache’s TTL likewise', () => {
+    const error = thrownBy(() => new GenerationalCache({ name: 'shop', store: memoryStore(), ttlMs: Infinity }));
+    expect(error).to.have.property(
+      'message',
+      'A TTL is a whole number of milliseconds from 1 to 31536000000 (a year): everything stored expires. ' +
+        'The cache "shop" got Infinity. Pass how long a value may be served if every bump were lost.',
+    );
+  });
+
+  it('a namespace declared twice', () => {
+    const { cache, items } = lendItems();
+    expect(thrownBy(() => cache.namespace('item', integer()))).to.have.property(
+      'message',
+      'A namespace is declared once. Got "item", which is already declared below global. ' +
+        'Keep the object that the first declaration returned and use it everywhere.',
+    );
+    expect(thrownBy(() => items.namespace('item', integer()))).to.have.property(
+      'message',
+      'A namespace is declared once. Got "item", which is already declared above it. ' +
+        'Keep the object that the first declaration returned and use it everywhere.',
+    );
+  });
+
+  it('an entry declared twice', () => {
+    const { items } = lendItems();
+    items.one('value', { load, by });
+    expect(thrownBy(() => items.list('value', { load, by }))).to.have.property(
+      'message',
+      'An entry is declared once. Got "value", which item already has. ' +
+        'Keep the object that the first declaration returned and use it everywhere.',
+    );
+  });
+
+  it('a name that can’t stand in a key', () => {
+    const { cache, items } = lendItems();
+    const rule = 'a lower-case letter, then letters, digits or underscores, 64 characters at most';
+    expect(thrownBy(() => cache.namespace('a:b', integer()))).to.have.property(
+      'message',
+      `A namespace's name is ${rule}: it stands in keys and in ids. Got 'a:b'. Choose such a name.`,
+    );
+    expect(thrownBy(() => items.one('__proto__', { load, by }))).to.have.property(
+      'message',
+      `An entry's name is ${rule}: it stands in keys. Got '__proto__'. Choose such a name.`,
+    );
+    expect(thrownBy(() => items.one('value', { key: { item: integer() }, load, by }))).to.have.property(
+      'message',
+      `An id of an entry's key has a name of its own: ${rule}, and none of its namespaces'. ` +
+        `"value" got 'item' below item. Choose another name.`,
+    );
+    expect(thrownBy(() => new GenerationalCache({ name: 'a b', store: memoryStore() }))).to.have.property(
+      'message',
+      'A cache has a name of letters, digits, "_", "." and "-", 64 characters at most: it stands in every key. ' +
+        "Got 'a b'. Pass such a name, the same in every process.",
+    );
+  });
+
+  it('an entry without a loader, a cache without a store', () => {
+    const { items } = lendItems();
+    expect(thrownBy(() => items.one('value', { by } as never))).to.have.property(
+      'message',
+      'An entry declares how its rows are read (load) and whose they are (by). ' +
+        '"value" got undefined for load. Pass a function.',
+    );
+    expect(thrownBy(() => new GenerationalCache({ name: 'shop' } as never))).to.have.property(
+      'message',
+      'A cache keeps its entries in a store. "shop" got undefined. Pass redisStore(redis) or memoryStore().',
+    );
+  });
+
+  it('an option out of range', () => {
+    const make = (options: object) =>
+      thrownBy(() => new GenerationalCache({ name: 'shop', store: memoryStore(), ...options }));
+    expect(make({ readDeadlineMs: 0 })).to.have.property(
+      'message',
+      'readDeadlineMs is a whole number from 1 to 60000. Got 0. Leave it out for the default.',
+    );
+    expect(make({ verifyRate: 1.5 })).to.have.property(
+      'message',
+      'verifyRate is a share from 0 to 1. Got 1.5. Leave it out for the default.',
+    );
+    expect(thrownBy(() => memoryStore({ maxBytes: Infinity }))).to.have.property(
+      'message',
+      'An in-memory store is bounded: maxBytes is a whole number above 0. Got Infinity. Leave it out for 64 MiB.',
+    );
+  });
+
+  it('a Redis store given to two caches', () => {
+    const store = redisStore(lendRedis());
+    lend({ what: 'the store', close: () => store.close() });
+    const name = uniqueName();
+    const make = () => new GenerationalCache({ name, store });
+    make();
+    expect(thrownBy(make)).to.have.property(
+      'message',
+      'A Redis store serves one cache, which closes its connection. This one already has a cache. ' +
+        'Call redisStore(redis) once for each.',
+    );
+  });
+});
+
+describe('a loader that breaks its contract rejects its callers, and nothing is cached', () => {
+  async function rejection(
+    declare: (items: ReturnType<typeof lendItems>['items']) => { fetch(ids: { item: number }): Promise<unknown> },
+  ) {
+    const { cache, items } = lendItems();
+    const error = await declare(items)
+      .fetch({ item: 1 })
+      .catch((thrown: unknown) => thrown);
+    expect(error).to.deep.include({ name: 'LoaderContractError', code: 'LOADER_CONTRACT', entry: 'value' });
+    await cache.settled();
+    expect(cache.statistics.total('fills')).to.equal(0);
+    return (error as Error).message;
+  }
+
+  it('rows that belong to nobody who asked', async () => {
+    const message = await rejection((items) => items.list('value', { load: async () => [{ item: 2 }], by }));
+    expect(message).to.equal(
+      'A loader returns rows of the ids it was given and no others. "value" returned one of { item: 2 }, which ' +
+        "nobody asked for. Correct the query's condition, or `by`.",
+    );
+  });
+
+  it('rows whose ids can’t be told', async () => {
+    const message = await rejection((items) =>
+      items.list('value', { load: async () => [{ item_id: 1 }], by: () => ({}) as never }),
+    );
+    expect(message).to.equal(
+      'A row belongs to the ids that `by` names. For "value" it named none that exist: Ids name every namespace from ' +
+        'the root down. "item" is missing from {}. Add it, or bump or declare on the namespace above it. Correct ' +
+        '`by`, or select the columns it reads.',
+    );
+  });
+
+  it('two rows for one', async () => {
+    const message = await rejection((items) =>
+      items.one('value', { load: async () => [{ item: 1 }, { item: 1 }], by }),
+    );
+    expect(message).to.equal(
+      'An entry declared with `one` has one row at most. "value" got two for { item: 1 }. ' +
+        'Correct the query, or declare it with `list`.',
+    );
+  });
+
+  it('something else than rows', async () => {
+    const message = await rejection((items) => items.one('value', { load: async () => ({ rows: [] }) as never, by }));
+    expect(message).to.equal(
+      'A loader resolves to an array of rows. "value" resolved to { rows: [] }. ' +
+        'Return the rows of all ids together, an empty array if there are none.',
+    );
+  });
+});
+
+describe('a value that can’t be stored is returned, uncached and reported; an explicit fill throws it', () => {
+  async function refused(value: unknown, options: { maxValueBytes?: number } = {}) {
+    const lent = lendCache(options);
+    const fills: FillEvent[] = [];
+    lent.cache.on('fill', (event) => fills.push(event));
+    lent.rows.set(1, value);
+    expect(await lent.value.fetch({ item: 1 })).to.equal(value);
+    await lent.cache.settled();
+    expect(fills).to.have.length(1);
+    const looked = await lent.value.lookup({ item: 1 });
+    if (looked.outcome !== 'miss') throw new Error('expected a miss');
+    const thrown = await lent.value.fill(looked.vector, value).catch((error: unknown) => error);
+    expect((thrown as Error).message).to.equal(fills[0]!.error!.message);
+    return fills[0]!;
+  }
+
+  it('one that would not come back identical', async () => {
+    class Money {}
+    const { reason, error } = await refused({ lines: [{ price: new Money() }] });
+    expect(reason).to.equal('unencodable');
+    expect(error).to.deep.include({ code: 'UNENCODABLE_VALUE', path: 'value.lines[0].price' });
+  });
+
+  it('one over the size limit', async () => {
+    const { reason, error } = await refused('x'.repeat(2_000), { maxValueBytes: 1_000 });
+    expect(reason).to.equal('oversized');
+    expect(error).to.deep.include({ code: 'OVERSIZED_VALUE', bytes: 2_010, maxValueBytes: 1_000 });
+    expect(error!.message).to.equal(
+      'An encoded value has 1000 bytes at most (maxValueBytes). The value of "value" at item=1 has 2010. ' +
+        'Cache less of it, split it by a key, or raise maxValueBytes.',
+    );
+  });
+
+  it('one that its schema refuses', async () => {
+    const { cache, items } = lendItems();
+    const fills: FillEvent[] = [];
+    cache.on('fill', (event) => fills.push(event));
+    const value = items.one('value', {
+      load: async (ids) => ids.map(({ item }) => ({ item, price: 'free' })),
+      by: ({ item }) => ({ item }),
+      schema: priceIsNumber,
+    });
+    expect(await value.fetch({ item: 1 })).to.deep.equal({ item: 1, price: 'free' });
+    expect(fills[0]).to.deep.include({ reason: 'schema', refused: 1, fills: 0 });
+    expect(fills[0]!.error!.message).to.equal(
+      "A value must match the entry's schema. It does not at price: expected a number. " +
+        "Raise the cache's schemaVersion when the shape of values changes.",
+    );
+  });
+});
+
+/** What zod, valibot and arktype make, in a few lines. */
+const priceIsNumber = {
+  '~standard': {
+    version: 1 as const,
+    vendor: 'spec',
+    validate: (value: unknown) =>
+      typeof (value as { price: unknown }).price === 'number'
+        ? { value }
+        : { issues: [{ message: 'expected a number', path: ['price'] }] },
+  },
+};
+
+describe('an entry in Redis that can’t be used is a miss, counted and logged', () => {
+  async function spoiled(spoil: (redis: ReturnType<typeof lendRedis>, key: string) => Promise<unknown>) {
+    const lines: string[] = [];
+    const log = { debug() {}, info() {}, warn: (line: string) => lines.push(line), error() {} };
+    const lent = lendCache({ log });
+    const redis = lendRedis();
+    const failures: DecodeFailureEvent[] = [];
+    lent.cache.on('decodeFailure', (event) => failures.push(event));
+    lent.rows.set(1, { name: 'one' });
+    await lent.value.fetch({ item: 1 });
+    await lent.cache.settled();
+    const [key] = await redis.keys(`gencache:{${lent.name}:0}:e:*`);
+    lines.length = 0;
+    await spoil(redis, key!);
+    expect(await lent.value.fetch({ item: 1 })).to.deep.equal({ name: 'one' });
+    await lent.cache.settled();
+    return { ...lent, redis, key: key!, failures, lines };
+  }
+
+  const reasons: [string, string, (bytes: Buffer) => Buffer][] = [
+    ['corrupted', 'checksum', (bytes) => Buffer.concat([bytes.subarray(0, -1), Buffer.from('!')])],
+    ['truncated', 'truncated', (bytes) => bytes.subarray(0, 5)],
+    ['cut', 'checksum', (bytes) => bytes.subarray(0, -3)],
+    ['foreign', 'foreign', () => Buffer.from('{"name":"somebody else"}')],
+    ['older-format', 'format', (bytes) => Buffer.concat([bytes.subarray(0, 2), Buffer.of(0), bytes.subarray(3)])],
+  ];
+  for (const [what, reason, change] of reasons) {
+    it(`${what}; and is replaced`, async () => {
+      const { failures, lines, cache, loads, value, name } = await spoiled(async (redis, key) =>
+        redis.set(key, change((await redis.getBuffer(key))!), 'KEEPTTL'),
+      );
+      expect(failures.map((failure) => failure.reason)).to.deep.equal([reason]);
+      expect(lines).to.deep.equal([`${name}: value at item=1 can't be used: ${failures[0]!.message}`]);
+      expect(cache.statistics.total('decode_failures', { reason, entry: 'value' })).to.equal(1);
+      expect(await value.fetch({ item: 1 })).to.deep.equal({ name: 'one' });
+      expect(loads).to.have.length(2);
+    });
+  }
+
+  it('of another type: it is left alone, and the fill refused', async () => {
+    const { cache, redis, key, lines, name } = await spoiled(async (client, entry) => {
+      await client.del(entry);
+      await client.hset(entry, 'not', 'ours');
+    });
+    expect(await redis.hgetall(key)).to.deep.equal({ not: 'ours' });
+    expect(cache.statistics.total('refused_fills', { reason: 'foreign' })).to.equal(1);
+    expect(lines).to.deep.equal([
+      `${name}: 1 value not stored: foreign: An entry's key holds a string that this library wrote. ` +
+        'A key of another type is in its place. It was left alone, and the entry is loaded at every read. ' +
+        'See who writes there; delete the key if nobody needs it.',
+    ]);
+  });
+
+  it('one that its schema refuses', async () => {
+    const name = uniqueName();
+    const declare = (schema: boolean) => {
+      const cache = new GenerationalCache({ name, store: redisStore(lendRedis()) });
+      lend({ what: 'the cache', close: () => cache.close() });
+      const value = cache.namespace('item', integer()).one('value', {
+        load: async (ids) => ids.map(({ item }) => (schema ? { item, price: 1 } : { item })),
+        by: ({ item }) => ({ item }),
+        ...(schema ? { schema: priceIsNumber } : {}),
+      });
+      return { cache, value };
+    };
+    const old = declare(false);
+    await old.value.fetch({ item: 1 });
+    await old.cache.settled();
+    const current = declare(true);
+    expect(await current.value.fetch({ item: 1 })).to.deep.equal({ item: 1, price: 1 });
+    expect(current.cache.statistics.total('decode_failures', { reason: 'schema' })).to.equal(1);
+  });
+});
+
+describe('something else under a generation’s name', () => {
+  for (const [what, plant] of [
+    ['of another type', (redis, key) => redis.lpush(key, 'not ours')],
+    ['a string that is no generation', (redis, key) => redis.set(key, '7')],
+  ] as [string, (redis: ReturnType<typeof lendRedis>, key: string) => Promise<unknown>][]) {
+    it(`${what}: readers bypass, a bump rejects, and it is left alone`, async () => {
+      const lines: string[] = [];
+      const log = { debug() {}, info() {}, warn: (line: string) => lines.push(line), error() {} };
+      const { name, cache, value, rows, items } = lendCache({ log });
+      const redis = lendRedis();
+      const key = `gencache:{${name}:0}:g:item=1`;
+      lend({ what: 'the key', close: () => redis.del(key) });
+      await plant(redis, key);
+      const dump = await redis.dump(key);
+      rows.set(1, 'one').set(2, 'two');
+      expect(await value.fetchMany([{ item: 1 }, { item: 2 }])).to.deep.equal(['one', 'two']);
+      expect(cache.statistics.total('bypasses')).to.equal(1);
+      expect(lines.filter((line) => !line.includes('maxmemory'))).to.deep.equal([
+        `${name}: value at item=1 can't be used: A generation is digits, a dot and 16 base64url characters, in a ` +
+          `string. Something else is at ${key}, so the source is read and nothing filled. ` +
+          'See who writes there; delete the key if nobody needs it.',
+      ]);
+      expect(cache.statistics.total('decode_failures', { reason: 'foreign_generation' })).to.equal(1);
+      await cache.settled();
+      const error = await items.bumpMany([{ item: 1 }, { item: 2 }]).catch((thrown: unknown) => thrown);
+      expect(error).to.deep.include({ code: 'BUMP', outcome: 'refused', paths: ['item=1'] });
+      expect((error as Error).message).to.equal(
+        'A generation is digits, a dot and 16 base64url characters, in a string. 1 of the item to bump have something ' +
+          `else at their key, first ${key}. It was left alone, and readers of those scopes bypass the cache. ` +
+          'See who writes there; delete the key if nobody needs it.',
+      );
+      rows.set(2, 'newer');
+      expect(await value.fetch({ item: 2 })).to.equal('newer');
+      expect(await redis.dump(key)).to.equal(dump);
+      await redis.del(key);
+      expect(await value.fetch({ item: 1 })).to.equal('one');
+      expect(cache.statistics.total('bypasses')).to.equal(1);
+    });
+  }
+});
