@@ -309,7 +309,14 @@ describe('codec', function () {
         'an object without a prototype. Copy it into a plain object: { ...object }.',
       ],
       ['a class instance', { a: new Point() }, 'value.a', `an instance of Point. ${instance}`],
-      ['an instance of an unnamed class', new (class {})(), 'value', `an instance of an unnamed class. ${instance}`],
+      [
+        'an instance of an unnamed class',
+        new (class {
+          x = 1;
+        })(),
+        'value',
+        `an instance of an unnamed class. ${instance}`,
+      ],
       [
         'an object of another realm',
         runInContext('({})', createContext()),
