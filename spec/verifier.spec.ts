@@ -42,6 +42,17 @@ describe('verifyRate', () => {
     expect(stale[0]).to.deep.include({ cached: undefined, loaded: 'appeared' });
   });
 
+  it('does not take a value that does not equal itself, an invalid Date, for a stale one', async () => {
+    const { cache, value, rows } = lendCache({ verifyRate: 1, verifyDelayMs: 0 });
+    rows.set(1, { at: new Date(NaN) });
+    await value.fetch({ item: 1 });
+    await cache.settled();
+    await value.fetch({ item: 1 });
+    await cache.settled();
+    expect(cache.statistics.total('verified')).to.equal(1);
+    expect(cache.statistics.total('stale_entries')).to.equal(0);
+  });
+
   it('finds none in a healthy run, with edits that are bumped', async () => {
     const { cache, value, rows, items } = lendCache({ verifyRate: 1, verifyDelayMs: 20 });
     for (let id = 0; id < 20; id++) rows.set(id, { id, edits: 0 });

@@ -15,7 +15,6 @@ const OWN_OPTIONS: Partial<RedisOptions> = {
   enableOfflineQueue: false,
   enableAutoPipelining: false,
   maxRetriesPerRequest: 0,
-  retryStrategy: (attempt) => Math.min(attempt * 50, RETRY_MAX_MS) * (0.5 + Math.random() / 2),
   // A former primary that now says READONLY: find out where the primary is.
   reconnectOnError: (error) => error.message.startsWith('READONLY'),
   connectTimeout: CONNECT_MAX_MS,
@@ -43,9 +42,12 @@ export class Connection {
   #open = false;
   #lastError: Error | undefined;
   #described = false;
+  /** Connections made or tried since one was open: ioredis counts anew as soon as a server answers, a replica too. */
+  #attempts = 0;
 
   constructor(redis: Redis) {
-    this.#client = defineScripts(redis.duplicate(OWN_OPTIONS));
+    const retryStrategy = () => Math.min(++this.#attempts * 50, RETRY_MAX_MS) * (0.5 + Math.random() / 2);
+    this.#client = defineScripts(redis.duplicate({ ...OWN_OPTIONS, retryStrategy }));
     this.#client.on('ready', () => void this.#identify());
     this.#client.on('close', () => this.#lose());
     this.#client.on('error', (error: Error) => {
@@ -69,7 +71,7 @@ export class Connection {
     } catch (cause) {
       if (cause instanceof Error && 'code' in cause && cause.code === 'DEADLINE') throw cause;
       throw new StoreUnavailableError(
-        `Redis must carry out what it is sent. It answered, or its connection broke with: ${(cause as Error).message}. ` +
+        `Redis must carry out what it is sent. It answered, or its connection broke with: ${clause(cause as Error)}. ` +
           'See the server and the network.',
         true,
         { cause },
@@ -105,6 +107,7 @@ export class Connection {
       return this.#client.disconnect(true);
     }
     this.#open = true;
+    this.#attempts = 0;
     this.#listener?.({ kind: 'up' });
     if (!this.#described) for (const message of describeInfo(info)) this.#listener?.({ kind: 'notice', message });
     this.#described = true;
@@ -128,7 +131,7 @@ export class Connection {
       };
       const forget = deadline.onExpiry(({ limitMs }) => {
         this.#waiting.delete(wake);
-        const why = this.#lastError ? `: ${this.#lastError.message}` : '';
+        const why = this.#lastError ? `: ${clause(this.#lastError)}` : '';
         reject(
           new StoreUnavailableError(
             `Redis must be connected within ${limitMs} ms, and was not${why}. See the server's address and the network.`,
@@ -140,4 +143,9 @@ export class Connection {
       this.#waiting.add(wake);
     });
   }
+}
+
+/** An error's message, to stand within a sentence. */
+function clause(error: Error): string {
+  return error.message.replace(/\.$/, '');
 }

@@ -1,0 +1,53 @@
+/**
+ * Packs the library, looks at what is in the tarball, installs it into an empty folder as a user would, and uses it
+ * there from plain JavaScript and from strict TypeScript, on real Redis and PostgreSQL.
+ */
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { startMissingServers } from '../support/servers/missing-servers.js';
+
+const ROOT = join(import.meta.dirname, '../..');
+const WANTED = /^(package\.json|README\.md|CHANGELOG\.md|CAVEATS\.md|LICENSE|dist\/(lib|migrations)\/.*\.(js|d\.ts))$/;
+
+const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+  exports: Record<string, string | { default: string }>;
+  devDependencies: Record<string, string>;
+};
+const folder = mkdtempSync(join(tmpdir(), 'gencache-pack-'));
+const servers = await startMissingServers();
+
+function run(command: string, args: string[], cwd: string): string {
+  console.log(`$ ${command} ${args.join(' ')}`);
+  const env = { ...process.env, ...servers.env };
+  return execFileSync(command, args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: 300_000 });
+}
+
+try {
+  const packed = run('npm', ['pack', '--json', '--pack-destination', folder], ROOT);
+  const [tarball] = JSON.parse(packed.slice(packed.indexOf('[\n'))) as [
+    { filename: string; size: number; files: { path: string }[] },
+  ];
+  const paths = tarball.files.map((file) => file.path);
+  const unwanted = paths.filter((path) => !WANTED.test(path));
+  if (unwanted.length > 0) throw new Error(`Users need none of these in the tarball: ${unwanted.join(', ')}`);
+  for (const target of Object.values(manifest.exports)) {
+    const path = (typeof target === 'string' ? target : target.default).replace('./', '');
+    if (!paths.includes(path)) throw new Error(`package.json exports ${path}, which is not in the tarball`);
+  }
+  console.log(`${tarball.filename}: ${paths.length} files, ${tarball.size} bytes`);
+
+  const { devDependencies: versions } = manifest;
+  cpSync(join(import.meta.dirname, 'user'), folder, { recursive: true });
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'user', private: true, type: 'module' }));
+  const peers = ['ioredis', 'knex', 'pg'].map((name) => `${name}@${versions[name]}`);
+  const tools = ['typescript', '@types/node'].map((name) => `${name}@${versions[name]}`);
+  run('npm', ['install', '--no-audit', '--no-fund', `./${tarball.filename}`, ...peers, ...tools], folder);
+  console.log(run('node', ['plain.js'], folder));
+  run('npx', ['tsc', '-p', '.'], folder);
+  console.log(run('node', ['out/strict.js'], folder));
+} finally {
+  await servers.stop();
+  rmSync(folder, { recursive: true, force: true });
+}

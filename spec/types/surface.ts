@@ -1,0 +1,78 @@
+/** What the compiler must infer, and what it must refuse. Checked by `npm run test:types`; never run. */
+import { expectTypeOf } from 'expect-type';
+import type { Knex } from 'knex';
+import { GenerationalCache, integer, knexSource, memoryStore, nullable, text, type Outcome, type Vector } from '../../lib/index.js';
+import { type Workflow, WorkflowCache } from '../../lib/workflow-engine/index.js';
+
+declare const db: Knex;
+
+interface SettingRow {
+  readonly tenant: string;
+  readonly name: string;
+  readonly value: string;
+}
+
+const cache = new GenerationalCache({ name: 'types', store: memoryStore(), source: knexSource(db) });
+const detectors = cache.namespace('detector', integer());
+const environments = detectors.namespace('environment', nullable(integer()));
+const tenants = cache.namespace('tenant', text());
+
+// --- what is inferred
+
+const names = environments.list('names', {
+  load: async (ids, context) => {
+    expectTypeOf(ids[0]!.detector).toEqualTypeOf<number | string>();
+    expectTypeOf(ids[0]!.environment).toEqualTypeOf<number | string | null>();
+    expectTypeOf(context.db).toEqualTypeOf<Knex>();
+    return [{ detector_id: '42', environment_id: null, name: 'x' }];
+  },
+  by: (row) => ({ detector: row.detector_id, environment: row.environment_id }),
+  value: (row) => row.name,
+});
+expectTypeOf(names.fetch({ detector: 42, environment: null })).resolves.toEqualTypeOf<string[]>();
+expectTypeOf(names.fetchMany([{ detector: 42n, environment: '7' }])).resolves.toEqualTypeOf<string[][]>();
+
+const settings = tenants.one('setting', {
+  key: { setting: text() },
+  load: async (ids) => {
+    expectTypeOf(ids[0]!.setting).toEqualTypeOf<string>();
+    return [] as SettingRow[];
+  },
+  by: (row) => ({ tenant: row.tenant, setting: row.name }),
+});
+expectTypeOf(settings.fetch({ tenant: 'a', setting: 'b' })).resolves.toEqualTypeOf<SettingRow | undefined>();
+expectTypeOf(settings.lookup({ tenant: 'a', setting: 'b' })).resolves.toEqualTypeOf<Outcome<SettingRow | undefined>>();
+
+const workflows = new WorkflowCache(cache);
+expectTypeOf(workflows.getWorkflowsByDetectors([1, 2n, '3'], null)).resolves.toEqualTypeOf<Workflow[][]>();
+
+// --- what is refused
+
+// @ts-expect-error an id is missing
+void names.fetch({ detector: 42 });
+// @ts-expect-error an id that nobody declared
+void names.fetch({ detector: 42, environment: 7, project: 9 });
+// @ts-expect-error an id of another kind: null in a namespace that is not nullable
+void detectors.bump({ detector: null });
+// @ts-expect-error a number in a text namespace
+void tenants.bump({ tenant: 42 });
+// @ts-expect-error the key is missing
+void settings.fetch({ tenant: 'a' });
+// @ts-expect-error there is no blind set: a fill needs the vector of a lookup
+void settings.fill({ tenant: 'a', setting: 'b' }, undefined);
+// @ts-expect-error nor can a vector be made by hand
+const forged: Vector = { scopes: [], generations: [], entryKey: 'x', capturedAtMs: 0 };
+void forged;
+// @ts-expect-error ladder step 2 is not there yet: a bump does not silently ignore a transaction
+void detectors.bump({ detector: 42 }, { trx: {} });
+// @ts-expect-error every entry says whose its rows are
+tenants.one('nobodys', { load: async () => [] as SettingRow[] });
+tenants.one('swapped', {
+  load: async () => [] as SettingRow[],
+  // @ts-expect-error `by` names every id
+  by: (row) => ({ detector: row.name }),
+});
+// @ts-expect-error a value of another type than the entry's
+void settings.fill(undefined as unknown as Vector, { tenant: 1 });
+// @ts-expect-error a store is bounded
+memoryStore({ maxBytes: undefined as unknown as null });
