@@ -1,12 +1,14 @@
 /**
  * Packs the library, looks at what is in the tarball, installs it into an empty folder as a user would, and uses it
- * there from plain JavaScript and from strict TypeScript, on real Redis and PostgreSQL.
+ * there from plain JavaScript and from strict TypeScript, on private Redis and PostgreSQL servers. Then types in the
+ * README's start, and compares what it prints with what the README says it prints.
  */
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startMissingServers } from '../support/servers/missing-servers.js';
+import { startPostgres } from '../support/servers/postgres-server.js';
+import { startRedis } from '../support/servers/redis-server.js';
 
 const ROOT = join(import.meta.dirname, '../..');
 const WANTED = /^(package\.json|README\.md|CHANGELOG\.md|CAVEATS\.md|LICENSE|dist\/(lib|migrations)\/.*\.(js|d\.ts))$/;
@@ -16,12 +18,19 @@ const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as
   devDependencies: Record<string, string>;
 };
 const folder = mkdtempSync(join(tmpdir(), 'gencache-pack-'));
-const servers = await startMissingServers();
+const redis = await startRedis();
+const postgres = await startPostgres();
 
 function run(command: string, args: string[], cwd: string): string {
   console.log(`$ ${command} ${args.join(' ')}`);
-  const env = { ...process.env, ...servers.env };
-  return execFileSync(command, args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: 300_000 });
+  const env = { ...process.env, REDIS_URL: redis.url, DATABASE_URL: postgres.url };
+  return execFileSync(command, args, {
+    cwd,
+    env,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: 300_000,
+  });
 }
 
 try {
@@ -47,7 +56,15 @@ try {
   console.log(run('node', ['plain.js'], folder));
   run('npx', ['tsc', '-p', '.'], folder);
   console.log(run('node', ['out/strict.js'], folder));
+
+  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const [, program, promised] = /```js\n(.*?)```.*?node start\.mjs\n```\n\n```\n(.*?)```/s.exec(readme) ?? [];
+  if (program === undefined) throw new Error('The README has no start: a js block, its command and its output');
+  writeFileSync(join(folder, 'start.mjs'), program);
+  const printed = run('node', ['start.mjs'], folder);
+  if (printed !== promised) throw new Error(`The README promises\n${promised}and its start prints\n${printed}`);
+  console.log("the README's start: ok");
 } finally {
-  await servers.stop();
+  await Promise.all([redis.stop(), postgres.stop()]);
   rmSync(folder, { recursive: true, force: true });
 }
