@@ -66,6 +66,7 @@ export class Call {
   }
 
   give(position: number, value: unknown): void {
+    if (this.#pending <= 0) return;
     this.#values[position] = value;
     if (--this.#pending > 0) return;
     this.#settled(this);

@@ -142,7 +142,15 @@ export class Definition {
 function union(lineage: readonly Scope[], dependencies: readonly Scope[]): readonly Scope[] {
   const scopes = [...lineage];
   for (const dependency of dependencies) {
+    if (dependency.lineage[0] !== lineage[0]) throw strangeScope(dependency);
     for (const scope of dependency.lineage) if (!scopes.includes(scope)) scopes.push(scope);
   }
   return scopes;
+}
+
+function strangeScope(scope: Scope): ConfigurationError {
+  return new ConfigurationError(
+    'An entry depends on scopes of its own cache, which are bumped where it is read. ' +
+      `Got ${scope.path || 'global'} of another one. Take it from a namespace of this cache.`,
+  );
 }

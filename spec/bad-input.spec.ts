@@ -112,6 +112,17 @@ describe('a misconfiguration throws where it is declared', () => {
     );
   });
 
+  it('a dependency on another cache’s scope', async () => {
+    const other = lendItems().items.scope({ item: 9 });
+    const value = lendItems().items.one('value', { load, by, dependsOn: () => [other] });
+    const error = await value.fetch({ item: 1 }).catch((thrown: unknown) => thrown);
+    expect(error).to.have.property(
+      'message',
+      'An entry depends on scopes of its own cache, which are bumped where it is read. ' +
+        'Got item=9 of another one. Take it from a namespace of this cache.',
+    );
+  });
+
   it('an option out of range', () => {
     const make = (options: object) =>
       thrownBy(() => new GenerationalCache({ name: 'shop', store: memoryStore(), ...options }));

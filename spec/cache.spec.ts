@@ -212,6 +212,28 @@ describe('GenerationalCache', () => {
       expect(await value.fetch({ item: 1 })).to.deep.equal({ item: 1 });
     });
 
+    it('get one error and one event, also when a part of what they asked for is there', async () => {
+      const { cache } = lendShop();
+      let fail = false;
+      const items = cache.namespace('item', integer());
+      const value = items.one('value', {
+        load: async (ids) => {
+          if (fail) throw new Error('source down');
+          return [...ids];
+        },
+        by: ({ item }) => ({ item }),
+      });
+      await value.fetch({ item: 1 });
+      await cache.settled();
+      fail = true;
+      const reads: number[] = [];
+      cache.on('read', ({ hits, misses }) => reads.push(hits, misses));
+      const error = await value.fetchMany([{ item: 2 }, { item: 1 }, { item: 3 }]).catch((thrown: unknown) => thrown);
+      await cache.settled();
+      expect((error as Error).message).to.equal('source down');
+      expect(reads).to.deep.equal([1, 2]);
+    });
+
     it('settle by themselves: a hit does not wait for another entry’s load', async () => {
       const { value, rows, cache, hold } = lendCache();
       rows.set(1, 'one').set(2, 'two');
