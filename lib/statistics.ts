@@ -60,35 +60,38 @@ export class Statistics {
 
   constructor(telemetry: Telemetry) {
     telemetry.on('read', (event) => {
-      const labels = labelsOf(event);
-      this.#add('hits', event.hits, labels);
-      this.#add('absent_hits', event.absentHits, labels);
-      this.#add('stale_hits', event.staleHits, labels);
-      this.#add('misses', event.misses, labels);
-      this.#add('bypasses', event.bypasses, labels);
-      this.#add('queries_avoided', event.queriesAvoided, labels);
+      const { key, labels } = labelling(event);
+      this.#add('hits', event.hits, key, labels);
+      this.#add('absent_hits', event.absentHits, key, labels);
+      this.#add('stale_hits', event.staleHits, key, labels);
+      this.#add('misses', event.misses, key, labels);
+      this.#add('bypasses', event.bypasses, key, labels);
+      this.#add('queries_avoided', event.queriesAvoided, key, labels);
     });
     telemetry.on('load', (event) => {
-      const labels = labelsOf(event);
-      this.#add(event.purpose === 'read' ? 'queries_run' : 'queries_verifying', event.queries, labels);
-      this.#add('load_duration_ms', event.durationMs, labels);
-      if (event.error !== undefined) this.#add('load_errors', 1, labels);
+      const { key, labels } = labelling(event);
+      this.#add(event.purpose === 'read' ? 'queries_run' : 'queries_verifying', event.queries, key, labels);
+      this.#add('load_duration_ms', event.durationMs, key, labels);
+      this.#add('load_errors', event.error === undefined ? 0 : 1, key, labels);
     });
     telemetry.on('fill', (event) => {
-      this.#add('fills', event.fills, labelsOf(event));
-      if (event.refused > 0) this.#add('refused_fills', event.refused, labelsOf(event, { reason: event.reason! }));
+      const { key, labels } = labelling(event);
+      this.#add('fills', event.fills, key, labels);
+      this.#addLabelled('refused_fills', event.refused, () => ({ ...labels(), reason: event.reason! }));
     });
-    telemetry.on('bump', (event) => {
-      const labels = { ...event.attributes, cache: event.cache, level: event.level, cause: event.cause };
-      if (event.error === undefined) this.#add('bumps', event.bumps, labels);
-      else this.#add('failed_bumps', 1, labels);
+    telemetry.on('bump', ({ cache, level, cause, attributes, bumps, error }) => {
+      const labels = () => ({ ...attributes, cache, level, cause });
+      if (error === undefined) this.#addLabelled('bumps', bumps, labels);
+      else this.#addLabelled('failed_bumps', 1, labels);
     });
-    telemetry.on('decodeFailure', (event) =>
-      this.#add('decode_failures', 1, labelsOf(event, { reason: event.reason })),
-    );
-    telemetry.on('storeFailure', ({ cache, operation }) => this.#add('store_failures', 1, { cache, operation }));
-    telemetry.on('verify', (event) => this.#add('verified', event.verified, labelsOf(event)));
-    telemetry.on('staleEntry', (event) => this.#add('stale_entries', 1, labelsOf(event)));
+    telemetry.on('decodeFailure', (event) => {
+      this.#addLabelled('decode_failures', 1, () => ({ ...labelling(event).labels(), reason: event.reason }));
+    });
+    telemetry.on('storeFailure', ({ cache, operation }) => {
+      this.#addLabelled('store_failures', 1, () => ({ cache, operation }));
+    });
+    telemetry.on('verify', (event) => this.#addLabelled('verified', event.verified, labelling(event).labels));
+    telemetry.on('staleEntry', (event) => this.#addLabelled('stale_entries', 1, labelling(event).labels));
   }
 
   /** The sum of a counter over the series that have all of these labels. */
@@ -105,23 +108,34 @@ export class Statistics {
     return [...this.#series.values()].map((series) => ({ ...series }));
   }
 
-  #add(counter: Counter, value: number, labels: Series['labels']): void {
+  #addLabelled(counter: Counter, value: number, labels: () => Series['labels']): void {
+    if (value > 0) this.#add(counter, value, JSON.stringify(labels()), labels);
+  }
+
+  /** `key` tells label sets of one counter apart; `labels` makes them, once. */
+  #add(counter: Counter, value: number, key: string, labels: () => Series['labels']): void {
     if (value === 0) return;
-    const key = `${counter} ${JSON.stringify(labels)}`;
-    let series = this.#series.get(key);
-    if (!series && this.#series.size >= SERIES_MAX && labels['overflow'] === undefined) {
-      return this.#add(counter, value, { cache: labels['cache']!, overflow: true });
-    }
-    if (!series) this.#series.set(key, (series = { counter, labels, value: 0 }));
-    series.value += value;
+    const id = `${counter} ${key}`;
+    const series = this.#series.get(id);
+    if (series) series.value += value;
+    else if (this.#series.size < SERIES_MAX || key === OVERFLOW) {
+      this.#series.set(id, { counter, labels: labels(), value });
+    } else this.#add(counter, value, OVERFLOW, () => ({ cache: labels()['cache']!, overflow: true }));
   }
 }
 
-function labelsOf(
-  event: { cache: string; entry: string; attributes?: Attributes | undefined },
-  further?: Attributes,
-): Series['labels'] {
-  return { ...event.attributes, ...further, cache: event.cache, entry: event.entry };
+const OVERFLOW = 'overflow';
+
+/** The labels of an event. Every hit comes by here, so a call without attributes makes one short string. */
+function labelling(event: { cache: string; entry: string; attributes?: Attributes | undefined }): {
+  key: string;
+  labels: () => Series['labels'];
+} {
+  const { cache, entry, attributes } = event;
+  return {
+    key: attributes === undefined ? entry : `${entry} ${JSON.stringify(attributes)}`,
+    labels: () => ({ ...attributes, cache, entry }),
+  };
 }
 
 function has(labels: Series['labels'], wanted: Series['labels']): boolean {
