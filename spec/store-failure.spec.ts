@@ -49,7 +49,7 @@ describe('when Redis fails', () => {
   it('reads go on while nobody listens, and hit again soon after Redis was restarted', async () => {
     const { server, proxy, value, loads } = await lendFailing({ readDeadlineMs: 20 });
     proxy.refuse();
-    await proxy.cut();
+    proxy.cut();
     for (let i = 0; i < 5; i++) expect(await value.fetch({ item: 1 })).to.equal('one');
     expect(loads).to.have.length(6);
     await server.restart();
@@ -66,7 +66,7 @@ describe('when Redis fails', () => {
     proxy.holdReplies();
     const read = value.fetch({ item: 1 });
     await new Promise((resolve) => setTimeout(resolve, 20));
-    await proxy.cut();
+    proxy.cut();
     expect(await read).to.equal('one');
     expect(failures.map(({ operation }) => operation)).to.include('read');
     expect(failures.every(({ error }) => (error as { code?: string }).code !== 'DEADLINE')).to.equal(true);
@@ -118,7 +118,7 @@ describe('when Redis fails', () => {
   it('a bump that can’t be sent rejects, and says so', async () => {
     const { proxy, items } = await lendFailing({ bumpDeadlineMs: 50 });
     proxy.refuse();
-    await proxy.cut();
+    proxy.cut();
     await eventually(async () => {
       const error = await items.bump({ item: 1 }).catch((thrown: unknown) => thrown);
       expect(error).to.deep.include({ code: 'BUMP', outcome: 'not_sent' });
