@@ -64,19 +64,9 @@ export class Connection {
    * Sends one command when the connection is open, waiting for that within the deadline.
    * Rejects with StoreUnavailableError, whose `sent` tells whether it may have been carried out, or DeadlineError.
    */
-  async send<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
-    if (!this.#open) await this.#opened(deadline);
-    try {
-      return await deadline.race(command(this.#client));
-    } catch (cause) {
-      if (cause instanceof Error && 'code' in cause && cause.code === 'DEADLINE') throw cause;
-      throw new StoreUnavailableError(
-        `Redis must carry out what it is sent. It answered, or its connection broke with: ${clause(cause as Error)}. ` +
-          'See the server and the network.',
-        true,
-        { cause },
-      );
-    }
+  send<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
+    if (this.#open) return deadline.race(command(this.#client), broken);
+    return this.#opened(deadline).then(() => deadline.race(command(this.#client), broken));
   }
 
   close(): void {
@@ -126,10 +116,9 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const wake = () => {
         this.#waiting.delete(wake);
-        forget();
         resolve();
       };
-      const forget = deadline.onExpiry(({ limitMs }) => {
+      deadline.onExpiry(({ limitMs }) => {
         this.#waiting.delete(wake);
         const why = this.#lastError ? `: ${clause(this.#lastError)}` : '';
         reject(
@@ -148,4 +137,13 @@ export class Connection {
 /** An error's message, to stand within a sentence. */
 function clause(error: Error): string {
   return error.message.replace(/\.$/, '');
+}
+
+function broken(cause: unknown): StoreUnavailableError {
+  return new StoreUnavailableError(
+    `Redis must carry out what it is sent. It answered, or its connection broke with: ${clause(cause as Error)}. ` +
+      'See the server and the network.',
+    true,
+    { cause },
+  );
 }

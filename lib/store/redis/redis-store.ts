@@ -39,7 +39,7 @@ class RedisStore implements Store {
   }
 
   read(keys: readonly (GenerationKey | EntryKey)[], deadline: Deadline): Promise<(Buffer | null)[]> {
-    return this.#connection.send(deadline, (client) => client.mgetBuffer([...keys]));
+    return this.#connection.send(deadline, (client) => client.mgetBuffer(keys as unknown[] as string[]));
   }
 
   async mint(

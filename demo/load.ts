@@ -1,0 +1,47 @@
+import type { Knex } from 'knex';
+import { workflowEngineMigrations } from '../lib/workflow-engine/index.js';
+import type { World } from './world.js';
+
+/** Rows of one INSERT: below PostgreSQL's 65,535 parameters, and often enough for a progress bar. */
+const BATCH_ROWS = 1_000;
+
+/** Creates the tables by their migrations and fills them. `progress`: the share that is done. */
+export async function load(
+  db: Knex,
+  world: World,
+  stop: AbortSignal,
+  progress: (done: number) => void = () => {},
+): Promise<void> {
+  await db.migrate.latest({ migrationSource: workflowEngineMigrations });
+  const tables: readonly (readonly [string, readonly object[]])[] = [
+    // Ids are left to the tables, which count from 1 in the order of the rows, as the world does.
+    ['environment', world.environments.map(({ name }) => ({ name }))],
+    ['detector', world.detectors.map(({ name, type, enabled }) => ({ name, type, enabled }))],
+    [
+      'workflow',
+      world.workflows.map(({ name, environmentId, enabled, config, updatedAt }) => ({
+        name,
+        environment_id: environmentId,
+        enabled,
+        config,
+        updated_at: updatedAt,
+      })),
+    ],
+    [
+      'detector_workflow',
+      world.links.map(({ detector, workflow }) => ({ detector_id: detector, workflow_id: workflow })),
+    ],
+  ];
+  const total = tables.reduce((sum, [, rows]) => sum + rows.length, 0);
+  let done = 0;
+  for (const [table, rows] of tables) {
+    for (let start = 0; start < rows.length; start += BATCH_ROWS) {
+      stop.throwIfAborted();
+      const batch = rows.slice(start, start + BATCH_ROWS);
+      await db(table).insert(batch);
+      progress((done += batch.length) / total);
+    }
+  }
+  // The planner has seen none of the rows yet, and would scan tables that it takes for small.
+  await db.raw('analyze environment, detector, workflow, detector_workflow');
+}

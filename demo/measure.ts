@@ -1,0 +1,79 @@
+import { GenerationalCache, knexSource } from '../lib/index.js';
+import { bypassStore } from '../lib/testing/index.js';
+import { WorkflowCache, WorkflowChanges } from '../lib/workflow-engine/index.js';
+import { Editor } from './editor.js';
+import { Edits } from './edits.js';
+import { load } from './load.js';
+import { Oracle } from './oracle.js';
+import { type PhaseEnd, runPhase, type Stand } from './phase.js';
+import type { DemoPostgres } from './postgres.js';
+import { withProgress } from './progress.js';
+import type { DemoRedis } from './redis.js';
+import type { Measured } from './report.js';
+import { eventStream, streamFrom } from './stream.js';
+import { Tables } from './tables.js';
+import { FULL_SIZE, makeWorld } from './world.js';
+
+const SEED = { world: 1, events: 2, edits: 3 };
+const EDITS_PER_SECOND = 5;
+/** The warm-up, which is the cold phase: at least so many events, for at least so long. */
+const WARM_UP = { events: 20_000, seconds: 15 };
+const REPLAYED_EVENTS = 2_000;
+
+export interface Plan {
+  /** The name of the cache. */
+  readonly name: string;
+  /** How long the warm phase lasts. */
+  readonly seconds: number;
+  /** Whether to show how far it is. */
+  readonly progress: boolean;
+}
+
+/** Loads the tables, then runs the cold and the warm phase against the edits, then the first events of both, cache off. */
+export async function measure(
+  { reads, edits: db }: DemoPostgres,
+  { store }: DemoRedis,
+  { name, seconds, progress }: Plan,
+  stop: AbortController,
+): Promise<{ readonly cold: Measured; readonly warm: Measured }> {
+  const world = makeWorld(FULL_SIZE, SEED.world);
+  await withProgress('filling the tables', (show) => load(db, world, stop.signal, show), progress);
+
+  let statements = 0;
+  reads.on('query', () => statements++);
+  const oracle = new Oracle(new Tables(world));
+  const cache = new GenerationalCache({ name, store, source: knexSource(reads) });
+  const off = new GenerationalCache({ name: `${name}_off`, store: bypassStore(), source: knexSource(reads) });
+  const workflows = new WorkflowCache(cache);
+  const editor = new Editor(db, new WorkflowChanges(workflows, db), oracle);
+  const counters = { oracle, statements: () => statements, edits: () => editor.edits };
+  const stand: Stand = { cache, workflows, ...counters };
+  const standOff: Stand = { cache: off, workflows: new WorkflowCache(off), ...counters };
+  const run = (label: string, on: Stand, stream: ReturnType<typeof eventStream>, end: PhaseEnd) =>
+    withProgress(label, (show) => runPhase(on, stream, end, stop.signal, show), progress);
+
+  const edits = new Edits(oracle.tables, FULL_SIZE, SEED.edits);
+  const enough = new AbortController();
+  const editing = editor
+    .keepEditing(EDITS_PER_SECOND, () => edits.next(), AbortSignal.any([enough.signal, stop.signal]))
+    .catch((error: unknown) => stop.abort(error));
+  try {
+    const stream = eventStream(FULL_SIZE, SEED.events);
+    const cold = await run('the cold phase', stand, stream, WARM_UP);
+    const warm = await run('the warm phase', stand, stream, { seconds });
+    enough.abort();
+    await editing;
+
+    const replay = (from: number) =>
+      run('again, the cache off', standOff, streamFrom(from, FULL_SIZE, SEED.events), { events: REPLAYED_EVENTS });
+    return {
+      cold: { phase: cold, replay: await replay(0) },
+      warm: { phase: warm, replay: await replay(cold.events) },
+    };
+  } finally {
+    enough.abort();
+    await editing;
+    await cache.close();
+    await off.close();
+  }
+}

@@ -1,0 +1,142 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { build, type Histogram } from 'hdr-histogram-js';
+import type { GenerationalCache } from '../lib/index.js';
+import type { Workflow, WorkflowCache } from '../lib/workflow-engine/index.js';
+import type { Oracle, ReadSpan } from './oracle.js';
+import type { DetectorEvent } from './stream.js';
+
+/** What a phase runs on. */
+export interface Stand {
+  readonly cache: Pick<GenerationalCache, 'statistics'>;
+  readonly workflows: WorkflowCache;
+  readonly oracle: Oracle;
+  /** Statements that loaders have sent so far. */
+  readonly statements: () => number;
+  /** Edits made so far. */
+  readonly edits: () => number;
+}
+
+/** A phase lasts for at least so many events, and at least so many seconds. */
+export interface PhaseEnd {
+  readonly events?: number;
+  readonly seconds?: number;
+}
+
+/** What happened in a phase. `reads`, `hits` and the judged are entries: two for each detector of an event. */
+export interface Phase {
+  readonly events: number;
+  readonly seconds: number;
+  readonly reads: number;
+  readonly hits: number;
+  readonly bypasses: number;
+  readonly queries: number;
+  /** As the cache counts them. */
+  readonly queriesRun: number;
+  readonly bumps: { readonly global: number; readonly detector: number; readonly environment: number };
+  readonly edits: number;
+  readonly sampled: number;
+  readonly excused: number;
+  readonly staleReads: number;
+  /** Of a call, in microseconds. */
+  readonly latencies: Histogram;
+}
+
+const PROGRESS_EVERY_MS = 100;
+
+/**
+ * Asks for the workflows of one event after another, and has every answer judged. Rejects with the reason of `stop`, or
+ * with what a call rejects with.
+ */
+export async function runPhase(
+  stand: Stand,
+  stream: Iterator<DetectorEvent, never>,
+  end: PhaseEnd,
+  stop: AbortSignal,
+  progress: (done: number) => void = () => {},
+): Promise<Phase> {
+  const { events: eventsMin = 0, seconds: secondsMin = 0 } = end;
+  const latencies = build({ highestTrackableValue: 600_000_000, numberOfSignificantValueDigits: 3 });
+  const judged = { fresh: 0, excused: 0, stale: 0 };
+  const before = counts(stand);
+  const startedAtMs = performance.now();
+  let shownAtMs = startedAtMs;
+  let nowMs = startedAtMs;
+  let events = 0;
+  while (events < eventsMin || nowMs < startedAtMs + secondsMin * 1_000) {
+    // Events arrive by I/O; without a turn of the event loop, hits in memory would let no edit and no signal through.
+    await turn();
+    stop.throwIfAborted();
+    const event = stream.next().value;
+    const read = { startedAtMs: performance.now(), answeredAtMs: 0 };
+    const lists = await stand.workflows.getWorkflowsByDetectors(event.detectors, event.environment);
+    nowMs = read.answeredAtMs = performance.now();
+    latencies.recordValue(Math.round((read.answeredAtMs - read.startedAtMs) * 1_000));
+    events++;
+    judge(stand.oracle, event, lists, read, judged);
+    if (nowMs < shownAtMs + PROGRESS_EVERY_MS) continue;
+    shownAtMs = nowMs;
+    progress(Math.min(1, events / eventsMin, (nowMs - startedAtMs) / 1_000 / secondsMin));
+  }
+  return {
+    events,
+    seconds: (nowMs - startedAtMs) / 1_000,
+    ...difference(counts(stand), before),
+    sampled: judged.fresh + judged.excused + judged.stale,
+    excused: judged.excused,
+    staleReads: judged.stale,
+    latencies,
+  };
+}
+
+/** A list is two entries: what is bound to the environment, then what is bound to none. */
+function judge(
+  oracle: Oracle,
+  { detectors, environment }: DetectorEvent,
+  lists: readonly (readonly Workflow[])[],
+  read: ReadSpan,
+  judged: Record<ReturnType<Oracle['judge']>, number>,
+): void {
+  detectors.forEach((detector, i) => {
+    const list = lists[i]!;
+    const unbound = list.findIndex((workflow) => workflow.environmentId === null);
+    const bound = unbound === -1 ? list.length : unbound;
+    judged[oracle.judge(detector, environment, list.slice(0, bound), read)]++;
+    judged[oracle.judge(detector, null, list.slice(bound), read)]++;
+  });
+}
+
+type Counts = Pick<Phase, 'reads' | 'hits' | 'bypasses' | 'queries' | 'queriesRun' | 'bumps' | 'edits'>;
+
+function counts({ cache: { statistics }, statements, edits }: Stand): Counts {
+  const hits = statistics.total('hits') + statistics.total('absent_hits');
+  const bypasses = statistics.total('bypasses');
+  return {
+    reads: hits + statistics.total('misses') + bypasses,
+    hits,
+    bypasses,
+    queries: statements(),
+    queriesRun: statistics.total('queries_run'),
+    bumps: {
+      global: statistics.total('bumps', { level: 'global' }),
+      detector: statistics.total('bumps', { level: 'detector' }),
+      environment: statistics.total('bumps', { level: 'environment' }),
+    },
+    edits: edits(),
+  };
+}
+
+function difference(after: Counts, before: Counts): Counts {
+  return {
+    reads: after.reads - before.reads,
+    hits: after.hits - before.hits,
+    bypasses: after.bypasses - before.bypasses,
+    queries: after.queries - before.queries,
+    queriesRun: after.queriesRun - before.queriesRun,
+    bumps: {
+      global: after.bumps.global - before.bumps.global,
+      detector: after.bumps.detector - before.bumps.detector,
+      environment: after.bumps.environment - before.bumps.environment,
+    },
+    edits: after.edits - before.edits,
+  };
+}

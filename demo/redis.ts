@@ -1,0 +1,45 @@
+import { Redis } from 'ioredis';
+import { memoryStore, redisStore, type Store } from '../lib/index.js';
+import { keyPrefix } from '../lib/key.js';
+
+export interface DemoRedis {
+  readonly kind: 'embedded' | 'external';
+  /** For people. */
+  readonly where: string;
+  readonly store: Store;
+  /** Removes the cache's keys and ends the connection. Close the cache before. */
+  close(): Promise<void>;
+}
+
+/** The Redis of `url`, or this process's memory. `cache`: the name of the cache, in all of its keys. */
+export async function openRedis(url: string | undefined, cache: string): Promise<DemoRedis> {
+  if (url === undefined) {
+    return { kind: 'embedded', where: 'an in-memory store, embedded', store: memoryStore(), close: async () => {} };
+  }
+  const redis = new Redis(url, { maxRetriesPerRequest: 1 });
+  // Errors reach whoever awaits a command; without a listener ioredis prints them besides.
+  redis.on('error', () => {});
+  try {
+    await redis.ping();
+  } catch (error) {
+    redis.disconnect();
+    throw new Error(`REDIS_URL names a Redis that does not answer: ${(error as Error).message}`, { cause: error });
+  }
+  const store = redisStore(redis);
+  return {
+    kind: 'external',
+    where: 'the Redis of REDIS_URL',
+    store,
+    async close() {
+      try {
+        await store.close();
+        // A demo may scan: the library never does.
+        for await (const keys of redis.scanStream({ match: `${keyPrefix(cache)}*`, count: 1_000 })) {
+          if (keys.length > 0) await redis.unlink(...(keys as string[]));
+        }
+      } finally {
+        redis.disconnect();
+      }
+    },
+  };
+}

@@ -1,0 +1,77 @@
+/**
+ * `npm run demo -- [--seconds N] [--json]`
+ *
+ * Fills the workflow engine's tables, sends a stream of events through its cache while the tables are edited, and
+ * prints what came of it. REDIS_URL and DATABASE_URL name servers to use, in a schema and under keys of its own that
+ * it removes; what is not named is embedded.
+ *
+ * Exit code: 0; 1 if a promise was broken or something failed, saying what; 64 for arguments it does not know.
+ */
+import { randomBytes } from 'node:crypto';
+import { parseArgs } from 'node:util';
+import { abortOnSignals, Interrupted } from './interrupt.js';
+import { measure } from './measure.js';
+import { openPostgres } from './postgres.js';
+import { openRedis } from './redis.js';
+import { complaints, type Result, toJson, toTable } from './report.js';
+
+interface Options {
+  readonly seconds: number;
+  readonly json: boolean;
+}
+
+async function main(): Promise<number> {
+  const options = parsed();
+  if (options === undefined) {
+    process.stderr.write(
+      'Usage: npm run demo -- [--seconds N] [--json]   (N: of the warm phase, above 0; 20 if not said)\n',
+    );
+    return 64;
+  }
+  const stop = new AbortController();
+  abortOnSignals(stop);
+  try {
+    const result = await demonstrate(options, stop);
+    const broken = complaints(result);
+    if (!options.json) process.stdout.write(`${toTable(result)}\n`);
+    for (const complaint of broken) process.stderr.write(`${complaint}\n`);
+    if (options.json) process.stdout.write(`${toJson(result)}\n`);
+    return broken.length > 0 ? 1 : 0;
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    return error instanceof Interrupted ? error.exitCode : 1;
+  }
+}
+
+function parsed(): Options | undefined {
+  try {
+    const { values } = parseArgs({ options: { seconds: { type: 'string' }, json: { type: 'boolean' } } });
+    const seconds = Number(values.seconds ?? 20);
+    return seconds > 0 && seconds < Infinity ? { seconds, json: values.json ?? false } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Opens the servers, measures on them, and leaves nothing behind, however it ends. */
+async function demonstrate({ seconds, json }: Options, stop: AbortController): Promise<Result> {
+  const name = `demo_${randomBytes(6).toString('hex')}`;
+  const tell = (line: string) => (json ? undefined : process.stdout.write(`${line}\n`));
+  const redis = await openRedis(process.env['REDIS_URL'] || undefined, name);
+  try {
+    const postgres = await openPostgres(process.env['DATABASE_URL'] || undefined, `gencache_${name}`);
+    try {
+      tell(`On ${postgres.where}, and ${redis.where}.`);
+      stop.signal.throwIfAborted();
+      const progress = !json && process.stderr.isTTY;
+      const phases = await measure(postgres, redis, { name, seconds, progress }, stop);
+      return { redis: redis.kind, postgres: postgres.kind, ...phases };
+    } finally {
+      await postgres.close();
+    }
+  } finally {
+    await redis.close();
+  }
+}
+
+process.exitCode = await main();

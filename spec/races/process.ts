@@ -1,0 +1,148 @@
+import { setImmediate } from 'node:timers/promises';
+import { GenerationalCache, integer, type Store } from '../../lib/index.js';
+import { deferred, type Deferred } from '../support/deferred.js';
+import { lend } from '../support/lenders.js';
+
+/** What all processes read and write: the committed version of each item, 0 before the first commit. */
+export class Database {
+  readonly #versions = new Map<number, number>();
+
+  read(item: number): number {
+    return this.#versions.get(item) ?? 0;
+  }
+
+  /** Commits the next version, and says which. */
+  commit(item: number): number {
+    const version = this.read(item) + 1;
+    this.#versions.set(item, version);
+    return version;
+  }
+}
+
+/** A read, taken step by step. Its value is known once its steps, and those of a load it joined, have been taken. */
+export interface SteppedRead {
+  /** Up to where the loader is about to read the database; or to the answer, on a hit. */
+  lookup(): Promise<void>;
+  /** The loader reads the database. */
+  load(): Promise<void>;
+  /** The loader returns; the answer is given, and the fill behind it is answered. */
+  fill(): Promise<void>;
+  value(): Promise<number | undefined>;
+}
+
+/** One process: a cache of its own, whose loader is held open before and after it reads the database. */
+export class Process {
+  readonly cache: GenerationalCache;
+  /** Whether loads wait for the steps of a `SteppedRead`. */
+  held = true;
+  readonly #items;
+  readonly #value;
+  readonly #loads: HeldLoad[] = [];
+  readonly #asked: Asked;
+
+  constructor(name: string, store: Store, database: Database) {
+    this.#asked = new Asked(store);
+    this.cache = new GenerationalCache({
+      ...{ name, store: this.#asked.store },
+      ...{ readDeadlineMs: 10_000, fillDeadlineMs: 10_000, bumpDeadlineMs: 10_000 },
+    });
+    lend({ what: `a process of ${name}`, close: () => this.cache.close() });
+    this.#items = this.cache.namespace('item', integer());
+    this.#value = this.#items.one('value', {
+      load: async (ids) => {
+        const load = { reads: deferred(), returns: deferred() };
+        if (this.held) {
+          this.#loads.push(load);
+          await load.reads.promise;
+        }
+        const rows = ids.map(({ item }) => ({ item, version: database.read(Number(item)) }));
+        if (this.held) await load.returns.promise;
+        return rows;
+      },
+      by: ({ item }) => ({ item }),
+      value: ({ version }) => version,
+    });
+  }
+
+  /** A read at one go, with its fill. */
+  async read(item: number): Promise<number | undefined> {
+    this.held = false;
+    try {
+      const version = await this.#value.fetch({ item });
+      await this.#asked.quiet();
+      return version;
+    } finally {
+      this.held = true;
+    }
+  }
+
+  stepwise(item: number): SteppedRead {
+    let answer: Promise<number | undefined>;
+    let load: HeldLoad | undefined;
+    return {
+      lookup: async () => {
+        const before = this.#loads.length;
+        answer = this.#value.fetch({ item });
+        await this.#asked.quiet();
+        load = this.#loads[before]; // none for a hit, and for a read that joined a load under way
+      },
+      load: async () => {
+        load?.reads.resolve();
+        await this.#asked.quiet();
+      },
+      fill: async () => {
+        load?.returns.resolve();
+        await this.#asked.quiet();
+      },
+      value: () => answer,
+    };
+  }
+
+  bump(item: number): Promise<void> {
+    return this.#items.bump({ item });
+  }
+}
+
+/** A load that waits to be told, before it reads the database and before it returns. */
+interface HeldLoad {
+  readonly reads: Deferred<void>;
+  readonly returns: Deferred<void>;
+}
+
+/** A store that knows what it was asked and has not answered. */
+class Asked {
+  readonly store: Store;
+  readonly #unanswered = new Set<Promise<unknown>>();
+
+  constructor(store: Store) {
+    const noted = <T>(answer: Promise<T>): Promise<T> => {
+      const done = () => this.#unanswered.delete(answer);
+      this.#unanswered.add(answer);
+      answer.then(done, done);
+      return answer;
+    };
+    this.store = {
+      name: store.name,
+      listen: (listener) => store.listen?.(listener),
+      read: (...args) => noted(store.read(...args)),
+      mint: (...args) => noted(store.mint(...args)),
+      bump: (...args) => noted(store.bump(...args)),
+      fill: (...args) => noted(store.fill(...args)),
+      delete: (...args) => noted(store.delete(...args)),
+      close: () => store.close(),
+    };
+  }
+
+  /** Resolves when this process waits for nothing but its held loads. */
+  async quiet(): Promise<void> {
+    // Turns end, and answers are dealt with, before the event loop's next check phase.
+    do await setImmediate();
+    while (await this.#answered());
+  }
+
+  async #answered(): Promise<boolean> {
+    if (this.#unanswered.size === 0) return false;
+    await Promise.allSettled(this.#unanswered);
+    return true;
+  }
+}

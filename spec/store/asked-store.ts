@@ -1,0 +1,81 @@
+import type { EntryKey, GenerationKey } from '../../lib/key.js';
+import { entryKey, generationKey, keyPrefix } from '../../lib/key.js';
+import { withDeadline } from '../../lib/deadline.js';
+import { generation, type Generation, nonce } from '../../lib/generation.js';
+import type { FillBatch, Store } from '../../lib/index.js';
+
+const LIMIT_MS = 10_000;
+
+/** A store whose calls bring a deadline of their own, and keys that no other spec uses. */
+export class AskedStore {
+  readonly store: Store;
+  /** Every key that was made, for `elapse`. */
+  readonly keys: string[] = [];
+  readonly #prefix: string;
+  readonly #limitMs: number;
+  #made = 0;
+
+  constructor(store: Store, name: string, limitMs = LIMIT_MS) {
+    this.store = store;
+    this.#prefix = keyPrefix(name);
+    this.#limitMs = limitMs;
+  }
+
+  generationKey(): GenerationKey {
+    const key = generationKey(this.#prefix, `item=${this.#made++}`);
+    this.keys.push(key);
+    return key;
+  }
+
+  entryKey(): EntryKey {
+    const key = entryKey(this.#prefix, 1, `item=${this.#made++}`, 'value', generation(0, nonce()));
+    this.keys.push(key);
+    return key;
+  }
+
+  read(...keys: (GenerationKey | EntryKey)[]) {
+    return this.#ask('read', (deadline) => this.store.read(keys, deadline));
+  }
+
+  /** What is there, as text. */
+  async text(key: GenerationKey | EntryKey): Promise<string | undefined> {
+    return (await this.read(key))[0]?.toString('latin1');
+  }
+
+  mint(keys: readonly GenerationKey[], token: Generation = generation(0, nonce()), ttlMs = 60_000) {
+    return this.#ask('mint', (deadline) => this.store.mint(keys, token, ttlMs, deadline));
+  }
+
+  /** A generation that stands, with its key. */
+  async minted(ttlMs = 60_000): Promise<{ key: GenerationKey; token: Generation }> {
+    const key = this.generationKey();
+    const [token] = await this.mint([key], undefined, ttlMs);
+    return { key, token: token as Generation };
+  }
+
+  bump(keys: readonly GenerationKey[], attempt = nonce(), ttlMs = 60_000) {
+    return this.#ask('bump', (deadline) => this.store.bump(keys, attempt, ttlMs, deadline));
+  }
+
+  fill(guards: FillBatch['guards'], ...entries: FillBatch['entries'][number][]) {
+    return this.#ask('fill', (deadline) => this.store.fill({ guards, entries }, deadline));
+  }
+
+  /** Puts bytes under any key, which no part of the library would. */
+  async plant(key: GenerationKey | EntryKey, bytes: Buffer | string, ttlMs = 60_000): Promise<void> {
+    await this.fill([], { key: key as string as EntryKey, bytes: Buffer.from(bytes), ttlMs, guards: [] });
+  }
+
+  delete(...keys: EntryKey[]) {
+    return this.#ask('delete', (deadline) => this.store.delete(keys, deadline));
+  }
+
+  /** Takes a generation away as an eviction does. */
+  async evict(key: GenerationKey): Promise<void> {
+    await this.delete(key as string as EntryKey);
+  }
+
+  #ask<T>(operation: string, work: Parameters<typeof withDeadline<T>>[2]): Promise<T> {
+    return withDeadline(operation, this.#limitMs, work);
+  }
+}
