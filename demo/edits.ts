@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { detectorsOfEnvironment, type WorkflowChanges } from '../lib/workflow-engine/index.js';
+import { lockDetectorsOfEnvironment, type WorkflowChanges } from '../lib/workflow-engine/index.js';
 import { pick, type Random, seeded, weighted } from './random.js';
 import { popularity } from './stream.js';
 import type { Tables } from './tables.js';
@@ -178,7 +178,7 @@ export class Edits {
 
   #deleteEnvironment(id: number): Edit {
     return async (trx) => {
-      const detectors = await detectorsOfEnvironment(trx, id);
+      const detectors = await lockDetectorsOfEnvironment(trx, id);
       await trx('environment').where({ id }).delete();
       return {
         detectors: detectors.map(Number),

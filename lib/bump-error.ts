@@ -8,7 +8,7 @@ import { GencacheError } from './errors.js';
  */
 export class BumpError extends GencacheError {
   readonly outcome: 'not_sent' | 'unknown' | 'refused';
-  /** The scopes concerned. */
+  /** Every scope that was not bumped, or may not have been. */
   readonly paths: readonly string[];
 
   constructor(outcome: BumpError['outcome'], paths: readonly string[], message: string, options?: ErrorOptions) {

@@ -43,26 +43,27 @@ export class Bumper {
     const startedAtMs = performance.now();
     const scopes = [...new Map(asked.map((scope) => [scope.path, scope])).values()];
     let moved = 0;
-    let error: unknown;
-    try {
-      for (let start = 0; start < scopes.length; start += BUMP_SCOPES_MAX) {
+    const failures: BumpError[] = [];
+    for (let start = 0; start < scopes.length; start += BUMP_SCOPES_MAX) {
+      try {
         moved += await this.#bumpChunk(level, scopes.slice(start, start + BUMP_SCOPES_MAX));
+      } catch (error) {
+        // The others are bumped all the same: a caller that retries must not meet the same scope first for ever.
+        failures.push(error as BumpError);
       }
-    } catch (thrown) {
-      error = thrown;
-      throw thrown;
-    } finally {
-      this.#telemetry.emit('bump', {
-        cache: this.#cache,
-        level,
-        ...labels,
-        bumps: scopes.length,
-        moved,
-        durationMs: performance.now() - startedAtMs,
-        paths: scopes.slice(0, 10).map((scope) => scope.path),
-        error,
-      });
     }
+    const error = failures.length > 0 ? together(failures) : undefined;
+    this.#telemetry.emit('bump', {
+      cache: this.#cache,
+      level,
+      ...labels,
+      bumps: scopes.length,
+      moved,
+      durationMs: performance.now() - startedAtMs,
+      paths: scopes.slice(0, 10).map((scope) => scope.path),
+      error,
+    });
+    if (error) throw error;
   }
 
   async #bumpChunk(level: string, scopes: readonly Scope[]): Promise<number> {
@@ -85,6 +86,18 @@ export class Bumper {
     if (foreign.length > 0) throw isForeign(level, foreign);
     return replies.filter((reply) => reply !== 'missing').length;
   }
+}
+
+/** One error for all commands that failed: the first one's, with the scopes of all; the less is known, the worse. */
+function together(failures: readonly BumpError[]): BumpError {
+  const [first] = failures;
+  if (failures.length === 1) return first!;
+  const outcomes = failures.map(({ outcome }) => outcome);
+  const outcome = (['unknown', 'not_sent', 'refused'] as const).find((one) => outcomes.includes(one))!;
+  const paths = failures.flatMap((failure) => failure.paths);
+  return new BumpError(outcome, paths, `${failures.length} commands of one bump failed. The first: ${first!.message}`, {
+    cause: first,
+  });
 }
 
 function failed(level: string, scopes: readonly Scope[], cause: Error): BumpError {

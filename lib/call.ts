@@ -116,6 +116,11 @@ export class Slot {
     return this.#waiters[0]!.call;
   }
 
+  /** Whether more than one call waits. */
+  get shared(): boolean {
+    return this.#waiters.some(({ call }) => call !== this.owner);
+  }
+
   /** Each call that waits, once. */
   *calls(): Generator<Call> {
     let last: Call | undefined;

@@ -25,7 +25,8 @@ export class Deadline {
   #operation: string;
   #timer: NodeJS.Timeout | undefined;
   #expired: DeadlineError | undefined;
-  #reject = new Set<(error: DeadlineError) => void>();
+  /** Told at the limit; one that has settled before ignores it, and a deadline is short-lived. */
+  #listeners: ((error: DeadlineError) => void)[] = [];
 
   constructor(operation: string, limitMs: number) {
     this.#operation = operation;
@@ -33,29 +34,18 @@ export class Deadline {
     this.#timer = setTimeout(() => setImmediate(() => this.#expire()), limitMs);
   }
 
-  /** Settles as `work` does, or rejects with DeadlineError at the limit; nothing stays attached to a loser. */
-  race<T>(work: PromiseLike<T>): Promise<T> {
+  /** Settles as `work` does, its error made by `failed`; or rejects with DeadlineError at the limit. */
+  race<T>(work: PromiseLike<T>, failed: (cause: unknown) => unknown): Promise<T> {
     return new Promise((resolve, reject) => {
-      if (this.#expired) return reject(this.#expired);
-      this.#reject.add(reject);
-      work.then(
-        (value) => {
-          this.#reject.delete(reject);
-          resolve(value);
-        },
-        (error: unknown) => {
-          this.#reject.delete(reject);
-          reject(error);
-        },
-      );
+      this.onExpiry(reject);
+      work.then(resolve, (cause: unknown) => reject(failed(cause)));
     });
   }
 
-  /** Calls back at the limit, at once if it has passed; returns how to take that back. */
-  onExpiry(listener: (error: DeadlineError) => void): () => void {
+  /** Calls back at the limit, at once if it has passed. */
+  onExpiry(listener: (error: DeadlineError) => void): void {
     if (this.#expired) listener(this.#expired);
-    else this.#reject.add(listener);
-    return () => this.#reject.delete(listener);
+    else this.#listeners.push(listener);
   }
 
   /** Ends the timer. What still races is left to settle by itself. */
@@ -67,8 +57,7 @@ export class Deadline {
   #expire(): void {
     if (this.#timer === undefined) return;
     this.#expired = new DeadlineError(this.#operation, this.limitMs);
-    for (const reject of this.#reject) reject(this.#expired);
-    this.#reject.clear();
+    for (const listener of this.#listeners) listener(this.#expired);
   }
 }
 

@@ -23,7 +23,7 @@ export type KeyOutput<K extends KeyKinds> = {
 
 /** How an entry is loaded, addressed and kept. */
 export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> {
-  /** How long a value may be served, from the start of its load, in ms. Default: the cache's `ttlMs`. */
+  /** How long a value may be served, from the lookup before its load, in ms. Default: the cache's `ttlMs`. */
   readonly ttlMs?: number;
   /** Ids that tell entries of one scope apart: `{ setting: text() }`. They have no generation of their own. */
   readonly key?: K;
@@ -143,7 +143,7 @@ function union(lineage: readonly Scope[], dependencies: readonly Scope[]): reado
   const scopes = [...lineage];
   for (const dependency of dependencies) {
     if (dependency.lineage[0] !== lineage[0]) throw strangeScope(dependency);
-    for (const scope of dependency.lineage) if (!scopes.includes(scope)) scopes.push(scope);
+    for (const scope of dependency.lineage) if (!scopes.some(({ path }) => path === scope.path)) scopes.push(scope);
   }
   return scopes;
 }

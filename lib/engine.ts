@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { Bumper } from './bumper.js';
 import type { Clock } from './clock.js';
 import { ClosedError } from './errors.js';
@@ -15,6 +16,7 @@ import type { Store } from './store/store.js';
 import { Telemetry } from './telemetry.js';
 import { generationTtl } from './ttl.js';
 import { Verifier } from './verifier.js';
+import { Work } from './work.js';
 
 /** The parts of one cache, wired. What namespaces and entries work with. */
 export class Engine {
@@ -28,6 +30,8 @@ export class Engine {
   readonly reader: Reader;
   readonly bumper: Bumper;
   readonly verifier: Verifier | undefined;
+  /** Bumps, lookups, explicit fills and deletes under way. */
+  readonly work = new Work();
   #longestTtlMs: number;
   #closing: Promise<void> | undefined;
 
@@ -80,14 +84,25 @@ export class Engine {
     return holder.stack?.split('\n').slice(1).join('\n');
   }
 
-  /** Waits for calls, fills and verifications under way; then ends the store's own connections. Idempotent. */
+  /**
+   * Waits for calls, bumps, fills and verifications under way, for `closeDeadlineMs` at most; then ends the store's own
+   * connections. Idempotent.
+   */
   close(): Promise<void> {
     return (this.#closing ??= this.#close());
   }
 
-  async #close(): Promise<void> {
+  async #ended(): Promise<void> {
+    await this.work.idle();
     await this.reader.settled();
     await this.verifier?.close();
+  }
+
+  async #close(): Promise<void> {
+    const late = new AbortController();
+    const limit = setTimeout(this.options.closeDeadlineMs, undefined, { signal: late.signal }).catch(() => {});
+    await Promise.race([this.#ended(), limit]);
+    late.abort();
     await this.store.close();
   }
 }

@@ -5,6 +5,7 @@ import { ABSENT } from './envelope.js';
 import { ConfigurationError } from './errors.js';
 import type { Attributes } from './events.js';
 import type { Engine } from './engine.js';
+import { vectorAt } from './lookup.js';
 import type { Outcome } from './outcome.js';
 import type { Vector } from './vector.js';
 
@@ -69,13 +70,16 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * two where `fetch` needs two. A failing store is a bypass. Throws IdError.
    */
   async lookup(ids: Ids, options?: ReadOptions): Promise<Outcome<Value>> {
-    const { reader, labels } = this.#engine.opened();
+    const { reader, work, labels } = this.#engine.opened();
     const address = this.#definition.address(ids as Record<string, unknown>);
-    const looked = await reader.lookup(address, labels(options, this.lookup));
+    const looking = reader.lookup(address, labels(options, this.lookup));
+    work.track(looking);
+    const looked = await looking;
     if (looked.outcome === 'bypass') return looked;
-    this.#lookedUp.set(looked.vector, address);
+    const vector = looked.outcome === 'miss' ? looked.vector : vectorAt(address, looked.placed, looked.capturedAtMs);
+    this.#lookedUp.set(vector, address);
     if (looked.outcome === 'miss') return looked;
-    const { vector, value } = looked;
+    const { value } = looked;
     return value === ABSENT ? { outcome: 'absent', vector } : { outcome: 'hit', value: value as Value, vector };
   }
 
@@ -87,7 +91,7 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * ConfigurationError for a vector that this entry's `lookup` did not return. A failing store refuses the fill.
    */
   async fill(vector: Vector, value: Value, options?: ReadOptions): Promise<'filled' | 'refused'> {
-    const { filler } = this.#engine.opened();
+    const { filler, work } = this.#engine.opened();
     const address = this.#lookedUp.get(vector);
     if (!address) {
       throw new ConfigurationError(
@@ -96,7 +100,9 @@ export class Entry<Ids extends object, Value, Transaction = never> {
       );
     }
     const sealed = await filler.seal(address, vector, value === undefined && this.#one ? ABSENT : value);
-    return (await filler.fill([sealed], options?.attributes)) === 1 ? 'filled' : 'refused';
+    const filling = filler.fill([sealed], options?.attributes);
+    work.track(filling);
+    return (await filling) === 1 ? 'filled' : 'refused';
   }
 
   /**
@@ -104,13 +110,20 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * old value back after a delete. Throws IdError, and what the store throws.
    */
   async delete(ids: Ids): Promise<boolean> {
-    const { lookup, store, options } = this.#engine.opened();
+    const { lookup, store, options, telemetry, work } = this.#engine.opened();
     const address = this.#definition.address(ids as Record<string, unknown>);
     if (store.bypassed) return false;
-    return withDeadline('delete', options.bumpDeadlineMs, async (deadline) => {
+    const deleting = withDeadline('delete', options.bumpDeadlineMs, async (deadline) => {
       const key = await lookup.locate(address, deadline);
       return key !== undefined && (await store.delete([key], deadline)) > 0;
     });
+    work.track(deleting);
+    try {
+      return await deleting;
+    } catch (error) {
+      telemetry.emit('storeFailure', { cache: options.name, operation: 'delete', error: error as Error });
+      throw error;
+    }
   }
 
   get #one(): boolean {

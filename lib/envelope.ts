@@ -56,8 +56,17 @@ export function seal(key: string, value: unknown): Buffer {
   return bytes;
 }
 
-/** The value that was sealed for `key`, or `ABSENT`, or why not. Never throws; shares no memory with `bytes`. */
-export function open(key: string, bytes: Buffer): Opened {
+/** The checksum of a key and a tag, kept by who opens entries of that key again and again. */
+export interface Seed {
+  tag: number;
+  checksum: number;
+}
+
+/**
+ * The value that was sealed for `key`, or `ABSENT`, or why not. Never throws; shares no memory with `bytes`.
+ * `seed`, for hits of one key, saves the checksum of the key: a third of what opening costs beside decoding.
+ */
+export function open(key: string, bytes: Buffer, seed?: Seed): Opened {
   if (bytes.length < HEADER_BYTES) {
     return refuse('truncated', `An entry has at least ${HEADER_BYTES} bytes: ${key} has ${bytes.length}.`, WRITERS);
   }
@@ -74,7 +83,7 @@ export function open(key: string, bytes: Buffer): Opened {
   const tag = String.fromCharCode(bytes[3]!);
   const payload = bytes.subarray(HEADER_BYTES);
   const stored = bytes.readUInt32BE(4);
-  const computed = checksum(key, tag, payload);
+  const computed = crc32(payload, seeded(key, tag, bytes[3]!, seed));
   if (stored !== computed) {
     const arrived = `${key} has ${hex(stored)}, and its key and bytes make ${hex(computed)}`;
     return refuse('checksum', `An entry's checksum covers its key and its bytes: ${arrived}.`, WRITERS);
@@ -97,6 +106,15 @@ const WRITERS = 'It is loaded again; if this recurs, find out what else writes t
 
 function checksum(key: string, tag: string, payload: Buffer): number {
   return crc32(payload, crc32(key + tag));
+}
+
+function seeded(key: string, tag: string, code: number, seed: Seed | undefined): number {
+  if (seed === undefined) return crc32(key + tag);
+  if (seed.tag !== code) {
+    seed.checksum = crc32(key + tag);
+    seed.tag = code;
+  }
+  return seed.checksum;
 }
 
 function hex(checksum: number): string {

@@ -118,7 +118,7 @@ export class Filler {
         this.#store.fill({ guards, entries }, deadline),
       );
       const fills = replies.filter((reply) => reply === 'filled').length;
-      const reason = replies.find((reply): reply is 'moved' | 'foreign' => reply !== 'filled');
+      const reason = replies.find((reply) => reply !== 'filled');
       const error = reason === 'foreign' ? new Error(FOREIGN_ENTRY) : undefined;
       this.#telemetry.emit('fill', { cache, entry, attributes, fills, refused: replies.length - fills, reason, error });
       return fills;

@@ -41,9 +41,9 @@ export class Hierarchy {
 
   /** Declares a namespace below this one. Throws ConfigurationError for a name that is taken or can't be one. */
   child(name: string, kind: IdKind<unknown, unknown>): Hierarchy {
-    if (!isName(name)) {
+    if (!isName(name) || name === 'global') {
       throw new ConfigurationError(
-        `A namespace's name is ${NAME_RULE}: it stands in keys and in ids. Got ${describe(name)}. Choose such a name.`,
+        `A namespace's name is ${NAME_RULE}, and not "global": it stands in keys and in ids. Got ${describe(name)}. Choose such a name.`,
       );
     }
     const taken = this.#children.has(name)
@@ -81,7 +81,10 @@ export class Hierarchy {
     }
     let count = 0;
     for (const _ in ids) count++;
-    if (count !== this.#branch.length + keyNames.length) throw unknownId(ids, [...this.idNames, ...keyNames]);
+    if (count !== this.#branch.length + keyNames.length) {
+      const missing = keyNames.find((name) => ids[name] === undefined);
+      throw missing === undefined ? unknownId(ids, [...this.idNames, ...keyNames]) : missingId(missing, ids);
+    }
     return { scope, ids: canonical };
   }
 }
@@ -95,17 +98,23 @@ export function canonicalId(
   const input = ids[name];
   const value = kind.value(input);
   if (value !== undefined) return value;
+  if (input === undefined) throw missingId(name, ids);
   throw new IdError(
     name,
-    input === undefined
-      ? `Ids name every namespace from the root down. "${name}" is missing from ${describe(ids)}. ` +
-          `Add it, or bump or declare on the namespace above it.`
-      : `The id "${name}" is of kind ${kind.name}: ${kind.holds}. Got ${describe(input)}. ` +
-          'Pass an id of that kind, or declare the namespace with the kind its ids have.',
+    `The id "${name}" is of kind ${kind.name}: ${kind.holds}. Got ${describe(input)}. ` +
+      'Pass an id of that kind, or declare the namespace with the kind its ids have.',
   );
 }
 
 const NONE: readonly string[] = [];
+
+function missingId(name: string, ids: unknown): IdError {
+  return new IdError(
+    name,
+    `Ids name every namespace from the root down. "${name}" is missing from ${describe(ids)}. ` +
+      `Add it, or bump or declare on the namespace above it.`,
+  );
+}
 
 function notIds(ids: unknown, names: readonly string[]): IdError {
   return new IdError(

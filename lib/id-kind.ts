@@ -93,9 +93,10 @@ const UUID: IdKind<string, string> = {
 };
 
 const UNRESERVED = /^[A-Za-z0-9_.-]*$/;
-const LONE_SURROGATE = /\p{Surrogate}/gu;
+const RESERVED = /[^A-Za-z0-9_.-]/gu;
+const LONE_SURROGATE = /^\p{Surrogate}$/u;
 /** Characters that encodeURIComponent leaves alone and the grammar, or `NULL_TEXT`, does not. */
-const LEFT_BY_ENCODE_URI = /[!~*'()]/g;
+const LEFT_BY_ENCODE_URI = /^[!~*'()]$/;
 /** Above this many escaped characters the id's SHA-256 stands for it, so that keys stay short. */
 const ESCAPED_MAX = 200;
 
@@ -105,19 +106,12 @@ const ESCAPED_MAX = 200;
  * since neither `u` nor `h` is a hexadecimal digit. In PL/pgSQL: `encode(sha256(convert_to(escaped, 'UTF8')), 'hex')`.
  */
 function escape(value: string): string {
-  const escaped = UNRESERVED.test(value)
-    ? value
-    : value
-        .split(LONE_SURROGATE)
-        .map((part) => encodeURIComponent(part).replace(LEFT_BY_ENCODE_URI, percentEncode))
-        .reduce((left, right, i) => left + surrogates(value)[i - 1] + right);
+  const escaped = UNRESERVED.test(value) ? value : value.replace(RESERVED, escapeCharacter);
   return escaped.length <= ESCAPED_MAX ? escaped : `%h${createHash('sha256').update(escaped).digest('hex')}`;
 }
 
-function surrogates(value: string): string[] {
-  return [...value.matchAll(LONE_SURROGATE)].map(([unit]) => `%u${unit.charCodeAt(0).toString(16).toUpperCase()}`);
-}
-
-function percentEncode(character: string): string {
-  return `%${character.charCodeAt(0).toString(16).toUpperCase()}`;
+function escapeCharacter(character: string): string {
+  const hex = () => character.charCodeAt(0).toString(16).toUpperCase();
+  if (LONE_SURROGATE.test(character)) return `%u${hex()}`;
+  return LEFT_BY_ENCODE_URI.test(character) ? `%${hex()}` : encodeURIComponent(character);
 }

@@ -22,12 +22,12 @@
 import type { Clock } from './clock.js';
 import type { Deadline } from './deadline.js';
 import type { Address } from './definition.js';
-import { open } from './envelope.js';
-import type { BypassReason, MissCause } from './events.js';
+import { ABSENT, open } from './envelope.js';
+import type { BypassReason, DecodeFailureEvent, MissCause } from './events.js';
 import { GENERATION_RULE, type Generation, generation, nonce, parseGeneration } from './generation.js';
 import { type EntryKey, entryKey, type GenerationKey } from './key.js';
 import { mismatch } from './schema.js';
-import type { Scope } from './scope.js';
+import type { Placed, Scope } from './scope.js';
 import type { Store } from './store/store.js';
 import type { Telemetry } from './telemetry.js';
 import { generationTtl } from './ttl.js';
@@ -36,7 +36,13 @@ import { Vector } from './vector.js';
 /** What a lookup of one address came to. */
 export type LookedUp =
   /** Decoded once; `bytes` let each further caller have a value of its own. */
-  | { readonly outcome: 'found'; readonly vector: Vector; readonly value: unknown; readonly bytes: Buffer }
+  | {
+      readonly outcome: 'found';
+      readonly placed: Placed;
+      readonly capturedAtMs: number;
+      readonly value: unknown;
+      readonly bytes: Buffer;
+    }
   /** `bumped` is the path of the topmost scope that moved. */
   | {
       readonly outcome: 'miss';
@@ -72,12 +78,14 @@ export class Lookup {
     const capturedAtMs = this.#clock.nowMs();
     const scopes = collect(addresses);
     const sent = scopes.map((scope) => scope.remembered);
-    const guesses = addresses.map((address) => this.#keyUnder(address, sent));
+    const guesses = addresses.map((address) => this.#place(address, sent));
     const replies = await this.#ask(scopes, guesses, deadline);
 
     index(scopes);
     const seen = scopes.map((scope, i) => see(scope, replies[i]!, sent[i]));
     const results = new Array<LookedUp>(addresses.length);
+    // Told when all is judged: a listener may look up too, and indexes belong to one lookup at a time.
+    const failures: DecodeFailureEvent[] = [];
     const unminted: number[] = [];
     const moved: number[] = [];
     let next = scopes.length;
@@ -86,10 +94,10 @@ export class Lookup {
       const bytes = guesses[i] === undefined ? null : replies[next++]!;
       switch (compare(address.scopes, seen, sent)) {
         case 'same':
-          results[i] = this.#answer(address, vectorOf(address, seen, guesses[i]!, capturedAtMs), bytes, 'not_filled');
+          results[i] = this.#answer(address, guesses[i]!, capturedAtMs, bytes, failures, 'not_filled');
           break;
         case 'foreign':
-          results[i] = this.#foreign(address, (scope) => seen[scope.index]!);
+          results[i] = foreign(address, failures, (scope) => seen[scope.index]!);
           break;
         case 'missing':
           unminted.push(i);
@@ -102,11 +110,13 @@ export class Lookup {
       const latest = new Map(scopes.map((scope, i) => [scope, seen[i]!]));
       const remembered = new Map(scopes.map((scope, i) => [scope, sent[i]]));
       await Promise.all([
-        this.#mint(addresses, unminted, latest, results, capturedAtMs, deadline),
-        this.#readAgain(addresses, moved, latest, remembered, results, deadline),
+        this.#mint(addresses, unminted, latest, results, failures, capturedAtMs, deadline),
+        this.#readAgain(addresses, moved, latest, remembered, results, failures, deadline),
       ]);
     }
-    return this.#checked(addresses, results);
+    if (addresses.some(hasSchema)) await this.#check(addresses, results, failures, deadline);
+    for (const failure of failures) this.#telemetry.emit('decodeFailure', failure);
+    return results;
   }
 
   /** Where the entry is now, if its scopes have generations. One command; mints nothing. */
@@ -115,17 +125,17 @@ export class Lookup {
     const replies = await this.#ask(scopes, [], deadline);
     const generations = scopes.map((_, i) => (replies[i] ? parseGeneration(replies[i]) : undefined));
     index(scopes);
-    return this.#keyUnder(address, generations);
+    return this.#place(address, generations)?.key;
   }
 
   async #ask(
     scopes: readonly Scope[],
-    entries: readonly (EntryKey | undefined)[],
+    entries: readonly (Placed | undefined)[],
     deadline: Deadline,
   ): Promise<readonly (Buffer | null)[]> {
     const keys: (GenerationKey | EntryKey)[] = [];
     for (const scope of scopes) keys.push(scope.generationKey);
-    for (const key of entries) if (key !== undefined) keys.push(key);
+    for (const placed of entries) if (placed !== undefined) keys.push(placed.key);
     return this.#store.read(keys, deadline);
   }
 
@@ -135,6 +145,7 @@ export class Lookup {
     unminted: readonly number[],
     latest: Map<Scope, Seen>,
     results: LookedUp[],
+    failures: DecodeFailureEvent[],
     capturedAtMs: number,
     deadline: Deadline,
   ): Promise<void> {
@@ -148,7 +159,12 @@ export class Lookup {
     }
     const minted = [...missing];
     const keys = minted.map((scope) => scope.generationKey);
-    const replies = await this.#store.mint(keys, generation(0, nonce()), generationTtl(longestTtlMs), deadline);
+    let replies;
+    try {
+      replies = await this.#store.mint(keys, generation(0, nonce()), generationTtl(longestTtlMs), deadline);
+    } catch (error) {
+      return this.#bypass(addresses, unminted, results, 'mint', error as Error);
+    }
     const tokens = new Map(latest);
     minted.forEach((scope, i) => {
       const token = replies[i]!;
@@ -160,7 +176,7 @@ export class Lookup {
       const vector = this.#vector(address, tokens, capturedAtMs);
       results[i] = vector
         ? { outcome: 'miss', vector, cause: 'no_generation' }
-        : this.#foreign(address, (scope) => tokens.get(scope)!);
+        : foreign(address, failures, (scope) => tokens.get(scope)!);
     }
   }
 
@@ -171,6 +187,7 @@ export class Lookup {
     latest: Map<Scope, Seen>,
     remembered: Map<Scope, Generation | undefined>,
     results: LookedUp[],
+    failures: DecodeFailureEvent[],
     deadline: Deadline,
   ): Promise<void> {
     if (moved.length === 0) return;
@@ -178,8 +195,13 @@ export class Lookup {
     const batch = moved.map((i) => addresses[i]!);
     const scopes = collect(batch);
     const sent = scopes.map((scope) => latest.get(scope) as Generation);
-    const guesses = batch.map((address) => this.#keyUnder(address, sent)!);
-    const replies = await this.#ask(scopes, guesses, deadline);
+    const guesses = batch.map((address) => this.#place(address, sent)!);
+    let replies: readonly (Buffer | null)[];
+    try {
+      replies = await this.#ask(scopes, guesses, deadline);
+    } catch (error) {
+      return this.#bypass(addresses, moved, results, 'read', error as Error);
+    }
 
     index(scopes);
     const seen = scopes.map((scope, i) => see(scope, replies[i]!, sent[i]));
@@ -192,62 +214,79 @@ export class Lookup {
       const state = compare(address.scopes, seen, sent);
       let result: LookedUp;
       if (state === 'same') {
-        const vector = vectorOf(address, seen, guesses[i]!, capturedAtMs);
-        result = this.#answer(address, vector, replies[scopes.length + i]!, cause, bumped);
+        const bytes = replies[scopes.length + i]!;
+        result = this.#answer(address, guesses[i]!, capturedAtMs, bytes, failures, cause, bumped);
       } else if (state === 'moved') {
-        const key = this.#keyUnder(address, seen as Generation[])!;
-        result = { outcome: 'miss', vector: vectorOf(address, seen, key, capturedAtMs), cause: 'bumped', bumped };
-      } else result = state === 'foreign' ? this.#foreign(address, (scope) => seen[scope.index]!) : LOST;
+        const vector = vectorAt(address, this.#place(address, seen as Generation[])!, capturedAtMs);
+        result = { outcome: 'miss', vector, cause: 'bumped', bumped };
+      } else result = state === 'foreign' ? foreign(address, failures, (scope) => seen[scope.index]!) : LOST;
       results[moved[i]!] = result;
     });
   }
 
   /** The answer of one atomic read that showed all of the vector: the entry, or that there is none. */
-  #answer(address: Address, vector: Vector, bytes: Buffer | null, cause: MissCause, bumped?: string): LookedUp {
-    if (bytes === null) return { outcome: 'miss', vector, cause, bumped };
-    const opened = open(vector.entryKey, bytes);
-    if (opened.ok) return { outcome: 'found', vector, value: opened.value, bytes };
-    return this.#unusable(address, vector, opened.reason, opened.message);
+  #answer(
+    address: Address,
+    placed: Placed,
+    capturedAtMs: number,
+    bytes: Buffer | null,
+    failures: DecodeFailureEvent[],
+    cause: MissCause,
+    bumped?: string,
+  ): LookedUp {
+    if (bytes === null) return { outcome: 'miss', vector: vectorAt(address, placed, capturedAtMs), cause, bumped };
+    const opened = open(placed.key, bytes, placed.seed);
+    if (opened.ok) return { outcome: 'found', placed, capturedAtMs, value: opened.value, bytes };
+    return unusable(address, vectorAt(address, placed, capturedAtMs), failures, opened.reason, opened.message);
+  }
+
+  /** Those that needed a second command, which failed; what the first one found stands. */
+  #bypass(
+    addresses: readonly Address[],
+    indexes: readonly number[],
+    results: LookedUp[],
+    operation: 'mint' | 'read',
+    error: Error,
+  ): void {
+    this.#telemetry.emit('storeFailure', { cache: addresses[0]!.definition.cache, operation, error });
+    for (const i of indexes) results[i] = STORE_FAILURE;
   }
 
   /** Checks what was found against its schema, where there is one. */
-  async #checked(addresses: readonly Address[], results: LookedUp[]): Promise<LookedUp[]> {
+  async #check(
+    addresses: readonly Address[],
+    results: LookedUp[],
+    failures: DecodeFailureEvent[],
+    deadline: Deadline,
+  ): Promise<void> {
     for (let i = 0; i < results.length; i++) {
       const found = results[i]!;
       const { schema } = addresses[i]!.definition;
-      if (schema === undefined || found.outcome !== 'found') continue;
-      const issue = await mismatch(schema, found.value);
-      if (issue !== undefined) results[i] = this.#unusable(addresses[i]!, found.vector, 'schema', issue);
+      if (schema === undefined || found.outcome !== 'found' || found.value === ABSENT) continue;
+      const issue = await deadline.race(mismatch(schema, found.value), (cause) => cause);
+      if (issue === undefined) continue;
+      const vector = vectorAt(addresses[i]!, found.placed, found.capturedAtMs);
+      results[i] = unusable(addresses[i]!, vector, failures, 'schema', issue);
     }
-    return results;
   }
 
-  #foreign(address: Address, seen: (scope: Scope) => Seen): LookedUp {
-    const { generationKey: key } = address.scopes.find((scope) => seen(scope) === 'foreign')!;
-    const { cache, name: entry } = address.definition;
-    const message =
-      `A generation is ${GENERATION_RULE}, in a string. Something else is at ${key}, so the source is read and ` +
-      'nothing filled. See who writes there; delete the key if nobody needs it.';
-    const { path } = address.scope;
-    this.#telemetry.emit('decodeFailure', { cache, entry, path, reason: 'foreign_generation', message });
-    return { outcome: 'bypass', reason: 'foreign_generation' };
-  }
-
-  #unusable(address: Address, vector: Vector, reason: string, message: string): LookedUp {
-    const { cache, name } = address.definition;
-    this.#telemetry.emit('decodeFailure', { cache, entry: name, path: address.scope.path, reason, message });
-    return { outcome: 'miss', vector, cause: 'undecodable' };
-  }
-
-  /** The entry's key under generations by `scope.index`, or undefined if one is not known. */
-  #keyUnder(address: Address, generations: readonly (Generation | undefined)[]): EntryKey | undefined {
-    let vector = '';
-    for (const scope of address.scopes) {
-      const token = generations[scope.index];
+  /** Where the entry is under generations by `scope.index`; undefined if one is not known. */
+  #place(address: Address, generations: readonly (Generation | undefined)[]): Placed | undefined {
+    const { scope, scopes, place } = address;
+    const last = scope.placed;
+    if (last !== undefined && last.place === place && stands(last.generations, scopes, generations)) return last;
+    const own: Generation[] = [];
+    for (const { index } of scopes) {
+      const token = generations[index];
       if (token === undefined) return undefined;
-      vector = vector === '' ? token : `${vector},${token}`;
+      own.push(token);
     }
-    return entryKey(this.#prefix, this.#schemaVersion, address.scope.path, address.place, vector);
+    return (scope.placed = this.#placed(address, own));
+  }
+
+  #placed({ scope, place }: Address, generations: readonly Generation[]): Placed {
+    const key = entryKey(this.#prefix, this.#schemaVersion, scope.path, place, generations.join(','));
+    return { place, generations, key, seed: { tag: -1, checksum: 0 } };
   }
 
   #vector(address: Address, tokens: Map<Scope, Seen>, capturedAtMs: number): Vector | undefined {
@@ -257,12 +296,38 @@ export class Lookup {
       if (token === 'foreign' || token === 'missing') return undefined;
       generations.push(token);
     }
-    const key = entryKey(this.#prefix, this.#schemaVersion, address.scope.path, address.place, generations.join(','));
-    return new Vector(address.scopes, generations, key, capturedAtMs);
+    return vectorAt(address, this.#placed(address, generations), capturedAtMs);
   }
 }
 
+export const STORE_FAILURE: LookedUp = { outcome: 'bypass', reason: 'store_failure' };
 const LOST: LookedUp = { outcome: 'bypass', reason: 'generation_lost' };
+
+function foreign(address: Address, failures: DecodeFailureEvent[], seen: (scope: Scope) => Seen): LookedUp {
+  const { generationKey: key } = address.scopes.find((scope) => seen(scope) === 'foreign')!;
+  const { cache, name: entry } = address.definition;
+  const message =
+    `A generation is ${GENERATION_RULE}, in a string. Something else is at ${key}, so the source is read and ` +
+    'nothing filled. See who writes there; delete the key if nobody needs it.';
+  failures.push({ cache, entry, path: address.scope.path, reason: 'foreign_generation', message });
+  return { outcome: 'bypass', reason: 'foreign_generation' };
+}
+
+function unusable(
+  address: Address,
+  vector: Vector,
+  failures: DecodeFailureEvent[],
+  reason: string,
+  message: string,
+): LookedUp {
+  const { cache, name: entry } = address.definition;
+  failures.push({ cache, entry, path: address.scope.path, reason, message });
+  return { outcome: 'miss', vector, cause: 'undecodable' };
+}
+
+function hasSchema({ definition }: Address): boolean {
+  return definition.schema !== undefined;
+}
 
 /** Every scope of the batch once, indexed. */
 function collect(addresses: readonly Address[]): Scope[] {
@@ -311,7 +376,17 @@ function compare(
   return state;
 }
 
-function vectorOf(address: Address, seen: readonly Seen[], key: EntryKey, capturedAtMs: number): Vector {
-  const generations = address.scopes.map((scope) => seen[scope.index] as Generation);
-  return new Vector(address.scopes, generations, key, capturedAtMs);
+function stands(
+  generations: readonly Generation[],
+  scopes: readonly Scope[],
+  current: readonly (Generation | undefined)[],
+): boolean {
+  if (generations.length !== scopes.length) return false;
+  for (let i = 0; i < generations.length; i++) if (current[scopes[i]!.index] !== generations[i]) return false;
+  return true;
+}
+
+/** The vector of an address whose entry is at `placed`. */
+export function vectorAt(address: Address, placed: Placed, capturedAtMs: number): Vector {
+  return new Vector(address.scopes, placed.generations, placed.key, capturedAtMs);
 }

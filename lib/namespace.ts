@@ -74,7 +74,8 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
 
   /**
    * The same for many scopes of this namespace, none of their siblings; duplicates are bumped once. One command for
-   * each 1,000. When one of them fails the call rejects, and scopes of other commands may have been bumped.
+   * each 1,000, one after another. Rejects when one of them fails, after the others; the error's `paths` names every
+   * scope that is to be bumped again.
    */
   async bumpMany(ids: readonly In[], options?: BumpOptions): Promise<void> {
     await this.#bump(ids, options);
@@ -84,11 +85,13 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     const engine = this.#engine.opened();
     const scopes = ids.map((one) => this.scope(one));
     if (scopes.length === 0) return;
-    await engine.bumper.bump(this.name, scopes, {
+    const bumped = engine.bumper.bump(this.name, scopes, {
       cause: options?.cause ?? 'call',
       attributes: options?.attributes,
       stack: engine.stack(this.#bump),
     });
+    engine.work.track(bumped);
+    await bumped;
   }
 
   #define<Row, Value, K extends KeyKinds>(

@@ -19,6 +19,8 @@ export interface CacheSettings {
   readonly bumpDeadlineMs?: number;
   /** A fill that the store has not confirmed by then is given up, in ms. */
   readonly fillDeadlineMs?: number;
+  /** How long `close()` waits for what is under way, in ms. */
+  readonly closeDeadlineMs?: number;
   /** Ids in one call of a loader, at most. */
   readonly loadBatchMax?: number;
   /** Bytes of one encoded value, at most; a larger one is returned and not stored. */
@@ -55,6 +57,7 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     readDeadlineMs: within('readDeadlineMs', settings.readDeadlineMs ?? 100, 1, 60_000),
     bumpDeadlineMs: within('bumpDeadlineMs', settings.bumpDeadlineMs ?? 1_000, 1, 60_000),
     fillDeadlineMs: within('fillDeadlineMs', settings.fillDeadlineMs ?? 1_000, 1, 60_000),
+    closeDeadlineMs: within('closeDeadlineMs', settings.closeDeadlineMs ?? 10_000, 1, 3_600_000),
     loadBatchMax: within('loadBatchMax', settings.loadBatchMax ?? 1_000, 1, 1_000_000),
     maxValueBytes: within('maxValueBytes', settings.maxValueBytes ?? 1 << 20, 1, 512 << 20),
     rememberedScopesMax: within('rememberedScopesMax', settings.rememberedScopesMax ?? 50_000, 1, 10_000_000),

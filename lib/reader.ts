@@ -14,22 +14,25 @@
  * share an entry get values of their own; one that asked twice for the same gets it once.
  */
 import { Call, copied, Slot } from './call.js';
-import { withDeadline } from './deadline.js';
+import { Deadline } from './deadline.js';
 import type { Address, Definition } from './definition.js';
+import { seal } from './envelope.js';
 import type { GencacheError } from './errors.js';
 import type { Attributes } from './events.js';
 import { Filler, type Sealed } from './filler.js';
 import { load } from './loader.js';
-import type { LookedUp, Lookup } from './lookup.js';
+import { type LookedUp, type Lookup, STORE_FAILURE } from './lookup.js';
 import type { Source } from './source.js';
 import type { Store } from './store/store.js';
 import type { Telemetry } from './telemetry.js';
 import { Turn } from './turn.js';
 import type { Vector } from './vector.js';
 import type { Verifier } from './verifier.js';
+import { Work } from './work.js';
 
-/** A lookup command reads at most this many entries: about 2,500 keys. */
+/** A lookup command reads at most this many entries, about 2,500 keys, with paths of about this many characters. */
 const LOOKUP_ENTRIES_MAX = 1_000;
+const LOOKUP_PATHS_MAX = 100_000;
 
 /** How a caller marked its call. */
 export interface CallLabels {
@@ -45,11 +48,11 @@ export class Reader {
   readonly #verifier: Verifier | undefined;
   readonly #telemetry: Telemetry;
   readonly #options: { readonly readDeadlineMs: number; readonly loadBatchMax: number };
-  readonly #turn = new Turn<Call>((calls) => this.#track(this.#read(calls)));
+  readonly #turn = new Turn<Call>((calls) => this.#work.track(this.#read(calls)));
   /** Loads under way, by entry key: a vector and a place. */
   readonly #loading = new Map<string, Slot>();
   /** Reads, loads and fills that `settled` waits for. */
-  readonly #work = new Set<Promise<void>>();
+  readonly #work = new Work();
 
   constructor(
     store: Store,
@@ -89,7 +92,7 @@ export class Reader {
     const slots = Slot.of([call]);
     for (const { address } of slots) call.count(address, WITHIN);
     call.loads = slots.length;
-    this.#track(this.#loadAll(definition, slots, () => this.#source.context(trx)));
+    this.#work.track(this.#loadAll(definition, slots, () => this.#source.context(trx)));
     return call.answer;
   }
 
@@ -104,10 +107,12 @@ export class Reader {
 
   /** Resolves when nothing is under way any more. */
   async settled(): Promise<void> {
-    while (this.#turn.pending || this.#work.size > 0) {
-      await Promise.allSettled(this.#work);
+    do {
+      await this.#work.idle();
+      // What was asked for in this very turn begins at its end.
       await new Promise(setImmediate);
-    }
+    } while (this.#turn.pending);
+    await this.#work.idle();
   }
 
   #call(definition: Definition, addresses: readonly Address[], { attributes, stack }: CallLabels): Call {
@@ -118,9 +123,14 @@ export class Reader {
     const slots = Slot.of(calls);
     const missed = new Map<Definition, Slot[]>();
     try {
-      for (let start = 0; start < slots.length; start += LOOKUP_ENTRIES_MAX) {
-        const chunk = slots.slice(start, start + LOOKUP_ENTRIES_MAX);
-        const looked = await this.#lookUp(chunk.map((slot) => slot.address));
+      let reachable = true;
+      for (const chunk of lookupChunks(slots)) {
+        const addresses = chunk.map((slot) => slot.address);
+        // One deadline is enough to learn that the store does not answer.
+        const looked: readonly LookedUp[] = reachable
+          ? await this.#lookUp(addresses)
+          : addresses.map(() => STORE_FAILURE);
+        reachable = looked[0] !== STORE_FAILURE;
         for (let i = 0; i < chunk.length; i++) this.#sort(chunk[i]!, looked[i]!, missed);
       }
     } catch (error) {
@@ -134,14 +144,15 @@ export class Reader {
   /** One deadline for all commands of a chunk; a store that fails makes every one of its entries a bypass. */
   async #lookUp(addresses: readonly Address[]): Promise<readonly LookedUp[]> {
     if (this.#store.bypassed) return addresses.map(() => BYPASS_STORE);
+    const deadline = new Deadline('read', this.#options.readDeadlineMs);
     try {
-      return await withDeadline('read', this.#options.readDeadlineMs, (deadline) =>
-        this.#lookup.read(addresses, deadline),
-      );
+      return await this.#lookup.read(addresses, deadline);
     } catch (error) {
       const { cache } = addresses[0]!.definition;
       this.#telemetry.emit('storeFailure', { cache, operation: 'read', error: error as GencacheError });
       return addresses.map(() => STORE_FAILURE);
+    } finally {
+      deadline.clear();
     }
   }
 
@@ -149,13 +160,13 @@ export class Reader {
   #sort(slot: Slot, looked: LookedUp, missed: Map<Definition, Slot[]>): void {
     for (const call of slot.calls()) call.count(slot.address, looked);
     if (looked.outcome === 'found') {
-      const { vector, value, bytes } = looked;
-      this.#verifier?.consider({ address: slot.address, vector, bytes }, slot.owner.attributes);
-      return slot.give({ value, bytes, key: vector.entryKey });
+      const { placed, capturedAtMs, value, bytes } = looked;
+      this.#verifier?.consider(slot.address, placed, capturedAtMs, bytes, slot.owner.attributes);
+      return slot.give({ value, bytes, key: placed.key });
     }
     if (looked.outcome === 'miss') {
       slot.vector = looked.vector;
-      const loading = this.#loading.get(looked.vector.entryKey);
+      const loading = this.#joinable(looked.vector, slot.address.definition);
       if (loading?.loaded) return slot.give(copied(loading.loaded));
       if (loading) return void loading.joined.push(slot);
       this.#loading.set(looked.vector.entryKey, slot);
@@ -184,17 +195,22 @@ export class Reader {
     const attributes = commonAttributes(slots);
     const addresses = slots.map((slot) => slot.address);
     const values = await load(definition, addresses, context, this.#telemetry, 'read', attributes);
-    const sealed: Sealed[] = [];
-    for (let i = 0; i < slots.length; i++) {
-      const slot = slots[i]!;
-      const item = slot.vector && (await this.#seal(slot.address, slot.vector, values[i], attributes));
-      if (item) sealed.push(item);
-      const loaded = { value: values[i], bytes: item?.bytes, key: slot.vector?.entryKey ?? '' };
-      slot.loaded = loaded;
-      slot.give(loaded);
-      for (const joined of slot.joined) joined.give(copied(loaded));
+    // All are sealed before any is given: rows may share objects, and who has one may change it.
+    const sealed: (Sealed | undefined)[] = [];
+    for (const [i, { address, vector }] of slots.entries()) {
+      sealed.push(vector && (await this.#seal(address, vector, values[i], attributes)));
     }
-    this.#track(this.#filler.fill(sealed, attributes).then(() => this.#forget(slots)));
+    const loaded = slots.map((slot, i) => {
+      const key = slot.vector?.entryKey ?? '';
+      return { value: values[i], bytes: sealed[i]?.bytes ?? (slot.shared ? encoded(key, values[i]) : undefined), key };
+    });
+    for (const [i, slot] of slots.entries()) {
+      slot.loaded = loaded[i]!;
+      slot.give(loaded[i]!);
+      for (const joined of slot.joined) joined.give(copied(loaded[i]!));
+    }
+    const toFill = sealed.filter((item) => item !== undefined);
+    this.#work.track(this.#filler.fill(toFill, attributes).then(() => this.#forget(slots)));
   }
 
   /** The stored form of a loaded value; undefined, and reported, for one that can't be stored. */
@@ -210,6 +226,12 @@ export class Reader {
       this.#filler.refuse(address, Filler.reasonOf(error), attributes, error as Error);
       return undefined;
     }
+  }
+
+  /** The load of this vector's entry, unless its value would be older than the TTL by now. */
+  #joinable(vector: Vector, { ttlMs }: Definition): Slot | undefined {
+    const loading = this.#loading.get(vector.entryKey);
+    return loading && vector.capturedAtMs - loading.vector!.capturedAtMs < ttlMs ? loading : undefined;
   }
 
   #fail(slots: readonly Slot[], error: unknown): void {
@@ -245,17 +267,35 @@ export class Reader {
       stack,
     });
   };
-
-  #track(work: Promise<void>): void {
-    const done = () => this.#work.delete(work);
-    this.#work.add(work);
-    work.then(done, done);
-  }
 }
 
 const BYPASS_STORE: LookedUp = { outcome: 'bypass', reason: 'bypass_store' };
-const STORE_FAILURE: LookedUp = { outcome: 'bypass', reason: 'store_failure' };
 const WITHIN: LookedUp = { outcome: 'bypass', reason: 'transaction' };
+
+function* lookupChunks(slots: readonly Slot[]): Generator<readonly Slot[]> {
+  let chunk: Slot[] = [];
+  let paths = 0;
+  for (const slot of slots) {
+    const { length } = slot.address.scope.path;
+    if (chunk.length > 0 && (chunk.length === LOOKUP_ENTRIES_MAX || paths + length > LOOKUP_PATHS_MAX)) {
+      yield chunk;
+      chunk = [];
+      paths = 0;
+    }
+    chunk.push(slot);
+    paths += length;
+  }
+  if (chunk.length > 0) yield chunk;
+}
+
+/** The stored form of a value that goes to several callers and not to the store; undefined if it has none. */
+function encoded(key: string, value: unknown): Buffer | undefined {
+  try {
+    return seal(key, value);
+  } catch {
+    return undefined;
+  }
+}
 
 /** The attributes of calls that agree on them; a load for calls that don't is nobody's in particular. */
 function commonAttributes(slots: readonly Slot[]): Attributes | undefined {

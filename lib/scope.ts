@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
+import type { Seed } from './envelope.js';
 import type { Generation } from './generation.js';
-import { type GenerationKey, generationKey } from './key.js';
+import { type EntryKey, type GenerationKey, generationKey } from './key.js';
 
 /**
  * A namespace bound to ids, and what this process remembers of its generation.
@@ -18,6 +19,8 @@ export class Scope {
   readonly lineage: readonly Scope[];
   /** The generation seen last, if any. */
   remembered: Generation | undefined;
+  /** Where an entry of this scope was seen last: the next hit finds its key made. */
+  placed: Placed | undefined;
   /** The lookup that collected this scope last: a set of scopes without a set. */
   collectedBy: object | undefined;
   /** This scope's index in that lookup. */
@@ -29,6 +32,15 @@ export class Scope {
     this.generationKey = generationKey(prefix, path);
     this.lineage = parent ? [...parent.lineage, this] : [this];
   }
+}
+
+/** An entry's place under given generations. */
+export interface Placed {
+  readonly place: string;
+  /** Of the vector's scopes, in their order. */
+  readonly generations: readonly Generation[];
+  readonly key: EntryKey;
+  readonly seed: Seed;
 }
 
 /** The scopes that a process saw last, so that each has one object with its memory. Bounded, LRU. */

@@ -15,7 +15,7 @@ export const COUNTERS = {
   misses: 'read',
   /** Entries read from the source alone, since the store was not to be used. */
   bypasses: 'read',
-  /** Queries callers would have run by themselves. */
+  /** Queries of calls that needed none: all they asked for was there, or on its way to another call. */
   queries_avoided: 'read',
   /** Calls of loaders to answer callers. A loader that sends two statements counts as one. */
   queries_run: 'load',
@@ -51,7 +51,7 @@ export interface Series {
   readonly value: number;
 }
 
-/** Label sets beyond this many are counted together, under `overflow: true`. */
+/** Label sets with attributes, or causes of bumps, beyond this many are counted together, under `overflow: true`. */
 const SERIES_MAX = 2_000;
 
 /** Adds up the events of a cache. */
@@ -60,38 +60,32 @@ export class Statistics {
 
   constructor(telemetry: Telemetry) {
     telemetry.on('read', (event) => {
-      const { key, labels } = labelling(event);
-      this.#add('hits', event.hits, key, labels);
-      this.#add('absent_hits', event.absentHits, key, labels);
-      this.#add('stale_hits', event.staleHits, key, labels);
-      this.#add('misses', event.misses, key, labels);
-      this.#add('bypasses', event.bypasses, key, labels);
-      this.#add('queries_avoided', event.queriesAvoided, key, labels);
+      this.#add('hits', event.hits, event);
+      this.#add('absent_hits', event.absentHits, event);
+      this.#add('stale_hits', event.staleHits, event);
+      this.#add('misses', event.misses, event);
+      this.#add('bypasses', event.bypasses, event);
+      this.#add('queries_avoided', event.queriesAvoided, event);
     });
     telemetry.on('load', (event) => {
-      const { key, labels } = labelling(event);
-      this.#add(event.purpose === 'read' ? 'queries_run' : 'queries_verifying', event.queries, key, labels);
-      this.#add('load_duration_ms', event.durationMs, key, labels);
-      this.#add('load_errors', event.error === undefined ? 0 : 1, key, labels);
+      this.#add(event.purpose === 'read' ? 'queries_run' : 'queries_verifying', event.queries, event);
+      this.#add('load_duration_ms', event.durationMs, event);
+      this.#add('load_errors', event.error === undefined ? 0 : 1, event);
     });
     telemetry.on('fill', (event) => {
-      const { key, labels } = labelling(event);
-      this.#add('fills', event.fills, key, labels);
-      this.#addLabelled('refused_fills', event.refused, () => ({ ...labels(), reason: event.reason! }));
+      this.#add('fills', event.fills, event);
+      this.#add('refused_fills', event.refused, event, { reason: event.reason! });
     });
+    // A cause is text of the caller's, like an attribute.
     telemetry.on('bump', ({ cache, level, cause, attributes, bumps, error }) => {
-      const labels = () => ({ ...attributes, cache, level, cause });
-      if (error === undefined) this.#addLabelled('bumps', bumps, labels);
-      else this.#addLabelled('failed_bumps', 1, labels);
+      const labels = { cache, attributes: { ...attributes, cause } };
+      if (error === undefined) this.#add('bumps', bumps, labels, { level });
+      else this.#add('failed_bumps', 1, labels, { level });
     });
-    telemetry.on('decodeFailure', (event) => {
-      this.#addLabelled('decode_failures', 1, () => ({ ...labelling(event).labels(), reason: event.reason }));
-    });
-    telemetry.on('storeFailure', ({ cache, operation }) => {
-      this.#addLabelled('store_failures', 1, () => ({ cache, operation }));
-    });
-    telemetry.on('verify', (event) => this.#addLabelled('verified', event.verified, labelling(event).labels));
-    telemetry.on('staleEntry', (event) => this.#addLabelled('stale_entries', 1, labelling(event).labels));
+    telemetry.on('decodeFailure', (event) => this.#add('decode_failures', 1, event, { reason: event.reason }));
+    telemetry.on('storeFailure', (event) => this.#add('store_failures', 1, event, { operation: event.operation }));
+    telemetry.on('verify', (event) => this.#add('verified', event.verified, event));
+    telemetry.on('staleEntry', (event) => this.#add('stale_entries', 1, event));
   }
 
   /** The sum of a counter over the series that have all of these labels. */
@@ -108,35 +102,28 @@ export class Statistics {
     return [...this.#series.values()].map((series) => ({ ...series }));
   }
 
-  #addLabelled(counter: Counter, value: number, labels: () => Series['labels']): void {
-    if (value > 0) this.#add(counter, value, JSON.stringify(labels()), labels);
-  }
-
-  /** `key` tells label sets of one counter apart; `labels` makes them, once. */
-  #add(counter: Counter, value: number, key: string, labels: () => Series['labels']): void {
+  /** Every hit comes by here: one without attributes costs a short string and a look-up. */
+  #add(
+    counter: Counter,
+    value: number,
+    { cache, entry, attributes }: { cache: string; entry?: string; attributes?: Attributes | undefined },
+    further?: Series['labels'],
+  ): void {
     if (value === 0) return;
-    const id = `${counter} ${key}`;
-    const series = this.#series.get(id);
+    let key = further === undefined ? `${counter} ${entry}` : `${counter} ${entry} ${JSON.stringify(further)}`;
+    if (attributes !== undefined) key += JSON.stringify(attributes);
+    const series = this.#series.get(key);
     if (series) series.value += value;
-    else if (this.#series.size < SERIES_MAX || key === OVERFLOW) {
-      this.#series.set(id, { counter, labels: labels(), value });
-    } else this.#add(counter, value, OVERFLOW, () => ({ cache: labels()['cache']!, overflow: true }));
+    else if (attributes !== undefined && attributes !== OVERFLOW && this.#series.size >= SERIES_MAX) {
+      this.#add(counter, value, { cache, ...(entry === undefined ? {} : { entry }), attributes: OVERFLOW }, further);
+    } else {
+      const labels = { ...attributes, ...further, cache, ...(entry === undefined ? {} : { entry }) };
+      this.#series.set(key, { counter, labels, value });
+    }
   }
 }
 
-const OVERFLOW = 'overflow';
-
-/** The labels of an event. Every hit comes by here, so a call without attributes makes one short string. */
-function labelling(event: { cache: string; entry: string; attributes?: Attributes | undefined }): {
-  key: string;
-  labels: () => Series['labels'];
-} {
-  const { cache, entry, attributes } = event;
-  return {
-    key: attributes === undefined ? entry : `${entry} ${JSON.stringify(attributes)}`,
-    labels: () => ({ ...attributes, cache, entry }),
-  };
-}
+const OVERFLOW: Attributes = { overflow: true };
 
 function has(labels: Series['labels'], wanted: Series['labels']): boolean {
   return Object.entries(wanted).every(([name, value]) => labels[name] === value);

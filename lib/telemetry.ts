@@ -13,11 +13,14 @@ export class Telemetry {
 
   /** Hears an event from now on. Returns how to stop. */
   on<K extends Name>(name: K, listener: Listener<K>): () => void {
+    const warn = (error: unknown): void =>
+      process.emitWarning(`A gencache listener of "${name}" threw: ${String(error)}`, 'GencacheListenerWarning');
     const guarded: Listener<K> = (event) => {
       try {
-        listener(event);
+        const result: unknown = listener(event);
+        if (result instanceof Promise) result.catch(warn);
       } catch (error) {
-        process.emitWarning(`A gencache listener of "${name}" threw: ${String(error)}`, 'GencacheListenerWarning');
+        warn(error);
       }
     };
     this.#emitter.on(name, guarded);

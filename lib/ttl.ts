@@ -3,7 +3,7 @@ import { ConfigurationError } from './errors.js';
 /**
  * Times to live, in whole milliseconds.
  *
- * An entry's TTL counts from the start of its load, so that a slow load never prolongs how long its value may be
+ * An entry's TTL counts from the lookup before its load, so that a slow load never prolongs how long its value may be
  * served. Jitter only shortens: the declared TTL is a bound. A generation lives at least twice the longest TTL
  * filled under it, and an hour, so that it outlives what it guards; losing one costs misses, never wrong data.
  */

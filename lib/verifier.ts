@@ -4,11 +4,13 @@ import type { Address, Definition } from './definition.js';
 import { ABSENT, open, seal } from './envelope.js';
 import type { Attributes } from './events.js';
 import { load } from './loader.js';
-import type { Lookup } from './lookup.js';
+import { type Lookup, vectorAt } from './lookup.js';
+import type { Placed } from './scope.js';
 import type { Source } from './source.js';
 import type { Telemetry } from './telemetry.js';
 import { Turn } from './turn.js';
 import type { Vector } from './vector.js';
+import { Work } from './work.js';
 
 /** A hit, as it was served. */
 export interface Sample {
@@ -34,7 +36,7 @@ export class Verifier {
   readonly #options: { readonly verifyRate: number; readonly verifyDelayMs: number; readonly readDeadlineMs: number };
   readonly #turn = new Turn<readonly [Sample, Attributes | undefined]>((samples) => this.#start(samples));
   readonly #delays = new Set<() => void>();
-  readonly #work = new Set<Promise<void>>();
+  readonly #work = new Work();
   #waiting = 0;
   #closed = false;
 
@@ -50,18 +52,25 @@ export class Verifier {
     this.#options = options;
   }
 
-  consider(sample: Sample, attributes: Attributes | undefined): void {
+  consider(
+    address: Address,
+    placed: Placed,
+    capturedAtMs: number,
+    bytes: Buffer,
+    attributes: Attributes | undefined,
+  ): void {
     if (this.#closed || this.#waiting >= SAMPLES_MAX || Math.random() >= this.#options.verifyRate) return;
     this.#waiting++;
-    this.#turn.add([sample, attributes]);
+    this.#turn.add([{ address, vector: vectorAt(address, placed, capturedAtMs), bytes }, attributes]);
   }
 
   /** Resolves when every sample taken so far has been judged. */
   async settled(): Promise<void> {
-    while (this.#waiting > 0) {
-      await Promise.allSettled(this.#work);
+    do {
+      await this.#work.idle();
       await new Promise(setImmediate);
-    }
+    } while (this.#turn.pending);
+    await this.#work.idle();
   }
 
   /** Stops: what waits for its second look is left unjudged. */
@@ -80,13 +89,8 @@ export class Verifier {
       else groups.set(definition, { samples: [sample], attributes });
     }
     for (const [definition, group] of groups) {
-      const work = this.#verify(definition, group.samples, group.attributes);
-      const done = () => {
-        this.#work.delete(work);
-        this.#waiting -= group.samples.length;
-      };
-      this.#work.add(work);
-      work.then(done, done);
+      const { samples: own, attributes } = group;
+      this.#work.track(this.#verify(definition, own, attributes).finally(() => (this.#waiting -= own.length)));
     }
   }
 
@@ -105,7 +109,15 @@ export class Verifier {
       error = thrown;
     }
     const { cache, name: entry } = definition;
-    this.#telemetry.emit('verify', { cache, entry, attributes, verified: samples.length, settled, stale, error });
+    this.#telemetry.emit('verify', {
+      cache,
+      entry,
+      attributes,
+      verified: error === undefined ? samples.length : 0,
+      settled,
+      stale,
+      error,
+    });
   }
 
   /** The samples whose source says something else. */
@@ -135,8 +147,8 @@ export class Verifier {
     const again: Sample[] = [];
     differing.forEach(({ address, vector }, i) => {
       const now = looked[i]!;
-      if (now.outcome === 'found' && now.vector.entryKey === vector.entryKey) {
-        again.push({ address, vector: now.vector, bytes: now.bytes });
+      if (now.outcome === 'found' && now.placed.key === vector.entryKey) {
+        again.push({ address, vector, bytes: now.bytes });
       }
     });
     if (again.length === 0) return again;

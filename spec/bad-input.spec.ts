@@ -81,7 +81,7 @@ describe('a misconfiguration throws where it is declared', () => {
     const rule = 'a lower-case letter, then letters, digits or underscores, 64 characters at most';
     expect(thrownBy(() => cache.namespace('a:b', integer()))).to.have.property(
       'message',
-      `A namespace's name is ${rule}: it stands in keys and in ids. Got 'a:b'. Choose such a name.`,
+      `A namespace's name is ${rule}, and not "global": it stands in keys and in ids. Got 'a:b'. Choose such a name.`,
     );
     expect(thrownBy(() => items.one('__proto__', { load, by }))).to.have.property(
       'message',

@@ -71,7 +71,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
       return entries.map((entry): FillReply => {
         if (!entry.guards.every((guard) => stands[guard])) return 'moved';
         renew(entry.key, entry.bytes, entry.ttlMs);
-        return 'filled';
+        return values.has(entry.key) ? 'filled' : 'oversized';
       });
     },
     delete: async (keys) => keys.filter((key) => values.delete(key)).length,

@@ -72,8 +72,8 @@ export interface FillBatch {
   }[];
 }
 
-/** `filled`; or refused since a guard `moved`, or since something else is at the entry's key (`foreign`). */
-export type FillReply = 'filled' | 'moved' | 'foreign';
+/** `filled`; or refused: a guard `moved`, something else is at the key (`foreign`), the store is too small (`oversized`). */
+export type FillReply = 'filled' | 'moved' | 'foreign' | 'oversized';
 
 /** What happens to a store between calls. */
 export type StoreSignal =

@@ -45,7 +45,7 @@ export class WorkflowChanges {
     await this.#cache.bumpEnvironments(scopes, { cause: 'workflow updated' });
   }
 
-  /** After a commit that deleted workflows or an environment; `detectorIds` as read before, in that transaction. */
+  /** After a commit that deleted workflows or an environment; `detectorIds` by `lockDetectorsOf...` in that transaction. */
   async workflowsDeleted(detectorIds: readonly Id[]): Promise<void> {
     await this.#cache.bumpDetectors(detectorIds, { cause: 'workflow deleted' });
   }
@@ -65,16 +65,30 @@ export async function detectorsOfWorkflows(db: Knex, workflowIds: readonly Id[])
 }
 
 /**
- * The detectors whose links go when an environment is deleted, since its workflows go with it. One query; run it in
- * the deleting transaction, before the DELETE, with the environment's row locked so that no workflow joins it meanwhile.
+ * The detectors linked to workflows that this transaction is about to delete. Locks the workflows' rows, which waits for
+ * transactions that are linking them and stops further ones, and then reads the links: two queries. Under READ
+ * COMMITTED; a snapshot from before those transactions' commits would not see their links.
  */
-export async function detectorsOfEnvironment(trx: Knex.Transaction, environmentId: Id): Promise<string[]> {
+export async function lockDetectorsOfWorkflows(trx: Knex.Transaction, workflowIds: readonly Id[]): Promise<string[]> {
+  await trx('workflow')
+    .select('id')
+    .whereIn('id', workflowIds as string[])
+    .orderBy('id')
+    .forUpdate();
+  return detectorsOfWorkflows(trx, workflowIds);
+}
+
+/**
+ * The same for an environment that this transaction is about to delete, and its workflows with it. Locks the
+ * environment first, so that no workflow joins it meanwhile: four queries, under READ COMMITTED.
+ */
+export async function lockDetectorsOfEnvironment(trx: Knex.Transaction, environmentId: Id): Promise<string[]> {
   await trx('environment')
+    .select('id')
     .where('id', environmentId as string)
     .forUpdate();
-  return trx('detector_workflow')
-    .distinct()
-    .join('workflow', 'workflow.id', 'detector_workflow.workflow_id')
-    .where('workflow.environment_id', environmentId as string)
-    .pluck('detector_id');
+  const workflows: string[] = await trx('workflow')
+    .where('environment_id', environmentId as string)
+    .pluck('id');
+  return lockDetectorsOfWorkflows(trx, workflows);
 }

@@ -1,4 +1,9 @@
-export { detectorsOfEnvironment, detectorsOfWorkflows, WorkflowChanges } from './changes.js';
+export {
+  detectorsOfWorkflows,
+  lockDetectorsOfEnvironment,
+  lockDetectorsOfWorkflows,
+  WorkflowChanges,
+} from './changes.js';
 export { workflowEngineMigrations } from './migrations.js';
 export { type Workflow, unionOfWorkflows } from './workflow.js';
 export { type Id, WorkflowCache, type WorkflowCacheOptions } from './workflow-cache.js';

@@ -1,11 +1,13 @@
 import type { Knex } from 'knex';
+import { integer } from '../id-kind.js';
 
 /** What an event processor needs of a workflow. */
 export interface Workflow {
-  readonly id: number;
+  /** A number, or text beyond 2^53. */
+  readonly id: number | string;
   readonly name: string;
   /** Null: the workflow runs in every environment. */
-  readonly environmentId: number | null;
+  readonly environmentId: number | string | null;
   readonly config: unknown;
   readonly updatedAt: Date;
 }
@@ -49,11 +51,13 @@ export const WORKFLOWS_SQL = `
     and workflow.environment_id is not distinct from asked.environment_id
   order by workflow.id`;
 
+const ID = integer();
+
 export function toWorkflow(row: WorkflowRow): Workflow {
   return {
-    id: Number(row.id),
+    id: ID.value(row.id)!,
     name: row.name,
-    environmentId: row.environment_id === null ? null : Number(row.environment_id),
+    environmentId: row.environment_id === null ? null : ID.value(row.environment_id)!,
     config: row.config,
     updatedAt: row.updated_at,
   };
@@ -61,7 +65,7 @@ export function toWorkflow(row: WorkflowRow): Workflow {
 
 /** The distinct workflows of some detectors, in the order in which they first appear. */
 export function unionOfWorkflows(lists: Iterable<readonly Workflow[]>): Workflow[] {
-  const byId = new Map<number, Workflow>();
+  const byId = new Map<Workflow['id'], Workflow>();
   for (const list of lists) for (const workflow of list) if (!byId.has(workflow.id)) byId.set(workflow.id, workflow);
   return [...byId.values()];
 }

@@ -78,7 +78,7 @@ describe("The demo's oracle", () => {
     const renamed = { ...enabled[0]!, name: 'another' };
     oracle.committing([1], ({ detectors, workflows }) => {
       detectors.set(1, { ...detectors.get(1)!, enabled: true });
-      workflows.set(renamed.id, { ...workflows.get(renamed.id)!, name: 'another' });
+      workflows.set(renamed.id as number, { ...workflows.get(renamed.id as number)!, name: 'another' });
     });
     expect(judge(enabled, sentAtMs + 21)).to.equal('stale');
     expect(judge([renamed], sentAtMs + 21)).to.equal('fresh');

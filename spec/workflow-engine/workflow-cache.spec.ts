@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { detectorsOfEnvironment, unionOfWorkflows } from '../../lib/workflow-engine/index.js';
+import { lockDetectorsOfEnvironment, unionOfWorkflows } from '../../lib/workflow-engine/index.js';
 import { recordCommands } from '../support/commands.js';
 import { redisUrl } from '../support/redis.js';
 import { lendWorkflowCache, lendWorkflowDatabase, names, seed } from './support.js';
@@ -175,7 +175,7 @@ describe('WorkflowCache', () => {
     it('environment deleted: the detectors of every workflow it takes along', async () => {
       const { read, missed } = await changed(async (changes) => {
         const detectors = await db.transaction(async (trx) => {
-          const linked = await detectorsOfEnvironment(trx, 2);
+          const linked = await lockDetectorsOfEnvironment(trx, 2);
           await trx('environment').where('id', 2).delete();
           return linked;
         });

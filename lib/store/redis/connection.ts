@@ -4,9 +4,10 @@ import { type StoreListener, StoreUnavailableError } from '../store.js';
 import { describeInfo, parseInfo, type ServerInfo } from './server-info.js';
 import { defineScripts, type WithScripts } from './scripts.js';
 
-/** A half-open connection is given up when it was silent for this long while a reply was due. */
+/** A connection that was silent for this long while a reply was due is half-open, and given up. */
 const SILENCE_MAX_MS = 2_000;
-const CONNECT_MAX_MS = 2_000;
+/** What may wait for replies at once; a Redis that is this far behind gets no more to do. */
+const IN_FLIGHT_MAX = 1_000;
 /** Reconnecting starts at once and slows down to this, so that a cache is used again soon after Redis is back. */
 const RETRY_MAX_MS = 500;
 
@@ -16,14 +17,23 @@ const OWN_OPTIONS: Partial<RedisOptions> = {
   enableAutoPipelining: false,
   maxRetriesPerRequest: 0,
   // A former primary that now says READONLY: find out where the primary is.
-  reconnectOnError: (error) => error.message.startsWith('READONLY'),
-  connectTimeout: CONNECT_MAX_MS,
-  socketTimeout: SILENCE_MAX_MS,
+  reconnectOnError: (error) => error.message.includes('READONLY'),
+  connectTimeout: SILENCE_MAX_MS,
+  disconnectTimeout: 100,
+  maxLoadingRetryTime: RETRY_MAX_MS,
+  sentinelCommandTimeout: SILENCE_MAX_MS,
+  sentinelRetryStrategy: retryAfterMs,
   commandTimeout: undefined,
+  // ioredis' own is a bare timer, which takes a busy event loop for a dead connection.
+  socketTimeout: undefined,
   enableReadyCheck: true,
   stringNumbers: false,
   lazyConnect: false,
 };
+
+function retryAfterMs(attempt: number): number {
+  return Math.min(attempt * 50, RETRY_MAX_MS) * (0.5 + Math.random() / 2);
+}
 
 /**
  * The store's own connection to Redis.
@@ -44,10 +54,15 @@ export class Connection {
   #described = false;
   /** Connections made or tried since one was open: ioredis counts anew as soon as a server answers, a replica too. */
   #attempts = 0;
+  #inFlight = 0;
+  /** Since when a reply has been due and none has come, by the monotonic clock. */
+  #silentSinceMs: number | undefined;
+  #lookAgain: NodeJS.Timeout | undefined;
 
   constructor(redis: Redis) {
-    const retryStrategy = () => Math.min(++this.#attempts * 50, RETRY_MAX_MS) * (0.5 + Math.random() / 2);
+    const retryStrategy = () => retryAfterMs(++this.#attempts);
     this.#client = defineScripts(redis.duplicate({ ...OWN_OPTIONS, retryStrategy }));
+    this.#client.on('connect', () => (this.#silentSinceMs = performance.now()));
     this.#client.on('ready', () => void this.#identify());
     this.#client.on('close', () => this.#lose());
     this.#client.on('error', (error: Error) => {
@@ -65,13 +80,57 @@ export class Connection {
    * Rejects with StoreUnavailableError, whose `sent` tells whether it may have been carried out, or DeadlineError.
    */
   send<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
-    if (this.#open) return deadline.race(command(this.#client), broken);
-    return this.#opened(deadline).then(() => deadline.race(command(this.#client), broken));
+    if (this.#open) return this.#exchange(deadline, command);
+    return this.#opened(deadline).then(() => this.#exchange(deadline, command));
   }
+
+  #exchange<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
+    if (this.#inFlight >= IN_FLIGHT_MAX) return Promise.reject(tooFarBehind());
+    this.#inFlight++;
+    this.#silentSinceMs ??= performance.now();
+    const reply = command(this.#client);
+    reply.then(this.#answered, this.#answered);
+    deadline.onExpiry(this.#leaveIfSilent);
+    return deadline.race(reply, this.#broken);
+  }
+
+  readonly #answered = (): void => {
+    this.#silentSinceMs = --this.#inFlight > 0 ? performance.now() : undefined;
+  };
+
+  /** Looked at when a deadline passes, and once more when the limit would. */
+  readonly #leaveIfSilent = (): void => {
+    if (this.#silentSinceMs === undefined) return;
+    const leftMs = this.#silentSinceMs + SILENCE_MAX_MS - performance.now();
+    if (leftMs <= 0) {
+      this.#silentSinceMs = undefined;
+      this.#client.disconnect(true);
+    } else {
+      // After the poll phase, in which a reply that waits in the socket is read.
+      this.#lookAgain ??= setTimeout(() => {
+        this.#lookAgain = undefined;
+        setImmediate(this.#leaveIfSilent);
+      }, leftMs);
+    }
+  };
+
+  /** ioredis rejects what a broken connection leaves with an error about retries; what broke it came before. */
+  readonly #broken = (cause: unknown): StoreUnavailableError => {
+    const flushed = (cause as Error).name === 'MaxRetriesPerRequestError';
+    const why = flushed ? clause(this.#lastError ?? CLOSED) : clause(cause as Error);
+    return new StoreUnavailableError(
+      `Redis must carry out what it is sent. It answered, or its connection broke with: ${why}. ` +
+        'See the server and the network.',
+      true,
+      { cause },
+    );
+  };
 
   close(): void {
     this.#open = false;
     this.#listener = undefined;
+    this.#silentSinceMs = undefined;
+    clearTimeout(this.#lookAgain);
     this.#client.disconnect();
   }
 
@@ -81,8 +140,9 @@ export class Connection {
     try {
       info = parseInfo(await this.#client.info());
     } catch (error) {
-      // A connection that broke meanwhile says so itself; a server that forbids INFO can't be asked.
-      if (!(error as Error).message.startsWith('NOPERM')) return;
+      // A connection that broke meanwhile says so itself.
+      if (this.#client.status !== 'ready') return;
+      if (!(error as Error).message.includes('NOPERM')) return this.#refuse(error as Error);
       info = {};
     }
     if (this.#client.status !== 'ready') return;
@@ -92,24 +152,30 @@ export class Connection {
           'replica. Pass the primary, or the Sentinels that know it.',
         false,
       );
-      this.#lastError = error;
-      this.#listener?.({ kind: 'down', error });
-      return this.#client.disconnect(true);
+      return this.#refuse(error);
     }
     this.#open = true;
     this.#attempts = 0;
+    this.#silentSinceMs = undefined;
+    this.#lastError = undefined;
     this.#listener?.({ kind: 'up' });
     if (!this.#described) for (const message of describeInfo(info)) this.#listener?.({ kind: 'notice', message });
     this.#described = true;
     for (const wake of this.#waiting) wake();
   }
 
+  /** A server that can't be used as it is: tries again, maybe to find another one there. */
+  #refuse(error: Error): void {
+    this.#lastError = error;
+    this.#listener?.({ kind: 'down', error });
+    this.#client.disconnect(true);
+  }
+
   #lose(): void {
+    this.#silentSinceMs = undefined;
     if (!this.#open) return;
     this.#open = false;
-    const error =
-      this.#lastError ?? new StoreUnavailableError('The connection to Redis was closed by the other side.', true);
-    this.#listener?.({ kind: 'down', error });
+    this.#listener?.({ kind: 'down', error: this.#lastError ?? CLOSED });
   }
 
   #opened(deadline: Deadline): Promise<void> {
@@ -120,6 +186,7 @@ export class Connection {
       };
       deadline.onExpiry(({ limitMs }) => {
         this.#waiting.delete(wake);
+        this.#leaveIfSilent();
         const why = this.#lastError ? `: ${clause(this.#lastError)}` : '';
         reject(
           new StoreUnavailableError(
@@ -139,11 +206,11 @@ function clause(error: Error): string {
   return error.message.replace(/\.$/, '');
 }
 
-function broken(cause: unknown): StoreUnavailableError {
+const CLOSED = new StoreUnavailableError('The connection to Redis was closed by the other side.', true);
+
+function tooFarBehind(): StoreUnavailableError {
   return new StoreUnavailableError(
-    `Redis must carry out what it is sent. It answered, or its connection broke with: ${clause(cause as Error)}. ` +
-      'See the server and the network.',
-    true,
-    { cause },
+    `At most ${IN_FLIGHT_MAX} commands of one cache wait for Redis. As many do. It answers too slowly: see its load.`,
+    false,
   );
 }

@@ -1,0 +1,23 @@
+/** Counts what is under way, and tells when nothing is. */
+export class Work {
+  #underWay = 0;
+  #waiting: (() => void)[] = [];
+
+  /** Counts `work` until it settles; what it throws is its caller's to handle. */
+  track(work: Promise<unknown>): void {
+    this.#underWay++;
+    work.then(this.#done, this.#done);
+  }
+
+  /** Resolves as soon as nothing is under way; what begins while it waits is waited for too. */
+  async idle(): Promise<void> {
+    while (this.#underWay > 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  readonly #done = (): void => {
+    if (--this.#underWay > 0) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const wake of waiting) wake();
+  };
+}
