@@ -14,24 +14,21 @@ export class DeadlineError extends GencacheError {
   }
 }
 
-/**
- * One limit for several awaits in a row.
- *
- * When the timer fires, replies that already wait in the socket are read first (`setImmediate` runs after the poll
- * phase): an event loop that was blocked for longer than the limit would otherwise throw good answers away.
- */
+/** One limit for several awaits in a row. */
 export class Deadline {
   readonly limitMs: number;
-  #operation: string;
-  #timer: NodeJS.Timeout | undefined;
+  readonly expiresAtMs: number;
+  readonly #operation: string;
   #expired: DeadlineError | undefined;
+  #cleared = false;
   /** Told at the limit; one that has settled before ignores it, and a deadline is short-lived. */
   #listeners: ((error: DeadlineError) => void)[] = [];
 
   constructor(operation: string, limitMs: number) {
     this.#operation = operation;
     this.limitMs = limitMs;
-    this.#timer = setTimeout(() => setImmediate(() => this.#expire()), limitMs);
+    this.expiresAtMs = performance.now() + limitMs;
+    Alarm.of(limitMs).add(this);
   }
 
   /** Settles as `work` does, its error made by `failed`; or rejects with DeadlineError at the limit. */
@@ -48,17 +45,70 @@ export class Deadline {
     else this.#listeners.push(listener);
   }
 
-  /** Ends the timer. What still races is left to settle by itself. */
+  /** Ends the deadline. What still races is left to settle by itself. */
   clear(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#cleared = true;
+    this.#listeners = [];
   }
 
-  #expire(): void {
-    if (this.#timer === undefined) return;
+  get cleared(): boolean {
+    return this.#cleared;
+  }
+
+  expire(): void {
+    if (this.#cleared) return;
     this.#expired = new DeadlineError(this.#operation, this.limitMs);
     for (const listener of this.#listeners) listener(this.#expired);
+    this.clear();
   }
+}
+
+/**
+ * One timer for all deadlines of one length, which expire in the order in which they were set.
+ *
+ * A timer for each would cost a read 3 to 4 µs, a tenth of its round trip: Node drops and makes the list of a duration,
+ * and sets libuv's timer, each time its only timer goes and comes. (Measured 2026-11, Node 20.20, one read at a time.)
+ *
+ * When the timer fires, replies that already wait in the socket are read first (`setImmediate` runs after the poll
+ * phase): an event loop that was blocked for longer than the limit would otherwise throw good answers away. The timer
+ * does not keep a process alive; the connection that a deadline is about does.
+ */
+class Alarm {
+  static readonly #byLimit = new Map<number, Alarm>();
+  readonly #limitMs: number;
+  #deadlines: Deadline[] = [];
+  #armed = false;
+
+  static of(limitMs: number): Alarm {
+    let alarm = Alarm.#byLimit.get(limitMs);
+    if (!alarm) Alarm.#byLimit.set(limitMs, (alarm = new Alarm(limitMs)));
+    return alarm;
+  }
+
+  constructor(limitMs: number) {
+    this.#limitMs = limitMs;
+  }
+
+  add(deadline: Deadline): void {
+    this.#deadlines.push(deadline);
+    if (!this.#armed) this.#arm(this.#limitMs);
+    else if (this.#deadlines.length % 1_024 === 0) this.#deadlines = this.#deadlines.filter(({ cleared }) => !cleared);
+  }
+
+  #arm(inMs: number): void {
+    this.#armed = true;
+    setTimeout(() => setImmediate(this.#ring), inMs).unref();
+  }
+
+  readonly #ring = (): void => {
+    const nowMs = performance.now();
+    const waiting = this.#deadlines.filter(({ cleared }) => !cleared);
+    this.#deadlines = waiting.filter(({ expiresAtMs }) => expiresAtMs > nowMs);
+    this.#armed = false;
+    const [next] = this.#deadlines;
+    if (next) this.#arm(next.expiresAtMs - nowMs);
+    for (const deadline of waiting) if (deadline.expiresAtMs <= nowMs) deadline.expire();
+  };
 }
 
 /** Runs `work`, whose awaits race the deadline it is given, under a limit of its own. */

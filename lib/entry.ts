@@ -51,8 +51,8 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * answer comes from the source. Throws IdError, LoaderContractError, and what the loader throws.
    */
   async fetch(ids: Ids, options?: FetchOptions<Transaction>): Promise<Value> {
-    const [value] = await this.#fetch([ids], options);
-    return value as Value;
+    const values = await this.#read([ids], options, this.fetch);
+    return (values[0] === ABSENT ? undefined : values[0]) as Value;
   }
 
   /**
@@ -62,7 +62,9 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * the answer. Throws as `fetch` does.
    */
   async fetchMany(ids: readonly Ids[], options?: FetchOptions<Transaction>): Promise<Value[]> {
-    return (await this.#fetch(ids, options)) as Value[];
+    const values = await this.#read(ids, options, this.fetchMany);
+    for (let i = 0; i < values.length; i++) if (values[i] === ABSENT) values[i] = undefined;
+    return values as Value[];
   }
 
   /**
@@ -130,14 +132,16 @@ export class Entry<Ids extends object, Value, Transaction = never> {
     return this.#definition.shape === 'one';
   }
 
-  async #fetch(ids: readonly Ids[], options: FetchOptions<Transaction> | undefined): Promise<unknown[]> {
+  #read(
+    ids: readonly Ids[],
+    options: FetchOptions<Transaction> | undefined,
+    caller: (...args: never) => unknown,
+  ): Promise<unknown[]> {
     const { reader, labels } = this.#engine.opened();
     const addresses = ids.map((one) => this.#definition.address(one as Record<string, unknown>));
-    const marked = labels(options, this.#fetch);
-    const values = await (options?.trx === undefined
+    const marked = labels(options, caller);
+    return options?.trx === undefined
       ? reader.fetch(this.#definition, addresses, marked)
-      : reader.fetchWithin(options.trx, this.#definition, addresses, marked));
-    for (let i = 0; i < values.length; i++) if (values[i] === ABSENT) values[i] = undefined;
-    return values;
+      : reader.fetchWithin(options.trx, this.#definition, addresses, marked);
   }
 }

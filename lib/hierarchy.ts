@@ -73,11 +73,11 @@ export class Hierarchy {
   ): { scope: Scope; ids: Record<string, unknown> } {
     if (typeof ids !== 'object' || ids === null) throw notIds(ids, this.idNames);
     const canonical: Record<string, unknown> = {};
-    let scope = this.scopes.root;
+    let path = '';
     for (const node of this.#branch) {
       const value = canonicalId(node.level, node.#kind!, ids);
       canonical[node.level] = value;
-      scope = this.scopes.child(scope, node.level, childPath(scope.path, node.level, node.#kind!.text(value)));
+      path = childPath(path, node.level, node.#kind!.text(value));
     }
     let count = 0;
     for (const _ in ids) count++;
@@ -85,7 +85,18 @@ export class Hierarchy {
       const missing = keyNames.find((name) => ids[name] === undefined);
       throw missing === undefined ? unknownId(ids, [...this.idNames, ...keyNames]) : missingId(missing, ids);
     }
-    return { scope, ids: canonical };
+    return { scope: this.scopes.known(path) ?? this.#scope(canonical), ids: canonical };
+  }
+
+  /** A scope that is not remembered, with those above it. */
+  #scope(canonical: Readonly<Record<string, unknown>>): Scope {
+    let scope = this.scopes.root;
+    for (const node of this.#branch) {
+      const { level } = node;
+      const path = childPath(scope.path, level, node.#kind!.text(canonical[level]));
+      scope = this.scopes.known(path) ?? this.scopes.remember(scope, level, path);
+    }
+    return scope;
   }
 }
 

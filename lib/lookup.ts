@@ -77,13 +77,24 @@ export class Lookup {
   async read(addresses: readonly Address[], deadline: Deadline): Promise<LookedUp[]> {
     const capturedAtMs = this.#clock.nowMs();
     const scopes = collect(addresses);
-    const sent = scopes.map((scope) => scope.remembered);
-    const guesses = addresses.map((address) => this.#place(address, sent));
-    const replies = await this.#ask(scopes, guesses, deadline);
+    const sent: (Generation | undefined)[] = [];
+    const keys: (GenerationKey | EntryKey)[] = [];
+    for (const scope of scopes) {
+      sent.push(scope.remembered);
+      keys.push(scope.generationKey);
+    }
+    const guesses: (Placed | undefined)[] = [];
+    for (const address of addresses) {
+      const placed = this.#place(address, sent);
+      guesses.push(placed);
+      if (placed !== undefined) keys.push(placed.key);
+    }
+    const replies = await this.#store.read(keys, deadline);
 
     index(scopes);
-    const seen = scopes.map((scope, i) => see(scope, replies[i]!, sent[i]));
-    const results = new Array<LookedUp>(addresses.length);
+    const seen: Seen[] = [];
+    for (let i = 0; i < scopes.length; i++) seen.push(see(scopes[i]!, replies[i]!, sent[i]));
+    const results: LookedUp[] = [];
     // Told when all is judged: a listener may look up too, and indexes belong to one lookup at a time.
     const failures: DecodeFailureEvent[] = [];
     const unminted: number[] = [];
@@ -91,19 +102,15 @@ export class Lookup {
     let next = scopes.length;
     for (let i = 0; i < addresses.length; i++) {
       const address = addresses[i]!;
-      const bytes = guesses[i] === undefined ? null : replies[next++]!;
-      switch (compare(address.scopes, seen, sent)) {
-        case 'same':
-          results[i] = this.#answer(address, guesses[i]!, capturedAtMs, bytes, failures, 'not_filled');
-          break;
-        case 'foreign':
-          results[i] = foreign(address, failures, (scope) => seen[scope.index]!);
-          break;
-        case 'missing':
-          unminted.push(i);
-          break;
-        case 'moved':
-          moved.push(i);
+      const guess = guesses[i];
+      const bytes = guess === undefined ? null : replies[next++]!;
+      const state = compare(address.scopes, seen, sent);
+      if (state === 'same') results.push(this.#answer(address, guess!, capturedAtMs, bytes, failures, 'not_filled'));
+      else {
+        if (state === 'missing') unminted.push(i);
+        else if (state === 'moved') moved.push(i);
+        // For the others, until their second command has said more.
+        results.push(state === 'foreign' ? foreign(address, failures, (scope) => seen[scope.index]!) : LOST);
       }
     }
     if (unminted.length + moved.length > 0) {
@@ -114,7 +121,7 @@ export class Lookup {
         this.#readAgain(addresses, moved, latest, remembered, results, failures, deadline),
       ]);
     }
-    if (addresses.some(hasSchema)) await this.#check(addresses, results, failures, deadline);
+    if (hasSchema(addresses)) await this.#check(addresses, results, failures, deadline);
     for (const failure of failures) this.#telemetry.emit('decodeFailure', failure);
     return results;
   }
@@ -122,21 +129,13 @@ export class Lookup {
   /** Where the entry is now, if its scopes have generations. One command; mints nothing. */
   async locate(address: Address, deadline: Deadline): Promise<EntryKey | undefined> {
     const scopes = collect([address]);
-    const replies = await this.#ask(scopes, [], deadline);
+    const replies = await this.#store.read(
+      scopes.map((scope) => scope.generationKey),
+      deadline,
+    );
     const generations = scopes.map((_, i) => (replies[i] ? parseGeneration(replies[i]) : undefined));
     index(scopes);
     return this.#place(address, generations)?.key;
-  }
-
-  async #ask(
-    scopes: readonly Scope[],
-    entries: readonly (Placed | undefined)[],
-    deadline: Deadline,
-  ): Promise<readonly (Buffer | null)[]> {
-    const keys: (GenerationKey | EntryKey)[] = [];
-    for (const scope of scopes) keys.push(scope.generationKey);
-    for (const placed of entries) if (placed !== undefined) keys.push(placed.key);
-    return this.#store.read(keys, deadline);
   }
 
   /** Mints what is missing. Several processes may: the first one's token stands, and each gets that one. */
@@ -198,7 +197,8 @@ export class Lookup {
     const guesses = batch.map((address) => this.#place(address, sent)!);
     let replies: readonly (Buffer | null)[];
     try {
-      replies = await this.#ask(scopes, guesses, deadline);
+      const keys = [...scopes.map((scope) => scope.generationKey), ...guesses.map((placed) => placed.key)];
+      replies = await this.#store.read(keys, deadline);
     } catch (error) {
       return this.#bypass(addresses, moved, results, 'read', error as Error);
     }
@@ -325,8 +325,9 @@ function unusable(
   return { outcome: 'miss', vector, cause: 'undecodable' };
 }
 
-function hasSchema({ definition }: Address): boolean {
-  return definition.schema !== undefined;
+function hasSchema(addresses: readonly Address[]): boolean {
+  for (const { definition } of addresses) if (definition.schema !== undefined) return true;
+  return false;
 }
 
 /** Every scope of the batch once, indexed. */

@@ -121,7 +121,7 @@ export class Reader {
 
   async #read(calls: readonly Call[]): Promise<void> {
     const slots = Slot.of(calls);
-    const missed = new Map<Definition, Slot[]>();
+    let missed: Map<Definition, Slot[]> | undefined;
     try {
       let reachable = true;
       for (const chunk of lookupChunks(slots)) {
@@ -131,12 +131,16 @@ export class Reader {
           ? await this.#lookUp(addresses)
           : addresses.map(() => STORE_FAILURE);
         reachable = looked[0] !== STORE_FAILURE;
-        for (let i = 0; i < chunk.length; i++) this.#sort(chunk[i]!, looked[i]!, missed);
+        for (let i = 0; i < chunk.length; i++) {
+          const slot = chunk[i]!;
+          if (!this.#answer(slot, looked[i]!)) list((missed ??= new Map<Definition, Slot[]>()), slot);
+        }
       }
     } catch (error) {
       // Nothing above is expected to throw; a call must not hang on what was not expected.
       return this.#fail(slots, error);
     }
+    if (missed === undefined) return;
     const context = () => this.#source.context();
     await Promise.all([...missed].map(([definition, group]) => this.#loadAll(definition, group, context)));
   }
@@ -156,26 +160,27 @@ export class Reader {
     }
   }
 
-  /** Answers a slot, joins it to a load under way, or puts it on the list of those to load. */
-  #sort(slot: Slot, looked: LookedUp, missed: Map<Definition, Slot[]>): void {
+  /** Answers a slot, or joins it to a load under way; false if it is to be loaded. */
+  #answer(slot: Slot, looked: LookedUp): boolean {
     for (const call of slot.calls()) call.count(slot.address, looked);
     if (looked.outcome === 'found') {
       const { placed, capturedAtMs, value, bytes } = looked;
       this.#verifier?.consider(slot.address, placed, capturedAtMs, bytes, slot.owner.attributes);
-      return slot.give({ value, bytes, key: placed.key });
+      slot.give({ value, bytes, key: placed.key });
+      return true;
     }
     if (looked.outcome === 'miss') {
       slot.vector = looked.vector;
       const loading = this.#joinable(looked.vector, slot.address.definition);
-      if (loading?.loaded) return slot.give(copied(loading.loaded));
-      if (loading) return void loading.joined.push(slot);
+      if (loading !== undefined) {
+        if (loading.loaded) slot.give(copied(loading.loaded));
+        else loading.joined.push(slot);
+        return true;
+      }
       this.#loading.set(looked.vector.entryKey, slot);
     }
     slot.owner.loads++;
-    const { definition } = slot.address;
-    const group = missed.get(definition);
-    if (group) group.push(slot);
-    else missed.set(definition, [slot]);
+    return false;
   }
 
   /** One query for each `loadBatchMax` slots, one after another. */
@@ -272,20 +277,28 @@ export class Reader {
 const BYPASS_STORE: LookedUp = { outcome: 'bypass', reason: 'bypass_store' };
 const WITHIN: LookedUp = { outcome: 'bypass', reason: 'transaction' };
 
-function* lookupChunks(slots: readonly Slot[]): Generator<readonly Slot[]> {
-  let chunk: Slot[] = [];
+function lookupChunks(slots: Slot[]): Slot[][] {
+  const chunks: Slot[][] = [];
+  let start = 0;
   let paths = 0;
-  for (const slot of slots) {
-    const { length } = slot.address.scope.path;
-    if (chunk.length > 0 && (chunk.length === LOOKUP_ENTRIES_MAX || paths + length > LOOKUP_PATHS_MAX)) {
-      yield chunk;
-      chunk = [];
+  for (let end = 0; end < slots.length; end++) {
+    const { length } = slots[end]!.address.scope.path;
+    if (end > start && (end - start === LOOKUP_ENTRIES_MAX || paths + length > LOOKUP_PATHS_MAX)) {
+      chunks.push(slots.slice(start, end));
+      start = end;
       paths = 0;
     }
-    chunk.push(slot);
     paths += length;
   }
-  if (chunk.length > 0) yield chunk;
+  chunks.push(start === 0 ? slots : slots.slice(start));
+  return chunks;
+}
+
+function list(missed: Map<Definition, Slot[]>, slot: Slot): void {
+  const { definition } = slot.address;
+  const group = missed.get(definition);
+  if (group) group.push(slot);
+  else missed.set(definition, [slot]);
 }
 
 /** The stored form of a value that goes to several callers and not to the store; undefined if it has none. */

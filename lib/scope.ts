@@ -56,9 +56,11 @@ export class Scopes {
     this.#byPath = new LRUCache({ max });
   }
 
-  child(parent: Scope, level: string, path: string): Scope {
-    const known = this.#byPath.get(path);
-    if (known) return known;
+  known(path: string): Scope | undefined {
+    return path === '' ? this.root : this.#byPath.get(path);
+  }
+
+  remember(parent: Scope, level: string, path: string): Scope {
     const scope = new Scope(this.#prefix, level, path, parent);
     this.#byPath.set(path, scope);
     return scope;

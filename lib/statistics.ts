@@ -60,12 +60,13 @@ export class Statistics {
 
   constructor(telemetry: Telemetry) {
     telemetry.on('read', (event) => {
-      this.#add('hits', event.hits, event);
-      this.#add('absent_hits', event.absentHits, event);
-      this.#add('stale_hits', event.staleHits, event);
-      this.#add('misses', event.misses, event);
-      this.#add('bypasses', event.bypasses, event);
-      this.#add('queries_avoided', event.queriesAvoided, event);
+      const { hits, absentHits, staleHits, misses, bypasses, queriesAvoided } = event;
+      if (hits > 0) this.#add('hits', hits, event);
+      if (absentHits > 0) this.#add('absent_hits', absentHits, event);
+      if (staleHits > 0) this.#add('stale_hits', staleHits, event);
+      if (misses > 0) this.#add('misses', misses, event);
+      if (bypasses > 0) this.#add('bypasses', bypasses, event);
+      if (queriesAvoided > 0) this.#add('queries_avoided', queriesAvoided, event);
     });
     telemetry.on('load', (event) => {
       this.#add(event.purpose === 'read' ? 'queries_run' : 'queries_verifying', event.queries, event);
