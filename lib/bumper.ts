@@ -1,4 +1,4 @@
-import { withDeadline } from './deadline.js';
+import { Deadline } from './deadline.js';
 import { BumpError } from './bump-error.js';
 import type { Attributes } from './events.js';
 import { GENERATION_RULE, nonce } from './generation.js';
@@ -41,7 +41,7 @@ export class Bumper {
   /** One command for each 1,000 distinct scopes, one after another. Throws BumpError. */
   async bump(level: string, asked: readonly Scope[], labels: BumpLabels): Promise<void> {
     const startedAtMs = performance.now();
-    const scopes = [...new Map(asked.map((scope) => [scope.path, scope])).values()];
+    const scopes = asked.length === 1 ? asked : [...new Map(asked.map((scope) => [scope.path, scope])).values()];
     let moved = 0;
     const failures: BumpError[] = [];
     for (let start = 0; start < scopes.length; start += BUMP_SCOPES_MAX) {
@@ -69,22 +69,27 @@ export class Bumper {
   async #bumpChunk(level: string, scopes: readonly Scope[]): Promise<number> {
     if (this.#store.bypassed) return 0;
     const keys = scopes.map((scope) => scope.generationKey);
+    const deadline = new Deadline('bump', this.#bumpDeadlineMs);
     let replies;
     try {
-      replies = await withDeadline('bump', this.#bumpDeadlineMs, (deadline) =>
-        this.#store.bump(keys, nonce(), this.#ttlMs(), deadline),
-      );
+      replies = await this.#store.bump(keys, nonce(), this.#ttlMs(), deadline);
     } catch (cause) {
       this.#telemetry.emit('storeFailure', { cache: this.#cache, operation: 'bump', error: cause as Error });
       throw failed(level, scopes, cause as Error);
+    } finally {
+      deadline.clear();
     }
-    const foreign = scopes.filter((_, i) => replies[i] === 'foreign');
-    scopes.forEach((scope, i) => {
+    let moved = 0;
+    const foreign: Scope[] = [];
+    for (let i = 0; i < scopes.length; i++) {
+      const scope = scopes[i]!;
       const reply = replies[i]!;
       scope.remembered = reply === 'missing' || reply === 'foreign' ? undefined : reply;
-    });
+      if (reply === 'foreign') foreign.push(scope);
+      else if (reply !== 'missing') moved++;
+    }
     if (foreign.length > 0) throw isForeign(level, foreign);
-    return replies.filter((reply) => reply !== 'missing').length;
+    return moved;
   }
 }
 

@@ -68,8 +68,8 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
    * Call it after the commit of what changed. Resolves when the store has confirmed; rejects with BumpError when it
    * can't be reached within `bumpDeadlineMs`, the outcome then being unknown: bump again. Throws IdError.
    */
-  async bump(ids: In, options?: BumpOptions): Promise<void> {
-    await this.#bump([ids], options);
+  bump(ids: In, options?: BumpOptions): Promise<void> {
+    return this.#bump([ids], options);
   }
 
   /**
@@ -77,8 +77,8 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
    * each 1,000, one after another. Rejects when one of them fails, after the others; the error's `paths` names every
    * scope that is to be bumped again.
    */
-  async bumpMany(ids: readonly In[], options?: BumpOptions): Promise<void> {
-    await this.#bump(ids, options);
+  bumpMany(ids: readonly In[], options?: BumpOptions): Promise<void> {
+    return this.#bump(ids, options);
   }
 
   async #bump(ids: readonly In[], options: BumpOptions | undefined): Promise<void> {

@@ -111,8 +111,9 @@ export class Statistics {
     further?: Series['labels'],
   ): void {
     if (value === 0) return;
-    let key = further === undefined ? `${counter} ${entry}` : `${counter} ${entry} ${JSON.stringify(further)}`;
-    if (attributes !== undefined) key += JSON.stringify(attributes);
+    let key = `${counter} ${entry}`;
+    for (const name in further) key += ` ${further[name]}`;
+    for (const name in attributes) key += ` ${JSON.stringify(name)} ${JSON.stringify(attributes[name])}`;
     const series = this.#series.get(key);
     if (series) series.value += value;
     else if (attributes !== undefined && attributes !== OVERFLOW && this.#series.size >= SERIES_MAX) {

@@ -7,26 +7,46 @@ export const BUMP = `
 -- A server that is out of memory refuses SET but not DEL: a generation that is gone is minted anew by whoever needs
 -- it, which is as good as a bump (0 is returned). An invalidation must not fail for want of memory.
 local GENERATION = '^(%d+)%.' .. string.rep('[%w_-]', 16) .. '$'
+-- Written for speed: a pattern match and a string.format cost as much as a call of redis.
+local attempt = '.' .. ARGV[1]
+local wanted = tonumber(ARGV[2])
 local bumps = {}
-for i, key in ipairs(KEYS) do
+local absent
+for i = 1, #KEYS do
+  local key = KEYS[i]
   local value = redis.pcall('GET', key)
   if not value then
+    -- Deletes nothing; but a server that has become a replica, whose primary may have it, refuses.
+    redis.call('DEL', key)
     bumps[i] = -1
+    absent = key
   else
-    local n = type(value) == 'string' and #value <= 32 and value:match(GENERATION)
-    if not n then
+    -- '<n>.<nonce>', the nonce of 16 characters
+    local first, dot
+    if type(value) == 'string' and #value <= 32 then
+      first, dot = string.find(value, '^%d+%.')
+    end
+    if not first or #value - dot ~= 16 or string.find(value, '[^%w_-]', dot + 1) then
       bumps[i] = -2
     else
-      local ttl = math.max(tonumber(ARGV[2]), redis.call('PTTL', key))
-      local next = tonumber(n) + 1
-      local set = redis.pcall('SET', key, string.format('%.0f.%s', next, ARGV[1]), 'PX', ttl)
+      local n = tonumber(string.sub(value, 1, dot - 1))
+      local set
+      if redis.call('PTTL', key) < wanted then
+        set = redis.pcall('SET', key, (n + 1) .. attempt, 'PX', wanted)
+      else
+        set = redis.pcall('SET', key, (n + 1) .. attempt, 'KEEPTTL')
+      end
       if set.err then
         redis.call('DEL', key)
-        next = 0
+        n = -1
       end
-      bumps[i] = next
+      bumps[i] = n + 1
     end
   end
+end
+-- A primary made a replica may lack a generation that the new primary has: there, this write fails, and so the bump.
+if absent then
+  redis.call('DEL', absent)
 end
 return bumps
 `;

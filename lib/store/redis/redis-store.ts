@@ -60,9 +60,8 @@ class RedisStore implements Store {
     ttlMs: number,
     deadline: Deadline,
   ): ReturnType<Store['bump']> {
-    const replies = await this.#connection.send(deadline, (client) =>
-      client.gencacheBump(keys.length, [...keys, attempt, ttlMs]),
-    );
+    const args = [...keys, attempt, ttlMs];
+    const replies = await this.#connection.send(deadline, (client) => client.gencacheBump(keys.length, args));
     return replies.map((bumps) => (bumps === -1 ? 'missing' : bumps === -2 ? 'foreign' : generation(bumps, attempt)));
   }
 
