@@ -23,7 +23,7 @@ export class Call {
   absentHits = 0;
   bypasses = 0;
   bypassReason: BypassReason | undefined;
-  readonly missed: ReadEvent['missed'][number][] = [];
+  missed: ReadEvent['missed'][number][] = NONE;
   /** Entries that were loaded for this call, not for another that asked for them before. */
   loads = 0;
 
@@ -59,6 +59,7 @@ export class Call {
       if (looked.value === ABSENT) this.absentHits++;
       else this.hits++;
     } else if (looked.outcome === 'miss') {
+      if (this.missed === NONE) this.missed = [];
       this.missed.push({ path: address.scope.path, cause: looked.cause, bumped: looked.bumped });
     } else {
       this.bypasses++;
@@ -82,13 +83,16 @@ export class Call {
   }
 }
 
+/** Shared by the calls that miss nothing. */
+const NONE: ReadEvent['missed'][number][] = [];
+
 /** One distinct entry of a turn, and the calls that wait for it. */
 export class Slot {
   readonly address: Address;
   /** Set when the lookup missed: what a fill needs. */
   vector: Vector | undefined;
   /** Slots of later turns that looked up the same vector and wait for this one's load. */
-  readonly joined: Slot[] = [];
+  joined: Slot[] | undefined;
   /** What the load gave, until its fill has settled. */
   loaded: Loaded | undefined;
   readonly #waiters: { readonly call: Call; readonly position: number }[] = [];
@@ -132,10 +136,13 @@ export class Slot {
     return this.#waiters.some(({ call }) => call !== this.owner);
   }
 
-  /** Each call that waits, once. */
-  *calls(): Generator<Call> {
+  /** Tells each call that waits what its lookup came to. */
+  count(looked: LookedUp): void {
     let last: Call | undefined;
-    for (const { call } of this.#waiters) if (call !== last) yield (last = call);
+    for (const { call } of this.#waiters) {
+      if (call !== last) call.count(this.address, looked);
+      last = call;
+    }
   }
 
   /**

@@ -162,7 +162,7 @@ export class Reader {
 
   /** Answers a slot, or joins it to a load under way; false if it is to be loaded. */
   #answer(slot: Slot, looked: LookedUp): boolean {
-    for (const call of slot.calls()) call.count(slot.address, looked);
+    slot.count(looked);
     if (looked.outcome === 'found') {
       const { placed, capturedAtMs, value, bytes } = looked;
       this.#verifier?.consider(slot.address, placed, capturedAtMs, bytes, slot.owner.attributes);
@@ -174,7 +174,7 @@ export class Reader {
       const loading = this.#joinable(looked.vector, slot.address.definition);
       if (loading !== undefined) {
         if (loading.loaded) slot.give(copied(loading.loaded));
-        else loading.joined.push(slot);
+        else (loading.joined ??= []).push(slot);
         return true;
       }
       this.#loading.set(looked.vector.entryKey, slot);
@@ -212,7 +212,7 @@ export class Reader {
     for (const [i, slot] of slots.entries()) {
       slot.loaded = loaded[i]!;
       slot.give(loaded[i]!);
-      for (const joined of slot.joined) joined.give(copied(loaded[i]!));
+      for (const joined of slot.joined ?? []) joined.give(copied(loaded[i]!));
     }
     const toFill = sealed.filter((item) => item !== undefined);
     this.#work.track(this.#filler.fill(toFill, attributes).then(() => this.#forget(slots)));
@@ -243,7 +243,7 @@ export class Reader {
     this.#forget(slots);
     for (const slot of slots) {
       slot.fail(error);
-      for (const joined of slot.joined) joined.fail(error);
+      for (const joined of slot.joined ?? []) joined.fail(error);
     }
   }
 
