@@ -48,9 +48,12 @@ async function commandsOf(process: ReturnType<typeof lendProcess>, work: () => P
 
 /** The same with their arguments. */
 async function argumentsOf(process: ReturnType<typeof lendProcess>, work: () => Promise<unknown>): Promise<string[][]> {
-  const settled = () => work().finally(() => process.cache.settled());
+  const settled = async () => {
+    await work();
+    await process.cache.settled();
+  };
   await process.connected;
-  const { commands } = await recordCommands(redisUrl(), settled, { from: process.name });
+  const { commands } = await recordCommands<unknown>(redisUrl(), settled, { from: process.name });
   return commands.map((command) => [scriptName(command), ...command.slice(1)]);
 }
 
@@ -58,7 +61,7 @@ async function argumentsOf(process: ReturnType<typeof lendProcess>, work: () => 
 function scriptName([name, , keys, ...rest]: string[]): string {
   if (name !== 'EVAL' && name !== 'EVALSHA') return name!;
   const [first] = rest.slice(Number(keys));
-  return /^0\./.test(first!) ? 'MINT' : /^[0-9]+$/.test(first!) ? 'FILL' : 'BUMP';
+  return first!.startsWith('0.') ? 'MINT' : /^[0-9]+$/.test(first!) ? 'FILL' : 'BUMP';
 }
 
 describe('a lookup', () => {

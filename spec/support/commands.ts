@@ -10,6 +10,7 @@
 import { randomBytes } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { deferred } from './deferred.js';
+import { startMonitor } from './monitor.js';
 
 export interface RecordOptions {
   /**
@@ -47,16 +48,15 @@ export async function recordCommands<T>(
   options: RecordOptions = {},
 ): Promise<Recording<T>> {
   const marking = new Redis(url, { retryStrategy: () => null });
-  const monitor = await marking.monitor();
+  const heard: { command: string[]; client: string }[] = [];
+  let seen: { marker: string; resolve(): void } | undefined;
+  const monitor = await startMonitor(url, (args, client) => {
+    if (client === 'lua') return;
+    const command = args.map(unescape);
+    if (command[1] !== undefined && command[1] === seen?.marker) seen.resolve();
+    else heard.push({ command: [command[0]!.toUpperCase(), ...command.slice(1)], client });
+  });
   try {
-    const heard: { command: string[]; client: string }[] = [];
-    let seen: { marker: string; resolve(): void } | undefined;
-    monitor.on('monitor', (_time: string, args: string[], client: string) => {
-      if (client === 'lua') return;
-      const command = args.map(unescape);
-      if (command[1] !== undefined && command[1] === seen?.marker) seen.resolve();
-      else heard.push({ command: [command[0]!.toUpperCase(), ...command.slice(1)], client });
-    });
     const mark = async () => {
       const { promise, resolve, reject } = deferred();
       const late = setTimeout(() => reject(new Error(`MONITOR has not told a marker in ${MARKER_MS} ms.`)), MARKER_MS);
@@ -74,7 +74,7 @@ export async function recordCommands<T>(
     await mark();
     return { result, commands: select(heard, options) };
   } finally {
-    monitor.disconnect();
+    monitor.close();
     marking.disconnect();
   }
 }
@@ -107,7 +107,7 @@ function hasKeys([name]: string[], keyless: boolean): boolean {
 
 const NAMED: Readonly<Record<string, number>> = { n: 10, r: 13, t: 9, a: 7, b: 8 };
 
-/** MONITOR prints arguments as Redis's sdscatrepr escapes them; ioredis has undone only the quotes. */
+/** MONITOR prints arguments as Redis's sdscatrepr escapes them. */
 function unescape(argument: string): string {
   const bytes = argument.replace(/\\(x[0-9a-f]{2}|.)/g, (_, code: string) =>
     code.length === 3
