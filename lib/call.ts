@@ -2,7 +2,6 @@ import { type Address, Definition } from './definition.js';
 import { ABSENT, open } from './envelope.js';
 import type { Attributes, BypassReason, ReadEvent } from './events.js';
 import type { LookedUp } from './lookup.js';
-import type { Scope } from './scope.js';
 import type { Vector } from './vector.js';
 
 /**
@@ -106,19 +105,19 @@ export class Slot {
     const slots: Slot[] = [];
     // Most turns ask for one entry, and most scopes have one entry in a turn, found without making a key.
     const only = calls.length === 1 && calls[0]!.addresses.length === 1;
-    const byScope = only ? undefined : new Map<Scope, Slot>();
+    const byPath = only ? undefined : new Map<string, Slot>();
     const byId = only ? undefined : new Map<string, Slot>();
     for (const call of calls) {
       for (let position = 0; position < call.addresses.length; position++) {
         const address = call.addresses[position]!;
         const { scope, place } = address;
-        const first = byScope?.get(scope);
+        const first = byPath?.get(scope.path);
         let slot = first;
         if (slot !== undefined && slot.address.place !== place) slot = byId?.get(Definition.addressId(address));
         if (slot === undefined) {
           slots.push((slot = new Slot(address)));
           if (first) byId?.set(Definition.addressId(address), slot);
-          else byScope?.set(scope, slot);
+          else byPath?.set(scope.path, slot);
         }
         slot.#waitFor(call, position);
       }

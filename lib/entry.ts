@@ -101,8 +101,8 @@ export class Entry<Ids extends object, Value, Transaction = never> {
           `${describe(vector)}. Call \`lookup\` of this entry first, then read the source, then fill.`,
       );
     }
-    const sealed = await filler.seal(address, vector, value === undefined && this.#one ? ABSENT : value);
-    const filling = filler.fill([sealed], options?.attributes);
+    const stored = value === undefined && this.#one ? ABSENT : value;
+    const filling = filler.seal(address, vector, stored).then((sealed) => filler.fill([sealed], options?.attributes));
     work.track(filling);
     return (await filling) === 1 ? 'filled' : 'refused';
   }

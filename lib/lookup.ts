@@ -300,7 +300,7 @@ export class Lookup {
   }
 }
 
-export const STORE_FAILURE: LookedUp = { outcome: 'bypass', reason: 'store_failure' };
+const STORE_FAILURE: LookedUp = { outcome: 'bypass', reason: 'store_failure' };
 const LOST: LookedUp = { outcome: 'bypass', reason: 'generation_lost' };
 
 function foreign(address: Address, failures: DecodeFailureEvent[], seen: (scope: Scope) => Seen): LookedUp {

@@ -21,7 +21,7 @@ import type { GencacheError } from './errors.js';
 import type { Attributes } from './events.js';
 import { Filler, type Sealed } from './filler.js';
 import { load } from './loader.js';
-import { type LookedUp, type Lookup, STORE_FAILURE } from './lookup.js';
+import type { LookedUp, Lookup } from './lookup.js';
 import type { Source } from './source.js';
 import type { Store } from './store/store.js';
 import type { Telemetry } from './telemetry.js';
@@ -127,10 +127,8 @@ export class Reader {
       for (const chunk of lookupChunks(slots)) {
         const addresses = chunk.map((slot) => slot.address);
         // One deadline is enough to learn that the store does not answer.
-        const looked: readonly LookedUp[] = reachable
-          ? await this.#lookUp(addresses)
-          : addresses.map(() => STORE_FAILURE);
-        reachable = looked[0] !== STORE_FAILURE;
+        const looked: readonly LookedUp[] = reachable ? await this.#lookUp(addresses) : addresses.map(() => UNREACHED);
+        reachable = looked[0] !== UNREACHED;
         for (let i = 0; i < chunk.length; i++) {
           const slot = chunk[i]!;
           if (!this.#answer(slot, looked[i]!)) list((missed ??= new Map<Definition, Slot[]>()), slot);
@@ -154,7 +152,7 @@ export class Reader {
     } catch (error) {
       const { cache } = addresses[0]!.definition;
       this.#telemetry.emit('storeFailure', { cache, operation: 'read', error: error as GencacheError });
-      return addresses.map(() => STORE_FAILURE);
+      return addresses.map(() => UNREACHED);
     } finally {
       deadline.clear();
     }
@@ -274,6 +272,8 @@ export class Reader {
   };
 }
 
+/** By identity: the store failed a whole lookup, not only the second command of some of it. */
+const UNREACHED: LookedUp = { outcome: 'bypass', reason: 'store_failure' };
 const BYPASS_STORE: LookedUp = { outcome: 'bypass', reason: 'bypass_store' };
 const WITHIN: LookedUp = { outcome: 'bypass', reason: 'transaction' };
 

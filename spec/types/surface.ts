@@ -1,7 +1,16 @@
 /** What the compiler must infer, and what it must refuse. Checked by `npm run test:types`; never run. */
 import { expectTypeOf } from 'expect-type';
 import type { Knex } from 'knex';
-import { GenerationalCache, integer, knexSource, memoryStore, nullable, text, type Outcome, type Vector } from '../../lib/index.js';
+import {
+  GenerationalCache,
+  integer,
+  knexSource,
+  memoryStore,
+  nullable,
+  text,
+  type Outcome,
+  type Vector,
+} from '../../lib/index.js';
 import { type Workflow, WorkflowCache } from '../../lib/workflow-engine/index.js';
 
 declare const db: Knex;
