@@ -15,7 +15,7 @@ export class Turn<T> {
 
   add(item: T): void {
     if (this.#items.push(item) > 1) return;
-    void RESOLVED.then(() => process.nextTick(() => this.#end()));
+    void RESOLVED.then(this.#afterPromises);
   }
 
   /** Whether something was collected and not yet handed on. */
@@ -23,11 +23,14 @@ export class Turn<T> {
     return this.#items.length > 0;
   }
 
-  #end(): void {
+  // Made once: every hit comes by here.
+  readonly #afterPromises = (): void => process.nextTick(this.#end);
+
+  readonly #end = (): void => {
     const items = this.#items;
     this.#items = [];
     this.#run(items);
-  }
+  };
 }
 
 const RESOLVED = Promise.resolve();

@@ -6,6 +6,7 @@ import { generation, parseGeneration } from '../../generation.js';
 import type { EntryKey, GenerationKey } from '../../key.js';
 import type { FillBatch, FillReply, Store, StoreListener } from '../store.js';
 import { Connection } from './connection.js';
+import { Mget } from './mget.js';
 
 /**
  * A store on Redis 6.2 or later, for one cache.
@@ -39,7 +40,10 @@ class RedisStore implements Store {
   }
 
   read(keys: readonly (GenerationKey | EntryKey)[], deadline: Deadline): Promise<(Buffer | null)[]> {
-    return this.#connection.send(deadline, (client) => client.mgetBuffer(keys as unknown[] as string[]));
+    return this.#connection.send(
+      deadline,
+      (client) => client.sendCommand(new Mget(keys)) as Promise<(Buffer | null)[]>,
+    );
   }
 
   async mint(
