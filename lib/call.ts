@@ -94,10 +94,16 @@ export class Slot {
   joined: Slot[] | undefined;
   /** What the load gave, until its fill has settled. */
   loaded: Loaded | undefined;
-  readonly #waiters: { readonly call: Call; readonly position: number }[] = [];
+  /** The call that asked first; most slots have no other. */
+  readonly owner: Call;
+  readonly #position: number;
+  #others: { readonly call: Call; readonly position: number }[] | undefined;
 
-  constructor(address: Address) {
+  constructor(address: Address, owner: Call, position: number) {
     this.address = address;
+    this.owner = owner;
+    this.#position = position;
+    owner.distinct++;
   }
 
   /** Every distinct entry that these calls ask for. */
@@ -114,31 +120,28 @@ export class Slot {
         const first = byPath?.get(scope.path);
         let slot = first;
         if (slot !== undefined && slot.address.place !== place) slot = byId?.get(Definition.addressId(address));
-        if (slot === undefined) {
-          slots.push((slot = new Slot(address)));
+        if (slot !== undefined) slot.#waitFor(call, position);
+        else {
+          slots.push((slot = new Slot(address, call, position)));
           if (first) byId?.set(Definition.addressId(address), slot);
           else byPath?.set(scope.path, slot);
         }
-        slot.#waitFor(call, position);
       }
     }
     return slots;
   }
 
-  /** The call that asked first. */
-  get owner(): Call {
-    return this.#waiters[0]!.call;
-  }
-
   /** Whether more than one call waits. */
   get shared(): boolean {
-    return this.#waiters.some(({ call }) => call !== this.owner);
+    return this.#others?.some(({ call }) => call !== this.owner) ?? false;
   }
 
   /** Tells each call that waits what its lookup came to. */
   count(looked: LookedUp): void {
-    let last: Call | undefined;
-    for (const { call } of this.#waiters) {
+    this.owner.count(this.address, looked);
+    if (this.#others === undefined) return;
+    let last = this.owner;
+    for (const { call } of this.#others) {
       if (call !== last) call.count(this.address, looked);
       last = call;
     }
@@ -149,23 +152,26 @@ export class Slot {
    * for them. A value that has no stored form is shared.
    */
   give({ value, bytes, key }: Loaded): void {
-    let last: Call | undefined;
+    this.owner.give(this.#position, value);
+    if (this.#others === undefined) return;
+    let last = this.owner;
     let own = value;
-    for (const { call, position } of this.#waiters) {
-      if (last !== undefined && call !== last && bytes !== undefined) own = decoded(key, bytes);
+    for (const { call, position } of this.#others) {
+      if (call !== last && bytes !== undefined) own = decoded(key, bytes);
       last = call;
       call.give(position, own);
     }
   }
 
   fail(error: unknown): void {
-    for (const { call } of this.#waiters) call.fail(error);
+    this.owner.fail(error);
+    for (const { call } of this.#others ?? []) call.fail(error);
   }
 
   #waitFor(call: Call, position: number): void {
-    const last = this.#waiters.at(-1)?.call;
+    const last = this.#others?.at(-1)?.call ?? this.owner;
     if (call !== last) call.distinct++;
-    this.#waiters.push({ call, position });
+    (this.#others ??= []).push({ call, position });
   }
 }
 

@@ -47,16 +47,34 @@ export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> 
 }
 
 /** An entry under given ids: which scopes guard it, and where it is below them. */
-export interface Address {
+export class Address {
   readonly definition: Definition;
-  /** Canonical: what loaders get. */
-  readonly ids: Readonly<Record<string, unknown>>;
   /** The scope that owns the entry. */
   readonly scope: Scope;
   /** The vector's scopes: the lineage of `scope`, then those of its dependencies, each once. */
   readonly scopes: readonly Scope[];
   /** The entry's name and the ids of its key, as they stand in the key. */
   readonly place: string;
+  readonly #values: readonly unknown[];
+
+  constructor(
+    definition: Definition,
+    scope: Scope,
+    scopes: readonly Scope[],
+    place: string,
+    values: readonly unknown[],
+  ) {
+    this.definition = definition;
+    this.scope = scope;
+    this.scopes = scopes;
+    this.place = place;
+    this.#values = values;
+  }
+
+  /** Canonical: what loaders get. Put together here, since a hit needs none. */
+  get ids(): Readonly<Record<string, unknown>> {
+    return this.definition.named(this.#values);
+  }
 }
 
 type AnyIds = Readonly<Record<string, unknown>>;
@@ -76,6 +94,7 @@ export class Definition {
   readonly #hierarchy: Hierarchy;
   readonly #keys: readonly (readonly [string, IdKind<unknown, unknown>])[];
   readonly #keyNames: readonly string[];
+  readonly #names: readonly string[];
 
   constructor(
     cache: string,
@@ -118,19 +137,25 @@ export class Definition {
     this.#hierarchy = hierarchy;
     this.#keys = Object.entries(options.key ?? {});
     this.#keyNames = this.#keys.map(([key]) => key);
+    this.#names = [...hierarchy.idNames, ...this.#keyNames];
   }
 
   /** Where the entry of `ids` is. Throws IdError. */
   address(ids: AnyIds): Address {
-    const { scope, ids: canonical } = this.#hierarchy.resolve(ids, this.#keyNames);
+    const { scope, values } = this.#hierarchy.resolve(ids, this.#keyNames);
     let place = this.name;
     for (const [key, kind] of this.#keys) {
       const value = canonicalId(key, kind, ids);
-      canonical[key] = value;
+      values.push(value);
       place += `,${kind.text(value)}`;
     }
-    const scopes = this.#dependsOn ? union(scope.lineage, this.#dependsOn(canonical)) : scope.lineage;
-    return { definition: this, ids: canonical, scope, scopes, place };
+    const scopes = this.#dependsOn ? union(scope.lineage, this.#dependsOn(this.named(values))) : scope.lineage;
+    return new Address(this, scope, scopes, place, values);
+  }
+
+  /** Canonical values by name: of the namespaces, root first, then of the key. */
+  named(values: readonly unknown[]): AnyIds {
+    return Object.fromEntries(this.#names.map((name, i) => [name, values[i]]));
   }
 
   /** Tells entries of one definition apart. */

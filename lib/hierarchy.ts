@@ -63,20 +63,20 @@ export class Hierarchy {
   }
 
   /**
-   * The scope of `ids`, and their canonical values, in which ids that are the same one are equal.
+   * The scope of `ids`, and their canonical values, root first: ids that are the same one have equal values.
    * `keyNames` are ids that belong to an entry's optional key and are left alone.
    * Throws IdError for a missing or unknown id, and for one its kind can't hold.
    */
   resolve(
     ids: Readonly<Record<string, unknown>>,
     keyNames: readonly string[] = NONE,
-  ): { scope: Scope; ids: Record<string, unknown> } {
+  ): { scope: Scope; values: unknown[] } {
     if (typeof ids !== 'object' || ids === null) throw notIds(ids, this.idNames);
-    const canonical: Record<string, unknown> = {};
+    const values: unknown[] = [];
     let path = '';
     for (const node of this.#branch) {
       const value = canonicalId(node.level, node.#kind!, ids);
-      canonical[node.level] = value;
+      values.push(value);
       path = childPath(path, node.level, node.#kind!.text(value));
     }
     let count = 0;
@@ -85,16 +85,15 @@ export class Hierarchy {
       const missing = keyNames.find((name) => ids[name] === undefined);
       throw missing === undefined ? unknownId(ids, [...this.idNames, ...keyNames]) : missingId(missing, ids);
     }
-    return { scope: this.scopes.known(path) ?? this.#scope(canonical), ids: canonical };
+    return { scope: this.scopes.known(path) ?? this.#scope(values), values };
   }
 
   /** A scope that is not remembered, with those above it. */
-  #scope(canonical: Readonly<Record<string, unknown>>): Scope {
+  #scope(values: readonly unknown[]): Scope {
     let scope = this.scopes.root;
-    for (const node of this.#branch) {
-      const { level } = node;
-      const path = childPath(scope.path, level, node.#kind!.text(canonical[level]));
-      scope = this.scopes.known(path) ?? this.scopes.remember(scope, level, path);
+    for (const [i, node] of this.#branch.entries()) {
+      const path = childPath(scope.path, node.level, node.#kind!.text(values[i]));
+      scope = this.scopes.known(path) ?? this.scopes.remember(scope, node.level, path);
     }
     return scope;
   }
