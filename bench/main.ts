@@ -1,0 +1,103 @@
+/**
+ * The measures, one after another: run by `run.ts`, compiled.
+ *
+ * Starts a Redis and a PostgreSQL of its own and stops them. A name picks measures: `hit` all whose name starts so.
+ * Exits with 1 when a measure can't be made or finds the library wrong; a missed limit is shown and no error, since
+ * a busy machine can cause it.
+ */
+import { writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { parseArgs } from 'node:util';
+import { Redis } from 'ioredis';
+import knex from 'knex';
+import { startPostgres } from '../spec/support/servers/postgres-server.js';
+import { type RedisServer, startRedis } from '../spec/support/servers/redis-server.js';
+import type { Bench, Measure } from './bench.js';
+import { bumpMany } from './measures/bump-many.js';
+import { bumpSingle } from './measures/bump-single.js';
+import { hitBatch } from './measures/hit-batch.js';
+import { hitConcurrent } from './measures/hit-concurrent.js';
+import { hitSingle } from './measures/hit-single.js';
+import { hitTwoCommands } from './measures/hit-two-commands.js';
+import { memory } from './measures/memory.js';
+import { missBatch } from './measures/miss-batch.js';
+import { orphans } from './measures/orphans.js';
+import { rivalHit } from './measures/rival-hit.js';
+import { type Population, populate } from './population.js';
+import type { Row } from './row.js';
+import { table } from './table.js';
+
+/** In the order of running: what fills a server with a million entries comes last. */
+const MEASURES: Readonly<Record<string, Measure>> = {
+  'hit.single': hitSingle,
+  'hit.batch': hitBatch,
+  'hit.concurrent': hitConcurrent,
+  'hit.two': hitTwoCommands,
+  'rival.hit': rivalHit,
+  'miss.batch': missBatch,
+  'bump.many': bumpMany,
+  orphans,
+  'bump.single': bumpSingle,
+  memory,
+};
+
+const { values: flags, positionals: names } = parseArgs({
+  options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } },
+  allowPositionals: true,
+});
+const picked = Object.entries(MEASURES).filter(
+  ([name]) => names.length === 0 || names.some((start) => name.startsWith(start)),
+);
+if (picked.length === 0)
+  throw new Error(`A measure is one of ${Object.keys(MEASURES).join(', ')}. Got ${names.join(', ')}.`);
+
+const say = (text: string) => process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`);
+
+async function main(): Promise<void> {
+  const startedAtMs = performance.now();
+  say('starting servers');
+  const [server, postgres] = await Promise.all([startRedis(), startPostgres()]);
+  const redis = new Redis(server.url);
+  const db = knex({ client: 'pg', connection: postgres.url, pool: { min: 0, max: 4 } });
+  let large: RedisServer | undefined;
+  let million: Promise<Population> | undefined;
+  const fill = async () => {
+    large = await startRedis();
+    const done = await populate(large.url, 'million', 10_000, 100, (share) =>
+      say(`storing a million entries: ${Math.round(100 * share)} %`),
+    );
+    return done;
+  };
+  const bench: Bench = {
+    redisUrl: server.url,
+    redis,
+    db,
+    million: () => (million ??= fill()),
+    quick: flags.quick,
+    plan: { pairs: flags.quick ? 100 : 400 },
+  };
+  const rows: Row[] = [];
+  try {
+    for (const [name, measure] of picked) {
+      say(name);
+      const measuringSinceMs = performance.now();
+      rows.push(...(await measure(bench)));
+      process.stderr.write(`\r${name}: ${((performance.now() - measuringSinceMs) / 1_000).toFixed(1)} s\n`);
+    }
+    const info = await redis.info('server');
+    say('');
+    process.stdout.write(`${table(rows)}\n`);
+    process.stdout.write(
+      `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown processor'}, Node ${process.versions.node}, ` +
+        `Redis ${/redis_version:(\S+)/.exec(info)?.[1]}; medians of ${bench.plan.pairs} pairs of alternating blocks; ` +
+        `${Math.round((performance.now() - startedAtMs) / 1_000)} s\n`,
+    );
+    if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(rows, null, 2)}\n`);
+  } finally {
+    redis.disconnect();
+    await db.destroy();
+    await Promise.all([server.stop(), postgres.stop(), large?.stop()]);
+  }
+}
+
+await main();
