@@ -20,6 +20,7 @@
  * Crashes in between leave at most a minted generation, which expires.
  */
 import type { Clock } from './clock.js';
+import { collect, compare, index, see, type Seen, stands } from './collected.js';
 import type { Deadline } from './deadline.js';
 import type { Address } from './definition.js';
 import { ABSENT, open } from './envelope.js';
@@ -51,9 +52,6 @@ export type LookedUp =
       readonly bumped?: string | undefined;
     }
   | { readonly outcome: 'bypass'; readonly reason: BypassReason };
-
-/** A generation as a read saw it. */
-type Seen = Generation | 'missing' | 'foreign';
 
 export class Lookup {
   readonly #store: Store;
@@ -328,63 +326,6 @@ function unusable(
 function hasSchema(addresses: readonly Address[]): boolean {
   for (const { definition } of addresses) if (definition.schema !== undefined) return true;
   return false;
-}
-
-/** Every scope of the batch once, indexed. */
-function collect(addresses: readonly Address[]): Scope[] {
-  const collection = {};
-  const scopes: Scope[] = [];
-  for (const address of addresses) {
-    for (const scope of address.scopes) {
-      if (scope.collectedBy === collection) continue;
-      scope.collectedBy = collection;
-      scope.index = scopes.length;
-      scopes.push(scope);
-    }
-  }
-  return scopes;
-}
-
-/** Restores the indexes after an await, during which other batches may have set their own. */
-function index(scopes: readonly Scope[]): void {
-  for (let i = 0; i < scopes.length; i++) scopes[i]!.index = i;
-}
-
-function see(scope: Scope, reply: Buffer | null, sent: Generation | undefined): Seen {
-  if (reply === null) {
-    scope.remembered = undefined;
-    return 'missing';
-  }
-  const value = reply.toString('latin1');
-  if (value === sent) return sent;
-  scope.remembered = parseGeneration(value);
-  return scope.remembered ?? 'foreign';
-}
-
-/** How the scopes of an address stand against what was sent: the worst of them. */
-function compare(
-  scopes: readonly Scope[],
-  seen: readonly Seen[],
-  sent: readonly (Generation | undefined)[],
-): 'same' | 'moved' | 'missing' | 'foreign' {
-  let state: 'same' | 'moved' | 'missing' = 'same';
-  for (const { index } of scopes) {
-    const token = seen[index]!;
-    if (token === 'foreign') return 'foreign';
-    if (token === 'missing') state = 'missing';
-    else if (token !== sent[index] && state === 'same') state = 'moved';
-  }
-  return state;
-}
-
-function stands(
-  generations: readonly Generation[],
-  scopes: readonly Scope[],
-  current: readonly (Generation | undefined)[],
-): boolean {
-  if (generations.length !== scopes.length) return false;
-  for (let i = 0; i < generations.length; i++) if (current[scopes[i]!.index] !== generations[i]) return false;
-  return true;
 }
 
 /** The vector of an address whose entry is at `placed`. */
