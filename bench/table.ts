@@ -1,22 +1,12 @@
 import Table from 'cli-table3';
 import { kept, type Row } from './row.js';
 
-/** The rows for a person, to read at a glance. */
+/** The rows for a person, to read at a glance: ✓ keeps its limits, ✗ misses one. */
 export function table(rows: readonly Row[]): string {
   const shown = new Table({
-    head: [
-      '',
-      'measure',
-      'subject, beside its baseline',
-      'ratio',
-      '95 %',
-      'subject',
-      'baseline',
-      'commands',
-      'at most',
-    ],
-    colAligns: ['left', 'left', 'left', 'right', 'right', 'right', 'right', 'right', 'right'],
-    colWidths: [3, null, 62],
+    head: ['', 'measure', 'subject / baseline', 'ratio', '95 %', 'subject', 'baseline', 'commands'],
+    colAligns: ['left', 'left', 'left', 'right', 'right', 'right', 'right', 'right'],
+    colWidths: [3, null, 48],
     wordWrap: true,
     style: { head: ['bold'], compact: true },
   });
@@ -27,15 +17,18 @@ export function table(rows: readonly Row[]): string {
       ok === undefined ? ' ' : ok ? '✓' : '✗',
       name,
       `${subject} / ${baseline}${note === undefined ? '' : ` (${note})`}`,
-      ratio.toFixed(2),
+      atMost(ratio.toFixed(2), limit?.ratio),
       subjectMs === null || row.unit ? '' : interval.map((end) => end.toFixed(2)).join('–'),
       row.subjectBytes === undefined ? duration(subjectMs) : size(row.subjectBytes),
       row.baselineBytes === undefined ? duration(baselineMs) : size(row.baselineBytes),
-      commands ?? '',
-      limit === undefined ? '' : [limit.ratio, limit.commands && `${limit.commands} cmd`].filter(Boolean).join(', '),
+      commands === null ? '' : atMost(`${commands}`, limit?.commands),
     ]);
   }
   return shown.toString();
+}
+
+function atMost(shown: string, limit: number | undefined): string {
+  return limit === undefined ? shown : `${shown} ≤ ${limit}`;
 }
 
 function duration(ms: number | null): string {
