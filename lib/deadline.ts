@@ -31,11 +31,23 @@ export class Deadline {
     Alarm.of(limitMs).add(this);
   }
 
-  /** Settles as `work` does, its error made by `failed`; or rejects with DeadlineError at the limit. */
-  race<T>(work: PromiseLike<T>, failed: (cause: unknown) => unknown): Promise<T> {
+  /**
+   * Settles as `work` does, its error made by `failed`; or rejects with DeadlineError at the limit. `settled` is told when
+   * `work` settles, be it after the limit.
+   */
+  race<T>(work: PromiseLike<T>, failed: (cause: unknown) => unknown, settled?: () => void): Promise<T> {
     return new Promise((resolve, reject) => {
       this.onExpiry(reject);
-      work.then(resolve, (cause: unknown) => reject(failed(cause)));
+      work.then(
+        (value) => {
+          settled?.();
+          resolve(value);
+        },
+        (cause: unknown) => {
+          settled?.();
+          reject(failed(cause));
+        },
+      );
     });
   }
 

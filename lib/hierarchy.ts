@@ -73,11 +73,11 @@ export class Hierarchy {
   ): { scope: Scope; values: unknown[] } {
     if (typeof ids !== 'object' || ids === null) throw notIds(ids, this.idNames);
     const values: unknown[] = [];
-    let path = '';
+    let scope = this.scopes.root;
     for (const node of this.#branch) {
       const value = canonicalId(node.level, node.#kind!, ids);
       values.push(value);
-      path = childPath(path, node.level, node.#kind!.text(value));
+      scope = scope.child(node.level, value) ?? node.#remember(scope, value);
     }
     let count = 0;
     for (const _ in ids) count++;
@@ -85,17 +85,11 @@ export class Hierarchy {
       const missing = keyNames.find((name) => ids[name] === undefined);
       throw missing === undefined ? unknownId(ids, [...this.idNames, ...keyNames]) : missingId(missing, ids);
     }
-    return { scope: this.scopes.known(path) ?? this.#scope(values), values };
+    return { scope, values };
   }
 
-  /** A scope that is not remembered, with those above it. */
-  #scope(values: readonly unknown[]): Scope {
-    let scope = this.scopes.root;
-    for (const [i, node] of this.#branch.entries()) {
-      const path = childPath(scope.path, node.level, node.#kind!.text(values[i]));
-      scope = this.scopes.known(path) ?? this.scopes.remember(scope, node.level, path);
-    }
-    return scope;
+  #remember(parent: Scope, id: unknown): Scope {
+    return this.scopes.remember(parent, this.level, id, childPath(parent.path, this.level, this.#kind!.text(id)));
   }
 }
 

@@ -25,7 +25,7 @@ export interface CacheSettings {
   readonly loadBatchMax?: number;
   /** Bytes of one encoded value, at most; a larger one is returned and not stored. */
   readonly maxValueBytes?: number;
-  /** Scopes whose generation this process remembers, at most; about 400 bytes each. */
+  /** Scopes whose generation this process remembers, at most; about 1 kB each. */
   readonly rememberedScopesMax?: number;
   /** The share of hits, 0 to 1, that is compared with the source behind the answer. */
   readonly verifyRate?: number;

@@ -1,4 +1,3 @@
-import { LRUCache } from 'lru-cache';
 import type { Seed } from './envelope.js';
 import type { Generation } from './generation.js';
 import { type EntryKey, type GenerationKey, generationKey } from './key.js';
@@ -25,12 +24,34 @@ export class Scope {
   collectedBy: object | undefined;
   /** This scope's index in that lookup. */
   index = 0;
+  readonly #id: unknown;
+  /** By level, since a scope may have several namespaces below it; then by id. */
+  #children: Map<string, Map<unknown, Scope>> | undefined;
 
-  constructor(prefix: string, level: string, path: string, parent: Scope | undefined) {
+  constructor(prefix: string, level: string, path: string, parent: Scope | undefined, id: unknown) {
+    this.#id = id;
     this.path = path;
     this.level = level;
     this.generationKey = generationKey(prefix, path);
     this.lineage = parent ? [...parent.lineage, this] : [this];
+  }
+
+  /** The scope of this id one level below, if it is remembered. */
+  child(level: string, id: unknown): Scope | undefined {
+    return this.#children?.get(level)?.get(id);
+  }
+
+  adopt(child: Scope): void {
+    const children = (this.#children ??= new Map<string, Map<unknown, Scope>>());
+    const siblings = children.get(child.level);
+    if (siblings) siblings.set(child.#id, child);
+    else children.set(child.level, new Map([[child.#id, child]]));
+  }
+
+  /** Is found by its parent no more. */
+  leave(): void {
+    const parent = this.lineage.at(-2)!;
+    if (parent.child(this.level, this.#id) === this) parent.#children!.get(this.level)!.delete(this.#id);
   }
 }
 
@@ -43,26 +64,36 @@ export interface Placed {
   readonly seed: Seed;
 }
 
-/** The scopes that a process saw last, so that each has one object with its memory. Bounded, LRU. */
+/**
+ * The scopes that a process saw, so that each has one object with its memory. Bounded: the oldest goes first.
+ *
+ * A tree, walked by canonical ids: a hit finds its scope without putting a path together and hashing it. Not LRU, for
+ * which each hit would renew each level; forgetting a scope in use costs one command, once in `max` new ones. What
+ * lies below a forgotten scope is found no more, and made anew when it is asked for.
+ */
 export class Scopes {
   readonly root: Scope;
   readonly #prefix: string;
-  readonly #byPath: LRUCache<string, Scope>;
+  readonly #max: number;
+  readonly #oldestFirst = new Set<Scope>();
 
-  /** `max`: how many scopes to remember, about 400 bytes each. */
+  /** `max`: how many scopes to remember, about 1 kB each. */
   constructor(prefix: string, max: number) {
     this.#prefix = prefix;
-    this.root = new Scope(prefix, 'global', '', undefined);
-    this.#byPath = new LRUCache({ max });
+    this.#max = max;
+    this.root = new Scope(prefix, 'global', '', undefined, undefined);
   }
 
-  known(path: string): Scope | undefined {
-    return path === '' ? this.root : this.#byPath.get(path);
-  }
-
-  remember(parent: Scope, level: string, path: string): Scope {
-    const scope = new Scope(this.#prefix, level, path, parent);
-    this.#byPath.set(path, scope);
+  /** `id` is canonical, `path` has its text. */
+  remember(parent: Scope, level: string, id: unknown, path: string): Scope {
+    const scope = new Scope(this.#prefix, level, path, parent, id);
+    parent.adopt(scope);
+    this.#oldestFirst.add(scope);
+    if (this.#oldestFirst.size > this.#max) {
+      const [oldest] = this.#oldestFirst;
+      this.#oldestFirst.delete(oldest!);
+      oldest!.leave();
+    }
     return scope;
   }
 }

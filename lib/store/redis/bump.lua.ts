@@ -1,12 +1,11 @@
 export const BUMP = `
 -- Gives each existing generation a value never used before: one bump more, and this attempt's nonce.
 -- KEYS: generations. ARGV: [1] the nonce, [2] the TTL in ms that each keeps at least.
--- Returns, for each key, its bumps so far; -1 where there is no generation, and none is written; -2 where something
+-- Returns, for each key (of a single key without an array, which takes longer), its bumps so far; -1 where there is no generation, and none is written; -2 where something
 -- else is, which is left alone.
 -- Atomic, so that of two bumps at once neither is lost and both are counted.
 -- A server that is out of memory refuses SET but not DEL: a generation that is gone is minted anew by whoever needs
 -- it, which is as good as a bump (0 is returned). An invalidation must not fail for want of memory.
-local GENERATION = '^(%d+)%.' .. string.rep('[%w_-]', 16) .. '$'
 -- Written for speed: a pattern match and a string.format cost as much as a call of redis.
 local attempt = '.' .. ARGV[1]
 local wanted = tonumber(ARGV[2])
@@ -16,8 +15,6 @@ for i = 1, #KEYS do
   local key = KEYS[i]
   local value = redis.pcall('GET', key)
   if not value then
-    -- Deletes nothing; but a server that has become a replica, whose primary may have it, refuses.
-    redis.call('DEL', key)
     bumps[i] = -1
     absent = key
   else
@@ -48,5 +45,5 @@ end
 if absent then
   redis.call('DEL', absent)
 end
-return bumps
+return #KEYS == 1 and bumps[1] or bumps
 `;

@@ -89,9 +89,8 @@ export class Connection {
     this.#inFlight++;
     this.#silentSinceMs ??= performance.now();
     const reply = command(this.#client);
-    reply.then(this.#answered, this.#answered);
     deadline.onExpiry(this.#leaveIfSilent);
-    return deadline.race(reply, this.#broken);
+    return deadline.race(reply, this.#broken, this.#answered);
   }
 
   readonly #answered = (): void => {

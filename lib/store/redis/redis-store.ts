@@ -66,7 +66,9 @@ class RedisStore implements Store {
   ): ReturnType<Store['bump']> {
     const args = [...keys, attempt, ttlMs];
     const replies = await this.#connection.send(deadline, (client) => client.gencacheBump(keys.length, args));
-    return replies.map((bumps) => (bumps === -1 ? 'missing' : bumps === -2 ? 'foreign' : generation(bumps, attempt)));
+    return (typeof replies === 'number' ? [replies] : replies).map((bumps) =>
+      bumps === -1 ? 'missing' : bumps === -2 ? 'foreign' : generation(bumps, attempt),
+    );
   }
 
   async fill({ guards, entries }: FillBatch, deadline: Deadline): Promise<FillReply[]> {

@@ -8,7 +8,8 @@ type Argument = string | number | Buffer;
 /** A client that knows the store's scripts: `(number of keys, keys and arguments)`. */
 export interface WithScripts extends Redis {
   gencacheMint(keys: number, args: readonly Argument[]): Promise<string[]>;
-  gencacheBump(keys: number, args: readonly Argument[]): Promise<number[]>;
+  /** Of a single key, its number alone. */
+  gencacheBump(keys: number, args: readonly Argument[]): Promise<number | number[]>;
   gencacheFill(keys: number, args: readonly Argument[]): Promise<string>;
 }
 
