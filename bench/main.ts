@@ -46,7 +46,7 @@ const { values: flags, positionals: names } = parseArgs({
   allowPositionals: true,
 });
 const picked = Object.entries(MEASURES).filter(
-  ([name]) => names.length === 0 || names.some((start) => name.startsWith(start)),
+  ([name]) => names.length === 0 || names.some((wanted) => name.startsWith(wanted) || wanted.startsWith(name)),
 );
 if (picked.length === 0)
   throw new Error(`A measure is one of ${Object.keys(MEASURES).join(', ')}. Got ${names.join(', ')}.`);
