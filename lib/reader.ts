@@ -106,13 +106,8 @@ export class Reader {
   }
 
   /** Resolves when nothing is under way any more. */
-  async settled(): Promise<void> {
-    do {
-      await this.#work.idle();
-      // What was asked for in this very turn begins at its end.
-      await new Promise(setImmediate);
-    } while (this.#turn.pending);
-    await this.#work.idle();
+  settled(): Promise<void> {
+    return this.#work.drained(this.#turn);
   }
 
   #call(definition: Definition, addresses: readonly Address[], { attributes, stack }: CallLabels): Call {

@@ -65,12 +65,8 @@ export class Verifier {
   }
 
   /** Resolves when every sample taken so far has been judged. */
-  async settled(): Promise<void> {
-    do {
-      await this.#work.idle();
-      await new Promise(setImmediate);
-    } while (this.#turn.pending);
-    await this.#work.idle();
+  settled(): Promise<void> {
+    return this.#work.drained(this.#turn);
   }
 
   /** Stops: what waits for its second look is left unjudged. */

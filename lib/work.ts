@@ -14,6 +14,15 @@ export class Work {
     while (this.#underWay > 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
+  /** Resolves when nothing is under way, nor collected for the end of this turn, where it would begin. */
+  async drained(turn: { readonly pending: boolean }): Promise<void> {
+    do {
+      await this.idle();
+      await new Promise(setImmediate);
+    } while (turn.pending);
+    await this.idle();
+  }
+
   readonly #done = (): void => {
     if (--this.#underWay > 0) return;
     const waiting = this.#waiting;
