@@ -1,8 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { describe } from './describe.js';
 import { ConfigurationError } from './errors.js';
-import type { Hierarchy } from './hierarchy.js';
-import { canonicalId } from './hierarchy.js';
+import { canonicalId, type Hierarchy } from './hierarchy.js';
 import type { IdKind } from './id-kind.js';
 import { isName, NAME_RULE } from './key.js';
 import type { Scope } from './scope.js';

@@ -1,5 +1,5 @@
 import type { Clock } from './clock.js';
-import { type Deadline, withDeadline } from './deadline.js';
+import { withDeadline } from './deadline.js';
 import type { Address } from './definition.js';
 import { ABSENT, seal } from './envelope.js';
 import { type GencacheError, OversizedValueError, SchemaMismatchError, UnencodableValueError } from './errors.js';
@@ -114,7 +114,7 @@ export class Filler {
     if (entries.length === 0) return 0;
     const { cache, name: entry } = chunk[0]!.address.definition;
     try {
-      const replies = await withDeadline('fill', this.#options.fillDeadlineMs, (deadline: Deadline) =>
+      const replies = await withDeadline('fill', this.#options.fillDeadlineMs, (deadline) =>
         this.#store.fill({ guards, entries }, deadline),
       );
       const fills = replies.filter((reply) => reply === 'filled').length;

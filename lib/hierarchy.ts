@@ -10,7 +10,6 @@ import { describe } from './describe.js';
  */
 export class Hierarchy {
   readonly scopes: Scopes;
-  readonly parent: Hierarchy | undefined;
   readonly level: string;
   readonly #kind: IdKind<unknown, unknown> | undefined;
   /** Root first, without the root itself, which has no id. */
@@ -25,7 +24,6 @@ export class Hierarchy {
   ) {
     this.scopes = scopes;
     this.level = level;
-    this.parent = parent;
     this.#kind = kind;
     this.#branch = parent ? [...parent.#branch, this] : [];
   }

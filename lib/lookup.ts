@@ -24,9 +24,10 @@ import { collect, compare, index, see, type Seen, stands } from './collected.js'
 import type { Deadline } from './deadline.js';
 import type { Address } from './definition.js';
 import { ABSENT, open } from './envelope.js';
-import type { BypassReason, DecodeFailureEvent, MissCause } from './events.js';
+import type { DecodeFailureEvent, MissCause } from './events.js';
 import { GENERATION_RULE, type Generation, generation, nonce, parseGeneration } from './generation.js';
 import { type EntryKey, entryKey, type GenerationKey } from './key.js';
+import type { Outcome } from './outcome.js';
 import { mismatch } from './schema.js';
 import type { Placed, Scope } from './scope.js';
 import type { Store } from './store/store.js';
@@ -44,14 +45,7 @@ export type LookedUp =
       readonly value: unknown;
       readonly bytes: Buffer;
     }
-  /** `bumped` is the path of the topmost scope that moved. */
-  | {
-      readonly outcome: 'miss';
-      readonly vector: Vector;
-      readonly cause: MissCause;
-      readonly bumped?: string | undefined;
-    }
-  | { readonly outcome: 'bypass'; readonly reason: BypassReason };
+  | Exclude<Outcome<never>, { readonly outcome: 'hit' | 'absent' }>;
 
 export class Lookup {
   readonly #store: Store;

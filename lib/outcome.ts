@@ -13,6 +13,7 @@ export type Outcome<Value> =
       readonly outcome: 'miss';
       readonly cause: MissCause;
       readonly vector: Vector;
+      /** The path of the topmost scope that moved, if this process remembered it otherwise. */
       readonly bumped?: string | undefined;
     }
   /** The store is not to be used now: read the source, fill nothing. */
