@@ -22,6 +22,8 @@ export type ErrorCode =
   | 'STORE_UNAVAILABLE'
   | 'DEADLINE'
   | 'BUMP'
+  | 'COMMIT_UNKNOWN'
+  | 'QUARANTINE'
   | 'MIGRATION_BUMP'
   | 'CLOSED';
 

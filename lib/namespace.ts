@@ -6,12 +6,18 @@ import type { Attributes } from './events.js';
 import type { Hierarchy } from './hierarchy.js';
 import type { IdKind } from './id-kind.js';
 import type { Scope } from './scope.js';
+import { bumpsOf, outboxOf } from './writing.js';
 
-/** How a bump is marked. */
-export interface BumpOptions {
+/** How a bump is marked, and when it happens. */
+export interface BumpOptions<Transaction = never> {
   /** What made it necessary, for logs and statistics: `workflow updated`. Keep the values few. Default: `call`. */
   readonly cause?: string;
   readonly attributes?: Attributes;
+  /**
+   * Record the bump in this transaction (ladder step 2): it happens after that commits, and only if it does. One query
+   * now; after the commit this process bumps, and if it does not live to, whichever relay polls next.
+   */
+  readonly trx?: Transaction;
 }
 
 /**
@@ -68,7 +74,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
    * Call it after the commit of what changed. Resolves when the store has confirmed; rejects with BumpError when it
    * can't be reached within `bumpDeadlineMs`, the outcome then being unknown: bump again. Throws IdError.
    */
-  bump(ids: In, options?: BumpOptions): Promise<void> {
+  bump(ids: In, options?: BumpOptions<Transaction>): Promise<void> {
     return this.#bump([ids], options);
   }
 
@@ -77,14 +83,19 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
    * each 1,000, one after another. Rejects when one of them fails, after the others; the error's `paths` names every
    * scope that is to be bumped again.
    */
-  bumpMany(ids: readonly In[], options?: BumpOptions): Promise<void> {
+  bumpMany(ids: readonly In[], options?: BumpOptions<Transaction>): Promise<void> {
     return this.#bump(ids, options);
   }
 
-  async #bump(ids: readonly In[], options: BumpOptions | undefined): Promise<void> {
+  async #bump(ids: readonly In[], options: BumpOptions<Transaction> | undefined): Promise<void> {
     const engine = this.#engine.opened();
     const scopes = ids.map((one) => this.scope(one));
     if (scopes.length === 0) return;
+    if (options?.trx !== undefined) {
+      const paths = [...new Set(scopes.map((scope) => scope.path))];
+      const cause = options.cause ?? 'call';
+      return outboxOf(engine).record(options.trx, paths, cause, bumpsOf(engine, this.name, options.attributes));
+    }
     const bumped = engine.bumper.bump(this.name, scopes, {
       cause: options?.cause ?? 'call',
       attributes: options?.attributes,

@@ -1,21 +1,18 @@
 import { EventEmitter } from 'node:events';
 import type { CacheEvents } from './events.js';
 
-type Name = keyof CacheEvents;
-type Listener<K extends Name> = (event: CacheEvents[K][0]) => void;
-
 /**
- * The event surface of a cache. A listener runs in the turn of what it hears of, and costs what it costs there;
+ * The event surface of a cache, or a relay. A listener runs in the turn of what it hears of, and costs what it costs there;
  * one that throws is reported by `process.emitWarning` and never reaches a caller of the cache.
  */
-export class Telemetry {
+export class Telemetry<Events extends { [K in keyof Events]: readonly [unknown] } = CacheEvents> {
   readonly #emitter = new EventEmitter().setMaxListeners(0);
 
   /** Hears an event from now on. Returns how to stop. */
-  on<K extends Name>(name: K, listener: Listener<K>): () => void {
+  on<K extends keyof Events & string>(name: K, listener: (event: Events[K][0]) => void): () => void {
     const warn = (error: unknown): void =>
       process.emitWarning(`A gencache listener of "${name}" threw: ${String(error)}`, 'GencacheListenerWarning');
-    const guarded: Listener<K> = (event) => {
+    const guarded = (event: Events[K][0]) => {
       try {
         const result: unknown = listener(event);
         if (result instanceof Promise) result.catch(warn);
@@ -27,12 +24,12 @@ export class Telemetry {
     return () => this.#emitter.off(name, guarded);
   }
 
-  emit<K extends Name>(name: K, event: CacheEvents[K][0]): void {
+  emit<K extends keyof Events & string>(name: K, event: Events[K][0]): void {
     this.#emitter.emit(name, event);
   }
 
   /** Whether an event has to be made at all. */
-  hears(name: Name): boolean {
+  hears(name: keyof Events & string): boolean {
     return this.#emitter.listenerCount(name) > 0;
   }
 }

@@ -1,5 +1,7 @@
 import type { Knex } from 'knex';
 import type { Source } from '../source.js';
+import { KnexOutbox } from './knex-outbox.js';
+import type { OutboxOptions } from './outbox/place.js';
 
 /** What loaders of a Knex source read with. */
 export interface KnexContext {
@@ -7,8 +9,14 @@ export interface KnexContext {
   readonly db: Knex;
 }
 
-/** Loads by Knex: loaders get `{ db }`. Opens nothing and closes nothing. */
-export function knexSource(db: Knex): Source<KnexContext, Knex.Transaction> {
+/**
+ * Loads by Knex: loaders get `{ db }`. Records bumps in the outbox that `installOutbox` made, when asked to. Opens
+ * nothing and closes nothing.
+ */
+export function knexSource(db: Knex, options: OutboxOptions = {}): Source<KnexContext, Knex.Transaction> {
   const context: KnexContext = { db };
-  return { context: (trx) => (trx === undefined ? context : { db: trx }) };
+  return {
+    context: (trx) => (trx === undefined ? context : { db: trx }),
+    outbox: new KnexOutbox(db, options),
+  };
 }

@@ -1,0 +1,41 @@
+import { withDeadline } from '../../deadline.js';
+import { nonce } from '../../generation.js';
+import { type GenerationKey, generationKey, keyPrefix } from '../../key.js';
+import type { Store } from '../../store/store.js';
+import { generationTtl } from '../../ttl.js';
+
+/** One command moves at most this many scopes. */
+const SCOPES_MAX = 1_000;
+
+/**
+ * Gives scopes, declared here or not, generations never used before. One command for each 1,000, each under a deadline
+ * and with a nonce of its own. Rejects as the store does; bumping again is harmless.
+ *
+ * Returns the incarnation of the store that took all of them; undefined if they were several, or it does not say. Read as
+ * each reply arrives, when the connection that brought it is still the one in use.
+ *
+ * The TTL is the least that a generation has: a longer one is never shortened, and fills see to what they need.
+ */
+export async function bumpPaths(
+  store: Store,
+  cache: string,
+  paths: readonly string[],
+  deadlineMs: number,
+): Promise<string | undefined> {
+  const servers = new Set<string | undefined>();
+  for (const keys of chunksOfKeys(cache, paths)) {
+    await withDeadline('bump', deadlineMs, (deadline) => store.bump(keys, nonce(), generationTtl(0), deadline));
+    servers.add(store.incarnation);
+  }
+  return servers.size === 1 ? [...servers][0] : undefined;
+}
+
+/** The generations of scopes, in commands' worth. */
+export function chunksOfKeys(cache: string, paths: readonly string[]): GenerationKey[][] {
+  const prefix = keyPrefix(cache);
+  const chunks: GenerationKey[][] = [];
+  for (let start = 0; start < paths.length; start += SCOPES_MAX) {
+    chunks.push(paths.slice(start, start + SCOPES_MAX).map((path) => generationKey(prefix, path)));
+  }
+  return chunks;
+}

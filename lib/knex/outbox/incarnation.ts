@@ -1,0 +1,52 @@
+import type { Knex } from 'knex';
+import { type OutboxOptions, qualifier } from './place.js';
+
+/** The incarnations that count, or are to. */
+export interface Incarnations {
+  readonly redis: string;
+  readonly postgres: string;
+}
+
+/**
+ * The incarnation of Redis that counts, and still will when this transaction commits (FOR SHARE): who deletes an event
+ * needs to know that the server that took its bump is the one that readers trust (protocol rule 10). Undefined where
+ * no relay has ever counted one: the first that does bumps everything, after all that committed before.
+ */
+export async function countedRedis(
+  trx: Knex.Transaction,
+  cache: string,
+  options: OutboxOptions,
+): Promise<string | undefined> {
+  const { rows } = await trx.raw<{ rows: { redis: string }[] }>(
+    `select redis from ${qualifier(options)}gencache_incarnation where cache = ? for share`,
+    [cache],
+  );
+  return rows[0]?.redis;
+}
+
+/**
+ * Makes these incarnations the ones that count, if `seen` still are. One statement, committed by itself; waits for
+ * those that delete events under the old ones. False if somebody else was first.
+ */
+export async function count(
+  db: Knex,
+  cache: string,
+  { redis, postgres }: Incarnations,
+  seen: Incarnations | undefined,
+  options: OutboxOptions,
+): Promise<boolean> {
+  const table = `${qualifier(options)}gencache_incarnation`;
+  const { rowCount } = await db.raw<{ rowCount: number }>(
+    seen === undefined
+      ? `insert into ${table} (cache, redis, postgres) values (:cache, :redis, :postgres) on conflict do nothing`
+      : `update ${table} set redis = :redis, postgres = :postgres, changed_at = clock_timestamp()
+         where cache = :cache and redis = :seenRedis and postgres = :seenPostgres`,
+    { cache, redis, postgres, seenRedis: seen?.redis ?? '', seenPostgres: seen?.postgres ?? '' },
+  );
+  return rowCount === 1;
+}
+
+/** After a crash: the next survey finds a boot that was never before. One statement. */
+export async function noteBoot(db: Knex, options: OutboxOptions): Promise<void> {
+  await db.raw(`insert into ${qualifier(options)}gencache_boot default values on conflict do nothing`);
+}

@@ -1,0 +1,90 @@
+import type { Knex } from 'knex';
+import * as outbox from '../../../migrations/outbox/001_outbox.js';
+import * as incarnation from '../../../migrations/outbox/002_incarnation.js';
+import { uninstallTriggers } from '../triggers/uninstall.js';
+import { type OutboxOptions, qualifier } from './place.js';
+
+interface Step {
+  up(db: Knex, at?: string): Promise<void>;
+  down(db: Knex, at?: string): Promise<void>;
+}
+
+/** Immutable once released: later changes are steps of their own. A release is the number of its steps. */
+const STEPS: readonly Step[] = [outbox, incarnation];
+
+/** What this release installs. */
+export const OUTBOX_RELEASE = STEPS.length;
+
+/**
+ * Makes the outbox, or brings an older release's up to this one; what waits in it stays. Does nothing where it is as it
+ * should be, so any number of processes may call it at once. Call it in a migration of your own:
+ *
+ *     export const up = (db) => installOutbox(db);
+ *
+ * In one transaction, or the caller's; holds an advisory lock until its end. `release` is for a migration that must
+ * stay as it was once written.
+ */
+export async function installOutbox(db: Knex, options: OutboxOptions & { readonly release?: number } = {}): Promise<void> {
+  const at = qualifier(options);
+  await db.transaction(async (trx) => {
+    await lock(trx);
+    if (options.schema !== undefined) await trx.raw('create schema if not exists ??', [options.schema]);
+    await trx.raw(
+      `create table if not exists ${at}gencache_release (
+         version int primary key, installed_at timestamptz not null default clock_timestamp())`,
+    );
+    const { rows } = await trx.raw<{ rows: { version: number }[] }>(`select version from ${at}gencache_release`);
+    const installed = new Set(rows.map(({ version }) => version));
+    for (const [i, step] of STEPS.slice(0, options.release).entries()) {
+      if (installed.has(i + 1)) continue;
+      await step.up(trx, at);
+      await trx.raw(`insert into ${at}gencache_release (version) values (?)`, [i + 1]);
+    }
+  });
+}
+
+/** Takes away every trigger, the outbox, and what waits in it. In one transaction, or the caller's. */
+export async function uninstallOutbox(db: Knex, options: OutboxOptions = {}): Promise<void> {
+  const at = qualifier(options);
+  await db.transaction(async (trx) => {
+    await lock(trx);
+    const release = await installedRelease(trx, options);
+    if (release === undefined) return;
+    await uninstallTriggers(trx, options);
+    for (const step of STEPS.slice(0, release).toReversed()) await step.down(trx, at);
+    await trx.raw(`drop table ${at}gencache_release`);
+  });
+}
+
+/** The release of the outbox that is there; undefined if there is none. One query. */
+export async function installedRelease(db: Knex, options: OutboxOptions = {}): Promise<number | undefined> {
+  const at = qualifier(options);
+  const { rows } = await db.raw<{ rows: { there: boolean }[] }>('select to_regclass(?) is not null as there', [
+    `${at}gencache_release`,
+  ]);
+  if (!rows[0]!.there) return undefined;
+  const { rows: found } = await db.raw<{ rows: { version: number | null }[] }>(
+    `select max(version) as version from ${at}gencache_release`,
+  );
+  return found[0]!.version ?? undefined;
+}
+
+/** Knex migrations of the outbox, for `migrationSource`, where it is kept apart from the application's own. */
+export const outboxMigrations: Knex.MigrationSource<number> = {
+  getMigrations: async () => STEPS.map((_, i) => i + 1),
+  getMigrationName: (release) => `gencache_outbox_${String(release).padStart(3, '0')}`,
+  getMigration: async (release) => ({
+    up: (db) => installOutbox(db, { release }),
+    down: (db) => (release === 1 ? uninstallOutbox(db) : withdraw(db, release)),
+  }),
+};
+
+async function withdraw(db: Knex, release: number): Promise<void> {
+  await STEPS[release - 1]!.down(db);
+  await db.raw('delete from gencache_release where version = ?', [release]);
+}
+
+/** The hash of `gencache`: one installation at a time in a database. */
+async function lock(trx: Knex.Transaction): Promise<void> {
+  await trx.raw(`select pg_advisory_xact_lock(hashtext('gencache'), 0)`);
+}

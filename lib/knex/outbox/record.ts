@@ -1,0 +1,39 @@
+import type { Knex } from 'knex';
+import { type OutboxOptions, qualifier } from './place.js';
+
+/** What a change makes necessary, as the outbox keeps it. */
+export interface NewEvent {
+  readonly cache: string;
+  /** A scope; `''` for global. */
+  readonly path: string;
+  /** Where it comes from: a table, `bump`, a migration's name. */
+  readonly source: string;
+  readonly operation: string;
+  /** A migration lock's table, as text that PostgreSQL can look up: bumped until that lock is free. */
+  readonly heldBy?: string;
+}
+
+/**
+ * Records events, one at least, in this transaction: they are there if and when it commits. Returns the id of the
+ * transaction. One statement; no locks.
+ */
+export async function recordEvents(
+  trx: Knex,
+  events: readonly NewEvent[],
+  options: OutboxOptions = {},
+): Promise<string> {
+  const columns = [
+    events.map((event) => event.cache),
+    events.map((event) => event.path),
+    events.map((event) => event.source),
+    events.map((event) => event.operation),
+    events.map((event) => event.heldBy ?? null),
+  ];
+  const { rows } = await trx.raw<{ rows: { xid: string }[] }>(
+    `insert into ${qualifier(options)}gencache_outbox (cache, path, source, operation, held_by)
+     select * from unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::text[])
+     returning xid::text`,
+    columns as unknown as Knex.RawBinding[],
+  );
+  return rows[0]!.xid;
+}

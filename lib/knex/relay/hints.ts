@@ -1,0 +1,62 @@
+import type { Knex } from 'knex';
+
+/** The channel of every cache's hints; the payload is the cache's name. */
+export const CHANNEL = 'gencache';
+const RETRY_MS = 1_000;
+
+interface RawConnection {
+  query(sql: string): Promise<unknown>;
+  on(event: 'notification', listener: (message: { payload?: string }) => void): void;
+  on(event: 'error' | 'end', listener: () => void): void;
+  end(): Promise<void>;
+}
+
+/**
+ * Listens for NOTIFY on a connection of its own. A hint that is lost costs a poll's wait and nothing else, so a
+ * connection that breaks is opened again in its own time.
+ */
+export class Hints {
+  readonly #db: Knex;
+  readonly #cache: string;
+  readonly #hint: () => void;
+  #connection: Promise<RawConnection | undefined>;
+  #retry: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(db: Knex, cache: string, hint: () => void) {
+    this.#db = db;
+    this.#cache = cache;
+    this.#hint = hint;
+    this.#connection = this.#connect();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    await (await this.#connection)?.end().catch(() => {});
+  }
+
+  async #connect(): Promise<RawConnection | undefined> {
+    try {
+      const client = this.#db.client as { acquireRawConnection(): Promise<RawConnection> };
+      const connection = await client.acquireRawConnection();
+      connection.on('error', () => this.#again());
+      connection.on('end', () => this.#again());
+      connection.on('notification', ({ payload }) => payload === this.#cache && this.#hint());
+      await connection.query(`listen ${CHANNEL}`);
+      return connection;
+    } catch {
+      this.#again();
+      return undefined;
+    }
+  }
+
+  #again(): void {
+    if (this.#closed || this.#retry !== undefined) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.#connection = this.#connect();
+    }, RETRY_MS);
+    this.#retry.unref();
+  }
+}

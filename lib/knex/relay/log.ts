@@ -1,0 +1,19 @@
+import type { Logger } from '../../log.js';
+import type { Telemetry } from '../../telemetry.js';
+import type { RelayEvents } from './relay-events.js';
+
+/** Writes a line for each batch (debug), repair and failure (warn), and event set aside (error). */
+export function logRelay(log: Logger, telemetry: Telemetry<RelayEvents>): void {
+  telemetry.on('batch', ({ cache, events, scopes, causes, setAside, durationMs }) => {
+    const shown = [...causes].map(([cause, times]) => `${times} ${cause}`).join(', ');
+    log.debug(`${cache}: relayed ${events} events to ${scopes} scopes in ${durationMs.toFixed(1)} ms: ${shown}`);
+    for (const { event, bumped, reason } of setAside) {
+      log.error(`${cache}: event ${event.xid}/${event.seq} set aside, ${bumped || 'global'} bumped for it: ${reason}`);
+    }
+  });
+  telemetry.on('repair', ({ cache, cause }) => {
+    if (cause === 'first') log.info(`${cache}: relaying from now on; global bumped`);
+    else log.warn(`${cache}: global bumped, since bumps or commits may have been lost: ${cause}`);
+  });
+  telemetry.on('failure', ({ cache, operation, error }) => log.warn(`${cache}: ${operation} failed: ${error.message}`));
+}

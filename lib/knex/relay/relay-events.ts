@@ -1,0 +1,14 @@
+import type { Batch } from './batch.js';
+import type { RepairCause } from './trust.js';
+
+/** What a relay tells about itself. */
+export interface RelayEvents {
+  /** Whenever it has looked at the outbox. `lagMs`: the age of the oldest event, 0 if there is none. */
+  poll: [{ readonly cache: string; readonly lagMs: number; readonly trusted: boolean }];
+  /** When a batch was bumped and deleted. */
+  batch: [Batch & { readonly cache: string }];
+  /** When everything was bumped, since a server went back in time, or may have. */
+  repair: [{ readonly cache: string; readonly cause: RepairCause }];
+  /** When a turn failed, or the connection to the store did; the relay goes on. */
+  failure: [{ readonly cache: string; readonly operation: 'relay' | 'store'; readonly error: Error }];
+}

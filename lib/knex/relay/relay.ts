@@ -1,0 +1,259 @@
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Knex } from 'knex';
+import { describe } from '../../describe.js';
+import { ConfigurationError } from '../../errors.js';
+import type { Logger } from '../../log.js';
+import { checkBound } from '../../options.js';
+import type { Store } from '../../store/store.js';
+import { Telemetry } from '../../telemetry.js';
+import { Frontier } from '../outbox/frontier.js';
+import type { OutboxOptions } from '../outbox/place.js';
+import type { Survey } from '../outbox/survey.js';
+import { relayBatch } from './batch.js';
+import { relayHeld } from './held.js';
+import { Hints } from './hints.js';
+import { logRelay } from './log.js';
+import type { RelayEvents } from './relay-events.js';
+import { Trust } from './trust.js';
+
+export interface RelayOptions extends OutboxOptions {
+  /** The name of the cache whose events to relay; others' are left alone. */
+  readonly cache: string;
+  /** The database with the outbox: its primary. Give it a pool of its own where the application's may be busy. */
+  readonly db: Knex;
+  /** Where to bump: `redisStore(redis)`, made for this relay, which closes it. */
+  readonly store: Store;
+  /** The bounds to vouch for: each `maxStalenessMs` that a cache of this name has, in ms. */
+  readonly maxStalenessMs?: number | readonly number[];
+  /** How long to wait when there was nothing to do, in ms. Default: 50. */
+  readonly pollMs?: number;
+  /** Events in one transaction, about. Default: 1,000. */
+  readonly batchMax?: number;
+  /** A command that the store has not answered by then has failed, in ms. Default: 1,000. */
+  readonly bumpDeadlineMs?: number;
+  /** How long `stop()` waits for what was claimed, in ms. Default: 5,000. */
+  readonly stopDeadlineMs?: number;
+  /** Whether to listen for NOTIFY, which `notifyRelays` makes triggers send: a hint that saves waiting. Default: false. */
+  readonly listen?: boolean;
+  readonly log?: Logger;
+}
+
+/** What a relay has done since it began. */
+export interface RelayStatus {
+  /** Age of the oldest event when last looked at, in ms, by PostgreSQL's clock; 0 when there was none. */
+  readonly lagMs: number;
+  /** Whether the servers were who counts when last checked. */
+  readonly trusted: boolean;
+  readonly events: number;
+  readonly scopes: number;
+  readonly setAside: number;
+  readonly repairs: number;
+  readonly failures: number;
+}
+
+/** Without bounds to vouch for, whether the servers are who they were is asked this often, in ms. */
+const CHECK_EVERY_MS = 1_000;
+/** What a migration holds is bumped this often, in ms. */
+const HELD_EVERY_MS = 1_000;
+/** For rows that did not come by the rules, a restored dump's, in ms. */
+const RESCAN_EVERY_MS = 60_000;
+const BACK_OFF_MAX_MS = 5_000;
+
+/**
+ * Starts to turn a cache's events into bumps. One line inside an application:
+ *
+ *     const relay = startRelay({ cache: 'shop', db, store: redisStore(redis) });
+ *     await relay.stop();
+ *
+ * or alone: `gencache relay`. Any number of them share the work. Polling is the guarantee; a NOTIFY only saves waiting.
+ * Idle it costs one query a poll; with bounds to vouch for, two commands more. Throws ConfigurationError.
+ */
+export function startRelay(options: RelayOptions): Relay {
+  return new Relay(options);
+}
+
+/**
+ *     checking -> trusted -> (batch, batch, ... until the outbox is empty) -> waiting -> checking
+ *        |            \-> displaced, failed -> backing off -> checking
+ *        \-> not trusted -> waiting -> checking
+ */
+export class Relay {
+  readonly #options: Required<Omit<RelayOptions, 'schema' | 'log' | 'maxStalenessMs'>>;
+  readonly #outbox: OutboxOptions;
+  readonly #bounds: readonly number[];
+  readonly #frontier = new Frontier();
+  readonly #trust: Trust;
+  readonly #telemetry = new Telemetry<RelayEvents>();
+  readonly #hints: Hints | undefined;
+  readonly #stopping = new AbortController();
+  readonly #ended: Promise<void>;
+  #stopped: Promise<void> | undefined;
+  #waking: AbortController | undefined;
+  #lagMs = 0;
+  #trusted = false;
+  #events = 0;
+  #scopes = 0;
+  #setAside = 0;
+  #repairs = 0;
+  #failures = 0;
+  #checkedAtMs = -Infinity;
+  #heldAtMs = -Infinity;
+  #rescannedAtMs = performance.now();
+
+  constructor(options: RelayOptions) {
+    const { schema, log, maxStalenessMs = [], ...rest } = options;
+    this.#options = { pollMs: 50, batchMax: 1_000, bumpDeadlineMs: 1_000, stopDeadlineMs: 5_000, listen: false, ...rest };
+    this.#outbox = schema === undefined ? {} : { schema };
+    this.#bounds = [maxStalenessMs].flat().map(checkBound);
+    this.#checkOptions();
+    const { db, store, cache, bumpDeadlineMs } = this.#options;
+    this.#trust = new Trust(db, store, cache, this.#frontier, {
+      bounds: this.#bounds,
+      deadlineMs: bumpDeadlineMs,
+      outbox: this.#outbox,
+    });
+    if (log) logRelay(log, this.#telemetry);
+    store.listen?.((signal) => {
+      if (signal.kind === 'down') this.#failed('store', signal.error);
+    });
+    if (this.#options.listen) this.#hints = new Hints(db, cache, () => this.#waking?.abort());
+    this.#ended = this.#run();
+  }
+
+  /** Hears an event (`RelayEvents`) from now on. Returns how to stop. */
+  on<K extends keyof RelayEvents & string>(name: K, listener: (event: RelayEvents[K][0]) => void): () => void {
+    return this.#telemetry.on(name, listener);
+  }
+
+  get status(): RelayStatus {
+    return {
+      lagMs: this.#lagMs,
+      trusted: this.#trusted,
+      events: this.#events,
+      scopes: this.#scopes,
+      setAside: this.#setAside,
+      repairs: this.#repairs,
+      failures: this.#failures,
+    };
+  }
+
+  /**
+   * Claims nothing more, finishes what it has claimed, within `stopDeadlineMs`, and closes its store. What it can't finish in
+   * time goes back by itself. Idempotent.
+   */
+  stop(): Promise<void> {
+    return (this.#stopped ??= this.#stop());
+  }
+
+  async #stop(): Promise<void> {
+    this.#stopping.abort();
+    const late = new AbortController();
+    const limit = sleep(this.#options.stopDeadlineMs, undefined, { signal: late.signal }).catch(() => {});
+    await Promise.race([this.#ended, limit]);
+    late.abort();
+    await this.#hints?.close();
+    await this.#options.store.close();
+  }
+
+  async #run(): Promise<void> {
+    let failures = 0;
+    while (!this.#stopping.signal.aborted) {
+      try {
+        const busy = await this.#turn();
+        failures = 0;
+        if (!busy) await this.#wait(this.#options.pollMs);
+      } catch (error) {
+        this.#failed('relay', error as Error);
+        // Whatever failed, how much waits is what somebody on call wants to know.
+        await this.#trust.survey().then(this.#polled, () => {});
+        await this.#wait(Math.min(BACK_OFF_MAX_MS, this.#options.pollMs * 2 ** failures++) * (0.5 + Math.random() / 2));
+      }
+    }
+  }
+
+  /** True if there is more to do. */
+  async #turn(): Promise<boolean> {
+    const { db, store, cache, batchMax, bumpDeadlineMs, pollMs } = this.#options;
+    const nowMs = performance.now();
+    if (nowMs - this.#rescannedAtMs >= RESCAN_EVERY_MS) {
+      this.#rescannedAtMs = nowMs;
+      this.#frontier.reset();
+    }
+    const checkEveryMs = this.#bounds.length > 0 ? pollMs : CHECK_EVERY_MS;
+    const due = !this.#trusted || nowMs - this.#checkedAtMs >= checkEveryMs;
+    const survey = due ? await this.#check() : await this.#trust.survey();
+    this.#polled(survey);
+    if (!this.#trusted) return false;
+
+    const options = { batchMax, deadlineMs: bumpDeadlineMs, outbox: this.#outbox };
+    if (survey.held && nowMs - this.#heldAtMs >= HELD_EVERY_MS) {
+      this.#heldAtMs = nowMs;
+      await relayHeld(db, store, cache, options);
+    }
+    if (survey.oldest === undefined && survey.left.length === 0) return false;
+    let claimed;
+    do {
+      const batch = await relayBatch(db, store, cache, this.#frontier, options);
+      claimed = batch.events;
+      this.#events += claimed;
+      this.#scopes += batch.scopes;
+      this.#setAside += batch.setAside.length;
+      if (claimed > 0) this.#telemetry.emit('batch', { cache, ...batch });
+    } while (claimed >= batchMax && performance.now() - nowMs < pollMs && !this.#stopping.signal.aborted);
+    // Nothing, though there is something: others have claimed it.
+    return claimed > 0;
+  }
+
+  readonly #polled = ({ lagMs = 0 }: Survey): void => {
+    this.#lagMs = lagMs;
+    this.#telemetry.emit('poll', { cache: this.#options.cache, lagMs, trusted: this.#trusted });
+  };
+
+  async #check(): Promise<Survey> {
+    this.#trusted = false;
+    const { survey, trusted, repaired } = await this.#trust.check();
+    this.#trusted = trusted;
+    this.#checkedAtMs = performance.now();
+    if (repaired !== undefined) {
+      this.#repairs++;
+      this.#telemetry.emit('repair', { cache: this.#options.cache, cause: repaired });
+    }
+    return survey;
+  }
+
+  #failed(operation: 'relay' | 'store', error: Error): void {
+    this.#failures++;
+    this.#trusted = false;
+    this.#telemetry.emit('failure', { cache: this.#options.cache, operation, error });
+  }
+
+  /** Until the time is up, a hint comes, or the relay is stopped. */
+  async #wait(ms: number): Promise<void> {
+    const waking = (this.#waking = new AbortController());
+    const signal = AbortSignal.any([waking.signal, this.#stopping.signal]);
+    if (!signal.aborted) await Promise.race([sleep(ms, undefined, { signal }).catch(() => {}), once(signal, 'abort')]);
+    this.#waking = undefined;
+  }
+
+  #checkOptions(): void {
+    const { db, store, cache, pollMs, batchMax, bumpDeadlineMs, stopDeadlineMs } = this.#options;
+    if (typeof cache !== 'string' || typeof db?.raw !== 'function' || typeof store?.bump !== 'function') {
+      throw new ConfigurationError(
+        'A relay has the name of a cache, a Knex, and a store. Got ' +
+          `${describe({ cache, db: typeof db, store: typeof store })}. See startRelay's example.`,
+      );
+    }
+    for (const [name, value, least] of [
+      ['pollMs', pollMs, 1],
+      ['batchMax', batchMax, 1],
+      ['bumpDeadlineMs', bumpDeadlineMs, 1],
+      ['stopDeadlineMs', stopDeadlineMs, 0],
+    ] as const) {
+      if (Number.isInteger(value) && value >= least && value <= 3_600_000) continue;
+      throw new ConfigurationError(
+        `${name} is a whole number from ${least} to 3600000. Got ${describe(value)}. Leave it out for the default.`,
+      );
+    }
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * Checks that the servers are who counts, vouches for what has been bumped, and repairs when one went back in time
+ * (protocol rules 9 to 11).
+ *
+ *     time of the store  ->  survey of the outbox, one snapshot  ->  one script: is the mark ours? then renew
+ *
+ * - The row in PostgreSQL names the incarnations that count; the mark in the store repeats them once no bump is missing there.
+ * - Row and mark as they should be: freshness keys are renewed up to `Ages`' base plus the bound.
+ * - The row names others (a failover, a restart, a crash that lost commits): update it and commit, **then** one
+ *   script bumps global and writes the mark. The other order would let an event be deleted for a bump that the
+ *   other server took, after the global bump here.
+ * - The row is right and the mark is not (a flush; a relay that died between the two): the script again.
+ *
+ * Several relays do this side by side: the row is compared and set, and a second script is one global bump too many.
+ * Cut off from each other, each with a primary (split brain), both would set the row in turns: one that finds it set a moment
+ * ago by somebody else waits, so that one side works while the other's readers leave the cache.
+ *
+ * A crash or a stop between any two steps leaves the keys to expire, and readers to leave the cache.
+ */
+import type { Knex } from 'knex';
+import { withDeadline } from '../../deadline.js';
+import { nonce } from '../../generation.js';
+import { type FreshnessKey, freshnessKey, generationKey, keyPrefix, type MarkKey, markKey } from '../../key.js';
+import type { Store } from '../../store/store.js';
+import { generationTtl } from '../../ttl.js';
+import type { Frontier } from '../outbox/frontier.js';
+import { count, type Incarnations, noteBoot } from '../outbox/incarnation.js';
+import type { OutboxOptions } from '../outbox/place.js';
+import { survey, type Survey } from '../outbox/survey.js';
+import { Ages } from './ages.js';
+
+/** What a check came to. */
+export interface Checked {
+  readonly survey: Survey;
+  /** Whether bumps count: without that, no event may be deleted. */
+  readonly trusted: boolean;
+  /** What was repaired, if anything. */
+  readonly repaired?: RepairCause;
+}
+
+/** Why everything was bumped. */
+export type RepairCause =
+  /** No relay had ever counted an incarnation, or the outbox is new. */
+  | 'first'
+  /** Another incarnation of the store: a failover, a restart. */
+  | 'store'
+  /** Another incarnation of PostgreSQL: a restart, a crash, a promotion, a restore. */
+  | 'source'
+  /** The store has lost the mark: a flush, an eviction; or a repair was not finished. */
+  | 'mark';
+
+/** How long another relay's claim that its server is the one stands before it is contested, in ms. */
+const CONTEST_AFTER_MS = 5_000;
+
+export interface TrustOptions {
+  readonly bounds: readonly number[];
+  readonly deadlineMs: number;
+  readonly outbox: OutboxOptions;
+}
+
+export class Trust {
+  readonly #db: Knex;
+  readonly #store: Store;
+  readonly #cache: string;
+  readonly #frontier: Frontier;
+  readonly #options: TrustOptions;
+  readonly #ages = new Ages();
+  readonly #markKey: MarkKey;
+  readonly #keys: readonly { readonly key: FreshnessKey; readonly boundMs: number }[];
+  /** Those of the last check. */
+  #incarnations: Incarnations | undefined;
+  /** Another's claim, and when this relay saw it first. */
+  #claim: { readonly redis: string; readonly seenAtMs: number } | undefined;
+
+  constructor(db: Knex, store: Store, cache: string, frontier: Frontier, options: TrustOptions) {
+    const prefix = keyPrefix(cache);
+    this.#db = db;
+    this.#store = store;
+    this.#cache = cache;
+    this.#frontier = frontier;
+    this.#options = options;
+    this.#markKey = markKey(prefix);
+    this.#keys = options.bounds.map((boundMs) => ({ key: freshnessKey(prefix, boundMs), boundMs }));
+  }
+
+  /** Two commands and a query; more for a repair. Rejects as the store and the source do. */
+  async check(): Promise<Checked> {
+    const timeMs = await this.#run('time', (deadline) => this.#store.timeMs(deadline));
+    const redis = this.#store.incarnation;
+    if (redis === undefined) throw new Error('The store does not say who it is: its user must be allowed INFO.');
+    const surveyed = await this.survey(this.#ages.asked);
+    const postgres = surveyed.postgres!;
+    const known = this.#incarnations;
+    this.#incarnations = { redis, postgres };
+    if (known !== undefined && (known.redis !== redis || known.postgres !== postgres)) this.#ages.reset();
+    // `visibleIn` answers for snapshots that a reset has just forgotten, if there was one: nothing is asked of it then.
+    const baseMs = this.#ages.check(timeMs, surveyed);
+
+    const { counted } = surveyed;
+    if (counted?.redis !== redis || counted.postgres !== postgres) {
+      return this.#recount({ redis, postgres }, surveyed);
+    }
+    const found = await this.#run('renew', (deadline) => this.#store.renew(this.#renewal(counted, baseMs), deadline));
+    if (found === 'renewed') return { survey: surveyed, trusted: true };
+    if (found === 'unmarked') {
+      await this.#repair(counted);
+      return { survey: surveyed, trusted: true, repaired: 'mark' };
+    }
+    this.#store.doubt?.();
+    return { survey: surveyed, trusted: false };
+  }
+
+  /** Looks at the outbox, and moves the frontier on. One query; more in another incarnation of PostgreSQL. */
+  async survey(asked: Ages['asked'] = []): Promise<Survey> {
+    const look = () => survey(this.#db, this.#cache, this.#frontier, asked, this.#options.outbox);
+    let surveyed = await look();
+    if (surveyed.postgres === undefined) {
+      await noteBoot(this.#db, this.#options.outbox);
+      surveyed = await look();
+    }
+    const known = this.#incarnations?.postgres;
+    if (known !== undefined && known !== surveyed.postgres) {
+      // Ids may be given again: what the frontier knows is of another history.
+      this.#frontier.reset();
+      surveyed = await look();
+    }
+    this.#frontier.advance(surveyed.snapshot, surveyed.left, surveyed.oldest);
+    return surveyed;
+  }
+
+  async #recount(found: Incarnations, surveyed: Survey): Promise<Checked> {
+    const { counted } = surveyed;
+    const otherStore = counted !== undefined && counted.redis !== found.redis;
+    if (otherStore && this.#isRecent(counted)) {
+      this.#store.doubt?.();
+      return { survey: surveyed, trusted: false };
+    }
+    const { outbox } = this.#options;
+    if (!(await count(this.#db, this.#cache, found, counted, outbox))) return { survey: surveyed, trusted: false };
+    await this.#repair(found);
+    const repaired = counted === undefined ? 'first' : otherStore ? 'store' : 'source';
+    return { survey: surveyed, trusted: true, repaired };
+  }
+
+  /** By either clock: PostgreSQL's may jump, and this relay may have just begun. */
+  #isRecent({ redis, sinceMs }: NonNullable<Survey['counted']>): boolean {
+    const nowMs = performance.now();
+    if (this.#claim?.redis !== redis) this.#claim = { redis, seenAtMs: nowMs };
+    return sinceMs < CONTEST_AFTER_MS && nowMs - this.#claim.seenAtMs < CONTEST_AFTER_MS;
+  }
+
+  async #repair(incarnations: Incarnations): Promise<void> {
+    const repair = {
+      globalKey: generationKey(keyPrefix(this.#cache), ''),
+      markKey: this.#markKey,
+      mark: markOf(incarnations),
+      incarnation: incarnations.redis,
+      attempt: nonce(),
+      ttlMs: generationTtl(0),
+    };
+    await this.#run('repair', (deadline) => this.#store.repair(repair, deadline));
+  }
+
+  #renewal(counted: Incarnations, baseMs: number | undefined) {
+    return {
+      markKey: this.#markKey,
+      mark: markOf(counted),
+      incarnation: counted.redis,
+      keys: baseMs === undefined ? [] : this.#keys.map(({ key, boundMs }) => ({ key, untilMs: baseMs + boundMs })),
+      nonce: nonce(),
+    };
+  }
+
+  #run<T>(operation: string, work: Parameters<typeof withDeadline<T>>[2]): Promise<T> {
+    return withDeadline(operation, this.#options.deadlineMs, work);
+  }
+}
+
+function markOf({ redis, postgres }: Incarnations): string {
+  return `${redis} ${postgres}`;
+}
