@@ -1,24 +1,31 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
-import type { WorkflowChanges } from '../lib/workflow-engine/index.js';
 import type { Edit } from './edits.js';
+import { rewriteWorkflows } from './migrations.js';
 import type { Oracle } from './oracle.js';
 
-/** A writer as ladder step 1 has it: statements in a transaction, the commit, then the bump. */
+const LOOK_EVERY_MS = 5;
+
+/**
+ * A writer that knows nothing of a cache: statements in a transaction, and the commit. Triggers record what changed, and a
+ * relay bumps it. Edits come one after another, each when what the last one changed has been bumped; that the outbox
+ * is empty says so.
+ */
 export class Editor {
   readonly #db: Knex;
-  readonly #changes: WorkflowChanges;
+  readonly #cache: string;
   readonly #oracle: Oracle;
-  /** Edits committed and bumped. */
+  /** Edits committed and bumped, migrations among them. */
   edits = 0;
 
-  constructor(db: Knex, changes: WorkflowChanges, oracle: Oracle) {
+  /** `cache`: whose events in the outbox to wait for. */
+  constructor(db: Knex, cache: string, oracle: Oracle) {
     this.#db = db;
-    this.#changes = changes;
+    this.#cache = cache;
     this.#oracle = oracle;
   }
 
-  /** Rolls back and rejects if a statement fails; rejects if the commit or the bump does. */
+  /** Rolls back and rejects if a statement fails; rejects if the commit does. */
   async carryOut(edit: Edit): Promise<void> {
     const trx = await this.#db.transaction();
     const done = await edit(trx).catch(async (error: unknown) => {
@@ -26,20 +33,38 @@ export class Editor {
       throw error;
     });
     const change = this.#oracle.committing(done.detectors, done.apply);
-    await trx.commit();
+    void trx.commit();
+    await trx.executionPromise;
     change.committed();
-    await done.bump(this.#changes);
+    await this.#relayed();
+    change.bumped();
+    this.edits++;
+  }
+
+  /** Runs a Knex migration that changes every workflow. */
+  async migrate(): Promise<void> {
+    const all = [...this.#oracle.tables.detectors.keys()];
+    const change = this.#oracle.committing(all, (tables) => rewriteWorkflows.apply(tables));
+    await rewriteWorkflows.run(this.#db);
+    change.committed();
+    await this.#relayed();
     change.bumped();
     this.edits++;
   }
 
   /** Carries out so many edits a second, one after another, until `stopped`. What came too late is caught up with. */
-  async keepEditing(perSecond: number, next: () => Edit, stopped: AbortSignal): Promise<void> {
+  async keepEditing(perSecond: number, next: () => Promise<void>, stopped: AbortSignal): Promise<void> {
     const startedAtMs = performance.now();
     for (let turn = 1; !stopped.aborted; turn++) {
       const waitMs = startedAtMs + (turn * 1_000) / perSecond - performance.now();
       await sleep(Math.max(0, waitMs), undefined, { signal: stopped }).catch(() => {});
-      if (!stopped.aborted) await this.carryOut(next());
+      if (!stopped.aborted) await next();
+    }
+  }
+
+  async #relayed(): Promise<void> {
+    while ((await this.#db('gencache_outbox').where({ cache: this.#cache }).first('seq')) !== undefined) {
+      await sleep(LOOK_EVERY_MS);
     }
   }
 }

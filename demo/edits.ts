@@ -1,24 +1,22 @@
 import type { Knex } from 'knex';
-import { lockDetectorsOfEnvironment, type WorkflowChanges } from '../lib/workflow-engine/index.js';
 import { pick, type Random, seeded, weighted } from './random.js';
 import { popularity } from './stream.js';
 import type { Tables } from './tables.js';
 import { environmentsOf, type Size } from './world.js';
 
-/** What a transaction has done, to be told to the oracle when it commits, and what has to be bumped then. */
+/** What a transaction has done, for the oracle; what has to be bumped for it is nobody's business here. */
 export interface Done {
   /** Those whose workflows may differ now. */
   readonly detectors: readonly number[];
   apply(tables: Tables): void;
-  bump(changes: WorkflowChanges): Promise<void>;
 }
 
 /** The statements of one edit, in its transaction. */
 export type Edit = (trx: Knex.Transaction) => Promise<Done>;
 
 /**
- * Makes up edits of the four tables, one table after another, the same for the same seed. Half of them hit what is
- * popular. What they add they take away later, so that the tables stay as large as they are.
+ * Makes up edits of the four tables, one table after another, the same for the same seed: by Knex's builder and in raw
+ * SQL, as an application that knows nothing of a cache would write them. Half of them hit what is popular. What they add they take away later, so that the tables stay as large as they are.
  */
 export class Edits {
   readonly #tables: Tables;
@@ -59,11 +57,11 @@ export class Edits {
 
   #updateDetector(id: number, set: { name: string } | { enabled: boolean }): Edit {
     return async (trx) => {
-      await trx('detector').where({ id }).update(set);
+      if ('name' in set) await trx.raw('update detector set name = ? where id = ?', [set.name, id]);
+      else await trx('detector').where({ id }).update(set);
       return {
         detectors: [id],
         apply: ({ detectors }) => detectors.set(id, { ...detectors.get(id)!, ...set }),
-        bump: (changes) => changes.detectorsChanged([id]),
       };
     };
   }
@@ -103,7 +101,6 @@ export class Edits {
       return {
         detectors: this.#tables.detectorsOf(id),
         apply: ({ workflows }) => workflows.set(id, after),
-        bump: (changes) => changes.workflowUpdated(id, [before.environmentId, after.environmentId]),
       };
     };
   }
@@ -114,11 +111,13 @@ export class Edits {
       this.#unlinked = undefined;
       const { detector, workflow } = unlinked;
       return async (trx) => {
-        await trx('detector_workflow').insert({ detector_id: detector, workflow_id: workflow });
+        await trx.raw('insert into detector_workflow (detector_id, workflow_id) values (?, ?) on conflict do nothing', [
+          detector,
+          workflow,
+        ]);
         return {
           detectors: [detector],
           apply: (tables) => tables.link(unlinked),
-          bump: (changes) => changes.linksChanged([detector]),
         };
       };
     }
@@ -131,7 +130,6 @@ export class Edits {
       return {
         detectors: [detector],
         apply: (tables) => tables.unlink(link),
-        bump: (changes) => changes.linksChanged([detector]),
       };
     };
   }
@@ -171,19 +169,17 @@ export class Edits {
           tables.workflows.set(workflow, { id: workflow, environmentId: null, updatedAt, ...row });
           for (const detector of linked) tables.link({ detector, workflow });
         },
-        bump: (changes) => changes.linksChanged(linked),
       };
     };
   }
 
   #deleteEnvironment(id: number): Edit {
     return async (trx) => {
-      const detectors = await lockDetectorsOfEnvironment(trx, id);
-      await trx('environment').where({ id }).delete();
+      const gone = [...this.#tables.workflows.values()].filter((workflow) => workflow.environmentId === id);
+      await trx.raw('delete from environment where id = ?', [id]);
       return {
-        detectors: detectors.map(Number),
+        detectors: [...new Set(gone.flatMap((workflow) => this.#tables.detectorsOf(workflow.id)))],
         apply: (tables) => tables.deleteEnvironment(id),
-        bump: (changes) => changes.workflowsDeleted(detectors),
       };
     };
   }

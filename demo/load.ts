@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { workflowEngineMigrations } from '../lib/workflow-engine/index.js';
+import { createTables } from './migrations.js';
 import type { World } from './world.js';
 
 /** Rows of one INSERT: below PostgreSQL's 65,535 parameters, and often enough for a progress bar. */
@@ -12,7 +12,7 @@ export async function load(
   stop: AbortSignal,
   progress: (done: number) => void = () => {},
 ): Promise<void> {
-  await db.migrate.latest({ migrationSource: workflowEngineMigrations });
+  await createTables(db);
   const tables: readonly (readonly [string, readonly object[]])[] = [
     // Ids are left to the tables, which count from 1 in the order of the rows, as the world does.
     ['environment', world.environments.map(({ name }) => ({ name }))],

@@ -1,14 +1,16 @@
-import { GenerationalCache, knexSource } from '../lib/index.js';
+import { GenerationalCache, knexSource, startRelay } from '../lib/index.js';
 import { bypassStore } from '../lib/testing/index.js';
-import { WorkflowCache, WorkflowChanges } from '../lib/workflow-engine/index.js';
+import { WorkflowCache } from '../lib/workflow-engine/index.js';
 import { Editor } from './editor.js';
 import { Edits } from './edits.js';
 import { load } from './load.js';
+import { recordChanges } from './migrations.js';
 import { Oracle } from './oracle.js';
 import { type PhaseEnd, runPhase, type Stand } from './phase.js';
 import type { DemoPostgres } from './postgres.js';
 import { withProgress } from './progress.js';
 import type { DemoRedis } from './redis.js';
+import { countBumps } from './bumps.js';
 import type { Measured } from './report.js';
 import { eventStream, streamFrom } from './stream.js';
 import { Tables } from './tables.js';
@@ -29,15 +31,19 @@ export interface Plan {
   readonly progress: boolean;
 }
 
-/** Loads the tables, then runs the cold and the warm phase against the edits, then the first events of both, cache off. */
+/**
+ * Loads the tables, installs triggers and starts a relay; then runs the cold and the warm phase against the edits, with a migration
+ * in the middle of the warm one, then the first events of both, cache off.
+ */
 export async function measure(
   { reads, edits: db }: DemoPostgres,
-  { store }: DemoRedis,
+  { store, relayStore }: DemoRedis,
   { name, seconds, progress }: Plan,
   stop: AbortController,
 ): Promise<{ readonly cold: Measured; readonly warm: Measured }> {
   const world = makeWorld(FULL_SIZE, SEED.world);
   await withProgress('filling the tables', (show) => load(db, world, stop.signal, show), progress);
+  await recordChanges(db, name);
 
   let statements = 0;
   reads.on('query', () => statements++);
@@ -45,8 +51,9 @@ export async function measure(
   const cache = new GenerationalCache({ name, store, source: knexSource(reads) });
   const off = new GenerationalCache({ name: `${name}_off`, store: bypassStore(), source: knexSource(reads) });
   const workflows = new WorkflowCache(cache);
-  const editor = new Editor(db, new WorkflowChanges(workflows, db), oracle);
-  const counters = { oracle, statements: () => statements, edits: () => editor.edits };
+  const relay = startRelay({ cache: name, db, store: relayStore });
+  const editor = new Editor(db, name, oracle);
+  const counters = { oracle, bumps: countBumps(relay), statements: () => statements, edits: () => editor.edits };
   const stand: Stand = { cache, workflows, ...counters };
   const standOff: Stand = { cache: off, workflows: new WorkflowCache(off), ...counters };
   const run = (label: string, on: Stand, stream: ReturnType<typeof eventStream>, end: PhaseEnd) =>
@@ -54,12 +61,19 @@ export async function measure(
 
   const edits = new Edits(oracle.tables, FULL_SIZE, SEED.edits);
   const enough = new AbortController();
+  let migrateAtMs = Infinity;
+  const next = () => {
+    if (performance.now() < migrateAtMs) return editor.carryOut(edits.next());
+    migrateAtMs = Infinity;
+    return editor.migrate();
+  };
   const editing = editor
-    .keepEditing(EDITS_PER_SECOND, () => edits.next(), AbortSignal.any([enough.signal, stop.signal]))
+    .keepEditing(EDITS_PER_SECOND, next, AbortSignal.any([enough.signal, stop.signal]))
     .catch((error: unknown) => stop.abort(error));
   try {
     const stream = eventStream(FULL_SIZE, SEED.events);
     const cold = await run('the cold phase', stand, stream, WARM_UP);
+    migrateAtMs = performance.now() + (seconds * 1_000) / 2;
     const warm = await run('the warm phase', stand, stream, { seconds });
     enough.abort();
     await editing;
@@ -73,6 +87,7 @@ export async function measure(
   } finally {
     enough.abort();
     await editing;
+    await relay.stop();
     await cache.close();
     await off.close();
   }

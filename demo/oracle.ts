@@ -11,8 +11,8 @@
  *     state 1:                           ├───────────────────────────────
  *
  * - **fresh**: the answer equals a state possibly current (──) at some instant between the read's start and its answer.
- * - **excused**: only a state whose replacement had not been bumped yet (╌╌) when the read began: what a bump after the
- *   commit (ladder step 1) allows.
+ * - **excused**: only a state whose replacement had not been bumped yet (╌╌) when the read began: what a relay's lag
+ *   (ladder step 3) allows.
  * - **stale**: neither. No read may be.
  *
  * **Invariant.** Edits commit one after another, so each entry's states have one order. Instants are monotonic, in ms.

@@ -2,6 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { build, type Histogram } from 'hdr-histogram-js';
 import type { GenerationalCache } from '../lib/index.js';
 import type { Workflow, WorkflowCache } from '../lib/workflow-engine/index.js';
+import type { Bumps } from './bumps.js';
 import type { Oracle, ReadSpan } from './oracle.js';
 import type { DetectorEvent } from './stream.js';
 
@@ -10,6 +11,8 @@ export interface Stand {
   readonly cache: Pick<GenerationalCache, 'statistics'>;
   readonly workflows: WorkflowCache;
   readonly oracle: Oracle;
+  /** Scopes that the relay has bumped so far. */
+  readonly bumps: () => Bumps;
   /** Statements that loaders have sent so far. */
   readonly statements: () => number;
   /** Edits made so far. */
@@ -32,7 +35,7 @@ export interface Phase {
   readonly queries: number;
   /** As the cache counts them. */
   readonly queriesRun: number;
-  readonly bumps: { readonly global: number; readonly detector: number; readonly environment: number };
+  readonly bumps: Bumps;
   readonly edits: number;
   readonly sampled: number;
   readonly excused: number;
@@ -107,7 +110,7 @@ function judge(
 
 type Counts = Pick<Phase, 'reads' | 'hits' | 'bypasses' | 'queries' | 'queriesRun' | 'bumps' | 'edits'>;
 
-function counts({ cache: { statistics }, statements, edits }: Stand): Counts {
+function counts({ cache: { statistics }, bumps, statements, edits }: Stand): Counts {
   const hits = statistics.total('hits') + statistics.total('absent_hits');
   const bypasses = statistics.total('bypasses');
   return {
@@ -116,11 +119,7 @@ function counts({ cache: { statistics }, statements, edits }: Stand): Counts {
     bypasses,
     queries: statements(),
     queriesRun: statistics.total('queries_run'),
-    bumps: {
-      global: statistics.total('bumps', { level: 'global' }),
-      detector: statistics.total('bumps', { level: 'detector' }),
-      environment: statistics.total('bumps', { level: 'environment' }),
-    },
+    bumps: bumps(),
     edits: edits(),
   };
 }

@@ -1,7 +1,9 @@
 import { expect } from 'chai';
 import { Editor } from '../../demo/editor.js';
 import { Edits } from '../../demo/edits.js';
+import { countBumps } from '../../demo/bumps.js';
 import { load } from '../../demo/load.js';
+import { recordChanges } from '../../demo/migrations.js';
 import { Oracle } from '../../demo/oracle.js';
 import { runPhase } from '../../demo/phase.js';
 import { eventStream, streamFrom } from '../../demo/stream.js';
@@ -12,6 +14,7 @@ import { bypassStore } from '../../lib/testing/index.js';
 import { WorkflowCache } from '../../lib/workflow-engine/index.js';
 import { lendDatabase } from '../support/postgres.js';
 import { uniqueName } from '../support/redis.js';
+import { lendRelay } from '../support/relay.js';
 import { lendWorkflowCache } from '../workflow-engine/support.js';
 
 const SIZE = { detectors: 12, workflows: 20, environments: 4 };
@@ -19,7 +22,7 @@ const SIZE = { detectors: 12, workflows: 20, environments: 4 };
 const EDITS = 24;
 
 describe("The demo's edits", () => {
-  it('leave in the database what the tables in memory hold, and no stale entry in the cache', async () => {
+  it('leave in the database what the tables in memory hold, and no stale entry in the cache, a migration too', async () => {
     const db = await lendDatabase();
     const world = makeWorld(SIZE, 1);
     const never = new AbortController().signal;
@@ -27,16 +30,18 @@ describe("The demo's edits", () => {
     const oracle = new Oracle(new Tables(world));
     const cached = lendWorkflowCache(db);
     const off = new GenerationalCache({ name: uniqueName(), store: bypassStore(), source: knexSource(db) });
-    const counters = { oracle, statements: () => 0, edits: () => 0 };
+    await recordChanges(db, cached.cache.name);
+    const bumps = countBumps(lendRelay({ db, cache: cached.cache.name }));
+    const counters = { oracle, bumps, statements: () => 0, edits: () => 0 };
     const stands = [
       { ...cached, ...counters },
       { cache: off, workflows: new WorkflowCache(off), ...counters },
     ];
-    const editor = new Editor(db, cached.changes, oracle);
+    const editor = new Editor(db, cached.cache.name, oracle);
     const edits = new Edits(oracle.tables, SIZE, 1);
 
     for (let edit = 0; edit < EDITS; edit++) {
-      await editor.carryOut(edits.next());
+      await (edit === EDITS / 2 ? editor.migrate() : editor.carryOut(edits.next()));
       for (const stand of stands) {
         // Every entry there is: each detector in both of its environments.
         const judged = await runPhase(stand, everything(), { events: 2 * SIZE.detectors }, never);
@@ -44,8 +49,10 @@ describe("The demo's edits", () => {
       }
     }
     expect(editor.edits).to.equal(EDITS);
-    expect(cached.cache.statistics.total('bumps', { level: 'detector' })).to.be.above(0);
-    expect(cached.cache.statistics.total('bumps', { level: 'environment' })).to.be.above(0);
+    expect(bumps().global, 'the migration').to.be.above(0);
+    expect(bumps().detector).to.be.above(0);
+    expect(bumps().environment).to.be.above(0);
+    expect(cached.cache.statistics.total('bumps'), 'by hand').to.equal(0);
     for (const [table, rows] of Object.entries({ detector: 12, environment: 4, workflow: 20, detector_workflow: 36 })) {
       const [{ count }] = (await db(table).count()) as [{ count: string }];
       expect(Number(count), `rows of ${table}`).to.be.within(rows - 2, rows + 2);

@@ -3,14 +3,16 @@ import type { Knex } from 'knex';
 import { Editor } from '../../demo/editor.js';
 import type { Edit } from '../../demo/edits.js';
 import { load } from '../../demo/load.js';
+import { recordChanges } from '../../demo/migrations.js';
 import { type Change, Oracle } from '../../demo/oracle.js';
 import { type Phase, runPhase } from '../../demo/phase.js';
 import type { DetectorEvent } from '../../demo/stream.js';
 import { Tables } from '../../demo/tables.js';
 import { environmentsOf, makeWorld } from '../../demo/world.js';
 import type { Workflow } from '../../lib/workflow-engine/index.js';
-import { deferred } from '../support/deferred.js';
+import { eventually } from '../support/deferred.js';
 import { lendDatabase } from '../support/postgres.js';
+import { lendRelay } from '../support/relay.js';
 import { lendWorkflowCache } from '../workflow-engine/support.js';
 
 const SIZE = { detectors: 6, workflows: 20, environments: 2 };
@@ -94,57 +96,65 @@ describe("The demo's oracle", () => {
 
     /** Ten events of detector 1: each reads two entries, of which an edit below changes both. */
     function phase(reading: ReturnType<typeof lendWorkflowCache>): Promise<Phase> {
-      const stand = { ...reading, oracle, statements: () => 0, edits: () => 0 };
+      const bumps = () => ({ global: 0, detector: 0, environment: 0 });
+      const stand = { ...reading, oracle, bumps, statements: () => 0, edits: () => 0 };
       return runPhase(stand, eventsOf(1), { events: 10 }, new AbortController().signal);
     }
 
-    const disableFirst =
-      (bump: (changed: () => Promise<void>) => Promise<void>): Edit =>
-      async (trx) => {
-        await trx('detector').where({ id: 1 }).update({ enabled: false });
-        return {
-          detectors: [1],
-          apply: ({ detectors }) => detectors.set(1, { ...detectors.get(1)!, enabled: false }),
-          bump: (changes) => bump(() => changes.detectorsChanged([1])),
-        };
+    const disableFirst: Edit = async (trx) => {
+      await trx('detector').where({ id: 1 }).update({ enabled: false });
+      return {
+        detectors: [1],
+        apply: ({ detectors }) => detectors.set(1, { ...detectors.get(1)!, enabled: false }),
       };
+    };
+    const unrecorded: Edit = async (trx) => {
+      await trx.raw(`set local gencache.events = 'off'`);
+      return disableFirst(trx);
+    };
 
-    it('finds nothing where the bump follows the commit', async () => {
+    it('finds nothing where triggers record and a relay bumps', async () => {
       const reading = lendWorkflowCache(db);
+      const { name } = reading.cache;
+      await recordChanges(db, name);
+      lendRelay({ db, cache: name });
+      const editor = new Editor(db, name, oracle);
+      // The relay's first act is to bump everything; an edit that is relayed comes after it.
+      await editor.carryOut(async (trx) => {
+        await trx('detector').where({ id: 2 }).update({ type: 'cron' });
+        return { detectors: [], apply: () => {} };
+      });
       expect(await phase(reading)).to.include({ sampled: 20, staleReads: 0, excused: 0, hits: 18 });
-      await new Editor(db, reading.changes, oracle).carryOut(disableFirst((changed) => changed()));
+      await editor.carryOut(disableFirst);
       expect(await phase(reading)).to.include({ sampled: 20, staleReads: 0, excused: 0, hits: 18 });
     });
 
-    it('counts the stale reads of a lost bump', async () => {
+    it('counts the stale reads of a change that was not recorded', async () => {
       const reading = lendWorkflowCache(db);
+      await recordChanges(db, reading.cache.name);
+      await db('gencache_outbox').delete();
       await phase(reading);
-      await new Editor(db, reading.changes, oracle).carryOut(disableFirst(async () => {}));
+      await new Editor(db, reading.cache.name, oracle).carryOut(unrecorded);
       expect(await phase(reading)).to.include({ sampled: 20, staleReads: 20, excused: 0, hits: 20 });
     });
 
-    it('counts the stale reads where the bump went to another cache', async () => {
+    it('counts the stale reads where the change was recorded for another cache', async () => {
       const reading = lendWorkflowCache(db);
+      await recordChanges(db, 'another');
       await phase(reading);
-      await new Editor(db, lendWorkflowCache(db).changes, oracle).carryOut(disableFirst((changed) => changed()));
+      await new Editor(db, reading.cache.name, oracle).carryOut(disableFirst);
       expect(await phase(reading)).to.include({ sampled: 20, staleReads: 20, excused: 0 });
     });
 
-    it('counts apart what a bump under way excuses, and nothing once it has ended', async () => {
+    it('counts apart what an event under way excuses, and nothing once it is relayed', async () => {
       const reading = lendWorkflowCache(db);
+      const { name } = reading.cache;
+      await recordChanges(db, name);
       await phase(reading);
-      const committed = deferred();
-      const bumping = deferred();
-      const edited = new Editor(db, reading.changes, oracle).carryOut(
-        disableFirst(async (changed) => {
-          committed.resolve();
-          await bumping.promise;
-          await changed();
-        }),
-      );
-      await committed.promise;
+      const edited = new Editor(db, name, oracle).carryOut(disableFirst);
+      await eventually(async () => expect(await db('gencache_outbox').where({ operation: 'UPDATE' })).to.have.length(1));
       expect(await phase(reading)).to.include({ sampled: 20, staleReads: 0, excused: 20 });
-      bumping.resolve();
+      lendRelay({ db, cache: name });
       await edited;
       expect(await phase(reading)).to.include({ sampled: 20, staleReads: 0, excused: 0 });
     });

@@ -1,0 +1,31 @@
+import type { Knex } from 'knex';
+import { changed, onChangeOf } from '../knex/triggers/on-change.js';
+
+/**
+ * What bumps what, for every writer (ladder step 3), in a migration after `installOutbox`:
+ *
+ * | change                                                  | bump                                                          |
+ * |---------------------------------------------------------|---------------------------------------------------------------|
+ * | detector updated or deleted                             | the detector: all its environments                            |
+ * | workflow updated                                        | each `{ detector, environment }` it is linked to, old and new |
+ * | workflow created                                        | nothing: nothing links to it yet                              |
+ * | link created, deleted or moved (also by a cascade)      | the old and the new detector                                  |
+ * | environment deleted                                     | what its cascade does to workflows and links                  |
+ * | TRUNCATE of any of them                                 | everything                                                    |
+ *
+ * A workflow's links are looked up after the commit. Of two transactions that each see only their own half, one that
+ * moves a workflow and one that links it, the link bumps its whole detector, which its own columns name.
+ */
+export async function installWorkflowTriggers(db: Knex, { cache }: { readonly cache: string }): Promise<void> {
+  await db.transaction(async (trx) => {
+    await onChangeOf(trx, 'detector', { cache, operations: ['update', 'delete'] })
+      .bump({ detector: 'id' })
+      .install();
+    await onChangeOf(trx, 'workflow', { cache, operations: ['update'] })
+      .lookUp('detector_workflow', { workflow_id: 'id' })
+      .bump({ detector: 'detector_id', environment: changed('environment_id') })
+      .install();
+    await onChangeOf(trx, 'detector_workflow', { cache }).bump({ detector: 'detector_id' }).install();
+    await onChangeOf(trx, 'environment', { cache, operations: ['truncate'] }).bump({}).install();
+  });
+}
