@@ -84,7 +84,8 @@ export class Bumper {
     for (let i = 0; i < scopes.length; i++) {
       const scope = scopes[i]!;
       const reply = replies[i]!;
-      scope.remembered = reply === 'missing' || reply === 'foreign' ? undefined : reply;
+      // Under quarantine nothing old can be read, which is what was asked for.
+      scope.remembered = reply === 'missing' || reply === 'quarantined' || reply === 'foreign' ? undefined : reply;
       if (reply === 'foreign') foreign.push(scope);
       else if (reply !== 'missing') moved++;
     }

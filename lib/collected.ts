@@ -1,5 +1,6 @@
 import type { Address } from './definition.js';
 import { type Generation, parseGeneration } from './generation.js';
+import { isQuarantined } from './quarantine.js';
 import type { Scope } from './scope.js';
 
 /*
@@ -8,7 +9,7 @@ import type { Scope } from './scope.js';
  */
 
 /** A generation as a read saw it. */
-export type Seen = Generation | 'missing' | 'foreign';
+export type Seen = Generation | 'missing' | 'quarantined' | 'foreign';
 
 /** Every scope of the batch once, indexed. */
 export function collect(addresses: readonly Address[]): Scope[] {
@@ -38,7 +39,7 @@ export function see(scope: Scope, reply: Buffer | null, sent: Generation | undef
   const value = reply.toString('latin1');
   if (value === sent) return sent;
   scope.remembered = parseGeneration(value);
-  return scope.remembered ?? 'foreign';
+  return scope.remembered ?? (isQuarantined(value) ? 'quarantined' : 'foreign');
 }
 
 /** How the scopes of an address stand against what was sent: the worst of them. */
@@ -46,13 +47,15 @@ export function compare(
   scopes: readonly Scope[],
   seen: readonly Seen[],
   sent: readonly (Generation | undefined)[],
-): 'same' | 'moved' | 'missing' | 'foreign' {
-  let state: 'same' | 'moved' | 'missing' = 'same';
+): 'same' | 'moved' | 'missing' | 'quarantined' | 'foreign' {
+  let state: 'same' | 'moved' | 'missing' | 'quarantined' = 'same';
   for (const { index } of scopes) {
     const token = seen[index]!;
     if (token === 'foreign') return 'foreign';
-    if (token === 'missing') state = 'missing';
-    else if (token !== sent[index] && state === 'same') state = 'moved';
+    if (token === 'quarantined') state = 'quarantined';
+    else if (token === 'missing') {
+      if (state !== 'quarantined') state = 'missing';
+    } else if (token !== sent[index] && state === 'same') state = 'moved';
   }
   return state;
 }

@@ -4,6 +4,7 @@ import type { Clock } from './clock.js';
 import { ClosedError } from './errors.js';
 import type { Attributes } from './events.js';
 import { Filler } from './filler.js';
+import { Freshness } from './freshness.js';
 import { keyPrefix } from './key.js';
 import { logTo } from './log.js';
 import { Lookup } from './lookup.js';
@@ -22,6 +23,7 @@ import { Work } from './work.js';
 export class Engine {
   readonly options: CheckedOptions;
   readonly store: Store;
+  readonly source: Source<unknown, unknown>;
   readonly scopes: Scopes;
   readonly telemetry = new Telemetry();
   readonly statistics = new Statistics(this.telemetry);
@@ -36,17 +38,19 @@ export class Engine {
   #closing: Promise<void> | undefined;
 
   constructor(options: CheckedOptions, store: Store, source: Source<unknown, unknown>, clock: Clock) {
-    const { name, schemaVersion } = options;
+    const { name, schemaVersion, maxStalenessMs } = options;
     const prefix = keyPrefix(name);
     const { telemetry } = this;
     this.options = options;
     this.store = store;
+    this.source = source;
     this.#longestTtlMs = options.ttlMs;
     this.scopes = new Scopes(prefix, options.rememberedScopesMax);
-    this.lookup = new Lookup(store, prefix, schemaVersion, telemetry, clock);
+    const freshness = maxStalenessMs === undefined ? undefined : new Freshness(store, prefix, maxStalenessMs);
+    this.lookup = new Lookup(store, prefix, schemaVersion, telemetry, clock, freshness);
     this.filler = new Filler(store, telemetry, clock, options);
     this.verifier = options.verifyRate > 0 ? new Verifier(this.lookup, source, telemetry, options) : undefined;
-    this.reader = new Reader(store, source, this.lookup, this.filler, this.verifier, telemetry, options);
+    this.reader = new Reader(store, source, this.lookup, this.filler, this.verifier, telemetry, clock, options);
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper(store, telemetry, name, options.bumpDeadlineMs, ttlMs);
     if (options.log) logTo(options.log, telemetry);

@@ -55,6 +55,10 @@ export type BypassReason =
   | 'foreign_generation'
   /** A generation vanished between the two reads of a lookup: evicted, or flushed. */
   | 'generation_lost'
+  /** A writer's strict commit is under way in one of the scopes. */
+  | 'quarantine'
+  /** The cache has a bound, and nobody vouches for it: no relay, or a store that may have gone back in time. */
+  | 'not_fresh'
   /** The store is a bypass store. */
   | 'bypass_store'
   /** The call reads inside the caller's transaction. */

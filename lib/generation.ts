@@ -8,8 +8,8 @@ import { randomBytes } from 'node:crypto';
  * generation ever had are equal, whatever was evicted, flushed, restored or failed over in between: a counter that
  * was lost and starts again at 0 has another nonce. Tokens are compared for equality only.
  *
- * A value of any other form is not ours to understand, and readers bypass the cache. That is also what a release of
- * today must do when it meets what a later one may write there (a writer's quarantine), so the format can grow.
+ * Around a strict commit writers' tokens stand in a generation's place (`quarantine.ts`), and readers bypass the cache.
+ * So they do for a value of any other form, which is not ours to understand: a later release may write one there.
  */
 declare const brand: unique symbol;
 

@@ -9,6 +9,10 @@
  * - All as remembered: the entry, or its absence, is the answer.
  * - A generation moved, or was not remembered: ask once more, under the generations just seen.
  * - A generation is missing: mint it. What lies under a generation minted now can't exist, so that is a miss.
+ * - A generation is under quarantine (`quarantine.ts`), or foreign: a bypass. Nothing is minted, and nothing filled.
+ *
+ * With a bound, each read also asks for the freshness key (`freshness.ts`), in the same command. A read that finds
+ * nobody to vouch makes a bypass of all that it was to answer.
  *
  * **Invariant.** An entry is returned only if one atomic read showed it together with the generations in its key.
  * So whatever this process believed before, or others did in between, an entry whose scope was bumped before the
@@ -25,8 +29,9 @@ import type { Deadline } from './deadline.js';
 import type { Address } from './definition.js';
 import { ABSENT, open } from './envelope.js';
 import type { DecodeFailureEvent, MissCause } from './events.js';
+import type { Freshness } from './freshness.js';
 import { GENERATION_RULE, type Generation, generation, nonce, parseGeneration } from './generation.js';
-import { type EntryKey, entryKey, type GenerationKey } from './key.js';
+import { type EntryKey, entryKey, type FreshnessKey, type GenerationKey } from './key.js';
 import type { Outcome } from './outcome.js';
 import { mismatch } from './schema.js';
 import type { Placed, Scope } from './scope.js';
@@ -53,13 +58,23 @@ export class Lookup {
   readonly #schemaVersion: number;
   readonly #telemetry: Telemetry;
   readonly #clock: Clock;
+  /** undefined: no bound. */
+  readonly #freshness: Freshness | undefined;
 
-  constructor(store: Store, prefix: string, schemaVersion: number, telemetry: Telemetry, clock: Clock) {
+  constructor(
+    store: Store,
+    prefix: string,
+    schemaVersion: number,
+    telemetry: Telemetry,
+    clock: Clock,
+    freshness?: Freshness,
+  ) {
     this.#store = store;
     this.#prefix = prefix;
     this.#schemaVersion = schemaVersion;
     this.#telemetry = telemetry;
     this.#clock = clock;
+    this.#freshness = freshness;
   }
 
   /**
@@ -70,7 +85,7 @@ export class Lookup {
     const capturedAtMs = this.#clock.nowMs();
     const scopes = collect(addresses);
     const sent: (Generation | undefined)[] = [];
-    const keys: (GenerationKey | EntryKey)[] = [];
+    const keys: (GenerationKey | EntryKey | FreshnessKey)[] = [];
     for (const scope of scopes) {
       sent.push(scope.remembered);
       keys.push(scope.generationKey);
@@ -81,8 +96,13 @@ export class Lookup {
       guesses.push(placed);
       if (placed !== undefined) keys.push(placed.key);
     }
+    const freshness = this.#freshness;
+    if (freshness !== undefined) keys.push(freshness.key);
     const replies = await this.#store.read(keys, deadline);
 
+    if (freshness !== undefined && !freshness.vouches(replies[keys.length - 1]!, capturedAtMs)) {
+      return addresses.map(() => NOT_FRESH);
+    }
     index(scopes);
     const seen: Seen[] = [];
     for (let i = 0; i < scopes.length; i++) seen.push(see(scopes[i]!, replies[i]!, sent[i]));
@@ -102,7 +122,7 @@ export class Lookup {
         if (state === 'missing') unminted.push(i);
         else if (state === 'moved') moved.push(i);
         // For the others, until their second command has said more.
-        results.push(state === 'foreign' ? foreign(address, failures, (scope) => seen[scope.index]!) : LOST);
+        results.push(bypass(state, address, failures, (scope) => seen[scope.index]!));
       }
     }
     if (unminted.length + moved.length > 0) {
@@ -159,15 +179,18 @@ export class Lookup {
     const tokens = new Map(latest);
     minted.forEach((scope, i) => {
       const token = replies[i]!;
-      scope.remembered = token === 'foreign' ? undefined : token;
+      scope.remembered = token === 'foreign' || token === 'quarantined' ? undefined : token;
       tokens.set(scope, token);
     });
     for (const i of unminted) {
       const address = addresses[i]!;
       const vector = this.#vector(address, tokens, capturedAtMs);
-      results[i] = vector
-        ? { outcome: 'miss', vector, cause: 'no_generation' }
-        : foreign(address, failures, (scope) => tokens.get(scope)!);
+      if (vector) results[i] = { outcome: 'miss', vector, cause: 'no_generation' };
+      else {
+        const isForeign = address.scopes.some((scope) => tokens.get(scope) === 'foreign');
+        const state = isForeign ? 'foreign' : 'quarantined';
+        results[i] = bypass(state, address, failures, (scope) => tokens.get(scope)!);
+      }
     }
   }
 
@@ -187,12 +210,19 @@ export class Lookup {
     const scopes = collect(batch);
     const sent = scopes.map((scope) => latest.get(scope) as Generation);
     const guesses = batch.map((address) => this.#place(address, sent)!);
+    const freshness = this.#freshness;
     let replies: readonly (Buffer | null)[];
     try {
-      const keys = [...scopes.map((scope) => scope.generationKey), ...guesses.map((placed) => placed.key)];
+      const keys: (GenerationKey | EntryKey | FreshnessKey)[] = scopes.map((scope) => scope.generationKey);
+      for (const placed of guesses) keys.push(placed.key);
+      if (freshness !== undefined) keys.push(freshness.key);
       replies = await this.#store.read(keys, deadline);
     } catch (error) {
       return this.#bypass(addresses, moved, results, 'read', error as Error);
+    }
+    if (freshness !== undefined && !freshness.vouches(replies.at(-1)!, capturedAtMs)) {
+      for (const i of moved) results[i] = NOT_FRESH;
+      return;
     }
 
     index(scopes);
@@ -211,7 +241,7 @@ export class Lookup {
       } else if (state === 'moved') {
         const vector = vectorAt(address, this.#place(address, seen as Generation[])!, capturedAtMs);
         result = { outcome: 'miss', vector, cause: 'bumped', bumped };
-      } else result = state === 'foreign' ? foreign(address, failures, (scope) => seen[scope.index]!) : LOST;
+      } else result = bypass(state, address, failures, (scope) => seen[scope.index]!);
       results[moved[i]!] = result;
     });
   }
@@ -285,7 +315,7 @@ export class Lookup {
     const generations: Generation[] = [];
     for (const scope of address.scopes) {
       const token = tokens.get(scope)!;
-      if (token === 'foreign' || token === 'missing') return undefined;
+      if (token === 'foreign' || token === 'quarantined' || token === 'missing') return undefined;
       generations.push(token);
     }
     return vectorAt(address, this.#placed(address, generations), capturedAtMs);
@@ -294,6 +324,19 @@ export class Lookup {
 
 const STORE_FAILURE: LookedUp = { outcome: 'bypass', reason: 'store_failure' };
 const LOST: LookedUp = { outcome: 'bypass', reason: 'generation_lost' };
+const UNDER_QUARANTINE: LookedUp = { outcome: 'bypass', reason: 'quarantine' };
+const NOT_FRESH: LookedUp = { outcome: 'bypass', reason: 'not_fresh' };
+
+/** What an address comes to that has no vector; `seen` tells how each of its scopes stands. */
+function bypass(
+  state: 'moved' | 'missing' | 'quarantined' | 'foreign',
+  address: Address,
+  failures: DecodeFailureEvent[],
+  seen: (scope: Scope) => Seen,
+): LookedUp {
+  if (state === 'foreign') return foreign(address, failures, seen);
+  return state === 'quarantined' ? UNDER_QUARANTINE : LOST;
+}
 
 function foreign(address: Address, failures: DecodeFailureEvent[], seen: (scope: Scope) => Seen): LookedUp {
   const { generationKey: key } = address.scopes.find((scope) => seen(scope) === 'foreign')!;

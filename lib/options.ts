@@ -1,3 +1,4 @@
+import { checkCacheName } from './cache-name.js';
 import { describe } from './describe.js';
 import { ConfigurationError } from './errors.js';
 import type { Logger } from './log.js';
@@ -27,9 +28,14 @@ export interface CacheSettings {
   readonly maxValueBytes?: number;
   /** Scopes whose generation this process remembers, at most; about 1 kB each. */
   readonly rememberedScopesMax?: number;
+  /**
+   * How old at most, in ms, what is read may be, relay or no relay: readers use the store only while a relay vouches
+   * for that. Without it, nobody asks.
+   */
+  readonly maxStalenessMs?: number;
   /** The share of hits, 0 to 1, that is compared with the source behind the answer. */
   readonly verifyRate?: number;
-  /** How long a change may be under way before a difference counts as stale, in ms. */
+  /** How long a change may be under way before a difference counts as stale, in ms. Default: the bound, if there is one. */
   readonly verifyDelayMs?: number;
   /** Where misses and bumps (debug), failures (warn) and stale entries (error) are written. */
   readonly log?: Logger;
@@ -37,20 +43,19 @@ export interface CacheSettings {
   readonly logStacks?: boolean;
 }
 
-export type CheckedOptions = Required<Omit<CacheSettings, 'log'>> & { readonly log: Logger | undefined };
-
-const CACHE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/;
+export type CheckedOptions = Required<Omit<CacheSettings, 'log' | 'maxStalenessMs'>> & {
+  readonly log: Logger | undefined;
+  /** undefined: no bound. */
+  readonly maxStalenessMs: number | undefined;
+};
 
 /** Fills in the defaults. Throws ConfigurationError for what can't work. */
 export function checkOptions(settings: CacheSettings): CheckedOptions {
-  if (typeof settings?.name !== 'string' || !CACHE_NAME.test(settings.name)) {
-    throw new ConfigurationError(
-      'A cache has a name of letters, digits, "_", "." and "-", 64 characters at most: it stands in every key. ' +
-        `Got ${describe(settings?.name)}. Pass such a name, the same in every process.`,
-    );
-  }
+  const name = checkCacheName(settings?.name);
+  const { maxStalenessMs } = settings;
+  if (maxStalenessMs !== undefined) checkBound(maxStalenessMs);
   return {
-    name: settings.name,
+    name,
     schemaVersion: within('schemaVersion', settings.schemaVersion ?? 1, 0, Number.MAX_SAFE_INTEGER),
     ttlMs: checkTtl(settings.ttlMs ?? 60_000, `The cache "${settings.name}"`),
     ttlJitter: share('ttlJitter', settings.ttlJitter ?? 0.1),
@@ -61,11 +66,17 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     loadBatchMax: within('loadBatchMax', settings.loadBatchMax ?? 1_000, 1, 1_000_000),
     maxValueBytes: within('maxValueBytes', settings.maxValueBytes ?? 1 << 20, 1, 512 << 20),
     rememberedScopesMax: within('rememberedScopesMax', settings.rememberedScopesMax ?? 50_000, 1, 10_000_000),
+    maxStalenessMs,
     verifyRate: share('verifyRate', settings.verifyRate ?? 0),
-    verifyDelayMs: within('verifyDelayMs', settings.verifyDelayMs ?? 1_000, 0, 3_600_000),
+    verifyDelayMs: within('verifyDelayMs', settings.verifyDelayMs ?? maxStalenessMs ?? 1_000, 0, 3_600_000),
     log: settings.log,
     logStacks: settings.logStacks ?? false,
   };
+}
+
+/** A bound that readers may ask for, and relays vouch for. Throws ConfigurationError. */
+export function checkBound(boundMs: number): number {
+  return within('maxStalenessMs', boundMs, 100, 3_600_000);
 }
 
 function within(option: string, value: number, least: number, most: number): number {

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { type Entry, GenerationalCache, integer, memoryStore, nullable, redisStore, text, uuid } from '../lib/index.js';
+import { boundOf, freshnessKey, keyPrefix, markKey } from '../lib/key.js';
 import { recordCommands } from './support/commands.js';
 import { lend } from './support/lenders.js';
 import { lendRedis, redisUrl, uniqueName } from './support/redis.js';
@@ -45,6 +46,13 @@ async function keyOf<Ids extends object>(entry: Entry<Ids, unknown>, ids: Ids): 
 }
 
 describe('keys', () => {
+  it('of the bound and of the mark are these', () => {
+    const prefix = keyPrefix('workflow_engine');
+    expect(freshnessKey(prefix, 5_000)).to.equal('gencache:{workflow_engine:0}:f:5000');
+    expect(boundOf(freshnessKey(prefix, 5_000))).to.equal(5_000);
+    expect(markKey(prefix)).to.equal('gencache:{workflow_engine:0}:m');
+  });
+
   it('of generations are these', () => {
     const { cache, detectors, environments, labels, tokens } = declare();
     const sha256 = (escaped: string) => createHash('sha256').update(escaped).digest('hex');

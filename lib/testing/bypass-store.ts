@@ -12,11 +12,18 @@ export function bypassStore(): Store {
   return {
     name: 'bypass',
     bypassed: true,
+    incarnation: 'bypass',
     read: async (keys) => keys.map(() => null),
     mint: async (keys, token) => keys.map(() => token),
     bump: async (keys) => keys.map(() => 'missing'),
     fill: async ({ entries }) => entries.map(() => 'moved'),
     delete: async () => 0,
+    quarantine: async (keys) => keys.length,
+    lift: async (keys) => keys.map(() => 'kept'),
+    timeMs: async () => Date.now(),
+    renew: async () => 'renewed',
+    repair: async () => {},
+    readMark: async () => null,
     close: async () => {},
   };
 }

@@ -123,12 +123,21 @@ class Asked {
     };
     this.store = {
       name: store.name,
+      get incarnation() {
+        return store.incarnation;
+      },
       listen: (listener) => store.listen?.(listener),
       read: (...args) => noted(store.read(...args)),
       mint: (...args) => noted(store.mint(...args)),
       bump: (...args) => noted(store.bump(...args)),
       fill: (...args) => noted(store.fill(...args)),
       delete: (...args) => noted(store.delete(...args)),
+      quarantine: (...args) => noted(store.quarantine(...args)),
+      lift: (...args) => noted(store.lift(...args)),
+      timeMs: (...args) => noted(store.timeMs(...args)),
+      renew: (...args) => noted(store.renew(...args)),
+      repair: (...args) => noted(store.repair(...args)),
+      readMark: (...args) => noted(store.readMark(...args)),
       close: () => store.close(),
     };
   }

@@ -1,10 +1,14 @@
-import type { EntryKey, GenerationKey } from '../../lib/key.js';
-import { entryKey, generationKey, keyPrefix } from '../../lib/key.js';
+import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../../lib/key.js';
+import { entryKey, freshnessKey, generationKey, keyPrefix, markKey } from '../../lib/key.js';
 import { withDeadline } from '../../lib/deadline.js';
 import { generation, type Generation, nonce } from '../../lib/generation.js';
 import type { FillBatch, Store } from '../../lib/index.js';
+import type { Renewal, Repair } from '../../lib/store/store.js';
 
 const LIMIT_MS = 10_000;
+
+/** What a spec's relay leaves after its repair, unless the spec says otherwise. */
+export const MARK = 'mark of a spec';
 
 /** A store whose calls bring a deadline of their own, and keys that no other spec uses. */
 export class AskedStore {
@@ -33,12 +37,25 @@ export class AskedStore {
     return key;
   }
 
-  read(...keys: (GenerationKey | EntryKey)[]) {
+  /** A freshness key and the mark; the same at each call. */
+  freshnessKey(boundMs: number): FreshnessKey {
+    const key = freshnessKey(this.#prefix, boundMs);
+    if (!this.keys.includes(key)) this.keys.push(key);
+    return key;
+  }
+
+  get markKey(): MarkKey {
+    const key = markKey(this.#prefix);
+    if (!this.keys.includes(key)) this.keys.push(key);
+    return key;
+  }
+
+  read(...keys: (GenerationKey | EntryKey | FreshnessKey)[]) {
     return this.#ask('read', (deadline) => this.store.read(keys, deadline));
   }
 
   /** What is there, as text. */
-  async text(key: GenerationKey | EntryKey): Promise<string | undefined> {
+  async text(key: GenerationKey | EntryKey | FreshnessKey): Promise<string | undefined> {
     return (await this.read(key))[0]?.toString('latin1');
   }
 
@@ -62,8 +79,51 @@ export class AskedStore {
   }
 
   /** Puts bytes under any key, which no part of the library would. */
-  async plant(key: GenerationKey | EntryKey, bytes: Buffer | string, ttlMs = 60_000): Promise<void> {
+  async plant(
+    key: GenerationKey | EntryKey | FreshnessKey | MarkKey,
+    bytes: Buffer | string,
+    ttlMs = 60_000,
+  ): Promise<void> {
     await this.fill([], { key: key as string as EntryKey, bytes: Buffer.from(bytes), ttlMs, guards: [] });
+  }
+
+  quarantine(keys: readonly GenerationKey[], token = nonce(), ttlMs = 30_000) {
+    return this.#ask('quarantine', (deadline) => this.store.quarantine(keys, token, ttlMs, deadline));
+  }
+
+  lift(keys: readonly GenerationKey[], token: string, attempt = nonce(), ttlMs = 60_000) {
+    return this.#ask('lift', (deadline) => this.store.lift(keys, token, attempt, ttlMs, deadline));
+  }
+
+  timeMs() {
+    return this.#ask('time', (deadline) => this.store.timeMs(deadline));
+  }
+
+  renew(renewal: Pick<Renewal, 'keys'> & Partial<Renewal>) {
+    return this.#ask('renew', (deadline) =>
+      this.store.renew(
+        { markKey: this.markKey, mark: MARK, incarnation: this.store.incarnation!, nonce: nonce(), ...renewal },
+        deadline,
+      ),
+    );
+  }
+
+  repair(repair: Partial<Repair> = {}) {
+    const { markKey } = this;
+    return this.#ask('repair', (deadline) =>
+      this.store.repair(
+        {
+          ...{ globalKey: generationKey(this.#prefix, ''), markKey, mark: MARK },
+          ...{ incarnation: this.store.incarnation!, attempt: nonce(), ttlMs: 60_000 },
+          ...repair,
+        },
+        deadline,
+      ),
+    );
+  }
+
+  readMark() {
+    return this.#ask('readMark', (deadline) => this.store.readMark(this.markKey, deadline));
   }
 
   delete(...keys: EntryKey[]) {
@@ -71,7 +131,7 @@ export class AskedStore {
   }
 
   /** Takes a generation away as an eviction does. */
-  async evict(key: GenerationKey): Promise<void> {
+  async evict(key: GenerationKey | FreshnessKey | MarkKey): Promise<void> {
     await this.delete(key as string as EntryKey);
   }
 

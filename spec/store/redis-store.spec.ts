@@ -7,6 +7,7 @@ import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
 import { startProxy } from '../support/proxy.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from '../support/redis.js';
+import { freePort } from '../support/servers/free-port.js';
 import { AskedStore } from './asked-store.js';
 import { describeStore } from './contract.js';
 import { rejection, thrown } from './rejection.js';
@@ -80,6 +81,29 @@ describe('redisStore', () => {
       ]);
     });
 
+    it('sends one for each call of writers and relays', async () => {
+      const asked = lendStore();
+      await asked.timeMs();
+      const keys = [asked.generationKey(), asked.generationKey()];
+      const [token, global] = [nonce(), asked.generationKey()];
+      const scripts: [string, () => Promise<unknown>][] = [
+        ['puts the token into both', () => asked.quarantine(keys, token)],
+        ['takes it out of both', () => asked.lift(keys, token)],
+        ['checks the server, bumps global, writes the mark', () => asked.repair({ globalKey: global })],
+        [
+          'checks the server and the mark, extends both keys',
+          () => asked.renew({ keys: [1_000, 2_000].map((ms) => ({ key: asked.freshnessKey(ms), untilMs: 1 })) }),
+        ],
+      ];
+      for (const [what, call] of scripts) {
+        await call(); // known by now
+        expect(await names(asked, call), what).to.deep.equal(['EVALSHA']);
+      }
+      expect(await names(asked, () => asked.readMark())).to.deep.equal(['GET']);
+      const { commands } = await recordCommands(redisUrl(), () => asked.timeMs(), { keyless: true });
+      expect(commands.filter(([command]) => command === 'TIME')).to.have.length.at.least(1);
+    });
+
     it('sends a script’s text with its first use on a connection, which is still one command', async () => {
       const asked = lendStore();
       await asked.read(asked.entryKey());
@@ -137,6 +161,144 @@ describe('redisStore', () => {
     });
   });
 
+  describe('instants, in Redis', () => {
+    it('a freshness key expires at the very instant it vouches until', async () => {
+      const asked = lendStore();
+      await asked.timeMs();
+      await asked.repair();
+      const [first, second] = [asked.freshnessKey(20_000), asked.freshnessKey(30_000)];
+      const nowMs = await asked.timeMs();
+      await asked.renew({
+        keys: [
+          { key: first, untilMs: nowMs + 12_345 },
+          { key: second, untilMs: nowMs + 23_456 },
+        ],
+      });
+      const client = lendRedis();
+      expect(await client.pexpiretime(first)).to.equal(nowMs + 12_345);
+      expect(await client.pexpiretime(second)).to.equal(nowMs + 23_456);
+      expect(await client.pttl(asked.markKey)).to.be.within(3_590_000, 3_600_000);
+    });
+
+    it('a quarantine expires at its latest token’s, also after a bump and a lift', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      const key = asked.generationKey();
+      const [A, B] = [nonce(), nonce()];
+      /** The instants in the value, the latest first. */
+      const instants = async () =>
+        [...(await client.get(key))!.matchAll(/@(\d+)/g)].map(([, at]) => Number(at)).sort((a, b) => b - a);
+      await asked.quarantine([key], A, 20_000);
+      await asked.quarantine([key], B, 10_000);
+      const [latest, earlier] = await instants();
+      expect(latest! - earlier!).to.be.within(9_000, 10_000);
+      expect(await client.pexpiretime(key)).to.equal(latest);
+      await asked.bump([key], nonce(), 60_000);
+      expect(await client.pexpiretime(key)).to.equal(latest);
+      await asked.lift([key], A);
+      expect(await instants()).to.deep.equal([earlier]);
+      expect(await client.pexpiretime(key)).to.equal(earlier);
+    });
+
+    it('a quarantine that somebody made persistent expires again after a bump', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      const key = asked.generationKey();
+      await asked.quarantine([key], nonce(), 20_000);
+      const expiresAtMs = await client.pexpiretime(key);
+      await client.persist(key);
+      await asked.bump([key]);
+      expect(await client.pexpiretime(key)).to.equal(expiresAtMs);
+    });
+  });
+
+  describe('its incarnation', () => {
+    const told = async (url: string) => {
+      const info = await lendRedis({ url }).info();
+      return `${/run_id:(\w+)/.exec(info)![1]}.${/master_replid:(\w+)/.exec(info)![1]}`;
+    };
+
+    it('is what INFO told when the connection was opened; nothing before, and nothing once closed', async () => {
+      const asked = lendStore();
+      expect(asked.store.incarnation).to.equal(undefined);
+      await asked.timeMs();
+      expect(asked.store.incarnation).to.equal(await told(redisUrl()));
+      await asked.store.close();
+      expect(asked.store.incarnation).to.equal(undefined);
+    });
+
+    it('after a restart is another, and none in between', async () => {
+      const server = await privateRedis();
+      const asked = lendStore({ url: server.url });
+      const seen: (string | undefined)[] = [];
+      asked.store.listen!(({ kind }) => kind !== 'notice' && seen.push(asked.store.incarnation));
+      await asked.timeMs();
+      const before = asked.store.incarnation;
+      await server.kill('SIGKILL');
+      await eventually(() => expect(asked.store.incarnation).to.equal(undefined));
+      await server.restart();
+      await eventually(() => expect(asked.store.incarnation).to.not.equal(undefined));
+      expect(asked.store.incarnation)
+        .to.equal(await told(server.url))
+        .and.to.not.equal(before);
+      expect(seen.filter((incarnation) => incarnation !== undefined)).to.deep.equal([before, asked.store.incarnation]);
+    });
+  });
+
+  it('a primary with another past, under an open connection, is found out by who renews or repairs', async () => {
+    for (const call of ['renew', 'repair'] as const) {
+      const server = await privateRedis();
+      const asked = lendStore({ url: server.url });
+      const admin = lendRedis({ url: server.url });
+      await asked.timeMs();
+      const before = asked.store.incarnation!;
+      const replicaOf = await freePort();
+      await admin.multi().replicaof(server.host, replicaOf).replicaof('NO', 'ONE').exec();
+      if (call === 'renew') expect(await asked.renew({ keys: [] })).to.equal('other_server');
+      else expect(await rejection(asked.repair())).to.include({ sent: false });
+      await eventually(() => expect(asked.store.incarnation).to.be.a('string').and.not.equal(before));
+      await asked.repair();
+      expect(await asked.renew({ keys: [] })).to.equal('renewed');
+    }
+  });
+
+  describe('a primary made a replica, under an open connection', () => {
+    it('renews nothing, repairs nothing, and takes no quarantine, nor lifts or bumps one', async () => {
+      const server = await privateRedis();
+      const asked = lendStore({ url: server.url });
+      const admin = lendRedis({ url: server.url });
+      const [held, missing, token] = [asked.generationKey(), asked.generationKey(), nonce()];
+      await asked.quarantine([held], token);
+      await asked.repair();
+      const nowMs = await asked.timeMs();
+      const { incarnation } = asked.store;
+      const key = asked.freshnessKey(30_000);
+      const others = Array.from({ length: 4 }, () => lendStore({ url: server.url }));
+      for (const other of others) await other.timeMs(); // connected
+      await admin.replicaof(server.host, await freePort());
+      const value = await admin.get(held);
+
+      expect(await asked.renew({ incarnation: incarnation!, keys: [{ key, untilMs: nowMs + 20_000 }] })).to.equal(
+        'other_server',
+      );
+      expect(await rejection(asked.repair({ incarnation: incarnation! }))).to.include({ sent: false });
+      expect(await admin.get(key)).to.equal(null);
+      // Of each, the first write that is refused is the last: the connection is given up.
+      const writes = [
+        (store: AskedStore) => store.quarantine([missing], token),
+        (store: AskedStore) => store.lift([held], token),
+        (store: AskedStore) => store.lift([missing], token),
+        (store: AskedStore) => store.bump([held]),
+      ];
+      for (const [i, write] of writes.entries()) {
+        const error = await rejection(write(others[i]!));
+        expect(error).to.be.instanceOf(StoreUnavailableError);
+        expect(error.message).to.contain('READONLY');
+      }
+      expect(await admin.get(held)).to.equal(value);
+    });
+  });
+
   describe('a key of another type', () => {
     it('under an entry’s name: reads as nothing, is not filled, can be deleted', async () => {
       const asked = lendStore();
@@ -171,6 +333,33 @@ describe('redisStore', () => {
       ).to.deep.equal(['moved']);
       expect(await client.hgetall(hash)).to.deep.equal({ field: 'value' });
     });
+
+    it('under a generation’s name: no quarantine is put there, a lift and a repair leave it alone', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      await asked.timeMs();
+      const [hash, sound] = [asked.generationKey(), asked.generationKey()];
+      await client.hset(hash, 'field', 'value');
+      await client.expire(hash, 60);
+      expect(await rejection(asked.quarantine([sound, hash]))).to.include({ sent: false });
+      expect(await asked.text(sound)).to.equal(undefined);
+      expect(await asked.lift([hash], nonce())).to.deep.equal(['lapsed']);
+      await asked.repair({ globalKey: hash });
+      expect(await client.hgetall(hash)).to.deep.equal({ field: 'value' });
+    });
+
+    it('under a mark’s or a freshness key’s name: the mark is another, the freshness key is replaced', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      const key = asked.freshnessKey(30_000);
+      const untilMs = (await asked.timeMs()) + 20_000;
+      await client.sadd(asked.markKey, 'member');
+      expect(await asked.renew({ keys: [{ key, untilMs }] })).to.equal('unmarked');
+      await asked.repair();
+      await client.sadd(key, 'member');
+      expect(await asked.renew({ keys: [{ key, untilMs }] })).to.equal('renewed');
+      expect(await asked.text(key)).to.match(new RegExp(`^${asked.store.incarnation} `));
+    });
   });
 
   describe('when the server’s memory is full, under noeviction', () => {
@@ -202,6 +391,34 @@ describe('redisStore', () => {
       expect(await asked.text(key)).to.equal(undefined);
       await admin.config('SET', 'maxmemory', '0');
       expect(await asked.mint([key])).to.not.deep.equal([token]);
+    });
+
+    it('no quarantine begins; those there stay through bumps, and the last lift ends them', async () => {
+      const server = await privateRedis();
+      const asked = lendStore({ url: server.url });
+      const admin = lendRedis({ url: server.url });
+      const [one, two, global] = [asked.generationKey(), asked.generationKey(), await asked.minted()];
+      const [A, B] = [nonce(), nonce()];
+      await asked.quarantine([one, two], A);
+      await asked.quarantine([two], B);
+      await admin.config('SET', 'maxmemory-policy', 'noeviction');
+      await admin.config('SET', 'maxmemory', '1');
+
+      expect((await rejection(asked.quarantine([asked.generationKey()], A))).message).to.contain('OOM');
+      const value = await asked.text(one);
+      expect(await asked.bump([one])).to.deep.equal(['quarantined']);
+      expect(await asked.text(one)).to.equal(value);
+      expect(await asked.lift([one, two], A)).to.deep.equal(['kept', 'kept']);
+      expect(await asked.text(one)).to.equal(undefined); // as good as a fresh value
+      expect(await asked.text(two)).to.contain(B);
+
+      // Redis lets a script that has written something go on.
+      await asked.repair({ globalKey: global.key });
+      expect(await asked.text(global.key)).to.equal(undefined);
+      expect(await asked.readMark()).to.not.equal(null);
+      await asked.evict(asked.markKey);
+      expect((await rejection(asked.repair({ globalKey: asked.generationKey() }))).message).to.contain('OOM');
+      expect(await asked.readMark()).to.equal(null);
     });
   });
 

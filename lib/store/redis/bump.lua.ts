@@ -2,7 +2,7 @@ export const BUMP = `
 -- Gives each existing generation a value never used before: one bump more, and this attempt's nonce.
 -- KEYS: generations. ARGV: [1] the nonce, [2] the TTL in ms that each keeps at least.
 -- Returns, for each key (of a single key without an array, which takes longer), its bumps so far; -1 where there is no generation, and none is written; -2 where something
--- else is, which is left alone.
+-- else is, which is left alone; -3 where writers' tokens are, '<n>!<token>@<lapses at>,...': they stay, and n counts up.
 -- Atomic, so that of two bumps at once neither is lost and both are counted.
 -- A server that is out of memory refuses SET but not DEL: a generation that is gone is minted anew by whoever needs
 -- it, which is as good as a bump (0 is returned). An invalidation must not fail for want of memory.
@@ -25,6 +25,18 @@ for i = 1, #KEYS do
     end
     if not first or #value - dot ~= 16 or string.find(value, '[^%w_-]', dot + 1) then
       bumps[i] = -2
+      local n, tokens = string.match(type(value) == 'string' and value or '', '^(%d+)!(.+)$')
+      local one = ',' .. string.rep('[%w_-]', 16) .. '@%d+'
+      if n and #n <= 15 and string.gsub(',' .. tokens, one, '') == '' then
+        local latest = 0
+        for at in string.gmatch(tokens, '@(%d+)') do
+          latest = math.max(latest, tonumber(at))
+        end
+        -- Out of memory it stays as it was: nothing old can be read there.
+        redis.pcall('SET', key, string.format('%.0f', tonumber(n) + 1) .. '!' .. tokens, 'KEEPTTL')
+        redis.call('PEXPIREAT', key, string.format('%.0f', latest))
+        bumps[i] = -3
+      end
     else
       local n = tonumber(string.sub(value, 1, dot - 1))
       local set

@@ -1,7 +1,7 @@
 import type { Redis, RedisOptions } from 'ioredis';
 import type { Deadline } from '../../deadline.js';
 import { type StoreListener, StoreUnavailableError } from '../store.js';
-import { describeInfo, parseInfo, type ServerInfo } from './server-info.js';
+import { describeInfo, incarnationOf, parseInfo, type ServerInfo } from './server-info.js';
 import { defineScripts, type WithScripts } from './scripts.js';
 
 /** A connection that was silent for this long while a reply was due is half-open, and given up. */
@@ -10,6 +10,9 @@ const SILENCE_MAX_MS = 2_000;
 const IN_FLIGHT_MAX = 1_000;
 /** Reconnecting starts at once and slows down to this, so that a cache is used again soon after Redis is back. */
 const RETRY_MAX_MS = 500;
+
+/** Who doubts that the server is who it was is not to cost it more than an INFO in this time. */
+const DOUBT_MIN_MS = 1_000;
 
 const OWN_OPTIONS: Partial<RedisOptions> = {
   autoResendUnfulfilledCommands: false,
@@ -44,12 +47,17 @@ function retryAfterMs(attempt: number): number {
  * ever sent twice: a command that was in flight when its connection broke is rejected, since it may have been carried
  * out, and its nonce used. So ioredis' automatic resend and offline queue are off; a call that finds the connection
  * not open waits for it within its own deadline.
+ *
+ * A server may become a replica, or a primary with another history, while a connection to it stays open. Whoever has
+ * reason to think so says `doubt`, and the server is asked again: a replica is left, another incarnation is noted.
  */
 export class Connection {
   readonly #client: WithScripts;
   readonly #waiting = new Set<() => void>();
   #listener: StoreListener | undefined;
   #open = false;
+  #incarnation: string | undefined;
+  #askedAtMs = -Infinity;
   #lastError: Error | undefined;
   #described = false;
   /** Connections made or tried since one was open: ioredis counts anew as soon as a server answers, a replica too. */
@@ -73,6 +81,27 @@ export class Connection {
 
   listen(listener: StoreListener): void {
     this.#listener = listener;
+  }
+
+  /** Who the server is, as it said last; undefined while not open, or if it does not say. */
+  get incarnation(): string | undefined {
+    return this.#open ? this.#incarnation : undefined;
+  }
+
+  /** Asks the server again who it is, behind what is under way, once a second at most. */
+  doubt(): void {
+    if (!this.#open || performance.now() - this.#askedAtMs < DOUBT_MIN_MS) return;
+    this.#askedAtMs = performance.now();
+    this.#client.info().then(
+      (reply) => {
+        if (!this.#open) return;
+        const info = parseInfo(reply);
+        if (info.role === 'slave') this.#refuse(isReplica());
+        else this.#incarnation = incarnationOf(info);
+      },
+      // A broken connection says so itself; a server that won't tell has no incarnation already.
+      () => {},
+    );
   }
 
   /**
@@ -145,14 +174,8 @@ export class Connection {
       info = {};
     }
     if (this.#client.status !== 'ready') return;
-    if (info.role === 'slave') {
-      const error = new StoreUnavailableError(
-        'Generations are read from a primary: a replica may be behind. The server connected to says that it is a ' +
-          'replica. Pass the primary, or the Sentinels that know it.',
-        false,
-      );
-      return this.#refuse(error);
-    }
+    if (info.role === 'slave') return this.#refuse(isReplica());
+    this.#incarnation = incarnationOf(info);
     this.#open = true;
     this.#attempts = 0;
     this.#silentSinceMs = undefined;
@@ -165,6 +188,7 @@ export class Connection {
 
   /** A server that can't be used as it is: tries again, maybe to find another one there. */
   #refuse(error: Error): void {
+    this.#open = false;
     this.#lastError = error;
     this.#listener?.({ kind: 'down', error });
     this.#client.disconnect(true);
@@ -206,6 +230,14 @@ function clause(error: Error): string {
 }
 
 const CLOSED = new StoreUnavailableError('The connection to Redis was closed by the other side.', true);
+
+function isReplica(): StoreUnavailableError {
+  return new StoreUnavailableError(
+    'Generations are read from a primary: a replica may be behind. The server connected to says that it is a ' +
+      'replica. Pass the primary, or the Sentinels that know it.',
+    false,
+  );
+}
 
 function tooFarBehind(): StoreUnavailableError {
   return new StoreUnavailableError(

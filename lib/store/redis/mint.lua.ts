@@ -1,7 +1,7 @@
 export const MINT = `
 -- Gives each missing generation a token.
 -- KEYS: generations. ARGV: [1] the token, [2] TTL in ms.
--- Returns, for each key, the value that now stands; '' where a key of another type is.
+-- Returns, for each key, the value that now stands, which may be a writer's quarantine; '' where a key of another type is.
 -- Atomic, so that two processes that mint the same generation both get the first one's token.
 local values = {}
 for i, key in ipairs(KEYS) do

@@ -3,8 +3,19 @@ import type { Deadline } from '../../deadline.js';
 import { describe } from '../../describe.js';
 import { ConfigurationError } from '../../errors.js';
 import { generation, parseGeneration } from '../../generation.js';
-import type { EntryKey, GenerationKey } from '../../key.js';
-import type { FillBatch, FillReply, Store, StoreListener } from '../store.js';
+import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../../key.js';
+import { isQuarantined } from '../../quarantine.js';
+import {
+  type FillBatch,
+  type FillReply,
+  MARK_TTL_MS,
+  notToQuarantine,
+  type Renewal,
+  type Repair,
+  repairRefused,
+  type Store,
+  type StoreListener,
+} from '../store.js';
 import { Connection } from './connection.js';
 import { Mget } from './mget.js';
 
@@ -18,6 +29,9 @@ export function redisStore(redis: Redis): Store {
   checkClient(redis);
   return new RedisStore(new Connection(redis));
 }
+
+/** What the bump script returns for what gets no new value. */
+const UNBUMPED = { [-1]: 'missing', [-2]: 'foreign', [-3]: 'quarantined' } as const;
 
 class RedisStore implements Store {
   readonly name = 'redis';
@@ -39,7 +53,15 @@ class RedisStore implements Store {
     this.#connection.listen(listener);
   }
 
-  read(keys: readonly (GenerationKey | EntryKey)[], deadline: Deadline): Promise<(Buffer | null)[]> {
+  get incarnation(): string | undefined {
+    return this.#connection.incarnation;
+  }
+
+  doubt(): void {
+    this.#connection.doubt();
+  }
+
+  read(keys: readonly (GenerationKey | EntryKey | FreshnessKey)[], deadline: Deadline): Promise<(Buffer | null)[]> {
     return this.#connection.send(
       deadline,
       (client) => client.sendCommand(new Mget(keys)) as Promise<(Buffer | null)[]>,
@@ -55,7 +77,7 @@ class RedisStore implements Store {
     const values = await this.#connection.send(deadline, (client) =>
       client.gencacheMint(keys.length, [...keys, token, ttlMs]),
     );
-    return values.map((value) => parseGeneration(value) ?? 'foreign');
+    return values.map((value) => parseGeneration(value) ?? (isQuarantined(value) ? 'quarantined' : 'foreign'));
   }
 
   async bump(
@@ -67,7 +89,7 @@ class RedisStore implements Store {
     const args = [...keys, attempt, ttlMs];
     const replies = await this.#connection.send(deadline, (client) => client.gencacheBump(keys.length, args));
     return (typeof replies === 'number' ? [replies] : replies).map((bumps) =>
-      bumps === -1 ? 'missing' : bumps === -2 ? 'foreign' : generation(bumps, attempt),
+      bumps >= 0 ? generation(bumps, attempt) : UNBUMPED[bumps as keyof typeof UNBUMPED],
     );
   }
 
@@ -86,6 +108,56 @@ class RedisStore implements Store {
 
   delete(keys: readonly EntryKey[], deadline: Deadline): Promise<number> {
     return this.#connection.send(deadline, (client) => client.unlink([...keys]));
+  }
+
+  async quarantine(keys: readonly GenerationKey[], token: string, ttlMs: number, deadline: Deadline): Promise<number> {
+    const held = await this.#connection.send(deadline, (client) =>
+      client.gencacheQuarantine(keys.length, [...keys, token, ttlMs]),
+    );
+    if (held < 0) throw notToQuarantine(keys[-held - 1]!);
+    return held;
+  }
+
+  async lift(
+    keys: readonly GenerationKey[],
+    token: string,
+    attempt: string,
+    ttlMs: number,
+    deadline: Deadline,
+  ): ReturnType<Store['lift']> {
+    const replies = await this.#connection.send(deadline, (client) =>
+      client.gencacheLift(keys.length, [...keys, token, attempt, ttlMs]),
+    );
+    return replies.split('').map((reply) => (reply === '1' ? 'kept' : 'lapsed'));
+  }
+
+  async timeMs(deadline: Deadline): Promise<number> {
+    const [seconds, microseconds] = await this.#connection.send(deadline, (client) => client.time());
+    return Number(seconds) * 1_000 + Math.floor(Number(microseconds) / 1_000);
+  }
+
+  async renew({ markKey, mark, incarnation, keys, nonce }: Renewal, deadline: Deadline): ReturnType<Store['renew']> {
+    const args = [
+      markKey,
+      ...keys.map(({ key }) => key),
+      ...[mark, incarnation, nonce, MARK_TTL_MS],
+      ...keys.map(({ untilMs }) => untilMs),
+    ];
+    const reply = await this.#connection.send(deadline, (client) => client.gencacheRenew(1 + keys.length, args));
+    if (reply < 0) this.doubt();
+    return reply === 1 ? 'renewed' : reply === 0 ? 'unmarked' : 'other_server';
+  }
+
+  async repair({ globalKey, markKey, mark, incarnation, attempt, ttlMs }: Repair, deadline: Deadline): Promise<void> {
+    const args = [globalKey, markKey, mark, MARK_TTL_MS, incarnation, attempt, ttlMs];
+    const reply = await this.#connection.send(deadline, (client) => client.gencacheRepair(2, args));
+    if (reply === 1) return;
+    this.doubt();
+    throw repairRefused(incarnation);
+  }
+
+  readMark(markKey: MarkKey, deadline: Deadline): Promise<string | null> {
+    return this.#connection.send(deadline, (client) => client.get(markKey));
   }
 
   async close(): Promise<void> {

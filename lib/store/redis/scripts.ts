@@ -1,7 +1,11 @@
 import type { Redis } from 'ioredis';
 import { BUMP } from './bump.lua.js';
 import { FILL } from './fill.lua.js';
+import { LIFT } from './lift.lua.js';
 import { MINT } from './mint.lua.js';
+import { QUARANTINE } from './quarantine.lua.js';
+import { RENEW } from './renew.lua.js';
+import { REPAIR } from './repair.lua.js';
 
 type Argument = string | number | Buffer;
 
@@ -11,6 +15,10 @@ export interface WithScripts extends Redis {
   /** Of a single key, its number alone. */
   gencacheBump(keys: number, args: readonly Argument[]): Promise<number | number[]>;
   gencacheFill(keys: number, args: readonly Argument[]): Promise<string>;
+  gencacheQuarantine(keys: number, args: readonly Argument[]): Promise<number>;
+  gencacheLift(keys: number, args: readonly Argument[]): Promise<string>;
+  gencacheRenew(keys: number, args: readonly Argument[]): Promise<number>;
+  gencacheRepair(keys: number, args: readonly Argument[]): Promise<number>;
 }
 
 /**
@@ -21,5 +29,9 @@ export function defineScripts(client: Redis): WithScripts {
   client.defineCommand('gencacheMint', { lua: MINT });
   client.defineCommand('gencacheBump', { lua: BUMP });
   client.defineCommand('gencacheFill', { lua: FILL });
+  client.defineCommand('gencacheQuarantine', { lua: QUARANTINE });
+  client.defineCommand('gencacheLift', { lua: LIFT });
+  client.defineCommand('gencacheRenew', { lua: RENEW });
+  client.defineCommand('gencacheRepair', { lua: REPAIR });
   return client as WithScripts;
 }

@@ -1,6 +1,8 @@
 /** What a connection needs to know of its server, as INFO tells it. */
 export interface ServerInfo {
   readonly role?: string | undefined;
+  readonly run_id?: string | undefined;
+  readonly master_replid?: string | undefined;
   readonly maxmemory?: string | undefined;
   readonly maxmemory_policy?: string | undefined;
 }
@@ -14,8 +16,21 @@ export function parseInfo(reply: string): ServerInfo {
   );
 }
 
+/** Who this server is: another run of it, or another history of its data, has another one. undefined if it won't say. */
+export function incarnationOf({ run_id, master_replid }: ServerInfo): string | undefined {
+  return run_id && master_replid ? `${run_id}.${master_replid}` : undefined;
+}
+
 /** What an owner should know of this server, once, at start-up: what its memory policy costs. */
-export function describeInfo({ maxmemory, maxmemory_policy: policy }: ServerInfo): string[] {
+export function describeInfo(info: ServerInfo): string[] {
+  return [...describeMemory(info), ...(incarnationOf(info) ? [] : [UNKNOWN_INCARNATION])];
+}
+
+const UNKNOWN_INCARNATION =
+  'A cache with maxStalenessMs must know whether Redis went back in time, by INFO (run_id, master_replid). This user or ' +
+  'server does not tell: such a cache reads the source. Let the user run INFO, also inside scripts.';
+
+function describeMemory({ maxmemory, maxmemory_policy: policy }: ServerInfo): string[] {
   if (policy === undefined)
     return ['Redis does not let this user see INFO: its role and eviction policy are unchecked.'];
   if (maxmemory === '0')
@@ -25,6 +40,7 @@ export function describeInfo({ maxmemory, maxmemory_policy: policy }: ServerInfo
   }
   return [
     `Redis has the policy ${policy}: when its memory is full it evicts entries and generations. Either costs misses; ` +
-      'an evicted generation costs those of everything below it.',
+      'an evicted generation costs those of everything below it. A strict commit whose quarantine is evicted is a plain ' +
+      'one: strict commits want noeviction.',
   ];
 }
