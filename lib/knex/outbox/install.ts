@@ -1,7 +1,10 @@
 import type { Knex } from 'knex';
 import * as outbox from '../../../migrations/outbox/001_outbox.js';
 import * as incarnation from '../../../migrations/outbox/002_incarnation.js';
+import { lockInstallation } from '../triggers/lock.js';
+import { uninstallMigrationsTriggers } from '../migrations/trigger.js';
 import { uninstallTriggers } from '../triggers/uninstall.js';
+import { dropNotify } from './notify.js';
 import { type OutboxOptions, qualifier } from './place.js';
 
 interface Step {
@@ -27,7 +30,7 @@ export const OUTBOX_RELEASE = STEPS.length;
 export async function installOutbox(db: Knex, options: OutboxOptions & { readonly release?: number } = {}): Promise<void> {
   const at = qualifier(options);
   await db.transaction(async (trx) => {
-    await lock(trx);
+    await lockInstallation(trx);
     if (options.schema !== undefined) await trx.raw('create schema if not exists ??', [options.schema]);
     await trx.raw(
       `create table if not exists ${at}gencache_release (
@@ -47,10 +50,12 @@ export async function installOutbox(db: Knex, options: OutboxOptions & { readonl
 export async function uninstallOutbox(db: Knex, options: OutboxOptions = {}): Promise<void> {
   const at = qualifier(options);
   await db.transaction(async (trx) => {
-    await lock(trx);
+    await lockInstallation(trx);
     const release = await installedRelease(trx, options);
     if (release === undefined) return;
     await uninstallTriggers(trx, options);
+    await uninstallMigrationsTriggers(trx, options);
+    await dropNotify(trx, options);
     for (const step of STEPS.slice(0, release).toReversed()) await step.down(trx, at);
     await trx.raw(`drop table ${at}gencache_release`);
   });
@@ -80,11 +85,12 @@ export const outboxMigrations: Knex.MigrationSource<number> = {
 };
 
 async function withdraw(db: Knex, release: number): Promise<void> {
-  await STEPS[release - 1]!.down(db);
-  await db.raw('delete from gencache_release where version = ?', [release]);
-}
-
-/** The hash of `gencache`: one installation at a time in a database. */
-async function lock(trx: Knex.Transaction): Promise<void> {
-  await trx.raw(`select pg_advisory_xact_lock(hashtext('gencache'), 0)`);
+  await db.transaction(async (trx) => {
+    await lockInstallation(trx);
+    const { rows } = await trx.raw<{ rows: unknown[] }>(
+      'delete from gencache_release where version = ? returning version',
+      [release],
+    );
+    if (rows.length > 0) await STEPS[release - 1]!.down(trx);
+  });
 }

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { GenerationalCache, migrate, type MigrateOptions, redisStore } from '../../lib/index.js';
-import { lend } from '../support/lenders.js';
-import { lendDatabase } from '../support/postgres.js';
-import { lendRedis, privateRedis, uniqueName } from '../support/redis.js';
+import { GenerationalCache, migrate, type MigrateOptions, redisStore } from '../../../lib/index.js';
+import { lend } from '../../support/lenders.js';
+import { lendDatabase } from '../../support/postgres.js';
+import { lendRedis, privateRedis, uniqueName } from '../../support/redis.js';
 
 type Migration = Knex.Migration & { readonly config?: { readonly transaction?: boolean } };
 

@@ -1,0 +1,72 @@
+import { basename, isAbsolute } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Knex } from 'knex';
+import { describe } from '../../describe.js';
+import { ConfigurationError } from '../../errors.js';
+import { type OutboxOptions, qualifier } from '../outbox/place.js';
+import { checkCacheName } from '../../cache-name.js';
+import { pathsOf, type ScopeIds } from './paths.js';
+import { outboxIsThere } from './place.js';
+
+export interface WaiveOptions extends OutboxOptions {
+  readonly cache: string;
+  /** The migration's name as Knex records it, or its file: `import.meta.url`, `__filename`. */
+  readonly migration: string | URL;
+}
+
+export interface NarrowOptions extends WaiveOptions {
+  /** The scopes that the migration bumps instead of global. */
+  readonly to: readonly ScopeIds[];
+}
+
+/**
+ * Says, in a migration's `up` or `down`, that it changes nothing below other scopes than these:
+ *
+ *     export const up = async (db) => {
+ *       await narrowBump(db, { cache: 'shop', migration: import.meta.url, to: [{ customer: 42 }] });
+ *       await db('shop_order').where({ customer_id: 42 }).update({ item: 'umbrella' });
+ *     };
+ *
+ * A row on the connection it is given, in the migration's transaction if it has one, that is used once, when the
+ * migration's own row is written: a setting of the session would not outlive a transaction pooler, nor reach the
+ * connection that writes that row. Outside a transaction, the events held for this run (`hooks.ts`) become events of
+ * these scopes, held likewise. Call it first: what dies before it bumps global. Scopes of several calls add up. Does
+ * nothing without an outbox. Two queries. Throws IdError.
+ */
+export async function narrowBump(db: Knex, options: NarrowOptions): Promise<void> {
+  const cache = checkCacheName(options.cache);
+  const migration = migrationName(options.migration);
+  const paths = [...new Set(options.to.flatMap(pathsOf))];
+  if (!(await outboxIsThere(db, options))) return;
+  const at = qualifier(options);
+  // One statement, so that also outside a transaction nobody sees the one without the other.
+  await db.raw(
+    `with narrowed as (
+       insert into ${at}gencache_narrowed (cache, migration, paths) values (?, ?, ?::text[])
+       on conflict (cache, migration) do update set paths = array(select distinct unnest(gencache_narrowed.paths || excluded.paths))
+       returning cache, migration, paths
+     ), taken as (
+       delete from ${at}gencache_outbox where cache = ? and source = ? and held_by is not null returning held_by
+     )
+     insert into ${at}gencache_outbox (cache, path, source, operation, held_by)
+     select cache, path, migration, 'migration', held_by
+     from narrowed, unnest(paths) as path, (select distinct held_by from taken) as held`,
+    [cache, migration, paths as unknown as Knex.RawBinding, cache, migration],
+  );
+}
+
+/** Says, in a migration's `up` or `down`, that it changes nothing that is cached: `narrowBump` to no scope at all. */
+export function waiveBump(db: Knex, options: WaiveOptions): Promise<void> {
+  return narrowBump(db, { ...options, to: [] });
+}
+
+function migrationName(migration: string | URL): string {
+  const text = migration instanceof URL ? migration.href : migration;
+  if (typeof text !== 'string' || text === '') {
+    throw new ConfigurationError(
+      `A bump is narrowed for one migration. Got ${describe(migration)}. Pass its name, or \`import.meta.url\`.`,
+    );
+  }
+  if (text.startsWith('file:')) return basename(fileURLToPath(text.replace(/[?#].*$/, '')));
+  return isAbsolute(text) ? basename(text) : text;
+}

@@ -1,0 +1,70 @@
+import { describe } from '../../describe.js';
+import { ConfigurationError } from '../../errors.js';
+import type { OutboxOptions } from '../outbox/place.js';
+import { checkCacheName } from '../../cache-name.js';
+import { type Hooks, migrationHooks } from './hooks.js';
+
+export type MigrationBumps = OutboxOptions &
+  (
+    | { /** The cache that migrations bump. */ readonly cache: string; readonly caches?: never }
+    | { readonly cache?: never; /** Several: an event for each. */ readonly caches: readonly string[] }
+  );
+
+/**
+ * A knexfile whose migrations bump the caches, after their commit, by way of the outbox (`hooks.ts`):
+ *
+ *     export default withGenerations({ client: 'pg', connection, migrations: { ... } }, { cache: 'shop' });
+ *
+ * Takes what a knexfile may export (a configuration, several by environment, a function or a promise of either) and
+ * returns the same, with lifecycle hooks added. The owner's own hooks go on to run; so does everything else as before.
+ * `schema` is the outbox's. Hooks that are passed to `db.migrate.latest({ ... })` itself replace those of the
+ * configuration, ours included; the migrations table's trigger (`trigger.ts`) covers that, and other tools.
+ *
+ * Throws ConfigurationError. Opens nothing: not even a fresh test database's migrations need Redis.
+ */
+export function withGenerations<Knexfile extends object>(knexfile: Knexfile, options: MigrationBumps): Knexfile {
+  const caches = (options.caches ?? [options.cache]).map(checkCacheName);
+  const wrap = (found: unknown): unknown => {
+    if (typeof found === 'function') {
+      return (...args: unknown[]) => wrap((found as (...args: unknown[]) => unknown)(...args));
+    }
+    if (!isObject(found)) throw noKnexfile(found);
+    if ('then' in found) return (found as Promise<unknown>).then(wrap);
+    // Knex takes the environment's configuration if there is one, and else the whole: it may be both.
+    const byEnvironment = Object.entries(found).map(([name, value]) => [
+      name,
+      isConfiguration(value) ? hooked(value) : value,
+    ]);
+    const wrapped = Object.fromEntries(byEnvironment) as object;
+    return byEnvironment.some(([, value]) => isConfiguration(value)) && !isConfiguration(found)
+      ? wrapped
+      : hooked(wrapped);
+  };
+  const hooked = (configuration: Configuration): Configuration => {
+    const { migrations = {} } = configuration;
+    return { ...configuration, migrations: { ...migrations, ...migrationHooks(caches, options, migrations) } };
+  };
+  return wrap(knexfile) as Knexfile;
+}
+
+interface Configuration {
+  readonly migrations?: Hooks;
+}
+
+/** Each of Knex's configurations has one of these, but for what is left to the command line's options. */
+const OF_CONFIGURATIONS = ['client', 'dialect', 'connection', 'migrations'];
+
+function isConfiguration(value: unknown): value is Configuration {
+  return isObject(value) && OF_CONFIGURATIONS.some((name) => name in value);
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
+}
+
+function noKnexfile(found: unknown): ConfigurationError {
+  return new ConfigurationError(
+    'A knexfile is a configuration, several by environment, or a function or promise of either. ' +
+      `Got ${describe(found)}. Pass what the knexfile exports without withGenerations.`,
+  );
+}

@@ -1,0 +1,613 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import { expect } from 'chai';
+import knex, { type Knex } from 'knex';
+import { withGenerations, type MigrationBumps } from '../../../lib/knex/migrations/with-generations.js';
+import { installMigrationsTrigger, uninstallMigrationsTrigger } from '../../../lib/knex/migrations/trigger.js';
+import { narrowBump, waiveBump } from '../../../lib/knex/migrations/narrow-bump.js';
+import { installOutbox } from '../../../lib/knex/outbox/install.js';
+import { lend } from '../../support/lenders.js';
+import { databaseUrl, lendDatabase, schemaOf } from '../../support/postgres.js';
+import { uniqueName } from '../../support/redis.js';
+import { eventsOf, lendProject, libFile, type MigrationText, type Project, relayed } from './project.js';
+
+const GLOBAL = '*.knex_migrations migration global';
+const held = (name: string, scope = 'global') => `${name}.js migration ${scope} held by "*"."knex_migrations_lock"`;
+
+const creates = (table: string): MigrationText => ({
+  up: `await db.schema.createTable('${table}', (columns) => columns.increments());`,
+  down: `await db.schema.dropTable('${table}');`,
+});
+const FAILS = `await db.schema.createTable('half_done', (columns) => columns.increments()); throw new Error('died midway');`;
+
+describe('withGenerations, by the knex command line', () => {
+  let db: Knex;
+  let cache: string;
+  let project: Project;
+
+  beforeEach(async () => {
+    db = await lendDatabase();
+    cache = uniqueName();
+    project = await lendProject(db, { cache });
+  });
+
+  const events = () => eventsOf(db, cache);
+
+  async function knexRuns(...args: string[]): Promise<string> {
+    const { code, output } = await project.knex(...args);
+    expect(code, output).to.equal(0);
+    return output;
+  }
+
+  async function knexFails(...args: string[]): Promise<string> {
+    const { code, output } = await project.knex(...args);
+    expect(code, output).to.equal(1);
+    return output;
+  }
+
+  for (const trigger of [false, true]) {
+    describe(trigger ? 'with the trigger on the migrations table' : 'without the trigger', () => {
+      /** Each statement of a transaction's is one event to the trigger; the hooks see the batch. */
+      const perRow = (rows: number) => Array<string>(trigger ? rows : 1).fill(GLOBAL);
+
+      beforeEach(async () => {
+        await knexRuns('migrate:latest'); // nothing to do; makes the migrations table
+        await installOutbox(db);
+        if (trigger) await installMigrationsTrigger(db, { cache });
+      });
+
+      it('records nothing when there is nothing to do', async () => {
+        await knexRuns('migrate:latest');
+        await knexRuns('migrate:up');
+        await knexRuns('migrate:down');
+        await knexRuns('migrate:rollback');
+        await knexRuns('migrate:rollback', '--all');
+        expect(await events()).to.deep.equal([]);
+      });
+
+      it('records global after latest, up, down, rollback and rollback --all', async () => {
+        await project.write({ m1: creates('a'), m2: creates('b') });
+        await knexRuns('migrate:latest');
+        expect(await events(), 'latest').to.deep.equal(perRow(2));
+        await relayed(db);
+
+        // A migration's own transaction, then its row: the hook's event, and the trigger's if there is one.
+        const perDown = (migrations: number) => Array<string>(trigger ? 2 * migrations : migrations).fill(GLOBAL);
+        await knexRuns('migrate:down');
+        expect(await events(), 'down').to.deep.equal(perDown(1));
+        await relayed(db);
+        await knexRuns('migrate:up');
+        expect(await events(), 'up').to.deep.equal(perRow(1));
+        await relayed(db);
+        await knexRuns('migrate:rollback');
+        expect(await events(), 'rollback').to.deep.equal(perDown(1));
+        await relayed(db);
+        await knexRuns('migrate:up');
+        await relayed(db);
+        await knexRuns('migrate:rollback', '--all');
+        expect(await events(), 'rollback --all').to.deep.equal(perDown(2));
+        expect(await db.schema.hasTable('a')).to.equal(false);
+      }).timeout(60_000);
+
+      it('records nothing when a batch in one transaction fails', async () => {
+        await project.write({ m1: creates('a'), m2: { up: FAILS } });
+        expect(await knexFails('migrate:latest')).to.include('died midway');
+        expect(await events()).to.deep.equal([]);
+      });
+
+      it('records in a migration’s own transaction what a later one’s failure leaves committed', async () => {
+        await project.write({ m1: creates('a'), m2: { up: FAILS }, m3: { ...creates('c'), transaction: false } });
+        expect(await knexFails('migrate:latest')).to.include('died midway');
+        expect(await db.schema.hasTable('a')).to.equal(true);
+        expect(await db.schema.hasTable('half_done')).to.equal(false);
+        expect(await events()).to.deep.equal(Array(trigger ? 2 : 1).fill(GLOBAL));
+      });
+
+      it('records a down before its row is gone: a failure in between leaves the event', async () => {
+        await project.write({ m1: creates('a') });
+        await knexRuns('migrate:latest');
+        await relayed(db);
+        await db.raw(`create function refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$`);
+        await db.raw(`create trigger refuse before delete on knex_migrations execute function refuse()`);
+        expect(await knexFails('migrate:down')).to.include('refused');
+        expect(await db.schema.hasTable('a')).to.equal(false);
+        expect(await events()).to.deep.equal([GLOBAL]);
+      });
+
+      for (const [what, args, transaction] of [
+        ['transaction: false', [], false],
+        ['disableTransactions', ['--disable-transactions'], undefined],
+      ] as const) {
+        describe(what, () => {
+          const own = transaction === undefined ? {} : { transaction };
+
+          it('commits an event beforehand that the lock holds', async () => {
+            // What the migration sees is what anybody sees: it has no transaction.
+            const looks = `await db.raw('create table seen as select source, held_by from gencache_outbox');
+              await db.raw('create table was_locked as select is_locked from knex_migrations_lock');`;
+            await project.write({ m1: { up: looks, down: 'await db.schema.dropTable("seen");', ...own } });
+            await knexRuns('migrate:latest', ...args);
+            expect(await db('seen')).to.deep.equal([
+              { source: 'm1.js', held_by: `"${schemaOf(db)}"."knex_migrations_lock"` },
+            ]);
+            expect(await db('was_locked')).to.deep.equal([{ is_locked: 1 }]);
+            expect(await events()).to.deep.equal([held('m1'), GLOBAL]);
+            await relayed(db);
+            await knexRuns('migrate:rollback', ...args);
+            expect(await events()).to.deep.equal([held('m1'), GLOBAL]);
+          });
+
+          it('keeps that event when the migration dies midway, and the next run records afresh', async () => {
+            await project.write({ m1: { up: FAILS, ...own } });
+            expect(await knexFails('migrate:latest', ...args)).to.include('died midway');
+            expect(await db.schema.hasTable('half_done')).to.equal(true);
+            expect(await events()).to.deep.equal([held('m1')]);
+            const failed = await db('gencache_outbox').pluck('xid');
+
+            await project.write({ m1: { up: 'await db.schema.dropTable("half_done")', ...own } });
+            await knexRuns('migrate:latest', ...args);
+            // The first run's needs one more bump, and no lock to hold it.
+            expect(await events()).to.deep.equal(['m1.js migration global', held('m1'), GLOBAL]);
+            // By a later transaction, or a relay that has seen the first one would miss it.
+            expect(await db('gencache_outbox').pluck('xid')).to.not.include(failed[0]);
+          });
+
+          it('narrows to scopes, also what is held', async () => {
+            const narrows = `await narrowBump(db, { cache, migration, to: [{ detector: 42 }, { detector: 7, environment: null }] });`;
+            const scopes = ['detector=42', 'detector=7/environment=~'];
+            await project.write({ m1: { up: narrows, down: narrows, ...own } });
+            for (const command of ['migrate:latest', 'migrate:rollback']) {
+              await knexRuns(command, ...args);
+              expect(await events(), command).to.have.members([
+                ...scopes.map((scope) => held('m1', scope)),
+                ...scopes.map((scope) => `*.knex_migrations migration ${scope}`),
+              ]);
+              expect(await db('gencache_narrowed')).to.deep.equal([]);
+              await relayed(db);
+            }
+          });
+
+          it('waives, once', async () => {
+            await project.write({
+              m1: { up: 'await waiveBump(db, { cache, migration });', down: creates('a').up, ...own },
+            });
+            await knexRuns('migrate:latest', ...args);
+            expect(await events()).to.deep.equal([]);
+            expect(await db('gencache_narrowed')).to.deep.equal([]);
+            await knexRuns('migrate:rollback', ...args);
+            expect(await events()).to.deep.equal([held('m1'), GLOBAL]);
+          });
+
+          it('forgets the waiver of a run that failed, and bumps what it waived narrowed', async () => {
+            await project.write({
+              m1: { up: `await waiveBump(db, { cache, migration }); ${FAILS}`, ...own },
+            });
+            await knexFails('migrate:latest', ...args);
+            expect(await events()).to.deep.equal([]);
+            expect(await db('gencache_narrowed')).to.have.length(1);
+
+            await project.write({ m1: { ...creates('a'), ...own } });
+            await knexRuns('migrate:latest', ...args);
+            expect(await events()).to.deep.equal([held('m1'), GLOBAL]);
+            expect(await db('gencache_narrowed')).to.deep.equal([]);
+          });
+        });
+      }
+
+      it('narrows and waives in a transaction, up and down, each once', async () => {
+        const narrows = 'await narrowBump(db, { cache, migration, to: [{ detector: 42 }] });';
+        await project.write({ m1: { up: narrows, down: 'await waiveBump(db, { cache, migration });' } });
+        await knexRuns('migrate:latest');
+        expect(await events()).to.deep.equal(['*.knex_migrations migration detector=42']);
+        await relayed(db);
+        await knexRuns('migrate:rollback');
+        expect(await events()).to.deep.equal([]);
+        expect(await db('gencache_narrowed')).to.deep.equal([]);
+        await project.write({ m1: { up: 'await db.raw("select 1")' } });
+        await knexRuns('migrate:latest');
+        expect(await events()).to.deep.equal([GLOBAL]);
+      });
+
+      it('records global when one migration of a batch narrowed nothing', async () => {
+        await project.write({ m1: { up: 'await waiveBump(db, { cache, migration });' }, m2: creates('b') });
+        await knexRuns('migrate:latest');
+        expect(await events()).to.deep.equal([GLOBAL]);
+        expect(await db('gencache_narrowed')).to.deep.equal([]);
+      });
+
+      it('does not use a failed migration’s waiver for another one', async () => {
+        await project.write({
+          m1: { up: `await waiveBump(db, { cache, migration }); ${FAILS}`, transaction: false },
+        });
+        await knexFails('migrate:latest');
+        await project.write({ m0: creates('a') });
+        await knexRuns('migrate:up', 'm0.js');
+        expect(await events()).to.deep.equal([GLOBAL]);
+      });
+    });
+  }
+
+  it('migrates a database without an outbox, transaction or not, narrowed or not', async () => {
+    await project.write({
+      m1: { up: 'await narrowBump(db, { cache, migration, to: [{ detector: 42 }] });' },
+      m2: { ...creates('b'), transaction: false },
+    });
+    await knexRuns('migrate:latest');
+    await knexRuns('migrate:rollback');
+    expect(await db.schema.hasTable('gencache_outbox')).to.equal(false);
+  });
+
+  for (const transaction of [true, false]) {
+    it(`records global in the first batch ever, which makes the outbox, ${transaction ? 'in' : 'outside'} a transaction`, async () => {
+      await project.write({
+        m1: creates('a'),
+        m2: {
+          up: 'await installOutbox(db); await installMigrationsTrigger(db, { cache });',
+          down: 'await uninstallMigrationsTrigger(db, { cache }); await uninstallOutbox(db);',
+          transaction,
+        },
+      });
+      await knexRuns('migrate:latest');
+      // The trigger saw the row of the migration that installed it.
+      expect(await events()).to.deep.equal([GLOBAL]);
+      await knexRuns('migrate:rollback');
+      expect(await db.schema.hasTable('gencache_outbox')).to.equal(false);
+    });
+  }
+
+  it('records global in the first batch ever without the trigger, too', async () => {
+    await project.write({ m1: creates('a'), m2: { up: 'await installOutbox(db);' } });
+    await knexRuns('migrate:latest');
+    expect(await events()).to.deep.equal([GLOBAL]);
+  });
+
+  it('holds by the lock of the table that the configuration names', async () => {
+    await installOutbox(db);
+    project = await lendProject(db, {
+      cache,
+      knexfile: `withGenerations({ ...base, migrations: { tableName: 'other' } }, { cache })`,
+    });
+    await project.write({ m1: { ...creates('a'), transaction: false } });
+    await knexRuns('migrate:latest');
+    expect(await events()).to.deep.equal([
+      'm1.js migration global held by "*"."other_lock"',
+      '*.other migration global',
+    ]);
+  });
+
+  it('follows the command line’s --migrations-table-name', async () => {
+    await installOutbox(db);
+    await project.write({ m1: { ...creates('a'), transaction: false } });
+    await knexRuns('migrate:latest', '--migrations-table-name', 'other');
+    expect(await events()).to.deep.equal([
+      'm1.js migration global held by "*"."other_lock"',
+      '*.other migration global',
+    ]);
+  });
+
+  it('runs the owner’s hooks inside its own, in every environment', async () => {
+    await installOutbox(db);
+    const hook = (name: string) =>
+      `async (db, migrations) => {
+         const { rows } = await db.raw('select count(*)::int as events from gencache_outbox');
+         await db('hook_calls').insert({ call: '${name} ' + migrations.map((each) => each.file) + ': ' + rows[0].events });
+       }`;
+    const names = ['beforeAll', 'beforeEach', 'afterEach', 'afterAll'];
+    await db.schema.createTable('hook_calls', (columns) => {
+      columns.increments();
+      columns.text('call');
+    });
+    const calls = () => db('hook_calls').orderBy('id').pluck('call');
+    project = await lendProject(db, {
+      cache,
+      knexfile: `withGenerations(async () => ({
+        development: { ...base, migrations: { ${names.map((name) => `${name}: ${hook(name)}`).join(', ')} } },
+        production: base,
+      }), { cache })`,
+    });
+
+    await project.write({ m1: creates('a'), m2: creates('b') });
+    await knexRuns('migrate:latest');
+    expect(await calls()).to.deep.equal([
+      'beforeAll m1.js,m2.js: 0',
+      'beforeEach m1.js: 0',
+      'afterEach m1.js: 0',
+      'beforeEach m2.js: 0',
+      'afterEach m2.js: 0',
+      'afterAll m1.js,m2.js: 0',
+    ]);
+    expect(await events()).to.deep.equal([GLOBAL]);
+
+    await relayed(db);
+    await db('hook_calls').delete();
+    await knexRuns('migrate:down', '--env', 'production');
+    expect(await calls()).to.deep.equal([]);
+    expect(await events()).to.deep.equal([GLOBAL]);
+
+    await relayed(db);
+    await project.write({ m2: { ...creates('b'), transaction: false } });
+    await knexRuns('migrate:up');
+    expect(await calls()).to.deep.equal([
+      'beforeAll m2.js: 0',
+      'beforeEach m2.js: 1', // what is held
+      'afterEach m2.js: 1',
+      'afterAll m2.js: 2',
+    ]);
+    // The last one is for what the owner's afterAll did after all else.
+    expect(await events()).to.deep.equal([held('m2'), GLOBAL, GLOBAL]);
+  });
+
+  it('opens no connection to Redis, and its knexfile loads no client of Redis', async () => {
+    let connections = 0;
+    const server = createServer((socket) => {
+      connections++;
+      socket.destroy();
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    lend({ what: 'a listener', close: () => new Promise((closed) => server.close(closed)) });
+    const url = `redis://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    project = await lendProject(db, { cache, env: { REDIS_URL: url } });
+    const loaded = `
+      const { createRequire } = await import('node:module');
+      const loaded = Object.keys(createRequire(import.meta.url).cache).filter((file) => /node_modules.ioredis./.test(file));
+      if (loaded.length > 0) throw new Error('ioredis is loaded: ' + loaded[0]);`;
+    await project.write({
+      m1: { up: `await installOutbox(db); await installMigrationsTrigger(db, { cache });` },
+      m2: { ...creates('b'), transaction: false },
+      m3: { up: loaded },
+    });
+    await knexRuns('migrate:latest');
+    expect(await events()).to.not.be.empty;
+    expect(connections).to.equal(0);
+
+    // The check can fail: the whole library knows ioredis, and it connects no more for that.
+    await project.write({ m4: { up: `await import(${libFile('index.ts')}); ${loaded}` } });
+    expect(await knexFails('migrate:latest')).to.include('ioredis is loaded');
+    expect(connections).to.equal(0);
+  });
+});
+
+describe('withGenerations, by the API', () => {
+  type Migration = Knex.Migration & { readonly config?: { readonly transaction?: boolean } };
+  let db: Knex;
+  let cache: string;
+
+  beforeEach(async () => {
+    db = await lendDatabase();
+    cache = uniqueName();
+    await installOutbox(db);
+  });
+
+  const source = (migrations: Record<string, Migration>): Knex.MigrationSource<string> => ({
+    getMigrations: async () => Object.keys(migrations),
+    getMigrationName: (name) => name,
+    getMigration: async (name) => migrations[name]!,
+  });
+
+  /** A Knex of the lent schema with this knexfile's hooks. */
+  function migrating(migrations: Knex.Config['migrations'], options: MigrationBumps = { cache }): Knex {
+    const config = {
+      client: 'pg',
+      connection: databaseUrl(schemaOf(db)),
+      pool: { min: 0, max: 1 },
+      migrations: migrations!,
+    };
+    const migrating = knex(withGenerations(config, options));
+    migrating.client.logger.warn = () => {};
+    lend({ what: 'a Knex that migrates', close: () => migrating.destroy() });
+    return migrating;
+  }
+
+  const one: Migration = {
+    up: (db) => db.schema.createTable('a', (t) => t.increments()),
+    down: (db) => db.schema.dropTable('a'),
+  };
+
+  it('records with db.migrate.latest and rollback, on a pool of one connection', async () => {
+    const own = migrating({ migrationSource: source({ one }) });
+    expect(await own.migrate.latest()).to.deep.equal([1, ['one']]);
+    expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL]);
+    expect(await own.migrate.latest()).to.deep.equal([1, []]);
+    expect(await own.migrate.rollback()).to.deep.equal([1, ['one']]);
+    expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL, GLOBAL]);
+  });
+
+  it('records with migrations on a caller’s transaction: none if it rolls back', async () => {
+    const own = migrating({
+      migrationSource: source({
+        one,
+        two: { up: async () => {}, down: async () => {}, config: { transaction: false } },
+      }),
+    });
+    const trx = await own.transaction();
+    await trx.migrate.latest();
+    await trx.rollback();
+    expect(await eventsOf(db, cache)).to.deep.equal([]);
+    await own.transaction((trx) => trx.migrate.latest());
+    expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL]);
+  });
+
+  it('records an event for each of several caches, and narrows for one alone', async () => {
+    const other = uniqueName();
+    const narrows: Migration = {
+      ...one,
+      up: (db) => narrowBump(db, { cache, migration: 'one', to: [{ detector: '4/2' }] }),
+      config: { transaction: false },
+    };
+    await migrating({ migrationSource: source({ one: narrows }) }, { caches: [cache, other] }).migrate.latest();
+    expect(await eventsOf(db, cache)).to.deep.equal([
+      'one migration detector=4%2F2 held by "*"."knex_migrations_lock"',
+      '*.knex_migrations migration detector=4%2F2',
+    ]);
+    expect(await eventsOf(db, other)).to.deep.equal([
+      'one migration global held by "*"."knex_migrations_lock"',
+      GLOBAL,
+    ]);
+  });
+
+  it('records itself where the trigger is there and not enabled as it was installed', async () => {
+    const own = migrating({ migrationSource: source({ one }) });
+    await own.migrate.list();
+    await installMigrationsTrigger(db, { cache });
+    await db.raw('alter table knex_migrations disable trigger all');
+    await own.migrate.latest();
+    expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL]);
+  });
+
+  it('records itself where a migration takes the trigger away', async () => {
+    const own = migrating({
+      migrationSource: source({ one: { ...one, up: (db) => uninstallMigrationsTrigger(db, { cache }) } }),
+    });
+    await own.migrate.list();
+    await installMigrationsTrigger(db, { cache });
+    await own.migrate.latest();
+    expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL]);
+  });
+
+  it('records for what ran before the migration that makes the trigger, though that one waives its own', async () => {
+    const two: Migration = {
+      async up(db) {
+        await installMigrationsTrigger(db, { cache });
+        await waiveBump(db, { cache, migration: 'two' });
+      },
+      down: async () => {},
+    };
+    await migrating({ migrationSource: source({ one, two }) }).migrate.latest();
+    expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL]);
+  });
+
+  it('records itself for a list that only the call names, though the configuration’s has the trigger', async () => {
+    const own = migrating({ migrationSource: source({ one }) });
+    await own.migrate.list();
+    await installMigrationsTrigger(db, { cache });
+    await own.migrate.latest({ tableName: 'other' });
+    expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL]);
+  });
+
+  it('works on a Knex that renames what it reads and writes', async () => {
+    const own = knex(
+      withGenerations(
+        {
+          client: 'pg',
+          connection: databaseUrl(schemaOf(db)),
+          wrapIdentifier: (name: string, wrap: (name: string) => string) => wrap(name.toUpperCase()),
+          postProcessResponse: (result: unknown) => (Array.isArray(result) ? result.map(() => ({})) : result),
+          migrations: {
+            migrationSource: source({
+              one: { up: async () => {}, down: async () => {} },
+              two: { up: async () => {}, down: async () => {}, config: { transaction: false } },
+            }),
+          },
+        },
+        { cache },
+      ),
+    );
+    lend({ what: 'a Knex that renames', close: () => own.destroy() });
+    await own.migrate.latest();
+    expect(await eventsOf(db, cache)).to.deep.equal([
+      GLOBAL,
+      'two migration global held by "*"."knex_migrations_lock"',
+      GLOBAL,
+    ]);
+  });
+
+  it('records nothing where gencache.events is off: fixtures', async () => {
+    const off = knex(
+      withGenerations(
+        {
+          client: 'pg',
+          connection: `${databaseUrl(schemaOf(db))}%20-c%20gencache.events%3Doff`,
+          migrations: {
+            migrationSource: source({ one, two: { ...one, up: async () => {}, config: { transaction: false } } }),
+          },
+        },
+        { cache },
+      ),
+    );
+    lend({ what: 'a Knex that migrates', close: () => off.destroy() });
+    await off.migrate.latest();
+    expect(await eventsOf(db, cache)).to.deep.equal([]);
+  });
+
+  it('finds the outbox, and Knex’s tables, in schemas of their own', async () => {
+    const schema = `${schemaOf(db)} "'`;
+    await db.raw('create schema ??', [schema]);
+    lend({ what: `the schema ${schema}`, close: () => db.raw('drop schema if exists ?? cascade', [schema]) });
+    await installOutbox(db, { schema });
+    const own = migrating(
+      {
+        schemaName: schema,
+        tableName: 'Lists',
+        migrationSource: source({ one, two: { ...one, up: async () => {}, config: { transaction: false } } }),
+      },
+      { cache, schema },
+    );
+    await own.migrate.latest();
+    const rows = await db.withSchema(schema).from('gencache_outbox').where({ cache }).orderBy('recorded_at');
+    expect(rows.map(({ source, held_by }) => [source, held_by])).to.deep.equal([
+      [`${schema}.Lists`, null],
+      ['two', `"${schema.replace('"', '""')}"."Lists_lock"`],
+      [`${schema}.Lists`, null],
+    ]);
+    expect((await db.raw('select to_regclass(?)::oid is not null as found', [rows[1].held_by])).rows[0].found).to.equal(
+      true,
+    );
+    expect(await eventsOf(db, cache), 'in the other outbox').to.deep.equal([]);
+  });
+
+  it('refuses a migration without a transaction under a lock that the configuration does not name', async () => {
+    const own = migrating({ migrationSource: source({ one: { ...one, config: { transaction: false } } }) });
+    const absent = await own.migrate.latest({ tableName: 'other' }).catch((error: unknown) => error);
+    expect((absent as Error).message).to.equal(
+      'A migration outside a transaction is followed by bumps for as long as Knex holds its lock, whose table the ' +
+        'configuration names. Here there is no such table. Name the migrations table in the knexfile, ' +
+        'as `migrations.tableName` and `schemaName`, and not in the call that runs them.',
+    );
+    expect(await db.schema.hasTable('a')).to.equal(false);
+    await own.migrate.list(); // makes the table, and its lock
+    const free = await own.migrate.latest({ tableName: 'other' }).catch((error: unknown) => error);
+    expect((free as Error).message).to.include(
+      `Here "${schemaOf(db)}"."knex_migrations_lock" is not locked, so this run locked another one.`,
+    );
+    expect(await db.schema.hasTable('a')).to.equal(false);
+  });
+
+  for (const [what, found] of [
+    ['nothing', undefined],
+    ['text', 'pg'],
+  ] as const) {
+    it(`refuses a knexfile that is ${what}`, () => {
+      expect(() => withGenerations(found as unknown as object, { cache })).to.throw(
+        'A knexfile is a configuration, several by environment, or a function or promise of either. ' +
+          `Got ${found === undefined ? 'undefined' : "'pg'"}. Pass what the knexfile exports without withGenerations.`,
+      );
+    });
+  }
+
+  it('refuses a cache without a name', () => {
+    expect(() => withGenerations({ client: 'pg' }, {} as MigrationBumps)).to.throw(
+      "A migration's events name the cache they are for. Got undefined. Pass the `name` of the GenerationalCache.",
+    );
+  });
+
+  it('wraps what knexfiles export: a configuration, environments, a function, a promise', async () => {
+    const client = 'pg';
+    const hooks = ['beforeAll', 'beforeEach', 'afterEach', 'afterAll'];
+    const plain = withGenerations({ client, connection: { host: 'x' } }, { cache });
+    expect(plain).to.deep.include({ client, connection: { host: 'x' } });
+    expect((plain as Knex.Config).migrations).to.have.all.keys(hooks);
+    const environments = withGenerations({ development: { client }, production: { client, debug: true } }, { cache });
+    expect(environments).to.have.all.keys('development', 'production');
+    expect((environments.production as Knex.Config).migrations).to.have.all.keys(hooks);
+    expect(environments.production.debug).to.equal(true);
+    const both = withGenerations({ client, production: { client } }, { cache });
+    expect(both).to.have.nested.property('migrations.afterAll');
+    expect(both).to.have.nested.property('production.migrations.afterAll');
+    expect(withGenerations({}, { cache }), 'the rest is in the options').to.have.nested.property('migrations.afterAll');
+    expect(withGenerations(() => ({ client }), { cache })()).to.have.nested.property('migrations.afterAll');
+    expect(await withGenerations(Promise.resolve({ client }), { cache })).to.have.nested.property(
+      'migrations.afterAll',
+    );
+  });
+});
