@@ -104,7 +104,8 @@ function footnotes(cold: Measured, warm: Measured): string {
     `¹ Measured: the first ${count(cold.replay.events)} and ${count(warm.replay.events)} events of the phases again with`,
     '  the cache off, scaled to the events of the phase.',
     '² As old as from before an edit of that detector that the relay had not bumped yet when the read began.',
-    'Edits are plain Knex and raw SQL, and a migration in the middle: nobody bumps by hand, triggers and a relay do.',
+    'Edits are plain Knex and raw SQL, and a migration in the middle of the cold phase,',
+    'which bumps everything: nobody bumps by hand, triggers and a relay do.',
     'The stream: Zipf 1.1 over detectors; nine events of ten come from a detector’s first environment of two, and the one',
     'to three detectors of an event from fixed groups of three. What it does not repeat, a cache can’t avoid.',
   ].join('\n');

@@ -50,7 +50,7 @@ export class Engine {
     this.lookup = new Lookup(store, prefix, schemaVersion, telemetry, clock, freshness);
     this.filler = new Filler(store, telemetry, clock, options);
     this.verifier = options.verifyRate > 0 ? new Verifier(this.lookup, source, telemetry, options) : undefined;
-    this.reader = new Reader(store, source, this.lookup, this.filler, this.verifier, telemetry, clock, options);
+    this.reader = new Reader(store, source, this.lookup, this.filler, this.verifier, telemetry, options);
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper(store, telemetry, name, options.bumpDeadlineMs, ttlMs);
     if (options.log) logTo(options.log, telemetry);

@@ -22,6 +22,7 @@ export type ErrorCode =
   | 'STORE_UNAVAILABLE'
   | 'DEADLINE'
   | 'BUMP'
+  | 'TABLE_LOCKED'
   | 'COMMIT_UNKNOWN'
   | 'QUARANTINE'
   | 'MIGRATION_BUMP'

@@ -48,6 +48,8 @@ export { redisStore } from './store/redis/redis-store.js';
 export {
   type FillBatch,
   type FillReply,
+  type Renewal,
+  type Repair,
   type Store,
   type StoreListener,
   type StoreSignal,

@@ -7,18 +7,16 @@
  *   reader read that vector from the store after it began, so nothing was bumped before. A load stays joinable until
  *   its fill has settled, since the value is then as good as stored.
  * - A bypass has no vector. It shares a load with those of its own turn, which all began before that load, and is
- *   never joined later. Except for want of a freshness key: such a load may be joined by a reader that starts less than
- *   the bound after it, which then gets nothing older than the bound. It keeps the database from doing all of the
- *   cache's work while the relay is away.
+ *   never joined later. Nor for want of a freshness key, though a load younger than the bound would be young enough: a
+ *   caller of `transaction` would not read its own writes, and nobody a strict commit.
  * - A load on a caller's transaction is never shared.
  *
  * Each call settles as soon as all it asked for is there: a hit never waits for another call's load. Calls that
  * share an entry get values of their own; one that asked twice for the same gets it once.
  */
 import { Call, copied, Slot } from './call.js';
-import type { Clock } from './clock.js';
 import { Deadline } from './deadline.js';
-import { type Address, Definition } from './definition.js';
+import type { Address, Definition } from './definition.js';
 import { seal } from './envelope.js';
 import type { GencacheError } from './errors.js';
 import type { Attributes } from './events.js';
@@ -37,12 +35,6 @@ import { Work } from './work.js';
 const LOOKUP_ENTRIES_MAX = 1_000;
 const LOOKUP_PATHS_MAX = 100_000;
 
-interface ReaderOptions {
-  readonly readDeadlineMs: number;
-  readonly loadBatchMax: number;
-  readonly maxStalenessMs: number | undefined;
-}
-
 /** How a caller marked its call. */
 export interface CallLabels {
   readonly attributes: Attributes | undefined;
@@ -56,13 +48,10 @@ export class Reader {
   readonly #filler: Filler;
   readonly #verifier: Verifier | undefined;
   readonly #telemetry: Telemetry;
-  readonly #clock: Clock;
-  readonly #options: ReaderOptions;
+  readonly #options: { readonly readDeadlineMs: number; readonly loadBatchMax: number };
   readonly #turn = new Turn<Call>((calls) => this.#work.track(this.#read(calls)));
   /** Loads under way, by entry key: a vector and a place. */
   readonly #loading = new Map<string, Slot>();
-  /** Loads under way for want of a freshness key, by address, and when they were decided on. */
-  readonly #unvouched = new Map<string, { readonly slot: Slot; readonly atMs: number }>();
   /** Reads, loads and fills that `settled` waits for. */
   readonly #work = new Work();
 
@@ -73,8 +62,7 @@ export class Reader {
     filler: Filler,
     verifier: Verifier | undefined,
     telemetry: Telemetry,
-    clock: Clock,
-    options: ReaderOptions,
+    options: { readDeadlineMs: number; loadBatchMax: number },
   ) {
     this.#store = store;
     this.#source = source;
@@ -82,7 +70,6 @@ export class Reader {
     this.#filler = filler;
     this.#verifier = verifier;
     this.#telemetry = telemetry;
-    this.#clock = clock;
     this.#options = options;
   }
 
@@ -185,7 +172,7 @@ export class Reader {
         return true;
       }
       this.#loading.set(looked.vector.entryKey, slot);
-    } else if (looked.reason === 'not_fresh' && this.#joinsUnvouched(slot)) return true;
+    }
     slot.owner.loads++;
     return false;
   }
@@ -207,7 +194,6 @@ export class Reader {
     const attributes = commonAttributes(slots);
     const addresses = slots.map((slot) => slot.address);
     const values = await load(definition, addresses, context, this.#telemetry, 'read', attributes);
-    this.#forgetUnvouched(slots);
     // All are sealed before any is given: rows may share objects, and who has one may change it.
     const sealed: (Sealed | undefined)[] = [];
     for (const [i, { address, vector }] of slots.entries()) {
@@ -215,8 +201,7 @@ export class Reader {
     }
     const loaded = slots.map((slot, i) => {
       const key = slot.vector?.entryKey ?? '';
-      const shared = slot.shared || slot.joined !== undefined;
-      return { value: values[i], bytes: sealed[i]?.bytes ?? (shared ? encoded(key, values[i]) : undefined), key };
+      return { value: values[i], bytes: sealed[i]?.bytes ?? (slot.shared ? encoded(key, values[i]) : undefined), key };
     });
     for (const [i, slot] of slots.entries()) {
       slot.loaded = loaded[i]!;
@@ -248,31 +233,8 @@ export class Reader {
     return loading && vector.capturedAtMs - loading.vector!.capturedAtMs < ttlMs ? loading : undefined;
   }
 
-  /** Joins a load that began less than the bound ago; if there is none, this slot's can be joined from now on. */
-  #joinsUnvouched(slot: Slot): boolean {
-    const id = Definition.addressId(slot.address);
-    const nowMs = this.#clock.nowMs();
-    const loading = this.#unvouched.get(id);
-    if (loading !== undefined && nowMs - loading.atMs < this.#options.maxStalenessMs!) {
-      (loading.slot.joined ??= []).push(slot);
-      return true;
-    }
-    this.#unvouched.set(id, { slot, atMs: nowMs });
-    return false;
-  }
-
-  /** What was loaded without a vector is not stored, and nobody joins it any more. */
-  #forgetUnvouched(slots: readonly Slot[]): void {
-    if (this.#unvouched.size === 0) return;
-    for (const slot of slots) {
-      const id = Definition.addressId(slot.address);
-      if (this.#unvouched.get(id)?.slot === slot) this.#unvouched.delete(id);
-    }
-  }
-
   #fail(slots: readonly Slot[], error: unknown): void {
     this.#forget(slots);
-    this.#forgetUnvouched(slots);
     for (const slot of slots) {
       slot.fail(error);
       for (const joined of slot.joined ?? []) joined.fail(error);

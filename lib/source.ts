@@ -38,10 +38,13 @@ export interface Bumps {
 export interface TransactionOptions<Transaction> {
   /**
    * Ladder step 4b: readers of what changes leave the cache from before the commit until after the bump, so that nothing
-   * older than this commit is read once it is visible. Two commands more.
+   * older than this commit is read once it is visible. One query more, and one command for each 1,000 scopes.
    */
   readonly strict?: boolean;
-  /** A transaction of the caller's to run inside, as a savepoint: what is recorded is bumped after its commit. */
+  /**
+   * A transaction of the caller's to run inside, as a savepoint: what is recorded is bumped after its commit. How that
+   * commits is its own affair: not with `strict` or `isolationLevel`.
+   */
   readonly trx?: Transaction;
   readonly isolationLevel?: 'read committed' | 'repeatable read' | 'serializable';
 }
@@ -51,13 +54,13 @@ export interface Committed<T> {
   /** What `work` returned. */
   readonly value: T;
   /**
-   * `done`: everything recorded is bumped. `pending`: it is in the outbox, for a relay, or whoever polls next; `error` says
-   * why. `outer`: the transaction it ran in has yet to commit.
+   * `done`: everything recorded for this cache is bumped. `pending`: it is in the outbox, for a relay, or whoever polls
+   * next; `error` says why. `outer`: the transaction it ran in has yet to commit.
    */
   readonly bump: 'done' | 'pending' | 'outer';
   /**
-   * Of a strict commit: `kept`, or `degraded` to a plain one, whose changes may have been read late by as much as the
-   * bump took; `error`, if there is one, says why.
+   * Of a strict commit: `kept`: nothing older was read since it is visible. Or `degraded`: that can't be said, as of a
+   * plain one; readers may have met what was there before, until the bump.
    */
   readonly strict?: 'kept' | 'degraded';
   readonly error?: Error;

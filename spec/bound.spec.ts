@@ -6,18 +6,18 @@ import { expect } from 'chai';
 import sinon from 'sinon';
 import type { BypassReason, ReadEvent } from '../lib/events.js';
 import { nonce } from '../lib/generation.js';
-import { integer, memoryStore, redisStore, type Store } from '../lib/index.js';
+import { memoryStore, redisStore, type Store } from '../lib/index.js';
 import { freshnessKey, generationKey, keyPrefix, markKey } from '../lib/key.js';
 import { withDeadline } from '../lib/deadline.js';
 import { bypassStore, manualClock } from '../lib/testing/index.js';
 import { lendCache } from './support/cache.js';
 import { recordCommands } from './support/commands.js';
-import { deferred, eventually } from './support/deferred.js';
+import { eventually } from './support/deferred.js';
 import { lend } from './support/lenders.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from './support/redis.js';
 import { freePort } from './support/servers/free-port.js';
 import { before } from './store/before.js';
-import { rejection, thrown } from './store/rejection.js';
+import { thrown } from './store/rejection.js';
 
 const BOUND_MS = 30_000;
 const MARK = 'mark of a spec';
@@ -208,88 +208,17 @@ for (const [name, make] of Object.entries(STORES)) {
       expect(await outcome()).to.equal('hit');
     });
 
-    describe('loads while nobody vouches', () => {
-      /** A load that is held open, begun before a change. */
-      async function lendSlow() {
-        const lent = lendBounded(make());
-        const release = lent.hold();
-        const first = lent.value.fetch({ item: 1 });
-        await eventually(() => expect(lent.loads).to.have.length(1));
-        lent.rows.set(1, 'newer');
-        /** Fetches; resolves when its lookup was answered: that of a later call on the same connection was. */
-        const fetchMeanwhile = async () => {
-          const answer = lent.value.fetch({ item: 1 });
-          await new Promise(setImmediate);
-          await lent.value.lookup({ item: 1 });
-          return { answer };
-        };
-        return { ...lent, release, first, fetchMeanwhile };
-      }
-
-      it('are joined by readers that start less than the bound later: one query', async () => {
-        const { clock, release, first, loads, fetchMeanwhile, cache } = await lendSlow();
-        clock.advance(BOUND_MS - 1);
-        const joining = await fetchMeanwhile();
-        release();
-        expect(await Promise.all([first, joining.answer])).to.deep.equal(['one', 'one']);
-        expect(loads).to.have.length(1);
-        expect(cache.statistics.total('queries_avoided')).to.equal(1);
-      });
-
-      it('are not joined by one that starts the bound later', async () => {
-        const { clock, release, first, loads, fetchMeanwhile } = await lendSlow();
-        clock.advance(BOUND_MS);
-        const late = await fetchMeanwhile();
-        expect(loads).to.have.length(2);
-        const later = await fetchMeanwhile(); // joins the second
-        release();
-        expect(await Promise.all([first, late.answer, later.answer])).to.deep.equal(['one', 'newer', 'newer']);
-        expect(loads).to.have.length(2);
-      });
-
-      it('are not joined once they are there', async () => {
-        const { release, first, fetch, loads } = await lendSlow();
-        release();
-        expect(await first).to.equal('one');
-        expect(await fetch()).to.equal('newer');
-        expect(loads).to.have.length(2);
-      });
-
-      it('give each reader a value of its own', async () => {
-        const { rows, value, hold, loads } = lendBounded(make());
-        rows.set(1, { tags: ['a'] });
-        const release = hold();
-        const first = value.fetch({ item: 1 });
-        await eventually(() => expect(loads).to.have.length(1));
-        const second = value.fetch({ item: 1 });
-        await new Promise(setImmediate);
-        await value.lookup({ item: 1 });
-        release();
-        const [one, two] = await Promise.all([first, second]);
-        expect(loads).to.have.length(1);
-        expect(one).to.deep.equal(two);
-        expect(one).to.not.equal(two);
-      });
-
-      it('fail all who joined, and are forgotten', async () => {
-        const { cache, loads, outcome } = lendBounded(make());
-        const failing = deferred<never>();
-        const other = cache.namespace('other', integer()).one('value', {
-          load: async (ids) => (loads.push(ids.map(({ other: id }) => Number(id))) === 1 ? failing.promise : []),
-          by: (row: { other: number }) => row,
-        });
-        const fetching = () => rejection(other.fetch({ other: 1 }));
-        const first = fetching();
-        await eventually(() => expect(loads).to.have.length(1));
-        const second = fetching();
-        await new Promise(setImmediate);
-        await outcome();
-        failing.reject(new Error('broken'));
-        expect((await Promise.all([first, second])).map(({ message }) => message)).to.deep.equal(['broken', 'broken']);
-        expect(loads).to.have.length(1);
-        expect(await other.fetch({ other: 1 })).to.equal(undefined);
-        expect(loads).to.have.length(2);
-      });
+    it('while nobody vouches, no load is joined: who fetches after a commit of their own reads it', async () => {
+      const { fetch, hold, items, loads, rows, value } = lendBounded(make());
+      const release = hold();
+      const first = value.fetch({ item: 1 });
+      await eventually(() => expect(loads).to.have.length(1));
+      rows.set(1, 'newer');
+      await items.bump({ item: 1 });
+      const second = fetch();
+      await eventually(() => expect(loads).to.have.length(2));
+      release();
+      expect(await Promise.all([first, second])).to.deep.equal(['one', 'newer']);
     });
   });
 }

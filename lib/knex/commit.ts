@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
-import { GencacheError } from '../errors.js';
-import { outcomeOf, type Xid } from './xid.js';
+import { ConfigurationError, GencacheError } from '../errors.js';
+import type { Writer } from './writer.js';
+import { outcomeOf, type Xid } from './outbox/xid.js';
 
 /** COMMIT was sent, and what became of it can't be told. If it committed, its events are in the outbox. */
 export class CommitUnknownError extends GencacheError {
@@ -10,44 +11,96 @@ export class CommitUnknownError extends GencacheError {
   constructor(xid: Xid | undefined, cause: Error) {
     super(
       'COMMIT_UNKNOWN',
-      'A transaction either commits or does not. This one sent COMMIT, and lost its connection before the answer: ' +
-        `${cause.message}. Neither is it known now. If it committed, what it recorded is bumped by a relay. Look at what it wrote before you repeat it.`,
+      'A transaction commits or does not, and PostgreSQL knows which. This one lost its connection before the answer to ' +
+        `COMMIT (${cause.message.replace(/\.$/, '')}), and PostgreSQL, asked again, could not tell. If it committed, a ` +
+        'relay bumps what it recorded. Look at what it wrote before you repeat it.',
       { cause },
     );
     this.transactionId = xid?.id;
   }
 }
 
-/** How long to ask what became of a COMMIT without an answer, which may still be under way, in ms. */
-const SETTLE_MS = 5_000;
 const ASK_EVERY_MS = 50;
 
 /**
  * COMMIT, and certainty about it. Resolves if it committed; rejects with the server's error if it did not, and with
  * CommitUnknownError if that can't be told.
  *
- * An ERROR of the server says that nothing was committed. A lost connection, or a FATAL (a session ended while it waited
- * for a standby has committed), says nothing: PostgreSQL is asked by the transaction's id, on another connection.
+ * An ERROR of the server says that nothing was committed. A lost connection, a FATAL (a session ended while it waited
+ * for a standby has committed), or what a pooler makes of either, says nothing: PostgreSQL is asked by the transaction's
+ * id, on another connection. So it is when no answer comes, in case the connection is half-open: a COMMIT may take as
+ * long as it needs, as long as PostgreSQL says that it is under way.
  */
-export async function commit(db: Knex, trx: Knex.Transaction, xid: Xid | undefined): Promise<void> {
+export async function commit(writer: Writer, trx: Knex.Transaction, xid: Xid | undefined): Promise<void> {
+  let reply;
+  const watch = new AbortController();
   try {
-    // Knex resolves commit() in any case, and this promise with what the server said.
-    void trx.commit();
+    // Knex resolves commit() in any case, and the other promise with what the server said.
+    const replied = trx.commit() as PromiseLike<{ response?: { command?: string } } | undefined>;
+    if (xid !== undefined) void leaveIfSettled(writer, trx, xid, watch.signal);
     await trx.executionPromise;
+    reply = await replied;
   } catch (error) {
-    if ((error as { severity?: unknown }).severity === 'ERROR') throw error;
-    const outcome = xid === undefined ? 'aborted' : await settled(db, xid);
+    if (isRefusal(error)) throw error;
+    const outcome = xid === undefined ? 'aborted' : await settled(writer, xid);
     if (outcome === 'aborted') throw error;
     if (outcome !== 'committed') throw new CommitUnknownError(xid, error as Error);
+    return;
+  } finally {
+    watch.abort();
+  }
+  if (reply?.response?.command === 'ROLLBACK') throw rolledBack();
+}
+
+/** Whether the server itself has refused: not its connection's end, a shutdown, or a pooler's word for either. */
+function isRefusal(error: unknown): boolean {
+  const { severity, code } = error as { severity?: unknown; code?: unknown };
+  return severity === 'ERROR' && typeof code === 'string' && !/^(?:08|57P|58)/.test(code);
+}
+
+/**
+ * Cuts the connection of a COMMIT whose answer is overdue if PostgreSQL is done with it, or can't be asked either: the
+ * answer was lost. Then the COMMIT fails, and is settled as any that lost its connection.
+ */
+async function leaveIfSettled(
+  { db, outbox, limits }: Writer,
+  trx: Knex.Transaction,
+  xid: Xid,
+  signal: AbortSignal,
+): Promise<void> {
+  let isUnderWay = true;
+  while (isUnderWay) {
+    await sleep(limits.settleMs, undefined, { signal }).catch(() => {});
+    if (signal.aborted) return;
+    const asked = outcomeOf(db, xid, outbox).catch(() => undefined);
+    const limit = sleep(limits.settleMs, undefined, { signal }).catch(() => undefined);
+    isUnderWay = (await Promise.race([asked, limit])) === 'in progress';
+  }
+  if (signal.aborted) return;
+  const client = trx.client as { acquireConnection(): Promise<{ connection?: { stream?: { destroy(): void } } }> };
+  (await client.acquireConnection()).connection?.stream?.destroy();
+}
+
+async function settled({ db, outbox, limits }: Writer, xid: Xid): Promise<'committed' | 'aborted' | undefined> {
+  const giveUp = new AbortController();
+  const limit = sleep(limits.settleMs, undefined, { signal: giveUp.signal }).catch(() => undefined);
+  try {
+    for (;;) {
+      // A pool may take longer than the limit to find that its server is out of reach.
+      const asked = outcomeOf(db, xid, outbox).catch(() => 'unreachable' as const);
+      const outcome = await Promise.race([asked, limit]);
+      if (outcome === undefined || outcome === 'committed' || outcome === 'aborted') return outcome;
+      if ((await Promise.race([sleep(ASK_EVERY_MS, 'again'), limit])) === undefined) return undefined;
+    }
+  } finally {
+    giveUp.abort();
   }
 }
 
-async function settled(db: Knex, xid: Xid): Promise<'committed' | 'aborted' | undefined> {
-  const deadlineMs = performance.now() + SETTLE_MS;
-  for (;;) {
-    const outcome = await outcomeOf(db, xid).catch(() => 'unreachable' as const);
-    if (outcome === 'committed' || outcome === 'aborted') return outcome;
-    if (outcome === undefined || performance.now() >= deadlineMs) return undefined;
-    await sleep(ASK_EVERY_MS);
-  }
+/** PostgreSQL answers COMMIT in a transaction that has failed with ROLLBACK, which Knex takes for a success. */
+function rolledBack(): ConfigurationError {
+  return new ConfigurationError(
+    'Every statement of a transaction is awaited before it commits. One that was not had failed by then, so PostgreSQL ' +
+      'rolled back. Nothing was committed. Await each of them in `work`.',
+  );
 }

@@ -1,9 +1,13 @@
 import type { Knex } from 'knex';
+import { describe } from '../describe.js';
+import { ConfigurationError } from '../errors.js';
 import type { Bumps, Committed, Outbox, TransactionOptions } from '../source.js';
 import type { OutboxOptions } from './outbox/place.js';
 import { recordEvents } from './outbox/record.js';
 import { settleEvents } from './outbox/settle.js';
+import type { Xid } from './outbox/xid.js';
 import { transact, transactWithin } from './transaction.js';
+import { type Writer, WRITER_LIMITS, type WriterLimits } from './writer.js';
 
 /**
  * The outbox as applications write to it.
@@ -12,20 +16,19 @@ import { transact, transactWithin } from './transaction.js';
  * the outermost transaction, whose id all events carry. If it dies before, or fails, the events are a relay's.
  */
 export class KnexOutbox implements Outbox<Knex.Transaction> {
-  readonly #db: Knex;
-  readonly #options: OutboxOptions;
+  readonly #writer: Writer;
   /** Outermost transactions whose commit is waited for, by the caches they are waited for. */
   readonly #followed = new WeakMap<Knex.Transaction, Set<string>>();
 
-  constructor(db: Knex, options: OutboxOptions) {
-    this.#db = db;
-    this.#options = options;
+  constructor(db: Knex, outbox: OutboxOptions, limits: Partial<WriterLimits> = {}) {
+    this.#writer = { db, outbox, limits: { ...WRITER_LIMITS, ...limits } };
   }
 
   async record(trx: Knex.Transaction, paths: readonly string[], cause: string, bumps: Bumps): Promise<void> {
+    checkTransaction(trx);
     const { cache } = bumps;
     const events = paths.map((path) => ({ cache, path, source: cause, operation: 'bump' }));
-    this.#follow(trx, await recordEvents(trx, events, this.#options), bumps);
+    this.#follow(trx, await recordEvents(trx, events, this.#writer.outbox), bumps);
   }
 
   async transact<T>(
@@ -33,20 +36,24 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
     bumps: Bumps,
     options: TransactionOptions<Knex.Transaction>,
   ): Promise<Committed<T>> {
-    if (options.trx === undefined) {
+    const { trx: outer } = options;
+    if (outer === undefined) {
       const begun = (trx: Knex.Transaction) => void this.#isFollowed(trx, bumps.cache);
-      return transact(this.#db, this.#options, begun, work, bumps, options);
+      return transact(this.#writer, begun, work, bumps, options);
     }
-    const { value, xid } = await transactWithin(options.trx, work);
-    if (xid !== undefined) this.#follow(options.trx, xid, bumps);
+    checkTransaction(outer);
+    if (options.strict === true || options.isolationLevel !== undefined) throw decidedByOuter(options);
+    const { value, xid } = await transactWithin(outer, work, this.#writer.outbox);
+    if (xid !== undefined) this.#follow(outer, xid, bumps);
     return { value, bump: 'outer' };
   }
 
-  #follow(trx: Knex.Transaction, xid: string, bumps: Bumps): void {
+  #follow(trx: Knex.Transaction, xid: Xid, bumps: Bumps): void {
     const outermost = outermostOf(trx);
     if (this.#isFollowed(outermost, bumps.cache)) return;
-    const settle = () => settleEvents(this.#db, xid, bumps, this.#options).catch(() => {});
-    // Rolled back, there is nothing to bump. Not under way before the commit: close() can't wait for the caller's.
+    const { db, outbox } = this.#writer;
+    const settle = () => settleEvents(db, xid, bumps, outbox).catch(() => {});
+    // Rolled back, there is nothing to bump; unknown, it is a relay's. Not under way before the commit: close() can't wait for the caller's.
     outermost.executionPromise.then(
       () => bumps.later(settle()),
       () => {},
@@ -68,4 +75,20 @@ function outermostOf(trx: Knex.Transaction): Knex.Transaction {
   let outermost = trx;
   while (outermost.parentTransaction !== undefined) outermost = outermost.parentTransaction;
   return outermost;
+}
+
+/** A Knex would record by itself, before the change is committed. Throws ConfigurationError. */
+function checkTransaction(trx: Knex.Transaction | undefined): void {
+  if (trx?.isTransaction === true && trx.executionPromise !== undefined) return;
+  throw new ConfigurationError(
+    `\`trx\` is a Knex transaction, in which the change is made too. Got ${describe(trx)}. Pass what db.transaction() gave ` +
+      'you, or leave it out.',
+  );
+}
+
+function decidedByOuter({ strict, isolationLevel }: TransactionOptions<Knex.Transaction>): ConfigurationError {
+  return new ConfigurationError(
+    'Whoever begins a transaction decides how it is isolated and how it commits. A transaction inside `trx` got ' +
+      `${describe({ strict, isolationLevel })}. Pass that where the outermost one begins.`,
+  );
 }

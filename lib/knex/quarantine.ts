@@ -3,13 +3,14 @@ import { withDeadline } from '../deadline.js';
 import { GencacheError } from '../errors.js';
 import { nonce } from '../generation.js';
 import type { Bumps, Committed } from '../source.js';
+import { StoreUnavailableError } from '../store/store.js';
 import { generationTtl } from '../ttl.js';
 import { bumpPaths, chunksOfKeys } from './outbox/bump-paths.js';
-import { eventsOf } from './outbox/event.js';
+import { eventsOf, type OutboxEvent } from './outbox/event.js';
 import type { OutboxOptions } from './outbox/place.js';
 import { topmost } from './outbox/resolve.js';
-import { scopesOf } from './outbox/settle.js';
-import type { Xid } from './xid.js';
+import { scopesOf, type Standing } from './outbox/settle.js';
+import type { Xid } from './outbox/xid.js';
 
 /** A strict commit needs its quarantine before it. Nothing was committed. */
 export class QuarantineError extends GencacheError {
@@ -23,12 +24,6 @@ export class QuarantineError extends GencacheError {
   }
 }
 
-/** How long a quarantine lasts that nobody renews, in ms. */
-const QUARANTINE_MS = 10_000;
-const RENEW_EVERY_MS = QUARANTINE_MS / 4;
-/** PostgreSQL ends a session that is silent for this long between its last statement and COMMIT. */
-const SILENCE_MAX_MS = QUARANTINE_MS / 2;
-
 /**
  * One strict commit's quarantine (protocol rule 12): this writer's token, in the generation of every scope it changes.
  *
@@ -38,44 +33,61 @@ const SILENCE_MAX_MS = QUARANTINE_MS / 2;
  * What breaks it (eviction, a flush, a store that can't be reached while COMMIT runs) is noticed by the lift, or by a
  * renewal, and told: that commit was a plain one.
  */
-export class Quarantine {
+export class Quarantine implements Standing {
   readonly #bumps: Bumps;
+  readonly #lastsMs: number;
+  readonly #renewEveryMs: number;
+  /** PostgreSQL ends a session that is silent for this long between its last statement and COMMIT. */
+  readonly #silenceMaxMs: number;
   readonly #token = nonce();
   #paths: readonly string[] = [];
+  #lookUps: readonly OutboxEvent[] = [];
   #sinceMs = 0;
   #renewing: NodeJS.Timeout | undefined;
   #kept = true;
 
-  constructor(bumps: Bumps) {
+  /** `lastsMs`: how long it lasts when nobody renews it. */
+  constructor(bumps: Bumps, lastsMs: number) {
     this.#bumps = bumps;
+    this.#lastsMs = lastsMs;
+    this.#renewEveryMs = lastsMs / 4;
+    this.#silenceMaxMs = Math.floor(lastsMs / 2);
   }
 
   get outcome(): Pick<Committed<unknown>, 'strict'> {
     return { strict: this.#kept ? 'kept' : 'degraded' };
   }
 
-  /** The last that may add events, deferred triggers, runs now; then this session must not fall silent. One query. */
-  async prepare(trx: Knex.Transaction): Promise<void> {
-    await trx.raw(
-      `set constraints all immediate; set local idle_in_transaction_session_timeout = ${SILENCE_MAX_MS};
-       set local statement_timeout = ${SILENCE_MAX_MS}`,
-    );
+  get lookUps(): readonly OutboxEvent[] {
+    return this.#lookUps;
+  }
+
+  /**
+   * Statements after the last of the work: the last that may add events, deferred triggers, runs now; and from then on this
+   * session must not fall silent.
+   */
+  get preparation(): string {
+    return `set constraints all immediate;
+       set local idle_in_transaction_session_timeout = ${this.#silenceMaxMs};
+       set local statement_timeout = ${this.#silenceMaxMs};
+       `;
   }
 
   /** Puts the token where the transaction's events point. One query, and one command for each 1,000 scopes. */
   async begin(trx: Knex.Transaction, { id }: Xid, outbox: OutboxOptions): Promise<void> {
     const events = await eventsOf(trx, this.#bumps.cache, id, outbox);
     ({ paths: this.#paths } = await scopesOf(trx, events, outbox));
+    this.#lookUps = events.filter(({ odd }) => odd !== null);
     if (this.#paths.length === 0) return;
     this.#sinceMs = performance.now();
     try {
-      await this.#place();
+      await this.#place(() => {});
     } catch (error) {
       throw new QuarantineError(error as Error);
     }
     // This process was suspended in between: what it placed first may have lapsed.
-    if (performance.now() - this.#sinceMs > SILENCE_MAX_MS) {
-      throw new QuarantineError(new Error(`Placing it took longer than ${SILENCE_MAX_MS} ms.`));
+    if (performance.now() - this.#sinceMs > this.#silenceMaxMs) {
+      throw new QuarantineError(new Error(`Placing it took longer than ${this.#silenceMaxMs} ms.`));
     }
     this.#renew();
   }
@@ -112,30 +124,35 @@ export class Quarantine {
     this.#renewing = undefined;
   }
 
-  async #place(): Promise<number> {
+  /** `found`: told, for each command, whether all it placed was there before. */
+  async #place(found: (all: boolean) => void): Promise<void> {
     const { store, cache, bumpDeadlineMs } = this.#bumps;
-    let held = 0;
+    const limitMs = Math.min(bumpDeadlineMs, this.#silenceMaxMs);
     for (const keys of chunksOfKeys(cache, this.#paths)) {
-      held += await withDeadline('quarantine', bumpDeadlineMs, (deadline) =>
-        store.quarantine(keys, this.#token, QUARANTINE_MS, deadline),
+      const held = await withDeadline('quarantine', limitMs, (deadline) =>
+        store.quarantine(keys, this.#token, this.#lastsMs, deadline),
       );
+      found(held === keys.length);
     }
-    return held;
   }
 
   #renew(): void {
     const timer = setTimeout(() => {
-      const renewing = this.#place();
+      const renewing = this.#place((all) => {
+        // It was evicted, or lapsed: readers may have filled in between.
+        if (!all) this.#kept = false;
+      });
       const next = () => this.#renewing === timer && this.#renew();
       renewing.then(
-        (held) => {
-          if (held < this.#paths.length) this.#kept = false;
+        next,
+        // Try again: it lasts for several renewals, and the lift tells whether it did. But one that was carried out, its
+        // reply lost, may have put back what was evicted, and filled since: the lift would find it as it should be.
+        (error: unknown) => {
+          if (!(error instanceof StoreUnavailableError && !error.sent)) this.#kept = false;
           next();
         },
-        // Try again: it lasts for several renewals. The lift tells whether it did.
-        next,
       );
-    }, RENEW_EVERY_MS);
+    }, this.#renewEveryMs);
     this.#renewing = timer;
   }
 }

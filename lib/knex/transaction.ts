@@ -15,38 +15,45 @@
  * - a strict writer that is stopped before COMMIT is sent: PostgreSQL ends its session (idle_in_transaction_session_timeout)
  *   within half of what its quarantine lasts. COMMIT itself can't be bounded, so the quarantine is renewed until it has
  *   returned; if this process dies then, that commit is a plain one.
+ * - an unknown COMMIT is neither committed nor aborted, and may become either: its quarantine is not lifted, and lapses.
  *
- * Knex reports an aborted transaction's COMMIT, which rolls back, as a success: the id is asked for as the last
- * statement, which such a transaction refuses.
+ * A transaction of which a statement failed refuses the next one, so the id is asked for after `work`: what it swallowed
+ * comes out. One that nobody awaited may fail later still: PostgreSQL then answers COMMIT with ROLLBACK.
  */
 import type { Knex } from 'knex';
 import { ConfigurationError } from '../errors.js';
 import type { Bumps, Committed, TransactionOptions } from '../source.js';
-import { commit } from './commit.js';
+import { commit, CommitUnknownError } from './commit.js';
+import { noteBoot } from './outbox/incarnation.js';
 import type { OutboxOptions } from './outbox/place.js';
 import { settleEvents } from './outbox/settle.js';
 import { Quarantine } from './quarantine.js';
-import { currentXid, type Xid } from './xid.js';
+import type { Writer } from './writer.js';
+import { currentXid, type Xid } from './outbox/xid.js';
 
-/** `begun`: told of the transaction before `work` gets it. */
+/**
+ * Three queries besides BEGIN, those of `work` and COMMIT, and one command for each 1,000 scopes; strict four, and two.
+ * `begun`: told of the transaction before `work` gets it.
+ */
 export async function transact<T>(
-  db: Knex,
-  outbox: OutboxOptions,
+  writer: Writer,
   begun: (trx: Knex.Transaction) => void,
   work: (trx: Knex.Transaction) => Promise<T> | T,
   bumps: Bumps,
   { strict = false, isolationLevel }: TransactionOptions<Knex.Transaction>,
 ): Promise<Committed<T>> {
+  const { db, outbox, limits } = writer;
   const trx = await db.transaction(isolationLevel === undefined ? {} : { isolationLevel });
   begun(trx);
   let value: T;
   let xid: Xid | undefined;
-  const quarantine = strict ? new Quarantine(bumps) : undefined;
+  const quarantine = strict ? new Quarantine(bumps, limits.quarantineMs) : undefined;
   try {
     value = await work(trx);
-    if (trx.isCompleted()) throw completedByItself();
-    await quarantine?.prepare(trx);
-    xid = await currentXid(trx);
+    if (trx.isCompleted()) throw endedByItself();
+    const current = await currentXid(trx, outbox, quarantine?.preparation);
+    if (current === 'ended') throw endedByItself();
+    xid = current;
     if (xid !== undefined) await quarantine?.begin(trx, xid, outbox);
   } catch (error) {
     if (!trx.isCompleted()) await trx.rollback().catch(() => {});
@@ -54,20 +61,24 @@ export async function transact<T>(
     throw error;
   }
   try {
-    await commit(db, trx, xid);
+    await commit(writer, trx, xid);
   } catch (error) {
-    await quarantine?.lift([]).catch(() => {});
+    // It may still commit: its quarantine is left to lapse.
+    if (error instanceof CommitUnknownError) quarantine?.end();
+    else await quarantine?.lift([]).catch(() => {});
     throw error;
   }
-  if (xid === undefined) return { value, bump: 'done', ...(strict ? { strict: 'kept' } : {}) };
+  if (xid === undefined) return { value, bump: 'done', ...quarantine?.outcome };
   try {
-    await settleEvents(db, xid.id, bumps, outbox, quarantine && ((paths) => quarantine.lift(paths)));
+    await settleEvents(db, xid, bumps, outbox, quarantine);
     return { value, bump: 'done', ...quarantine?.outcome };
   } catch (error) {
-    // Readers of what is still under quarantine stay away until it lapses.
-    return { value, bump: 'pending', ...quarantine?.outcome, error: error as Error };
+    // Readers of what is still under quarantine stay away until it lapses. Whether it stood so far, only a lift can tell.
+    return { value, bump: 'pending', ...(strict ? { strict: 'degraded' } : {}), error: error as Error };
   } finally {
     quarantine?.end();
+    // Once after a crash, so that later transactions can tell it from the next.
+    if (xid.server === undefined) await noteBoot(db, outbox).catch(() => {});
   }
 }
 
@@ -75,15 +86,23 @@ export async function transact<T>(
 export async function transactWithin<T>(
   outer: Knex.Transaction,
   work: (trx: Knex.Transaction) => Promise<T> | T,
-): Promise<{ readonly value: T; readonly xid: string | undefined }> {
-  const value = await outer.transaction(async (trx) => work(trx));
-  const xid = await currentXid(outer);
-  return { value, xid: xid?.id };
+  outbox: OutboxOptions,
+): Promise<{ readonly value: T; readonly xid: Xid | undefined }> {
+  let value!: T;
+  let ended = false;
+  await outer.transaction(async (trx) => {
+    value = await work(trx);
+    ended = trx.isCompleted();
+  });
+  if (ended) throw endedByItself();
+  const xid = await currentXid(outer, outbox);
+  if (xid === 'ended') throw endedByItself();
+  return { value, xid };
 }
 
-function completedByItself(): ConfigurationError {
+function endedByItself(): ConfigurationError {
   return new ConfigurationError(
     'transaction() ends its transaction itself. The work given to it has committed or rolled it back. What it committed ' +
-      'stays, and its events are bumped by a relay. Return to commit, throw to roll back.',
+      'stays, and a relay bumps what that recorded. Return to commit, throw to roll back.',
   );
 }

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { changed, onChangeOf } from '../knex/triggers/on-change.js';
+import { changed, type ChangeOptions, onChangeOf } from '../knex/triggers/on-change.js';
 
 /**
  * What bumps what, for every writer (ladder step 3), in a migration after `installOutbox`:
@@ -15,17 +15,25 @@ import { changed, onChangeOf } from '../knex/triggers/on-change.js';
  *
  * A workflow's links are looked up after the commit. Of two transactions that each see only their own half, one that
  * moves a workflow and one that links it, the link bumps its whole detector, which its own columns name.
+ *
+ * In one transaction, or the caller's. Throws ConfigurationError, TableLockedError.
  */
-export async function installWorkflowTriggers(db: Knex, { cache }: { readonly cache: string }): Promise<void> {
+export async function installWorkflowTriggers(
+  db: Knex,
+  options: Pick<ChangeOptions, 'cache' | 'schema' | 'outbox'>,
+): Promise<void> {
+  const at = options.schema === undefined ? {} : { schema: options.schema };
   await db.transaction(async (trx) => {
-    await onChangeOf(trx, 'detector', { cache, operations: ['update', 'delete'] })
+    await onChangeOf(trx, 'detector', { ...options, operations: ['update', 'delete'] })
       .bump({ detector: 'id' })
       .install();
-    await onChangeOf(trx, 'workflow', { cache, operations: ['update'] })
-      .lookUp('detector_workflow', { workflow_id: 'id' })
+    await onChangeOf(trx, 'workflow', { ...options, operations: ['update'] })
+      .lookUp('detector_workflow', { workflow_id: 'id' }, at)
       .bump({ detector: 'detector_id', environment: changed('environment_id') })
       .install();
-    await onChangeOf(trx, 'detector_workflow', { cache }).bump({ detector: 'detector_id' }).install();
-    await onChangeOf(trx, 'environment', { cache, operations: ['truncate'] }).bump({}).install();
+    await onChangeOf(trx, 'detector_workflow', options).bump({ detector: 'detector_id' }).install();
+    await onChangeOf(trx, 'environment', { ...options, operations: ['truncate'] })
+      .bump({})
+      .install();
   });
 }

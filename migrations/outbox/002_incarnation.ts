@@ -1,7 +1,8 @@
 import type { Knex } from 'knex';
 
 /**
- * Which incarnation of each cache's Redis, and of this PostgreSQL, counts (ladder step 4a).
+ * Which incarnation of each cache's Redis, and of this PostgreSQL, counts (ladder step 4a); `reign` is another one
+ * whenever they were counted anew, also for those that had counted before.
  *
  * `gencache_boot` is unlogged, so that a crash empties it, also one of a single backend, after which the postmaster
  * goes on and its start time tells nothing, but commits that were not yet flushed are lost all the same. A promoted
@@ -13,6 +14,7 @@ export async function up(db: Knex, at = ''): Promise<void> {
       cache text primary key,
       redis text not null,
       postgres text not null,
+      reign uuid not null default gen_random_uuid(),
       changed_at timestamptz not null default clock_timestamp()
     )`);
   await db.raw(`

@@ -16,7 +16,7 @@ export function lendRelay(
 ): Relay {
   const { url, ...rest } = options;
   const relay = startRelay({
-    store: redisStore(lendRedis(url === undefined ? {} : { url })),
+    store: options.store ?? redisStore(lendRedis({ lazyConnect: true, ...(url === undefined ? {} : { url }) })),
     cache: uniqueName(),
     stopDeadlineMs: 2_000,
     ...rest,

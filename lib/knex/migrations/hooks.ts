@@ -154,16 +154,13 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
 
   async function forgetEarlierRuns(db: Knex, names: (string | undefined)[]): Promise<void> {
     const known = names.filter((name) => name !== undefined);
-    // Recorded anew, for a relay that has seen all transactions up to here looks for events of later ones.
+    // In place: an event keeps the transaction that it is of, by which its age is told.
     await db.raw(
       `with forgotten as (
          delete from ${at}gencache_narrowed where cache = any(?) and migration = any(?)
-       ), released as (
-         delete from ${at}gencache_outbox where cache = any(?) and source = any(?) and held_by is not null
-         returning cache, path, source, operation, application, recorded_at
        )
-       insert into ${at}gencache_outbox (cache, path, source, operation, application, recorded_at)
-       select * from released`,
+       update ${at}gencache_outbox set held_by = null
+       where cache = any(?) and source = any(?) and held_by is not null`,
       [caches, known, caches, known] as unknown as Knex.RawBinding[],
     );
   }

@@ -39,18 +39,20 @@ export async function narrowBump(db: Knex, options: NarrowOptions): Promise<void
   const paths = [...new Set(options.to.flatMap(pathsOf))];
   if (!(await outboxIsThere(db, options))) return;
   const at = qualifier(options);
-  // One statement, so that also outside a transaction nobody sees the one without the other.
+  // One statement, so that also outside a transaction nobody sees the one without the other. What is held instead keeps
+  // the transaction of what was held: its age is told by that.
   await db.raw(
     `with narrowed as (
        insert into ${at}gencache_narrowed (cache, migration, paths) values (?, ?, ?::text[])
        on conflict (cache, migration) do update set paths = array(select distinct unnest(gencache_narrowed.paths || excluded.paths))
        returning cache, migration, paths
      ), taken as (
-       delete from ${at}gencache_outbox where cache = ? and source = ? and held_by is not null returning held_by
+       delete from ${at}gencache_outbox where cache = ? and source = ? and held_by is not null returning held_by, xid
      )
-     insert into ${at}gencache_outbox (cache, path, source, operation, held_by)
-     select cache, path, migration, 'migration', held_by
-     from narrowed, unnest(paths) as path, (select distinct held_by from taken) as held`,
+     insert into ${at}gencache_outbox (cache, xid, path, source, operation, held_by)
+     select cache, xid, path, migration, 'migration', held_by
+     from narrowed, unnest(paths) as path,
+       (select held_by, min(xid::text::bigint)::text::xid8 as xid from taken group by held_by) as held`,
     [cache, migration, paths as unknown as Knex.RawBinding, cache, migration],
   );
 }

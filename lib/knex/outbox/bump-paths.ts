@@ -12,7 +12,7 @@ const SCOPES_MAX = 1_000;
  * and with a nonce of its own. Rejects as the store does; bumping again is harmless.
  *
  * Returns the incarnation of the store that took all of them; undefined if they were several, or it does not say. Read as
- * each reply arrives, when the connection that brought it is still the one in use.
+ * each reply arrives, when the connection that brought it is still the one in use. Of nothing, the one there is.
  *
  * The TTL is the least that a generation has: a longer one is never shortened, and fills see to what they need.
  */
@@ -27,6 +27,7 @@ export async function bumpPaths(
     await withDeadline('bump', deadlineMs, (deadline) => store.bump(keys, nonce(), generationTtl(0), deadline));
     servers.add(store.incarnation);
   }
+  if (servers.size === 0) return store.incarnation;
   return servers.size === 1 ? [...servers][0] : undefined;
 }
 

@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import type { Frontier } from './frontier.js';
 import { type OutboxOptions, qualifier } from './place.js';
+import { serverSql, type Xid } from './xid.js';
 
 /** An event of the outbox, as far as whoever bumps needs it. */
 export interface OutboxEvent {
@@ -12,7 +13,7 @@ export interface OutboxEvent {
   readonly odd: OddEvent | null;
 }
 
-/** An event with a lookup, or one whose path does not parse. */
+/** An event with a lookup, or one whose path may not parse. */
 export interface OddEvent {
   readonly xid: string;
   readonly seq: string;
@@ -22,44 +23,59 @@ export interface OddEvent {
 }
 
 /** Where a path is none: the relay bumps its nearest ancestor that is one. The grammar is in lib/key.ts. */
-export const SEGMENT = '[a-z][A-Za-z0-9_]{0,63}=[A-Za-z0-9_.~%-]{1,220}';
-/** Without a question mark, which Knex takes for a binding. */
-const PATH = `^(|${SEGMENT}(/${SEGMENT}){0,15})$`;
+export const SEGMENT = '[a-z][A-Za-z0-9_]{0,63}=[A-Za-z0-9_.~%-]{0,220}';
+/**
+ * What may be no path, or very long; the first who asks makes sure. To ask for exactly `SEGMENT`, 16 times at most, takes PostgreSQL's
+ * regular expressions half a millisecond a row: it counts by states. Without a question mark, which Knex takes for a binding.
+ */
+const ODD_PATH = `(
+  event.path !~ '^(|[a-z][A-Za-z0-9_]*=[A-Za-z0-9_.~%-]*(/[a-z][A-Za-z0-9_]*=[A-Za-z0-9_.~%-]*)*)$'
+  or length(event.path) > 200 or cardinality(string_to_array(event.path, '/')) > 16
+  or length(event.path) > 64 and event.path ~ '[A-Za-z0-9_]{65}=')`;
 
 const EVENT = `
   event.path, event.source || ' ' || event.operation as cause,
-  case when event.lookup is not null or event.path !~ '${PATH}' then jsonb_build_object(
+  case when event.lookup is not null or ${ODD_PATH} then jsonb_build_object(
     'xid', event.xid::text, 'seq', event.seq::text, 'lookup', event.lookup, 'args', event.args,
     'row', to_jsonb(event)::text) end as odd`;
 
 /**
  * Claims events: takes them out of the outbox in a transaction that commits after they were bumped, and so puts them
- * back by itself if this process dies or gives up. [n <= 2 * max]. Passes over what others have claimed (SKIP LOCKED),
+ * back by itself if this process dies or gives up. [n <= max]. Passes over what others have claimed (SKIP LOCKED),
  * and what a migration holds. READ COMMITTED.
+ *
+ * By index ranges and row addresses, whatever the planner believes about a table that is empty most of the time: it
+ * reads what it takes, what others have claimed, and what of this was deleted since the frontier moved.
  */
 export async function claimEvents(
   trx: Knex.Transaction,
   cache: string,
-  frontier: Frontier,
+  { open, high }: Frontier,
   max: number,
   options: OutboxOptions,
 ): Promise<OutboxEvent[]> {
   const outbox = `${qualifier(options)}gencache_outbox`;
+  const ranges = [...open.map(({ xid, seq }) => ({ xid, seq, until: xid + 1n })), { ...high, until: XID_MAX }];
   const { rows } = await trx.raw<{ rows: OutboxEvent[] }>(
-    `with late as (
-       select xid, seq from ${outbox} where cache = :cache and xid = any(:open::xid8[]) and held_by is null
-       order by xid, seq limit :max for update skip locked
-     ), latest as (
-       select xid, seq from ${outbox} where cache = :cache and xid >= :high::xid8 and held_by is null
-       order by xid, seq limit :max for update skip locked
-     )
-     delete from ${outbox} as event using (select * from late union all select * from latest) as claimed
-     where event.cache = :cache and event.xid = claimed.xid and event.seq = claimed.seq
+    `delete from ${outbox} as event where ctid = any(array(
+       select found.row
+       from unnest(?::xid8[], ?::bigint[], ?::xid8[]) as range (xid, seq, until), lateral (
+         select ctid as row from ${outbox}
+         where cache = ? and (xid, seq) >= (range.xid, range.seq) and xid < range.until and held_by is null
+         order by xid, seq limit ? for update skip locked) as found
+       limit ?))
      returning ${EVENT}`,
-    { cache, max, ...frontier.bindings } as unknown as Knex.ValueDict,
+    [
+      ranges.map(({ xid }) => String(xid)),
+      ranges.map(({ seq }) => String(seq)),
+      ranges.map(({ until }) => String(until)),
+      ...[cache, max, max],
+    ] as unknown as Knex.RawBinding[],
   );
   return rows;
 }
+
+const XID_MAX = 2n ** 64n - 1n;
 
 /** The events that a transaction recorded and nobody has bumped yet, claimed or not. No locks. */
 export async function eventsOf(db: Knex, cache: string, xid: string, options: OutboxOptions): Promise<OutboxEvent[]> {
@@ -74,12 +90,13 @@ export async function eventsOf(db: Knex, cache: string, xid: string, options: Ou
 /**
  * Deletes what is left of a transaction's events, if `server`, which took their bump, is the incarnation that counts, or
  * none does. What others have claimed is theirs to delete. One statement, in which the row that names the incarnation is
- * held (FOR SHARE): a repair waits for it, or it for the repair, and then sees that row's new value.
+ * held (FOR SHARE): a repair waits for it, or it for the repair, and then sees that row's new value. After a crash that lost
+ * the transaction, its id may be another's: then nothing is deleted.
  */
 export async function deleteEventsOf(
   db: Knex,
   cache: string,
-  xid: string,
+  xid: Xid,
   server: string | undefined,
   options: OutboxOptions,
 ): Promise<void> {
@@ -89,8 +106,9 @@ export async function deleteEventsOf(
      delete from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and seq = any(array(
        select seq from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and held_by is null
        for update skip locked))
-     and not exists (select from counted where redis is distinct from :server)`,
-    { cache, xid, server: server ?? null } as unknown as Knex.ValueDict,
+     and not exists (select from counted where redis is distinct from :server)
+     and ${serverSql(options)} = :postgres`,
+    { cache, xid: xid.id, server: server ?? null, postgres: xid.server ?? null } as unknown as Knex.ValueDict,
   );
 }
 

@@ -1,14 +1,19 @@
-import type { Snapshot } from './snapshot.js';
+import type { Found, Survey } from './survey.js';
 
 /**
  * Where a cache's events can be, so that a poll need not pass over the dead rows of all that came before.
  *
  * A cursor by id would skip the transaction that commits late (protocol rule 6). This one is exact, since events carry
  * the id of the transaction that recorded them. A survey reads one snapshot. What it doesn't show as committed is either
- * among the transactions it lists as open, or begins at its `xmax`; what it does show is either live, and pulls the
- * frontier down to itself, or gone for good.
+ * of a transaction that it lists as open, or of one from its `xmax` on. What it does show is either live, and pulls the
+ * frontier down to itself, or gone for good: so within a transaction that has committed, nothing comes before its first
+ * event that is left.
  *
- * **Invariant.** Every event that is there, or will ever be, was recorded by a transaction of `open`, or from `high` on.
+ *     open                        high
+ *      |xid 70, from seq 1    |xid 74, from seq 9  ...          |(xid 81, seq 3) and all that follows
+ *
+ * **Invariant.** Every event that is there, or will ever be, is in one of these ranges. Those that a migration holds
+ * too, since one that is let go keeps its transaction's id, however old.
  *
  * Without it, while an old snapshot (a dump, a forgotten session) keeps vacuum away from 400,000 rows bumped and
  * deleted long ago, each claim reads them all: 50 to 60 ms (PostgreSQL 15, 2026-11). Rotated partitions, as PgQ has them, were
@@ -18,24 +23,30 @@ import type { Snapshot } from './snapshot.js';
  * it begins anew with each incarnation, and once a minute, for rows that a restored dump brought in.
  */
 export class Frontier {
-  /** In progress when they were last looked at, or with events left. */
-  open: readonly bigint[] = [];
-  high = 0n;
+  /** Single transactions below `high`: open when they were last looked at, or with events left. `seq`: from where on. */
+  open: readonly Found[] = [];
+  /** From here on, anything. */
+  high: Found = BEGINNING;
 
-  /** `left`: of `open`, those with events still there; `oldest`: the first event's transaction from `high` on. */
-  advance(snapshot: Snapshot, left: readonly bigint[], oldest: bigint | undefined): void {
-    const high = oldest ?? snapshot.xmax;
-    this.open = [...new Set([...left, ...snapshot.open])].filter((xid) => xid < high);
+  advance({ snapshot, left, tail, held }: Pick<Survey, 'snapshot' | 'left' | 'tail' | 'held'>): void {
+    const [oldest] = tail;
+    // An id that this history has not given yet is a restored dump's, and says nothing about those that it will give.
+    const high = oldest !== undefined && oldest.xid < snapshot.xmax ? oldest : { xid: snapshot.xmax, seq: 0n };
+    const open = new Map<bigint, bigint>(snapshot.open.map((xid) => [xid, 0n]));
+    for (const { xid, seq } of [...left, ...held]) {
+      const other = open.get(xid);
+      if (other === undefined || seq < other) open.set(xid, seq);
+    }
+    this.open = [...open]
+      .map(([xid, seq]) => ({ xid, seq }))
+      .filter(({ xid, seq }) => xid < high.xid || (xid === high.xid && seq < high.seq));
     this.high = high;
   }
 
   reset(): void {
     this.open = [];
-    this.high = 0n;
-  }
-
-  /** For queries: `open` as xid8[], `high` as xid8. */
-  get bindings(): { readonly open: string[]; readonly high: string } {
-    return { open: this.open.map(String), high: String(this.high) };
+    this.high = BEGINNING;
   }
 }
+
+const BEGINNING: Found = { xid: 0n, seq: 0n };

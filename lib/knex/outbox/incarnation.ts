@@ -8,6 +8,15 @@ export interface Incarnations {
 }
 
 /**
+ * Incarnations that were counted. Two servers may be counted in turns (split brain): what a server is marked with when
+ * its turn begins has to differ from the mark of its turn before, or a relay that dies between counting and repairing leaves one that
+ * takes that old mark for the repair. Hence a name for each turn.
+ */
+export interface Reign extends Incarnations {
+  readonly reign: string;
+}
+
+/**
  * The incarnation of Redis that counts, and still will when this transaction commits (FOR SHARE): who deletes an event
  * needs to know that the server that took its bump is the one that readers trust (protocol rule 10). Undefined where
  * no relay has ever counted one: the first that does bumps everything, after all that committed before.
@@ -26,24 +35,26 @@ export async function countedRedis(
 
 /**
  * Makes these incarnations the ones that count, if `seen` still are. One statement, committed by itself; waits for
- * those that delete events under the old ones. False if somebody else was first.
+ * those that delete events under the old ones. Returns the reign that begins; undefined if somebody else was first.
  */
 export async function count(
   db: Knex,
   cache: string,
   { redis, postgres }: Incarnations,
-  seen: Incarnations | undefined,
+  seen: Reign | undefined,
   options: OutboxOptions,
-): Promise<boolean> {
+): Promise<Reign | undefined> {
   const table = `${qualifier(options)}gencache_incarnation`;
-  const { rowCount } = await db.raw<{ rowCount: number }>(
+  const { rows } = await db.raw<{ rows: { reign: string }[] }>(
     seen === undefined
-      ? `insert into ${table} (cache, redis, postgres) values (:cache, :redis, :postgres) on conflict do nothing`
-      : `update ${table} set redis = :redis, postgres = :postgres, changed_at = clock_timestamp()
-         where cache = :cache and redis = :seenRedis and postgres = :seenPostgres`,
-    { cache, redis, postgres, seenRedis: seen?.redis ?? '', seenPostgres: seen?.postgres ?? '' },
+      ? `insert into ${table} (cache, redis, postgres) values (:cache, :redis, :postgres) on conflict do nothing
+         returning reign`
+      : `update ${table}
+         set redis = :redis, postgres = :postgres, reign = gen_random_uuid(), changed_at = clock_timestamp()
+         where cache = :cache and reign = cast(:seen as uuid) returning reign`,
+    { cache, redis, postgres, ...(seen && { seen: seen.reign }) },
   );
-  return rowCount === 1;
+  return rows[0] && { redis, postgres, reign: rows[0].reign };
 }
 
 /** After a crash: the next survey finds a boot that was never before. One statement. */

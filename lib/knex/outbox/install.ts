@@ -5,7 +5,7 @@ import { lockInstallation } from '../triggers/lock.js';
 import { uninstallMigrationsTriggers } from '../migrations/trigger.js';
 import { uninstallTriggers } from '../triggers/uninstall.js';
 import { dropNotify } from './notify.js';
-import { type OutboxOptions, qualifier } from './place.js';
+import { type OutboxOptions, qualifier, quoted } from './place.js';
 
 interface Step {
   up(db: Knex, at?: string): Promise<void>;
@@ -27,11 +27,14 @@ export const OUTBOX_RELEASE = STEPS.length;
  * In one transaction, or the caller's; holds an advisory lock until its end. `release` is for a migration that must
  * stay as it was once written.
  */
-export async function installOutbox(db: Knex, options: OutboxOptions & { readonly release?: number } = {}): Promise<void> {
+export async function installOutbox(
+  db: Knex,
+  options: OutboxOptions & { readonly release?: number } = {},
+): Promise<void> {
   const at = qualifier(options);
   await db.transaction(async (trx) => {
     await lockInstallation(trx);
-    if (options.schema !== undefined) await trx.raw('create schema if not exists ??', [options.schema]);
+    if (options.schema !== undefined) await trx.raw(`create schema if not exists ${quoted(options.schema)}`);
     await trx.raw(
       `create table if not exists ${at}gencache_release (
          version int primary key, installed_at timestamptz not null default clock_timestamp())`,

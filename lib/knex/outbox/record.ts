@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './place.js';
+import { serverSql, type Xid } from './xid.js';
 
 /** What a change makes necessary, as the outbox keeps it. */
 export interface NewEvent {
@@ -21,7 +22,7 @@ export async function recordEvents(
   trx: Knex,
   events: readonly NewEvent[],
   options: OutboxOptions = {},
-): Promise<string> {
+): Promise<Xid> {
   const columns = [
     events.map((event) => event.cache),
     events.map((event) => event.path),
@@ -29,11 +30,12 @@ export async function recordEvents(
     events.map((event) => event.operation),
     events.map((event) => event.heldBy ?? null),
   ];
-  const { rows } = await trx.raw<{ rows: { xid: string }[] }>(
+  const { rows } = await trx.raw<{ rows: { id: string; server: string | null }[] }>(
     `insert into ${qualifier(options)}gencache_outbox (cache, path, source, operation, held_by)
      select * from unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::text[])
-     returning xid::text`,
+     returning xid::text as id, ${serverSql(options)} as server`,
     columns as unknown as Knex.RawBinding[],
   );
-  return rows[0]!.xid;
+  const { id, server } = rows[0]!;
+  return { id, server: server ?? undefined };
 }

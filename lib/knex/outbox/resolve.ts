@@ -9,7 +9,7 @@ export interface Resolved {
   readonly poisoned: readonly { readonly event: OddEvent; readonly bumped: string; readonly reason: string }[];
 }
 
-/** A lookup that gives more scopes than this is bumped as its fallback, to keep memory bounded. */
+/** Lookups that give more scopes than this are bumped as their fallbacks, to keep memory bounded. */
 const LOOKED_UP_MAX = 10_000;
 /** Lookups are functions of the outbox's schema with such names, and no others are called. */
 const LOOKUP = /^gencache_lookup_[a-z0-9_]{1,47}$/;
@@ -21,10 +21,11 @@ const LOOKUP = /^gencache_lookup_[a-z0-9_]{1,47}$/;
  * transactions that each saw only their own half have both committed by the later one's turn (protocol rule 3).
  *
  * An event that is not understood is a commit all the same (rule 7): the nearest scope above that parses is bumped for
- * it, global if none does. So is a lookup whose function is gone or fails for good; one that fails for the moment (a
- * connection, a lock, a shutdown) throws, and the events are tried again.
+ * it, global if none does. So is one whose lookup is gone or fails, unless that is for the moment (a connection, a lock,
+ * a shutdown): then this throws, and the events are tried again.
  *
- * One query for each lookup function; more only where one fails.
+ * One query for each lookup function. Where one fails, its events are halved until those are found that it fails for:
+ * a savepoint and a query for each half.
  */
 export async function resolve(
   trx: Knex.Transaction,
@@ -41,54 +42,63 @@ export async function resolve(
   };
   for (const event of events) {
     const { path, odd } = event;
-    if (odd === null) paths.add(path);
+    if (odd === null || (odd.lookup === null && nearestScope(path) === path)) paths.add(path);
     else if (odd.lookup === null) poison(event, `Its path is none: ${JSON.stringify(path.slice(0, 200))}.`);
     else if (!LOOKUP.test(odd.lookup)) poison(event, `Its lookup is none: ${JSON.stringify(odd.lookup)}.`);
     else lookups.set(odd.lookup, [...(lookups.get(odd.lookup) ?? []), event]);
   }
   for (const [lookup, asking] of lookups) {
-    const found = await lookUp(trx, lookup, asking, options);
-    if (!(found instanceof Error)) for (const path of found) paths.add(path);
-    else if (asking.length === 1) poison(asking[0]!, found.message);
-    else {
-      for (const event of asking) {
-        const own = await lookUp(trx, lookup, [event], options);
-        if (own instanceof Error) poison(event, own.message);
-        else for (const path of own) paths.add(path);
-      }
-    }
+    const found = new Set<string>();
+    await lookUp(trx, lookup, asking, options, found, poison);
+    // Their fallbacks stand above all that they can find.
+    if (found.size > LOOKED_UP_MAX) for (const { path } of asking) paths.add(nearestScope(path));
+    else for (const path of found) paths.add(path);
   }
   return { paths: topmost(paths), poisoned };
 }
 
-/** The scopes that a lookup finds for these events, or why it never will. */
+/** Adds the scopes that a lookup finds for these events to `found`, more than `LOOKED_UP_MAX` only just. */
 async function lookUp(
   trx: Knex.Transaction,
   lookup: string,
   events: readonly OutboxEvent[],
   options: OutboxOptions,
-): Promise<readonly string[] | Error> {
+  found: Set<string>,
+  poison: (event: OutboxEvent, reason: string) => void,
+): Promise<void> {
+  if (found.size > LOOKED_UP_MAX) return;
   const args = events.flatMap(({ odd }) => (Array.isArray(odd!.args) ? (odd!.args as unknown[]) : [odd!.args]));
   try {
     const { rows } = await trx.transaction((savepoint) =>
       savepoint.raw<{ rows: { path: string }[] }>(
-        `select distinct path from ${qualifier(options)}${lookup}(?::jsonb) as path limit ?`,
+        `select distinct coalesce(path, '') as path from ${qualifier(options)}${lookup}(?::jsonb) as path limit ?`,
         [JSON.stringify(args), LOOKED_UP_MAX + 1],
       ),
     );
-    const paths = rows.map(({ path }) => path);
-    if (paths.length > LOOKED_UP_MAX) return events.map(({ path }) => nearestScope(path));
-    return paths.map((path) => nearestScope(path));
+    for (const { path } of rows) found.add(nearestScope(path));
   } catch (error) {
-    if (neverWorks(error)) return error as Error;
-    throw error;
+    const { code, message } = error as { code?: unknown; message: string };
+    if (isTransient(code)) throw error;
+    if (events.length === 1 || code === TIMED_OUT) {
+      for (const event of events) poison(event, message);
+      return;
+    }
+    const half = events.length >> 1;
+    await lookUp(trx, lookup, events.slice(0, half), options, found, poison);
+    await lookUp(trx, lookup, events.slice(half), options, found, poison);
   }
 }
 
-/** Classes of SQLSTATE that another attempt meets again: bad data, and what is undefined, forbidden or misspelt. */
-function neverWorks(error: unknown): boolean {
-  const { code } = error as { code?: unknown };
-  return typeof code === 'string' && /^(?:22|42|0A|P0)[0-9A-Z]{3}$/.test(code);
+/** `statement_timeout`: halves would take as long again. */
+const TIMED_OUT = '57014';
+
+/**
+ * What another attempt may not meet again: no SQLSTATE at all (the connection), and its classes of connections,
+ * transactions, resources, locks, intervention and I/O. Whatever else there is would hold up the outbox for ever, and a
+ * fallback is always right.
+ */
+export function isTransient(code: unknown): boolean {
+  return code !== TIMED_OUT && !(typeof code === 'string' && /^(?!08|25|40|53|55|57|58)[0-9A-Z]{5}$/.test(code));
 }
 
 const ONE_SEGMENT = new RegExp(`^${SEGMENT}$`);

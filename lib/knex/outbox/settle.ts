@@ -4,9 +4,15 @@ import { bumpPaths } from './bump-paths.js';
 import { deleteEventsOf, eventsOf, type OutboxEvent } from './event.js';
 import type { OutboxOptions } from './place.js';
 import { resolve, topmost } from './resolve.js';
+import type { Xid } from './xid.js';
 
-/** Bumps scopes, and tells which incarnation of the store took that. */
-export type BumpScopes = (paths: readonly string[]) => Promise<string | undefined>;
+/** What a strict commit put up before it, to be lifted after. */
+export interface Standing {
+  /** Events that it recorded whose scopes have to be looked up after the commit. */
+  readonly lookUps: readonly OutboxEvent[];
+  /** Bumps what stands, and these scopes as well; tells which incarnation of the store took that. */
+  lift(paths: readonly string[]): Promise<string | undefined>;
+}
 
 /**
  * Bumps what a committed transaction recorded, and deletes it.
@@ -14,25 +20,30 @@ export type BumpScopes = (paths: readonly string[]) => Promise<string | undefine
  * The queue being empty would prove nothing: a relay that has claimed the events may not have bumped them yet (protocol
  * rule 8). So they are read by the transaction's id with a plain SELECT, which shows what is claimed, and bumped here
  * as well; what is no longer there was bumped before it was deleted. One that is not understood is left to a relay.
+ * A strict commit looks up again what a relay has deleted, to know whether it stood wherever it should have.
  *
  * If this process dies in between, or a step fails, what was not deleted is still there for a relay, and bumped again.
  * Two queries, and one command for each 1,000 scopes; more for lookups. Rejects as the source and the store do.
  */
 export async function settleEvents(
   db: Knex,
-  xid: string,
+  xid: Xid,
   bumps: Bumps,
   options: OutboxOptions,
-  bump: BumpScopes = (paths) => bumpPaths(bumps.store, bumps.cache, paths, bumps.bumpDeadlineMs),
+  standing?: Standing,
 ): Promise<void> {
   const startedAtMs = performance.now();
-  const events = await eventsOf(db, bumps.cache, xid, options);
-  const { paths, understood } = await scopesOf(db, events, options);
+  let events: readonly OutboxEvent[] = [];
+  let scopes: Awaited<ReturnType<typeof scopesOf>> = { paths: [], understood: true };
   const told = (error?: unknown) =>
-    bumps.bumped(paths, events[0]?.cause ?? 'none', performance.now() - startedAtMs, error);
+    bumps.bumped(scopes.paths, events[0]?.cause ?? 'none', performance.now() - startedAtMs, error);
   let server;
   try {
-    server = await bump(paths);
+    events = await eventsOf(db, bumps.cache, xid.id, options);
+    scopes = await scopesOf(db, standing ? [...events, ...missing(standing.lookUps, events)] : events, options);
+    server = await (standing
+      ? standing.lift(scopes.paths)
+      : bumpPaths(bumps.store, bumps.cache, scopes.paths, bumps.bumpDeadlineMs));
   } catch (error) {
     told(error);
     throw error;
@@ -40,7 +51,12 @@ export async function settleEvents(
   if (events.length === 0) return;
   told();
   // A failure here costs a second bump, by a relay.
-  if (understood) await deleteEventsOf(db, bumps.cache, xid, server, options).catch(() => {});
+  if (scopes.understood) await deleteEventsOf(db, bumps.cache, xid, server, options).catch(() => {});
+}
+
+function missing(known: readonly OutboxEvent[], found: readonly OutboxEvent[]): OutboxEvent[] {
+  const there = new Set(found.map(({ odd }) => odd?.seq));
+  return known.filter(({ odd }) => !there.has(odd?.seq));
 }
 
 /** The scopes of events of a transaction that has committed, or is about to and asks from within. */

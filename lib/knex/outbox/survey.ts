@@ -3,90 +3,134 @@ import type { Frontier } from './frontier.js';
 import { type OutboxOptions, qualifier } from './place.js';
 import { parseSnapshot, type Snapshot } from './snapshot.js';
 
+/** A transaction with events, and the first of them. */
+export interface Found {
+  readonly xid: bigint;
+  readonly seq: bigint;
+}
+
 /** What one look at the outbox shows, all of it in one snapshot. */
 export interface Survey {
   readonly snapshot: Snapshot;
   /** Who PostgreSQL is now: system, timeline, start, and a boot that a crash forgets; undefined right after a crash. */
   readonly postgres: string | undefined;
-  /** Which incarnations count, and for how long they have. */
-  readonly counted: { readonly redis: string; readonly postgres: string; readonly sinceMs: number } | undefined;
-  /** Of the frontier's open transactions, those with events; and the first with events from `high` on. */
-  readonly left: readonly bigint[];
-  readonly oldest: bigint | undefined;
+  /** Which incarnations count, since which count of them, and for how long they have. */
+  readonly counted: Counted | undefined;
+  /** Of the frontier's open transactions, those with events. */
+  readonly left: readonly Found[];
+  /** The first transactions with events from the frontier's `high` on: one, or as many as `Asked` needs. */
+  readonly tail: readonly Found[];
+  /** Whether there may be more of them that `Asked` needs. */
+  readonly isTailCut: boolean;
+  /** Transactions with events that a migration holds. */
+  readonly held: readonly Found[];
   /** Age of the oldest event by PostgreSQL's clock, about; undefined when there is none. For reports only. */
   readonly lagMs: number | undefined;
-  /** Whether there are events held by a migration's lock. */
-  readonly held: boolean;
-  /** For each snapshot asked about: whether an event that is still there was already visible in it. */
-  readonly visibleIn: readonly boolean[];
 }
 
+export interface Counted {
+  readonly redis: string;
+  readonly postgres: string;
+  /** Another one whenever they were counted anew. */
+  readonly reign: string;
+  readonly sinceMs: number;
+}
+
+/** Earlier snapshots, between which it is to be told whether events that are still there were visible. */
+export interface Asked {
+  readonly oldest: Snapshot;
+  readonly latest: Snapshot;
+}
+
+/** Transactions of the tail are listed until one was visible in the oldest snapshot asked about, and so many at most. */
+export const TAIL_MAX = 256;
+
 /**
- * One query by index, in one snapshot; takes no locks, so events claimed by others count. `asked`: earlier snapshots.
+ * One query by index, in one snapshot; takes no locks, so events claimed by others count. A row bumped and deleted
+ * before the frontier is never met, nor more than the first of each transaction that is met.
  *
- * A dead row before the frontier is never met. `recorded_at` is only reported: what the bound relies on is snapshots.
+ * `recorded_at` is only reported: what the bound relies on is snapshots.
  */
 export async function survey(
   db: Knex,
   cache: string,
   frontier: Frontier,
-  asked: readonly Snapshot[],
+  asked: Asked | undefined,
   options: OutboxOptions,
 ): Promise<Survey> {
-  const outbox = `${qualifier(options)}gencache_outbox`;
-  const { rows } = await db.raw<{ rows: Row[] }>(
-    `select
-       pg_current_snapshot()::text as snapshot,
-       (select concat_ws('/', (select system_identifier from pg_control_system()),
-                 substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),
-                 extract(epoch from pg_postmaster_start_time()), id)
-        from ${qualifier(options)}gencache_boot) as postgres,
-       (select jsonb_build_object('redis', redis, 'postgres', postgres,
-                 'sinceMs', extract(epoch from clock_timestamp() - changed_at) * 1000)
-        from ${qualifier(options)}gencache_incarnation where cache = :cache) as counted,
-       array(select distinct xid::text from ${outbox}
-             where cache = :cache and xid = any(:open::xid8[]) and held_by is null) as "left",
-       first.xid::text as oldest,
-       extract(epoch from clock_timestamp() - least(first.recorded_at,
-         (select min(recorded_at) from ${outbox}
-          where cache = :cache and xid = any(:open::xid8[]) and held_by is null),
-         (select min(recorded_at) from ${outbox} where cache = :cache and held_by is not null))) * 1000 as "lagMs",
-       exists (select from ${outbox} where cache = :cache and held_by is not null) as held,
-       array(select
-         exists (select from ${outbox} where cache = :cache and xid = any(:open::xid8[])
-                 and pg_visible_in_snapshot(xid, asked.snapshot))
-         or exists (select from ${outbox} where cache = :cache and xid >= :high::xid8
-                    and xid < pg_snapshot_xmax(asked.snapshot) and pg_visible_in_snapshot(xid, asked.snapshot))
-         or exists (select from ${outbox} where cache = :cache and held_by is not null
-                    and pg_visible_in_snapshot(xid, asked.snapshot))
-         from unnest(:asked::pg_snapshot[]) with ordinality as asked (snapshot, n) order by n) as "visibleIn"
-     from (values (1)) as one
-     left join lateral (
-       select xid, recorded_at from ${outbox}
-       where cache = :cache and xid >= :high::xid8 and held_by is null
-       order by xid, seq limit 1
-     ) as first on true`,
-    { cache, ...frontier.bindings, asked: asked.map(({ text }) => text) } as unknown as Knex.ValueDict,
-  );
-  const row = rows[0]!;
+  const at = qualifier(options);
+  const outbox = `${at}gencache_outbox`;
+  const { open, high } = frontier;
+  const { rows } = await db
+    .raw<{ rows: Row[] }>(
+      `with recursive tail (xid, seq, recorded_at, n) as (
+         (select xid, seq, recorded_at, 1 from ${outbox}
+          where cache = :cache and (xid, seq) >= (cast(:highXid as xid8), cast(:highSeq as bigint)) and held_by is null
+          order by xid, seq limit 1)
+         union all
+         select next.xid, next.seq, next.recorded_at, n + 1 from tail, lateral (
+           select xid, seq, recorded_at from ${outbox}
+           where cache = :cache and xid > tail.xid and held_by is null order by xid, seq limit 1) as next
+         where n < :tailMax and tail.xid < cast(:askedXmax as xid8)
+           and not pg_visible_in_snapshot(tail.xid, cast(:asked as pg_snapshot))
+       ), found (kind, xid, seq, recorded_at) as (
+         select 'left', first.* from unnest(cast(:openXids as xid8[]), cast(:openSeqs as bigint[])) as open (xid, seq),
+           lateral (
+             select xid, seq, recorded_at from ${outbox}
+             where cache = :cache and xid = open.xid and seq >= open.seq and held_by is null
+             order by xid, seq limit 1) as first
+         union all
+         select 'tail', xid, seq, recorded_at from tail
+         union all
+         select 'held', xid, min(seq), min(recorded_at) from ${outbox}
+         where cache = :cache and held_by is not null group by xid
+       )
+       select
+         pg_current_snapshot()::text as snapshot,
+         (select concat_ws('/', (select system_identifier from pg_control_system()),
+                   substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),
+                   extract(epoch from pg_postmaster_start_time()), id)
+          from ${at}gencache_boot) as postgres,
+         (select jsonb_build_object('redis', redis, 'postgres', postgres, 'reign', reign,
+                   'sinceMs', extract(epoch from clock_timestamp() - changed_at) * 1000)
+          from ${at}gencache_incarnation where cache = :cache) as counted,
+         (select jsonb_agg(jsonb_build_array(kind, xid::text, seq::text) order by xid, seq) from found) as found,
+         (select extract(epoch from clock_timestamp() - min(recorded_at)) * 1000 from found) as "lagMs"`,
+      {
+        cache,
+        highXid: String(high.xid),
+        highSeq: String(high.seq),
+        tailMax: TAIL_MAX,
+        askedXmax: String(asked?.latest.xmax ?? 0),
+        asked: asked?.oldest.text ?? '1:1:',
+        openXids: open.map(({ xid }) => String(xid)),
+        openSeqs: open.map(({ seq }) => String(seq)),
+      } as unknown as Knex.ValueDict,
+    )
+    .timeout(ANSWER_MS);
+  const { snapshot, postgres, counted, found, lagMs } = rows[0]!;
+  const of = (kind: string) =>
+    (found ?? []).filter((each) => each[0] === kind).map(([, xid, seq]) => ({ xid: BigInt(xid), seq: BigInt(seq) }));
+  const tail = of('tail');
   return {
-    ...row,
-    snapshot: parseSnapshot(row.snapshot),
-    postgres: row.postgres ?? undefined,
-    counted: row.counted ?? undefined,
-    left: row.left.map(BigInt),
-    oldest: row.oldest === null ? undefined : BigInt(row.oldest),
-    lagMs: row.lagMs === null ? undefined : Math.max(0, Number(row.lagMs)),
+    snapshot: parseSnapshot(snapshot),
+    postgres: postgres ?? undefined,
+    counted: counted ?? undefined,
+    left: of('left'),
+    tail,
+    isTailCut: tail.length === TAIL_MAX,
+    held: of('held'),
+    lagMs: lagMs === null ? undefined : Math.max(0, Number(lagMs)),
   };
 }
+
+/** A connection that is silent for so long, in ms, is taken for half-open, and left: nothing else would end the wait. */
+const ANSWER_MS = 10_000;
 
 interface Row {
   readonly snapshot: string;
   readonly postgres: string | null;
-  readonly counted: { readonly redis: string; readonly postgres: string; readonly sinceMs: number } | null;
-  readonly left: readonly string[];
-  readonly oldest: string | null;
+  readonly counted: Counted | null;
+  readonly found: readonly (readonly [kind: string, xid: string, seq: string])[] | null;
   readonly lagMs: string | null;
-  readonly held: boolean;
-  readonly visibleIn: readonly boolean[];
 }

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import type { Store } from '../../store/store.js';
+import { type Store, StoreUnavailableError } from '../../store/store.js';
 import { bumpPaths } from '../outbox/bump-paths.js';
 import { claimEvents, setAside } from '../outbox/event.js';
 import type { Frontier } from '../outbox/frontier.js';
@@ -20,10 +20,15 @@ export interface Batch {
 }
 
 /** The server that took the bumps is not the one that counts: the events stay. */
-export class DisplacedError extends Error {}
+export class DisplacedError extends StoreUnavailableError {}
 
-/** A relay that falls silent between claim and commit is given up, and its claim with it, after so long, in ms. */
-const SILENCE_MAX_MS = 10_000;
+export interface BatchOptions {
+  readonly batchMax: number;
+  readonly deadlineMs: number;
+  /** A relay that falls silent between claim and commit is given up, and its claim with it, after so long, in ms. */
+  readonly silenceMaxMs: number;
+  readonly outbox: OutboxOptions;
+}
 
 /**
  * Claims events, resolves, bumps, and deletes them, in one transaction (protocol rules 6, 7 and 10).
@@ -32,19 +37,19 @@ const SILENCE_MAX_MS = 10_000;
  *
  * Before COMMIT a death, a failure or a lost connection puts the events back, bumped or not; a second bump is harmless. A relay that is
  * stopped in between keeps its claim until PostgreSQL ends its session. Other relays pass over what is claimed.
- * At least four queries, and one command for each 1,000 scopes.
+ * Five queries or more, and one command for each 1,000 scopes.
  */
 export async function relayBatch(
   db: Knex,
   store: Store,
   cache: string,
   frontier: Frontier,
-  options: { readonly batchMax: number; readonly deadlineMs: number; readonly outbox: OutboxOptions },
+  options: BatchOptions,
 ): Promise<Batch> {
-  const { batchMax, deadlineMs, outbox } = options;
+  const { batchMax, deadlineMs, silenceMaxMs, outbox } = options;
   const startedAtMs = performance.now();
   return db.transaction(async (trx) => {
-    await limitSilence(trx);
+    await prepare(trx, silenceMaxMs);
     const events = await claimEvents(trx, cache, frontier, batchMax, outbox);
     const { paths, poisoned } = await resolve(trx, events, outbox);
     const server = await bumpPaths(store, cache, paths, deadlineMs);
@@ -57,9 +62,19 @@ export async function relayBatch(
   });
 }
 
-/** This transaction ends with its session if this process is stopped or cut off. One query. */
-export async function limitSilence(trx: Knex.Transaction): Promise<void> {
-  await trx.raw(`set local idle_in_transaction_session_timeout = ${SILENCE_MAX_MS}`);
+/**
+ * Makes a transaction one that bumps. One query.
+ *
+ * - Each statement sees what has committed before it, whatever the owner's default is.
+ * - It ends with its session if this process is stopped or cut off.
+ * - Its commit does not wait for the disk: all it does is to delete what was bumped, and if a crash undoes that, it is
+ *   bumped again.
+ */
+export async function prepare(trx: Knex.Transaction, silenceMaxMs: number): Promise<void> {
+  await trx.raw(
+    `set transaction isolation level read committed;
+     set local idle_in_transaction_session_timeout = ${silenceMaxMs}; set local synchronous_commit = off`,
+  );
 }
 
 /** Throws unless the server that took the bumps is the one that counts, and will be when this transaction commits. */
@@ -76,5 +91,6 @@ export async function demandCounted(
   throw new DisplacedError(
     `Events are deleted when the server that counts has taken their bumps. ${counted ?? 'None'} counts, ` +
       `${server ?? 'another, or several,'} took them. They stay, and are bumped again.`,
+    true,
   );
 }

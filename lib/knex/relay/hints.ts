@@ -30,22 +30,27 @@ export class Hints {
     this.#connection = this.#connect();
   }
 
-  async close(): Promise<void> {
+  /** Waits for nothing: the connection may be one that never opens, or never answers. */
+  close(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
-    await (await this.#connection)?.end().catch(() => {});
+    this.#connection.then((connection) => end(connection)).catch(() => {});
   }
 
   async #connect(): Promise<RawConnection | undefined> {
+    let connection: RawConnection | undefined;
     try {
       const client = this.#db.client as { acquireRawConnection(): Promise<RawConnection> };
-      const connection = await client.acquireRawConnection();
+      connection = await client.acquireRawConnection();
       connection.on('error', () => this.#again());
       connection.on('end', () => this.#again());
       connection.on('notification', ({ payload }) => payload === this.#cache && this.#hint());
       await connection.query(`listen ${CHANNEL}`);
+      // What was recorded before has told nobody.
+      this.#hint();
       return connection;
     } catch {
+      await end(connection);
       this.#again();
       return undefined;
     }
@@ -55,8 +60,13 @@ export class Hints {
     if (this.#closed || this.#retry !== undefined) return;
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
-      this.#connection = this.#connect();
+      const broken = this.#connection;
+      this.#connection = broken.then(end).then(() => (this.#closed ? undefined : this.#connect()));
     }, RETRY_MS);
     this.#retry.unref();
   }
+}
+
+async function end(connection: RawConnection | undefined): Promise<void> {
+  await connection?.end().catch(() => {});
 }

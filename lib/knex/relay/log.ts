@@ -4,9 +4,11 @@ import type { RelayEvents } from './relay-events.js';
 
 /** Writes a line for each batch (debug), repair and failure (warn), and event set aside (error). */
 export function logRelay(log: Logger, telemetry: Telemetry<RelayEvents>): void {
-  telemetry.on('batch', ({ cache, events, scopes, causes, setAside, durationMs }) => {
+  telemetry.on('batch', ({ cache, events, scopes, causes, durationMs }) => {
     const shown = [...causes].map(([cause, times]) => `${times} ${cause}`).join(', ');
     log.debug(`${cache}: relayed ${events} events to ${scopes} scopes in ${durationMs.toFixed(1)} ms: ${shown}`);
+  });
+  telemetry.on('setAside', ({ cache, setAside }) => {
     for (const { event, bumped, reason } of setAside) {
       log.error(`${cache}: event ${event.xid}/${event.seq} set aside, ${bumped || 'global'} bumped for it: ${reason}`);
     }

@@ -7,6 +7,8 @@ export interface RelayEvents {
   poll: [{ readonly cache: string; readonly lagMs: number; readonly trusted: boolean }];
   /** When a batch was bumped and deleted. */
   batch: [Batch & { readonly cache: string }];
+  /** When events could not be understood: what was bumped for each, and why. They are kept in `gencache_set_aside`. */
+  setAside: [{ readonly cache: string; readonly setAside: Batch['setAside'] }];
   /** When everything was bumped, since a server went back in time, or may have. */
   repair: [{ readonly cache: string; readonly cause: RepairCause }];
   /** When a turn failed, or the connection to the store did; the relay goes on. */

@@ -1,6 +1,5 @@
-import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
+import { checkCacheName } from '../../cache-name.js';
 import { describe } from '../../describe.js';
 import { ConfigurationError } from '../../errors.js';
 import type { Logger } from '../../log.js';
@@ -8,9 +7,9 @@ import { checkBound } from '../../options.js';
 import type { Store } from '../../store/store.js';
 import { Telemetry } from '../../telemetry.js';
 import { Frontier } from '../outbox/frontier.js';
-import type { OutboxOptions } from '../outbox/place.js';
+import { type OutboxOptions, qualifier } from '../outbox/place.js';
 import type { Survey } from '../outbox/survey.js';
-import { relayBatch } from './batch.js';
+import { type BatchOptions, relayBatch } from './batch.js';
 import { relayHeld } from './held.js';
 import { Hints } from './hints.js';
 import { logRelay } from './log.js';
@@ -32,6 +31,11 @@ export interface RelayOptions extends OutboxOptions {
   readonly batchMax?: number;
   /** A command that the store has not answered by then has failed, in ms. Default: 1,000. */
   readonly bumpDeadlineMs?: number;
+  /**
+   * After so long a relay that was stopped or cut off with a claim is given up, in ms, and others take its events over.
+   * Default: 10,000, and five times `bumpDeadlineMs` at least.
+   */
+  readonly silenceMaxMs?: number;
   /** How long `stop()` waits for what was claimed, in ms. Default: 5,000. */
   readonly stopDeadlineMs?: number;
   /** Whether to listen for NOTIFY, which `notifyRelays` makes triggers send: a hint that saves waiting. Default: false. */
@@ -59,6 +63,11 @@ const HELD_EVERY_MS = 1_000;
 /** For rows that did not come by the rules, a restored dump's, in ms. */
 const RESCAN_EVERY_MS = 60_000;
 const BACK_OFF_MAX_MS = 5_000;
+/** Batches at once while there is a backlog, so that PostgreSQL claims for one while Redis bumps for the other. */
+const LANES = 2;
+const SILENCE_MAX_MS = 10_000;
+/** A bound is checked so many times within itself, at least: it is to survive a late poll or two. */
+const CHECKS_PER_BOUND = 4;
 
 /**
  * Starts to turn a cache's events into bumps. One line inside an application:
@@ -86,10 +95,13 @@ export class Relay {
   readonly #trust: Trust;
   readonly #telemetry = new Telemetry<RelayEvents>();
   readonly #hints: Hints | undefined;
-  readonly #stopping = new AbortController();
   readonly #ended: Promise<void>;
+  #stopping = false;
   #stopped: Promise<void> | undefined;
-  #waking: AbortController | undefined;
+  /** Ends the wait, if there is one. */
+  #wake: (() => void) | undefined;
+  /** There is reason not to wait after this turn. */
+  #hinted = false;
   #lagMs = 0;
   #trusted = false;
   #events = 0;
@@ -103,7 +115,11 @@ export class Relay {
 
   constructor(options: RelayOptions) {
     const { schema, log, maxStalenessMs = [], ...rest } = options;
-    this.#options = { pollMs: 50, batchMax: 1_000, bumpDeadlineMs: 1_000, stopDeadlineMs: 5_000, listen: false, ...rest };
+    this.#options = {
+      ...{ pollMs: 50, batchMax: 1_000, bumpDeadlineMs: 1_000, stopDeadlineMs: 5_000, listen: false },
+      silenceMaxMs: Math.max(SILENCE_MAX_MS, 5 * (rest.bumpDeadlineMs ?? 0)),
+      ...rest,
+    };
     this.#outbox = schema === undefined ? {} : { schema };
     this.#bounds = [maxStalenessMs].flat().map(checkBound);
     this.#checkOptions();
@@ -116,13 +132,17 @@ export class Relay {
     if (log) logRelay(log, this.#telemetry);
     store.listen?.((signal) => {
       if (signal.kind === 'down') this.#failed('store', signal.error);
+      if (signal.kind === 'up') this.#hint();
     });
-    if (this.#options.listen) this.#hints = new Hints(db, cache, () => this.#waking?.abort());
+    if (this.#options.listen) {
+      // One that comes while something is wrong would undo the backing off.
+      this.#hints = new Hints(db, cache, () => this.#trusted && this.#hint());
+    }
     this.#ended = this.#run();
   }
 
   /** Hears an event (`RelayEvents`) from now on. Returns how to stop. */
-  on<K extends keyof RelayEvents & string>(name: K, listener: (event: RelayEvents[K][0]) => void): () => void {
+  on<K extends keyof RelayEvents>(name: K, listener: (event: RelayEvents[K][0]) => void): () => void {
     return this.#telemetry.on(name, listener);
   }
 
@@ -147,62 +167,86 @@ export class Relay {
   }
 
   async #stop(): Promise<void> {
-    this.#stopping.abort();
-    const late = new AbortController();
-    const limit = sleep(this.#options.stopDeadlineMs, undefined, { signal: late.signal }).catch(() => {});
-    await Promise.race([this.#ended, limit]);
-    late.abort();
-    await this.#hints?.close();
+    this.#stopping = true;
+    this.#wake?.();
+    this.#hints?.close();
+    let limit: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => (limit = setTimeout(resolve, this.#options.stopDeadlineMs)));
+    await Promise.race([this.#ended, late]);
+    clearTimeout(limit);
     await this.#options.store.close();
   }
 
   async #run(): Promise<void> {
     let failures = 0;
-    while (!this.#stopping.signal.aborted) {
+    while (!this.#stopping) {
+      this.#hinted = false;
       try {
         const busy = await this.#turn();
         failures = 0;
-        if (!busy) await this.#wait(this.#options.pollMs);
+        if (!busy) await this.#wait(this.#trusted ? this.#pollMs : Math.min(this.#pollMs, CHECK_EVERY_MS));
       } catch (error) {
         this.#failed('relay', error as Error);
+        if (this.#stopping) break;
         // Whatever failed, how much waits is what somebody on call wants to know.
         await this.#trust.survey().then(this.#polled, () => {});
-        await this.#wait(Math.min(BACK_OFF_MAX_MS, this.#options.pollMs * 2 ** failures++) * (0.5 + Math.random() / 2));
+        await this.#wait(Math.min(BACK_OFF_MAX_MS, this.#pollMs * 2 ** failures++) * (0.5 + Math.random() / 2));
       }
     }
   }
 
+  get #pollMs(): number {
+    return Math.min(this.#options.pollMs, ...this.#bounds.map((boundMs) => boundMs / CHECKS_PER_BOUND));
+  }
+
   /** True if there is more to do. */
   async #turn(): Promise<boolean> {
-    const { db, store, cache, batchMax, bumpDeadlineMs, pollMs } = this.#options;
+    const { db, store, cache, batchMax, bumpDeadlineMs, silenceMaxMs } = this.#options;
     const nowMs = performance.now();
     if (nowMs - this.#rescannedAtMs >= RESCAN_EVERY_MS) {
       this.#rescannedAtMs = nowMs;
       this.#frontier.reset();
     }
-    const checkEveryMs = this.#bounds.length > 0 ? pollMs : CHECK_EVERY_MS;
+    const checkEveryMs = this.#bounds.length > 0 ? 0 : CHECK_EVERY_MS;
     const due = !this.#trusted || nowMs - this.#checkedAtMs >= checkEveryMs;
     const survey = due ? await this.#check() : await this.#trust.survey();
     this.#polled(survey);
     if (!this.#trusted) return false;
 
-    const options = { batchMax, deadlineMs: bumpDeadlineMs, outbox: this.#outbox };
-    if (survey.held && nowMs - this.#heldAtMs >= HELD_EVERY_MS) {
+    const options = { batchMax, deadlineMs: bumpDeadlineMs, silenceMaxMs, outbox: this.#outbox };
+    if (survey.held.length > 0 && nowMs - this.#heldAtMs >= HELD_EVERY_MS) {
       this.#heldAtMs = nowMs;
-      await relayHeld(db, store, cache, options);
+      const { events, setAside } = await relayHeld(db, store, cache, options);
+      this.#events += events;
+      this.#setAside += setAside.length;
+      if (setAside.length > 0) this.#telemetry.emit('setAside', { cache, setAside });
     }
-    if (survey.oldest === undefined && survey.left.length === 0) return false;
-    let claimed;
-    do {
-      const batch = await relayBatch(db, store, cache, this.#frontier, options);
-      claimed = batch.events;
-      this.#events += claimed;
-      this.#scopes += batch.scopes;
-      this.#setAside += batch.setAside.length;
-      if (claimed > 0) this.#telemetry.emit('batch', { cache, ...batch });
-    } while (claimed >= batchMax && performance.now() - nowMs < pollMs && !this.#stopping.signal.aborted);
+    if (survey.left.length + survey.tail.length === 0) return false;
+    const claimed = await this.#relay(options);
+    if (claimed >= batchMax) {
+      const lane = async () => {
+        while (!this.#stopping && performance.now() - nowMs < this.#pollMs) {
+          if ((await this.#relay(options)) < batchMax) return;
+        }
+      };
+      const lanes = await Promise.allSettled(Array.from({ length: LANES }, lane));
+      for (const ended of lanes) if (ended.status === 'rejected') throw ended.reason;
+    }
     // Nothing, though there is something: others have claimed it.
     return claimed > 0;
+  }
+
+  /** One batch. Returns how many events it had. */
+  async #relay(options: BatchOptions): Promise<number> {
+    const { db, store, cache } = this.#options;
+    const batch = await relayBatch(db, store, cache, this.#frontier, options);
+    const { events, setAside } = batch;
+    this.#events += events;
+    this.#scopes += batch.scopes;
+    this.#setAside += setAside.length;
+    if (events > 0) this.#telemetry.emit('batch', { cache, ...batch });
+    if (setAside.length > 0) this.#telemetry.emit('setAside', { cache, setAside });
+    return events;
   }
 
   readonly #polled = ({ lagMs = 0 }: Survey): void => {
@@ -228,17 +272,28 @@ export class Relay {
     this.#telemetry.emit('failure', { cache: this.#options.cache, operation, error });
   }
 
-  /** Until the time is up, a hint comes, or the relay is stopped. */
+  #hint(): void {
+    this.#hinted = true;
+    this.#wake?.();
+  }
+
+  /** Until the time is up, a hint comes or came during the turn, or the relay is stopped. */
   async #wait(ms: number): Promise<void> {
-    const waking = (this.#waking = new AbortController());
-    const signal = AbortSignal.any([waking.signal, this.#stopping.signal]);
-    if (!signal.aborted) await Promise.race([sleep(ms, undefined, { signal }).catch(() => {}), once(signal, 'abort')]);
-    this.#waking = undefined;
+    if (this.#hinted || this.#stopping) return;
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      timer = setTimeout(resolve, ms);
+    });
+    clearTimeout(timer);
+    this.#wake = undefined;
   }
 
   #checkOptions(): void {
-    const { db, store, cache, pollMs, batchMax, bumpDeadlineMs, stopDeadlineMs } = this.#options;
-    if (typeof cache !== 'string' || typeof db?.raw !== 'function' || typeof store?.bump !== 'function') {
+    const { db, store, cache, pollMs, batchMax, bumpDeadlineMs, silenceMaxMs, stopDeadlineMs } = this.#options;
+    checkCacheName(cache);
+    qualifier(this.#outbox); // throws
+    if (typeof db?.raw !== 'function' || typeof store?.bump !== 'function') {
       throw new ConfigurationError(
         'A relay has the name of a cache, a Knex, and a store. Got ' +
           `${describe({ cache, db: typeof db, store: typeof store })}. See startRelay's example.`,
@@ -248,6 +303,7 @@ export class Relay {
       ['pollMs', pollMs, 1],
       ['batchMax', batchMax, 1],
       ['bumpDeadlineMs', bumpDeadlineMs, 1],
+      ['silenceMaxMs', silenceMaxMs, 1],
       ['stopDeadlineMs', stopDeadlineMs, 0],
     ] as const) {
       if (Number.isInteger(value) && value >= least && value <= 3_600_000) continue;

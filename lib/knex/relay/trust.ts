@@ -4,8 +4,9 @@
  *
  *     time of the store  ->  survey of the outbox, one snapshot  ->  one script: is the mark ours? then renew
  *
- * - The row in PostgreSQL names the incarnations that count; the mark in the store repeats them once no bump is missing there.
- * - Row and mark as they should be: freshness keys are renewed up to `Ages`' base plus the bound.
+ * - The row in PostgreSQL names the incarnations that count, and this reign of theirs; the mark in the store repeats
+ *   that once no bump is missing there.
+ * - Row and mark as they should be: freshness keys are renewed up to that time, less the age of `Ages`, plus the bound.
  * - The row names others (a failover, a restart, a crash that lost commits): update it and commit, **then** one
  *   script bumps global and writes the mark. The other order would let an event be deleted for a bump that the
  *   other server took, after the global bump here.
@@ -21,12 +22,12 @@ import type { Knex } from 'knex';
 import { withDeadline } from '../../deadline.js';
 import { nonce } from '../../generation.js';
 import { type FreshnessKey, freshnessKey, generationKey, keyPrefix, type MarkKey, markKey } from '../../key.js';
-import type { Store } from '../../store/store.js';
+import { type Renewal, type Store, StoreUnavailableError } from '../../store/store.js';
 import { generationTtl } from '../../ttl.js';
 import type { Frontier } from '../outbox/frontier.js';
-import { count, type Incarnations, noteBoot } from '../outbox/incarnation.js';
+import { count, type Incarnations, noteBoot, type Reign } from '../outbox/incarnation.js';
 import type { OutboxOptions } from '../outbox/place.js';
-import { survey, type Survey } from '../outbox/survey.js';
+import { type Asked, survey, type Survey } from '../outbox/survey.js';
 import { Ages } from './ages.js';
 
 /** What a check came to. */
@@ -85,22 +86,24 @@ export class Trust {
 
   /** Two commands and a query; more for a repair. Rejects as the store and the source do. */
   async check(): Promise<Checked> {
+    const ownMs = performance.now();
     const timeMs = await this.#run('time', (deadline) => this.#store.timeMs(deadline));
     const redis = this.#store.incarnation;
-    if (redis === undefined) throw new Error('The store does not say who it is: its user must be allowed INFO.');
+    if (redis === undefined) throw untold();
     const surveyed = await this.survey(this.#ages.asked);
     const postgres = surveyed.postgres!;
     const known = this.#incarnations;
     this.#incarnations = { redis, postgres };
     if (known !== undefined && (known.redis !== redis || known.postgres !== postgres)) this.#ages.reset();
-    // `visibleIn` answers for snapshots that a reset has just forgotten, if there was one: nothing is asked of it then.
-    const baseMs = this.#ages.check(timeMs, surveyed);
+    const ageMs = this.#ages.check({ timeMs, ownMs }, surveyed);
 
     const { counted } = surveyed;
     if (counted?.redis !== redis || counted.postgres !== postgres) {
       return this.#recount({ redis, postgres }, surveyed);
     }
-    const found = await this.#run('renew', (deadline) => this.#store.renew(this.#renewal(counted, baseMs), deadline));
+    const found = await this.#run('renew', (deadline) =>
+      this.#store.renew(this.#renewal(counted, timeMs, ageMs), deadline),
+    );
     if (found === 'renewed') return { survey: surveyed, trusted: true };
     if (found === 'unmarked') {
       await this.#repair(counted);
@@ -111,7 +114,7 @@ export class Trust {
   }
 
   /** Looks at the outbox, and moves the frontier on. One query; more in another incarnation of PostgreSQL. */
-  async survey(asked: Ages['asked'] = []): Promise<Survey> {
+  async survey(asked?: Asked): Promise<Survey> {
     const look = () => survey(this.#db, this.#cache, this.#frontier, asked, this.#options.outbox);
     let surveyed = await look();
     if (surveyed.postgres === undefined) {
@@ -124,7 +127,7 @@ export class Trust {
       this.#frontier.reset();
       surveyed = await look();
     }
-    this.#frontier.advance(surveyed.snapshot, surveyed.left, surveyed.oldest);
+    this.#frontier.advance(surveyed);
     return surveyed;
   }
 
@@ -136,8 +139,9 @@ export class Trust {
       return { survey: surveyed, trusted: false };
     }
     const { outbox } = this.#options;
-    if (!(await count(this.#db, this.#cache, found, counted, outbox))) return { survey: surveyed, trusted: false };
-    await this.#repair(found);
+    const reign = await count(this.#db, this.#cache, found, counted, outbox);
+    if (reign === undefined) return { survey: surveyed, trusted: false };
+    await this.#repair(reign);
     const repaired = counted === undefined ? 'first' : otherStore ? 'store' : 'source';
     return { survey: surveyed, trusted: true, repaired };
   }
@@ -149,24 +153,27 @@ export class Trust {
     return sinceMs < CONTEST_AFTER_MS && nowMs - this.#claim.seenAtMs < CONTEST_AFTER_MS;
   }
 
-  async #repair(incarnations: Incarnations): Promise<void> {
+  async #repair(reign: Reign): Promise<void> {
     const repair = {
       globalKey: generationKey(keyPrefix(this.#cache), ''),
       markKey: this.#markKey,
-      mark: markOf(incarnations),
-      incarnation: incarnations.redis,
+      mark: markOf(reign),
+      incarnation: reign.redis,
       attempt: nonce(),
       ttlMs: generationTtl(0),
     };
     await this.#run('repair', (deadline) => this.#store.repair(repair, deadline));
   }
 
-  #renewal(counted: Incarnations, baseMs: number | undefined) {
+  /** A key that may not vouch any more is left out: set back after `timeMs`, the store's clock would let it stand. */
+  #renewal(counted: Reign, timeMs: number, ageMs = Infinity): Renewal {
     return {
       markKey: this.#markKey,
       mark: markOf(counted),
       incarnation: counted.redis,
-      keys: baseMs === undefined ? [] : this.#keys.map(({ key, boundMs }) => ({ key, untilMs: baseMs + boundMs })),
+      keys: this.#keys
+        .filter(({ boundMs }) => ageMs < boundMs)
+        .map(({ key, boundMs }) => ({ key, untilMs: Math.floor(timeMs + boundMs - ageMs) })),
       nonce: nonce(),
     };
   }
@@ -176,6 +183,14 @@ export class Trust {
   }
 }
 
-function markOf({ redis, postgres }: Incarnations): string {
-  return `${redis} ${postgres}`;
+function markOf({ redis, postgres, reign }: Reign): string {
+  return `${redis} ${postgres} ${reign}`;
+}
+
+function untold(): StoreUnavailableError {
+  return new StoreUnavailableError(
+    'A relay must know which server takes its bumps, by INFO (run_id, master_replid). This one does not tell, or its ' +
+      'connection has just been lost. Let the user run INFO, also inside scripts.',
+    false,
+  );
 }

@@ -18,13 +18,19 @@ export interface PostgresServerOptions {
 export interface PostgresServer {
   readonly url: string;
   readonly port: number;
+  /** Of the postmaster that runs now: `restart` changes it. */
   readonly pid: number;
   /** Shuts it down, ending its sessions, and removes its data; with `keep`, prints where they are. */
   stop(options?: { keep?: boolean }): Promise<void>;
+  /** Ends the postmaster, by SIGKILL as a crash does: what was not yet written is lost, unless it is durable. */
+  kill(signal: 'SIGINT' | 'SIGQUIT' | 'SIGKILL'): Promise<void>;
+  /** Ends it in the orderly way if it runs, and starts it on the same port and data. Resolves when it answers a query. */
+  restart(): Promise<void>;
 }
 
 const HOST = '127.0.0.1';
 const PORT_ATTEMPTS = 10;
+const RESTART_ATTEMPTS = 30;
 const INITDB_MS = 60_000;
 const READY_MS = 30_000;
 const GRACE_MS = 5_000;
@@ -47,16 +53,37 @@ export async function startPostgres(options: PostgresServerOptions = {}): Promis
     for (let attempt = 1; ; attempt++) {
       const port = await freePort();
       const url = `postgres://postgres@${HOST}:${port}/postgres`;
-      const server = await launch(folder, postgres, ['-D', data, ...settings(port, folder, options)], account);
+      const start = () => launch(folder, postgres, ['-D', data, ...settings(port, folder, options)], account);
+      let server = await start();
       if (await answers(server, url, data)) {
         return {
           url,
           port,
-          pid: server.pid,
+          get pid() {
+            return server.pid;
+          },
           async stop({ keep = false } = {}) {
             await shutDown(server);
             if (keep) keepServerFolder(folder);
             else removeServerFolder(folder);
+          },
+          async kill(signal) {
+            server.signal(signal);
+            if (!(await server.endsWithin(GRACE_MS))) {
+              throw new Error(`The PostgreSQL of pid ${server.pid} still runs ${GRACE_MS} ms after ${signal}.`);
+            }
+          },
+          async restart() {
+            await shutDown(server);
+            // Sessions outlive a postmaster that was killed by a moment; until then the shared memory is in use.
+            for (let attempt = 1; ; attempt++) {
+              server = await start();
+              if (await answers(server, url, data)) return;
+              if (attempt === RESTART_ATTEMPTS || !serverLog(folder).includes('still in use')) {
+                throw new Error(`PostgreSQL does not restart on port ${port}. Its log:\n${serverLog(folder)}`);
+              }
+              await sleep(100);
+            }
           },
         };
       }

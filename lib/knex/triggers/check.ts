@@ -1,0 +1,137 @@
+import type { Knex } from 'knex';
+import type { OutboxOptions } from '../outbox/place.js';
+import { FOREIGN_REMEDY, foreignMessage, install } from './install.js';
+import { lockInstallation, nameOf } from './lock.js';
+import { outboxOf } from './place.js';
+import { type Difference, differences, planOf } from './plan.js';
+import { type Installed, installed } from './registry.js';
+import { type Fault, resolve, shown } from './resolve.js';
+import { type Definition, ROW_OPERATIONS } from './definition.js';
+
+/** What can be wrong with triggers that were installed. */
+export type TriggerProblemKind =
+  | Fault['problem']
+  | Difference['problem']
+  | 'primary key changed'
+  | 'foreign partition'
+  | 'looked-up table not watched';
+
+export interface TriggerProblem {
+  readonly cache: string;
+  /** The table that was named at installation, with its schema: `app.workflow`. */
+  readonly table: string;
+  readonly problem: TriggerProblemKind;
+  /** The rule, and what was found. */
+  readonly message: string;
+  readonly remedy: string;
+}
+
+const REPAIR = 'Call `repairTriggers`, in a migration.';
+
+/**
+ * Compares what was installed with what is there: triggers that are missing, on new partitions too, or not enabled as
+ * they were installed; functions that are missing or altered; tables, columns and primary keys that changed. Empty if all is well.
+ * Takes no locks. Throws ConfigurationError without an outbox.
+ */
+export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Promise<TriggerProblem[]> {
+  const outbox = await outboxOf(db, options);
+  const definitions = await installed(db, outbox);
+  const problems: TriggerProblem[] = [];
+  for (const definition of definitions) {
+    const found = (problem: TriggerProblemKind, message: string, remedy: string) =>
+      problems.push({
+        cache: definition.cache,
+        table: shown(definition.schema, definition.table),
+        problem,
+        message,
+        remedy,
+      });
+    const tables = await resolve(db, definition);
+    if ('faults' in tables) {
+      for (const { problem, message, remedy } of tables.faults) found(problem, message, remedy);
+      continue;
+    }
+    const { primaryKey } = tables.changed;
+    const plan = await planOf(db, outbox, definition, tables);
+    if (primaryKey.join() !== definition.primaryKey.join()) {
+      found(
+        'primary key changed',
+        `An UPDATE's old and new rows are paired by the primary key. It was ${list(definition.primaryKey)} and is ${list(primaryKey)}.`,
+        REPAIR,
+      );
+    }
+    for (const difference of await differences(db, plan)) {
+      // The function that the new key asks for is another one, which has been said.
+      if (difference.problem === 'function altered' && primaryKey.join() !== definition.primaryKey.join()) continue;
+      found(difference.problem, messageOf(difference), REPAIR);
+    }
+    for (const relation of plan.foreign) found('foreign partition', foreignMessage(relation), FOREIGN_REMEDY);
+    for (const message of unwatched(definition, definitions)) {
+      found('looked-up table not watched', message, 'Call `onChangeOf` for that table, too, with all operations.');
+    }
+  }
+  return problems;
+}
+
+/**
+ * Installs again whatever definitions are kept, for partitions that were added and triggers that were lost. In one
+ * transaction, or the caller's; locks only tables that lack something. Throws ConfigurationError for a table or column
+ * that is gone, TableLockedError.
+ */
+export async function repairTriggers(db: Knex, options: OutboxOptions = {}): Promise<void> {
+  await db.transaction(async (trx) => {
+    await lockInstallation(trx);
+    const outbox = await outboxOf(trx, options);
+    for (const { primaryKey: _, ...definition } of await installed(trx, outbox)) await install(trx, outbox, definition);
+  });
+}
+
+function messageOf(difference: Difference): string {
+  switch (difference.problem) {
+    case 'function missing':
+      return `A change is recorded, or looked up, by functions made at installation. ${difference.planned.name} is gone.`;
+    case 'function altered':
+      return `A function is as the definition and the table's columns have it. ${difference.planned.name} is not: it was made by another release, for other columns, or changed by hand.`;
+    case 'trigger missing':
+      return `The table, each partition and each inheritance child has its triggers. ${nameOf(difference.planned.relation)} lacks ${difference.planned.name}.`;
+    case 'trigger altered':
+      return `A trigger is as it was installed. ${difference.planned.name} on ${nameOf(difference.planned.relation)} is another one.`;
+    case 'trigger not enabled as installed': {
+      const { planned, found } = difference;
+      return `A trigger stays enabled as it was installed, ${ENABLED[planned.enabled]}. ${planned.name} on ${nameOf(planned.relation)} is ${ENABLED[found.enabled]}.`;
+    }
+    case 'trigger left over':
+    default:
+      return `Triggers are on what belongs to the table. ${difference.found.name} is on ${nameOf(difference.found.relation)}.`;
+  }
+}
+
+const ENABLED: Readonly<Record<string, string>> = {
+  A: 'ALWAYS',
+  R: 'for REPLICA',
+  O: 'for ORIGIN',
+  D: 'DISABLED',
+};
+
+/** Protocol rule 3: a row of a looked-up table that another transaction writes at the same time bumps for itself. */
+function unwatched(definition: Definition, all: readonly Installed[]): string[] {
+  return definition.bumps.flatMap(({ lookUp }) => {
+    if (lookUp === null) return [];
+    const watched = all.some(
+      ({ cache, schema, table, operations }) =>
+        cache === definition.cache &&
+        schema === lookUp.schema &&
+        table === lookUp.table &&
+        ROW_OPERATIONS.every((operation) => operations.includes(operation)),
+    );
+    if (watched) return [];
+    return [
+      `A look-up after the commit misses rows that another transaction adds meanwhile, unless these bump for ` +
+        `themselves. ${shown(lookUp.schema, lookUp.table)} has no triggers for insert, update and delete.`,
+    ];
+  });
+}
+
+function list(columns: readonly string[]): string {
+  return columns.length === 0 ? 'none' : `(${columns.map((column) => shown(null, column)).join(', ')})`;
+}

@@ -1,0 +1,114 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Knex } from 'knex';
+import { ConfigurationError } from '../../errors.js';
+import { functionsNamed, type Relation, triggersNamed } from './catalog.js';
+import type { Definition } from './definition.js';
+import { nameOf, NOBODY, NO_WRITERS, type TableLock, withTablesLocked } from './lock.js';
+import type { Outbox } from './place.js';
+import { type Difference, differences, functionNames, namesOf, planOf } from './plan.js';
+import { quoted } from '../outbox/place.js';
+import { forget, type Installed, installed, keep } from './registry.js';
+import { resolve } from './resolve.js';
+import { execute } from './sql.js';
+
+/**
+ * Brings a definition's functions and triggers to what it says, within the caller's transaction and under
+ * `lockInstallation`. Locks the tables whose triggers change, and none where nothing does: a function is replaced
+ * without a lock on the tables that call it. Throws ConfigurationError, TableLockedError.
+ */
+export async function install(trx: Knex.Transaction, outbox: Outbox, definition: Definition): Promise<void> {
+  const tables = await resolve(trx, definition);
+  if ('faults' in tables) {
+    const [fault] = tables.faults;
+    throw new ConfigurationError(`${fault!.message} ${fault!.remedy}`);
+  }
+  const plan = await planOf(trx, outbox, definition, tables);
+  if (plan.foreign.length > 0) throw new ConfigurationError(`${foreignMessage(plan.foreign[0]!)} ${FOREIGN_REMEDY}`);
+  const [before] = await installed(trx, outbox, definition);
+  const now: Installed = { ...definition, primaryKey: tables.changed.primaryKey };
+  const needed = new Set(functionNames(outbox, definition));
+  const unneeded = before === undefined ? [] : functionNames(outbox, before).filter((name) => !needed.has(name));
+  const wrong = await differences(trx, plan);
+  if (wrong.length === 0 && isDeepStrictEqual(before, now)) return;
+  await withTablesLocked(trx, wrong.flatMap(lockFor), async (savepoint) => {
+    for (const difference of wrong) for (const statement of mend(difference)) await execute(savepoint, statement);
+    await dropFunctions(savepoint, outbox, unneeded);
+    await keep(savepoint, outbox, now);
+  });
+}
+
+/** PostgreSQL refuses writes through a table with transition tables that reach a foreign partition. */
+export function foreignMessage(relation: Relation): string {
+  return `Triggers see what is written to tables of this database, partitions and children too. ${nameOf(relation)} is a foreign table.`;
+}
+
+export const FOREIGN_REMEDY = 'Detach it and watch it where it is, or bump by hand after writing to the table.';
+
+/** Takes a definition's functions, triggers and row away, from whatever tables have them by now. Throws TableLockedError. */
+export async function remove(trx: Knex.Transaction, outbox: Outbox, definition: Definition): Promise<void> {
+  const triggers = await triggersNamed(trx, Object.values(namesOf(outbox, definition).triggers));
+  const locks = triggers.map(({ relation }) => ({ relation, mode: NOBODY }) as const);
+  await withTablesLocked(trx, locks, async (savepoint) => {
+    await dropFunctions(savepoint, outbox, functionNames(outbox, definition));
+    await forget(savepoint, outbox, definition);
+  });
+}
+
+function lockFor(difference: Difference): TableLock[] {
+  switch (difference.problem) {
+    case 'function missing':
+    case 'function altered':
+      return [];
+    case 'trigger missing':
+    case 'trigger not enabled as installed':
+      return [{ relation: difference.planned.relation, mode: NO_WRITERS }];
+    case 'trigger altered':
+    case 'trigger left over':
+    default:
+      return [{ relation: difference.found.relation, mode: NOBODY }];
+  }
+}
+
+function mend(difference: Difference): string[] {
+  switch (difference.problem) {
+    case 'function missing':
+    case 'function altered':
+      return [difference.planned.statement];
+    case 'trigger missing':
+      return create(difference);
+    case 'trigger not enabled as installed':
+      return [enable(difference)];
+    case 'trigger altered':
+      return [drop(difference), ...create(difference)];
+    case 'trigger left over':
+    default:
+      return [drop(difference)];
+  }
+}
+
+type Planned = Extract<
+  Difference,
+  { problem: 'trigger missing' | 'trigger altered' | 'trigger not enabled as installed' }
+>;
+type Found = Extract<Difference, { problem: 'trigger altered' | 'trigger left over' }>;
+
+function create({ planned }: Planned): string[] {
+  return [`create trigger ${quoted(planned.name)} ${planned.clause}`, enable({ planned })];
+}
+
+/** On this table alone: whether its partitions have such a trigger is their own matter. */
+function enable({ planned }: Pick<Planned, 'planned'>): string {
+  const how = planned.enabled === 'A' ? 'always' : 'replica';
+  return `alter table only ${nameOf(planned.relation)} enable ${how} trigger ${quoted(planned.name)}`;
+}
+
+function drop({ found }: Pick<Found, 'found'>): string {
+  return `drop trigger ${quoted(found.name)} on ${nameOf(found.relation)}`;
+}
+
+/** With the triggers that call them, on whatever tables. */
+async function dropFunctions(trx: Knex.Transaction, { schema, at }: Outbox, names: readonly string[]): Promise<void> {
+  for (const name of (await functionsNamed(trx, schema, names)).keys()) {
+    await execute(trx, `drop function ${at}${quoted(name)} cascade`);
+  }
+}

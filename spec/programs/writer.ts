@@ -1,0 +1,37 @@
+/**
+ * A process that writes, to be stopped or killed in between. argv: a JSON of `WriterOptions`.
+ *
+ * Prints `working` when its work has changed the price and recorded that, and goes on at SIGUSR2; then the result.
+ */
+import { once } from 'node:events';
+import { lendKnex } from '../support/knexes.js';
+import { openShop } from '../support/shop.js';
+
+export interface WriterOptions {
+  readonly name: string;
+  readonly database: string;
+  readonly redis: string;
+  readonly price: number;
+  readonly strict: boolean;
+  readonly quarantineMs: number;
+  /** Whether COMMIT waits for a standby. */
+  readonly hangs: boolean;
+}
+
+const { name, database, redis, price, strict, quarantineMs, hangs } = JSON.parse(process.argv[2]!) as WriterOptions;
+const db = lendKnex(database, 'public');
+const shop = openShop(db, { name, redis, limits: { quarantineMs }, bumpDeadlineMs: 10_000 });
+const told = await shop.cache
+  .transaction(
+    async (trx) => {
+      if (hangs) await trx.raw('set local synchronous_commit = on');
+      await shop.change(price)(trx);
+      const goOn = once(process, 'SIGUSR2');
+      process.stdout.write('working\n');
+      await goOn;
+    },
+    { strict },
+  )
+  .catch((error: Error) => ({ error: error.message }));
+process.stdout.write(`${JSON.stringify(told)}\n`);
+process.exit(0);
