@@ -16,13 +16,21 @@ import type { Bench, Measure } from './bench.js';
 import { bumpMany } from './measures/bump-many.js';
 import { bumpSingle } from './measures/bump-single.js';
 import { hitBatch } from './measures/hit-batch.js';
+import { hitBounded } from './measures/hit-bounded.js';
 import { hitConcurrent } from './measures/hit-concurrent.js';
 import { hitSingle } from './measures/hit-single.js';
 import { hitTwoCommands } from './measures/hit-two-commands.js';
+import { invalidateLatency } from './measures/invalidate-latency.js';
 import { memory } from './measures/memory.js';
 import { missBatch } from './measures/miss-batch.js';
 import { orphans } from './measures/orphans.js';
+import { relayClaim } from './measures/relay-claim.js';
+import { relayDrain } from './measures/relay-drain.js';
 import { rivalHit } from './measures/rival-hit.js';
+import { writeFlat } from './measures/write-flat.js';
+import { writeStrict } from './measures/write-strict.js';
+import { writeTriggerBulk } from './measures/write-trigger-bulk.js';
+import { writeTriggerSingle } from './measures/write-trigger-single.js';
 import { type Population, populate } from './population.js';
 import type { Row } from './row.js';
 import { table } from './table.js';
@@ -33,9 +41,17 @@ const MEASURES: Readonly<Record<string, Measure>> = {
   'hit.batch': hitBatch,
   'hit.concurrent': hitConcurrent,
   'hit.two': hitTwoCommands,
+  'hit.bounded': hitBounded,
   'rival.hit': rivalHit,
   'miss.batch': missBatch,
   'bump.many': bumpMany,
+  'write.strict': writeStrict,
+  'write.trigger.single': writeTriggerSingle,
+  'write.trigger.bulk': writeTriggerBulk,
+  'write.flat': writeFlat,
+  'invalidate.latency': invalidateLatency,
+  'relay.claim': relayClaim,
+  'relay.drain': relayDrain,
   orphans,
   'bump.single': bumpSingle,
   memory,

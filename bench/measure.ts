@@ -16,7 +16,7 @@ export interface Side {
 }
 
 export interface Plan {
-  /** Pairs of blocks; at least 30. */
+  /** Pairs of blocks; at least 30, or 9 where each takes a second. */
   readonly pairs: number;
   /** How long a block of the baseline takes, about. */
   readonly blockMs?: number;
@@ -62,6 +62,11 @@ export async function compare(subject: Side, baseline: Side, plan: Plan): Promis
   };
 }
 
+/** The same of rates instead of durations: above 1 the subject is the faster one. */
+export function ofRates({ ratio, interval: [low, high], ...durations }: Comparison): Comparison {
+  return { ratio: 1 / ratio, interval: [1 / high, 1 / low], ...durations };
+}
+
 /** Milliseconds of one operation in a block of so many. */
 async function block({ run, beforeBlock, beforeEach }: Side, operations: number): Promise<number> {
   await beforeBlock?.(operations);
@@ -86,10 +91,16 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
+/** The least value that so large a share of them does not exceed (nearest rank). */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)]!;
+}
+
 const RESAMPLES = 2_000;
 
 /** The percentile bootstrap (Efron 1979): where the medians of resampled ratios lie, but for 2.5 % at each end. */
-function intervalOfMedian(values: readonly number[]): readonly [number, number] {
+export function intervalOfMedian(values: readonly number[]): readonly [number, number] {
   const medians = Array.from({ length: RESAMPLES }, () =>
     median(values.map(() => values[Math.floor(Math.random() * values.length)]!)),
   ).sort((a, b) => a - b);

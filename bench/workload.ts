@@ -3,7 +3,7 @@
  */
 import { Redis, type RedisOptions } from 'ioredis';
 import { decode, encode } from '../lib/codec.js';
-import { GenerationalCache, integer, nullable, redisStore } from '../lib/index.js';
+import { type CacheSettings, GenerationalCache, integer, nullable, redisStore } from '../lib/index.js';
 import type { Workflow } from '../lib/workflow-engine/index.js';
 
 /** Nothing expires while it is measured. */
@@ -53,16 +53,17 @@ export interface ThreeLevels {
 }
 
 /** A process of an application: global > detector > environment, and its workflows there. Loads without a database. */
-export function threeLevels(url: string, name: string, ttlMs = TTL_MS): ThreeLevels {
+export function threeLevels(url: string, name: string, settings: Omit<CacheSettings, 'name'> = {}): ThreeLevels {
   const redis = new Redis(url, { lazyConnect: true });
   const cache = new GenerationalCache({
     name,
     store: redisStore(redis),
-    ttlMs,
+    ttlMs: TTL_MS,
     // Deadlines guard callers, and are armed here as they are there; a noisy machine must not turn hits into loads.
     readDeadlineMs: 10_000,
     fillDeadlineMs: 10_000,
     bumpDeadlineMs: 10_000,
+    ...settings,
   });
   return { name, cache, ...declare(cache), close: () => cache.close() };
 }

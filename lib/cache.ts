@@ -115,7 +115,7 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
    *
    * Rejects only if nothing was committed, with what `work` or the source threw; or if the outcome is unknown, with
    * CommitUnknownError. A bump that fails after the commit is in the outbox, and the result says `pending`. Costs three
-   * queries beyond those of the transaction, and one command for each 1,000 scopes; strict, two queries and two commands
+   * queries beyond those of the transaction, and one command for each 1,000 scopes; strict, one query and one command
    * more. Throws ConfigurationError for a source without an outbox.
    */
   async transaction<T>(

@@ -34,8 +34,7 @@ export {
 } from './knex/migrations/trigger.js';
 export { type MigrationBumps, withGenerations } from './knex/migrations/with-generations.js';
 export { migrate, MigrationBumpError, type MigrateOptions } from './knex/migrations/migrate.js';
-export { type Change, type ChangedColumn, type ChangeOptions, changed, type LookedUp, onChangeOf } from './knex/triggers/on-change.js';
-export { removeTriggers } from './knex/triggers/uninstall.js';
+export * from './knex/triggers/index.js';
 export type { Logger } from './log.js';
 export type { BumpOptions, Namespace } from './namespace.js';
 export type { CacheSettings } from './options.js';

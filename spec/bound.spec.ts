@@ -55,7 +55,13 @@ class Relay {
     const found = await this.#ask((deadline) =>
       this.#store.renew(
         {
-          ...{ markKey: markKey(this.#prefix), mark: MARK, incarnation: this.#store.incarnation!, nonce: nonce() },
+          ...{
+            markKey: markKey(this.#prefix),
+            mark: MARK,
+            incarnation: this.#store.incarnation!,
+            asOfMs: 0,
+            nonce: nonce(),
+          },
           keys: [{ key: this.key, untilMs: nowMs + ms }],
         },
         deadline,

@@ -15,7 +15,7 @@ export const orphans: Measure = async () => {
   // Of its own: what other measures left must not expire meanwhile.
   const server = await startRedis();
   const redis = await connect(server.url);
-  const levels = threeLevels(server.url, 'orphans', TTL_MS);
+  const levels = threeLevels(server.url, 'orphans', { ttlMs: TTL_MS });
   const ids = Array.from({ length: ENTRIES }, (_, index) => ({ detector: 1, environment: index }));
   const fill = async () => {
     await levels.workflows.fetchMany(ids);

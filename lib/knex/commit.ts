@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import { ConfigurationError, GencacheError } from '../errors.js';
+import { connectionOf, cut } from './connection.js';
 import type { Writer } from './writer.js';
 import { outcomeOf, type Xid } from './outbox/xid.js';
 
@@ -77,8 +78,7 @@ async function leaveIfSettled(
     isUnderWay = (await Promise.race([asked, limit])) === 'in progress';
   }
   if (signal.aborted) return;
-  const client = trx.client as { acquireConnection(): Promise<{ connection?: { stream?: { destroy(): void } } }> };
-  (await client.acquireConnection()).connection?.stream?.destroy();
+  cut(await connectionOf(trx));
 }
 
 async function settled({ db, outbox, limits }: Writer, xid: Xid): Promise<'committed' | 'aborted' | undefined> {

@@ -133,6 +133,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
       if (text(renewal.markKey) !== renewal.mark) return 'unmarked';
       set(renewal.markKey, renewal.mark, MARK_TTL_MS);
       const nowMs = clock.nowMs();
+      if (nowMs < renewal.asOfMs) return 'renewed';
       for (const { key, untilMs } of renewal.keys) {
         if (untilMs <= nowMs || untilMs > nowMs + boundOf(key)) continue;
         const own = text(key)?.startsWith(`${incarnation} `) ?? false;

@@ -148,6 +148,8 @@ export interface Renewal {
   readonly mark: string;
   readonly incarnation: string;
   readonly keys: readonly { readonly key: FreshnessKey; readonly untilMs: number }[];
+  /** When the check began, by the store's clock: one that shows less by now went back, and nothing is renewed. */
+  readonly asOfMs: number;
   /** Fresh for each attempt. */
   readonly nonce: string;
 }

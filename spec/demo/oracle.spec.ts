@@ -152,7 +152,9 @@ describe("The demo's oracle", () => {
       await recordChanges(db, name);
       await phase(reading);
       const edited = new Editor(db, name, oracle).carryOut(disableFirst);
-      await eventually(async () => expect(await db('gencache_outbox').where({ operation: 'UPDATE' })).to.have.length(1));
+      await eventually(async () =>
+        expect(await db('gencache_outbox').where({ operation: 'UPDATE' })).to.have.length(1),
+      );
       expect(await phase(reading)).to.include({ sampled: 20, staleReads: 0, excused: 20 });
       lendRelay({ db, cache: name });
       await edited;

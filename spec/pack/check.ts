@@ -15,6 +15,7 @@ const WANTED = /^(package\.json|README\.md|CHANGELOG\.md|CAVEATS\.md|LICENSE|dis
 
 const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
   exports: Record<string, string | { default: string }>;
+  bin: Record<string, string>;
   devDependencies: Record<string, string>;
 };
 const folder = mkdtempSync(join(tmpdir(), 'gencache-pack-'));
@@ -45,6 +46,10 @@ try {
     const path = (typeof target === 'string' ? target : target.default).replace('./', '');
     if (!paths.includes(path)) throw new Error(`package.json exports ${path}, which is not in the tarball`);
   }
+  for (const target of Object.values(manifest.bin)) {
+    if (!paths.includes(target.replace('./', '')))
+      throw new Error(`package.json has ${target} as a command, which is not in the tarball`);
+  }
   console.log(`${tarball.filename}: ${paths.length} files, ${tarball.size} bytes`);
 
   const { devDependencies: versions } = manifest;
@@ -56,6 +61,16 @@ try {
   console.log(run('node', ['plain.js'], folder));
   run('npx', ['tsc', '-p', '.'], folder);
   console.log(run('node', ['out/strict.js'], folder));
+
+  const command = (...args: string[]) => run('npx', ['--no', '--', 'gencache', ...args], folder);
+  for (const args of [
+    ['--help'],
+    ['outbox', 'install'],
+    ['doctor', '--cache', 'user'],
+    ['outbox', 'uninstall', '--yes'],
+  ]) {
+    console.log(command(...args));
+  }
 
   const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
   const [, program, promised] = /```js\n(.*?)```.*?node start\.mjs\n```\n\n```\n(.*?)```/s.exec(readme) ?? [];

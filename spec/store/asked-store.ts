@@ -102,7 +102,14 @@ export class AskedStore {
   renew(renewal: Pick<Renewal, 'keys'> & Partial<Renewal>) {
     return this.#ask('renew', (deadline) =>
       this.store.renew(
-        { markKey: this.markKey, mark: MARK, incarnation: this.store.incarnation!, nonce: nonce(), ...renewal },
+        {
+          markKey: this.markKey,
+          mark: MARK,
+          incarnation: this.store.incarnation!,
+          asOfMs: 0,
+          nonce: nonce(),
+          ...renewal,
+        },
         deadline,
       ),
     );

@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './place.js';
+import { ANSWER_MS } from './survey.js';
 
 /** The incarnations that count, or are to. */
 export interface Incarnations {
@@ -45,7 +46,7 @@ export async function count(
   options: OutboxOptions,
 ): Promise<Reign | undefined> {
   const table = `${qualifier(options)}gencache_incarnation`;
-  const { rows } = await db.raw<{ rows: { reign: string }[] }>(
+  const counting = db.raw<{ rows: { reign: string }[] }>(
     seen === undefined
       ? `insert into ${table} (cache, redis, postgres) values (:cache, :redis, :postgres) on conflict do nothing
          returning reign`
@@ -54,10 +55,13 @@ export async function count(
          where cache = :cache and reign = cast(:seen as uuid) returning reign`,
     { cache, redis, postgres, ...(seen && { seen: seen.reign }) },
   );
+  const { rows } = await counting.timeout(ANSWER_MS);
   return rows[0] && { redis, postgres, reign: rows[0].reign };
 }
 
 /** After a crash: the next survey finds a boot that was never before. One statement. */
 export async function noteBoot(db: Knex, options: OutboxOptions): Promise<void> {
-  await db.raw(`insert into ${qualifier(options)}gencache_boot default values on conflict do nothing`);
+  await db
+    .raw(`insert into ${qualifier(options)}gencache_boot default values on conflict do nothing`)
+    .timeout(ANSWER_MS);
 }

@@ -1,9 +1,11 @@
 import type { Knex } from 'knex';
 import * as outbox from '../../../migrations/outbox/001_outbox.js';
 import * as incarnation from '../../../migrations/outbox/002_incarnation.js';
-import { lockInstallation } from '../triggers/lock.js';
+import { findRelation } from '../triggers/catalog.js';
+import { installing, NOBODY, type TableLock, underLocks } from '../triggers/lock.js';
 import { uninstallMigrationsTriggers } from '../migrations/trigger.js';
-import { uninstallTriggers } from '../triggers/uninstall.js';
+import { findOutbox } from '../triggers/place.js';
+import { removeAll } from '../triggers/uninstall.js';
 import { dropNotify } from './notify.js';
 import { type OutboxOptions, qualifier, quoted } from './place.js';
 
@@ -14,6 +16,12 @@ interface Step {
 
 /** Immutable once released: later changes are steps of their own. A release is the number of its steps. */
 const STEPS: readonly Step[] = [outbox, incarnation];
+
+/** The tables of each step. */
+const TABLES = [
+  ['release', 'outbox', 'set_aside', 'trigger', 'narrowed'],
+  ['incarnation', 'boot'],
+];
 
 /** What this release installs. */
 export const OUTBOX_RELEASE = STEPS.length;
@@ -32,8 +40,7 @@ export async function installOutbox(
   options: OutboxOptions & { readonly release?: number } = {},
 ): Promise<void> {
   const at = qualifier(options);
-  await db.transaction(async (trx) => {
-    await lockInstallation(trx);
+  await installing(db, async (trx) => {
     if (options.schema !== undefined) await trx.raw(`create schema if not exists ${quoted(options.schema)}`);
     await trx.raw(
       `create table if not exists ${at}gencache_release (
@@ -49,19 +56,35 @@ export async function installOutbox(
   });
 }
 
-/** Takes away every trigger, the outbox, and what waits in it. In one transaction, or the caller's. */
+/** Takes away every trigger, the outbox, and what waits in it. In one transaction, or the caller's. Throws TableLockedError. */
 export async function uninstallOutbox(db: Knex, options: OutboxOptions = {}): Promise<void> {
   const at = qualifier(options);
-  await db.transaction(async (trx) => {
-    await lockInstallation(trx);
+  await installing(db, async (trx) => {
     const release = await installedRelease(trx, options);
     if (release === undefined) return;
-    await uninstallTriggers(trx, options);
+    const outbox = await findOutbox(trx, options);
+    if (outbox !== undefined) await removeAll(trx, outbox);
     await uninstallMigrationsTriggers(trx, options);
-    await dropNotify(trx, options);
-    for (const step of STEPS.slice(0, release).toReversed()) await step.down(trx, at);
-    await trx.raw(`drop table ${at}gencache_release`);
+    await underLocks(trx, await locksOn(trx, TABLES.slice(0, release).flat(), options), async () => {
+      await dropNotify(trx, options);
+      for (const step of STEPS.slice(0, release).toReversed()) await step.down(trx, at);
+      await trx.raw(`drop table ${at}gencache_release`);
+    });
   });
+}
+
+/** To drop those of these tables that are there. A query for each. */
+async function locksOn(
+  trx: Knex.Transaction,
+  tables: readonly string[],
+  { schema }: OutboxOptions,
+): Promise<TableLock[]> {
+  const locks: TableLock[] = [];
+  for (const table of tables) {
+    const relation = await findRelation(trx, schema, `gencache_${table}`);
+    if (relation !== undefined) locks.push({ relation, mode: NOBODY });
+  }
+  return locks;
 }
 
 /** The release of the outbox that is there; undefined if there is none. One query. */
@@ -88,12 +111,12 @@ export const outboxMigrations: Knex.MigrationSource<number> = {
 };
 
 async function withdraw(db: Knex, release: number): Promise<void> {
-  await db.transaction(async (trx) => {
-    await lockInstallation(trx);
+  await installing(db, async (trx) => {
     const { rows } = await trx.raw<{ rows: unknown[] }>(
       'delete from gencache_release where version = ? returning version',
       [release],
     );
-    if (rows.length > 0) await STEPS[release - 1]!.down(trx);
+    if (rows.length === 0) return;
+    await underLocks(trx, await locksOn(trx, TABLES[release - 1]!, {}), () => STEPS[release - 1]!.down(trx));
   });
 }

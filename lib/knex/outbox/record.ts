@@ -18,11 +18,7 @@ export interface NewEvent {
  * Records events, one at least, in this transaction: they are there if and when it commits. Returns the id of the
  * transaction. One statement; no locks.
  */
-export async function recordEvents(
-  trx: Knex,
-  events: readonly NewEvent[],
-  options: OutboxOptions = {},
-): Promise<Xid> {
+export async function recordEvents(trx: Knex, events: readonly NewEvent[], options: OutboxOptions = {}): Promise<Xid> {
   const columns = [
     events.map((event) => event.cache),
     events.map((event) => event.path),

@@ -24,7 +24,9 @@ const LOOKUP = /^gencache_lookup_[a-z0-9_]{1,47}$/;
  * it, global if none does. So is one whose lookup is gone or fails, unless that is for the moment (a connection, a lock,
  * a shutdown): then this throws, and the events are tried again.
  *
- * One query for each lookup function. Where one fails, its events are halved until those are found that it fails for:
+ * A looked-up table that stays locked bumps its events' fallbacks, too: nothing else may wait for it.
+ *
+ * Two queries and a savepoint for each lookup function. Where one fails, its events are halved until those are found that it fails for:
  * a savepoint and a query for each half.
  */
 export async function resolve(
@@ -69,15 +71,20 @@ async function lookUp(
   if (found.size > LOOKED_UP_MAX) return;
   const args = events.flatMap(({ odd }) => (Array.isArray(odd!.args) ? (odd!.args as unknown[]) : [odd!.args]));
   try {
-    const { rows } = await trx.transaction((savepoint) =>
-      savepoint.raw<{ rows: { path: string }[] }>(
+    const { rows } = await trx.transaction(async (savepoint) => {
+      await savepoint.raw(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
+      return savepoint.raw<{ rows: { path: string }[] }>(
         `select distinct coalesce(path, '') as path from ${qualifier(options)}${lookup}(?::jsonb) as path limit ?`,
         [JSON.stringify(args), LOOKED_UP_MAX + 1],
-      ),
-    );
+      );
+    });
     for (const { path } of rows) found.add(nearestScope(path));
   } catch (error) {
     const { code, message } = error as { code?: unknown; message: string };
+    if (code === LOCK_NOT_AVAILABLE) {
+      for (const { path } of events) found.add(nearestScope(path));
+      return;
+    }
     if (isTransient(code)) throw error;
     if (events.length === 1 || code === TIMED_OUT) {
       for (const event of events) poison(event, message);
@@ -89,6 +96,9 @@ async function lookUp(
   }
 }
 
+/** A looked-up table that somebody keeps locked, in ms: all other events would wait as well. */
+const LOCK_TIMEOUT_MS = 500;
+const LOCK_NOT_AVAILABLE = '55P03';
 /** `statement_timeout`: halves would take as long again. */
 const TIMED_OUT = '57014';
 

@@ -125,7 +125,7 @@ export async function survey(
 }
 
 /** A connection that is silent for so long, in ms, is taken for half-open, and left: nothing else would end the wait. */
-const ANSWER_MS = 10_000;
+export const ANSWER_MS = 10_000;
 
 interface Row {
   readonly snapshot: string;

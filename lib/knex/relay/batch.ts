@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { type Store, StoreUnavailableError } from '../../store/store.js';
+import { withConnection } from '../connection.js';
 import { bumpPaths } from '../outbox/bump-paths.js';
 import { claimEvents, setAside } from '../outbox/event.js';
 import type { Frontier } from '../outbox/frontier.js';
@@ -48,8 +49,7 @@ export async function relayBatch(
 ): Promise<Batch> {
   const { batchMax, deadlineMs, silenceMaxMs, outbox } = options;
   const startedAtMs = performance.now();
-  return db.transaction(async (trx) => {
-    await prepare(trx, silenceMaxMs);
+  return bumping(db, silenceMaxMs, async (trx) => {
     const events = await claimEvents(trx, cache, frontier, batchMax, outbox);
     const { paths, poisoned } = await resolve(trx, events, outbox);
     const server = await bumpPaths(store, cache, paths, deadlineMs);
@@ -63,17 +63,26 @@ export async function relayBatch(
 }
 
 /**
- * Makes a transaction one that bumps. One query.
+ * A transaction that bumps. One query beside BEGIN and COMMIT.
  *
  * - Each statement sees what has committed before it, whatever the owner's default is.
  * - It ends with its session if this process is stopped or cut off.
  * - Its commit does not wait for the disk: all it does is to delete what was bumped, and if a crash undoes that, it is
  *   bumped again.
+ * - Its connection is cut when it takes twice as long: PostgreSQL has ended its session by then, or does not answer.
  */
-export async function prepare(trx: Knex.Transaction, silenceMaxMs: number): Promise<void> {
-  await trx.raw(
-    `set transaction isolation level read committed;
-     set local idle_in_transaction_session_timeout = ${silenceMaxMs}; set local synchronous_commit = off`,
+export function bumping<T>(db: Knex, silenceMaxMs: number, work: (trx: Knex.Transaction) => Promise<T>): Promise<T> {
+  return withConnection(db, 2 * silenceMaxMs, (connection) =>
+    db.transaction(
+      async (trx) => {
+        await trx.raw(
+          `set transaction isolation level read committed;
+           set local idle_in_transaction_session_timeout = ${silenceMaxMs}; set local synchronous_commit = off`,
+        );
+        return work(trx);
+      },
+      { connection },
+    ),
   );
 }
 

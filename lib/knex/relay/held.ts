@@ -1,25 +1,27 @@
 import type { Knex } from 'knex';
 import type { Store } from '../../store/store.js';
 import { bumpPaths } from '../outbox/bump-paths.js';
-import { setAside } from '../outbox/event.js';
 import { type OutboxOptions, qualifier } from '../outbox/place.js';
-import { isTransient, nearestScope, type Resolved, topmost } from '../outbox/resolve.js';
-import { type BatchOptions, demandCounted, prepare } from './batch.js';
+import { isTransient, nearestScope, topmost } from '../outbox/resolve.js';
+import { type BatchOptions, bumping, demandCounted } from './batch.js';
 
 /** What became of the events that migrations hold. */
 export interface Released {
   /** How many were bumped for the last time, and deleted. */
   readonly events: number;
-  readonly setAside: Resolved['poisoned'];
+  /** The locks that are still taken, and why, where that can't be told. */
+  readonly locks: readonly { readonly table: string; readonly error: Error | undefined }[];
 }
 
 /**
  * Bumps events that a running migration holds, and deletes those whose lock is free (protocol rule 13).
  *
  * A migration outside a transaction changes tables as it goes, and may die midway without a word. So the lock is looked
- * at first and bumped after: the last bump comes after the last change, and each one before it is one more.
- * A lock that can't be looked at, now or ever, would hold its events for ever: they are bumped and set aside.
- * Passes over what another relay has claimed. Four queries, and two for each lock.
+ * at first and bumped after: the last bump comes after the last change, and each one before it is one more. A lock that
+ * can't be looked at may be taken: its events stay, and the owner is told.
+ *
+ * Claims nothing, so that a migration that narrows its bump does not wait for a relay: what two relays bump is bumped
+ * twice, and what is narrowed meanwhile is no longer there to be deleted. Four queries, and two for each lock.
  */
 export async function relayHeld(
   db: Knex,
@@ -27,28 +29,26 @@ export async function relayHeld(
   cache: string,
   { deadlineMs, silenceMaxMs, outbox }: Omit<BatchOptions, 'batchMax'>,
 ): Promise<Released> {
-  return db.transaction(async (trx) => {
-    await prepare(trx, silenceMaxMs);
-    const rows = await claimHeld(trx, cache, outbox);
+  return bumping(db, silenceMaxMs, async (trx) => {
+    const rows = await heldEvents(trx, cache, outbox);
     const locks = new Map<string, boolean | Error>();
     for (const { heldBy } of rows) if (!locks.has(heldBy)) locks.set(heldBy, await isLocked(trx, heldBy));
     const paths = topmost(new Set(rows.map(({ path }) => nearestScope(path))));
     const server = await bumpPaths(store, cache, paths, deadlineMs);
-    const done = rows.filter(({ heldBy }) => locks.get(heldBy) !== true);
-    if (done.length === 0) return { events: 0, setAside: [] };
-    const poisoned = done.flatMap(({ path, heldBy, ...event }) => {
-      const lock = locks.get(heldBy);
-      const reason = lock instanceof Error && `The lock that holds it can't be looked at: ${lock.message}`;
-      return reason ? [{ event: { ...event, lookup: null, args: null }, bumped: nearestScope(path), reason }] : [];
-    });
-    await setAside(trx, poisoned, outbox);
-    await demandCounted(trx, store, cache, server, outbox);
-    await trx.raw(
-      `delete from ${qualifier(outbox)}gencache_outbox
-       where cache = ? and (xid, seq) in (select * from unnest(?::xid8[], ?::bigint[]))`,
-      [cache, done.map(({ xid }) => xid), done.map(({ seq }) => seq)] as unknown as Knex.RawBinding[],
-    );
-    return { events: done.length, setAside: poisoned };
+    const done = rows.filter(({ heldBy }) => locks.get(heldBy) === false);
+    if (done.length > 0) {
+      await demandCounted(trx, store, cache, server, outbox);
+      await trx.raw(
+        `delete from ${qualifier(outbox)}gencache_outbox
+         where cache = ? and held_by is not null and (xid, seq) in (select * from unnest(?::xid8[], ?::bigint[]))`,
+        [cache, done.map(({ xid }) => xid), done.map(({ seq }) => seq)] as unknown as Knex.RawBinding[],
+      );
+    }
+    const taken = [...locks].filter(([, lock]) => lock !== false);
+    return {
+      events: done.length,
+      locks: taken.map(([table, lock]) => ({ table, error: lock instanceof Error ? lock : undefined })),
+    };
   });
 }
 
@@ -57,14 +57,12 @@ interface Held {
   readonly seq: string;
   readonly path: string;
   readonly heldBy: string;
-  readonly row: string;
 }
 
-async function claimHeld(trx: Knex.Transaction, cache: string, options: OutboxOptions): Promise<Held[]> {
+async function heldEvents(trx: Knex.Transaction, cache: string, options: OutboxOptions): Promise<Held[]> {
   const { rows } = await trx.raw<{ rows: Held[] }>(
-    `select xid::text, seq::text, path, held_by as "heldBy", to_jsonb(event)::text as row
-     from ${qualifier(options)}gencache_outbox as event
-     where cache = ? and held_by is not null for update skip locked`,
+    `select xid::text, seq::text, path, held_by as "heldBy" from ${qualifier(options)}gencache_outbox
+     where cache = ? and held_by is not null`,
     [cache],
   );
   return rows;

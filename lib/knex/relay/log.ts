@@ -13,6 +13,17 @@ export function logRelay(log: Logger, telemetry: Telemetry<RelayEvents>): void {
       log.error(`${cache}: event ${event.xid}/${event.seq} set aside, ${bumped || 'global'} bumped for it: ${reason}`);
     }
   });
+  telemetry.on('held', ({ cache, locks }) => {
+    for (const { table, error } of locks) {
+      log.warn(
+        error === undefined
+          ? `${cache}: ${table} is taken, so what its migrations may change is bumped each second, and no bound is ` +
+              'kept. If none is running, free it: knex migrate:unlock'
+          : `${cache}: whether ${table} is taken can't be told, so what its migrations may change is bumped each ` +
+              `second, and no bound is kept: ${error.message}. Let this role select from it.`,
+      );
+    }
+  });
   telemetry.on('repair', ({ cache, cause }) => {
     if (cause === 'first') log.info(`${cache}: relaying from now on; global bumped`);
     else log.warn(`${cache}: global bumped, since bumps or commits may have been lost: ${cause}`);

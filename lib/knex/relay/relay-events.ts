@@ -1,4 +1,5 @@
 import type { Batch } from './batch.js';
+import type { Released } from './held.js';
 import type { RepairCause } from './trust.js';
 
 /** What a relay tells about itself. */
@@ -9,6 +10,8 @@ export interface RelayEvents {
   batch: [Batch & { readonly cache: string }];
   /** When events could not be understood: what was bumped for each, and why. They are kept in `gencache_set_aside`. */
   setAside: [{ readonly cache: string; readonly setAside: Batch['setAside'] }];
+  /** While a migration's lock is taken, once a minute: everything it holds is bumped each second until it is free. */
+  held: [{ readonly cache: string; readonly locks: Released['locks'] }];
   /** When everything was bumped, since a server went back in time, or may have. */
   repair: [{ readonly cache: string; readonly cause: RepairCause }];
   /** When a turn failed, or the connection to the store did; the relay goes on. */

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import { checkCacheName } from '../../cache-name.js';
 import { describe } from '../../describe.js';
@@ -10,7 +11,7 @@ import { Frontier } from '../outbox/frontier.js';
 import { type OutboxOptions, qualifier } from '../outbox/place.js';
 import type { Survey } from '../outbox/survey.js';
 import { type BatchOptions, relayBatch } from './batch.js';
-import { relayHeld } from './held.js';
+import { relayHeld, type Released } from './held.js';
 import { Hints } from './hints.js';
 import { logRelay } from './log.js';
 import type { RelayEvents } from './relay-events.js';
@@ -60,9 +61,12 @@ export interface RelayStatus {
 const CHECK_EVERY_MS = 1_000;
 /** What a migration holds is bumped this often, in ms. */
 const HELD_EVERY_MS = 1_000;
+const HELD_TELL_EVERY_MS = 60_000;
 /** For rows that did not come by the rules, a restored dump's, in ms. */
 const RESCAN_EVERY_MS = 60_000;
 const BACK_OFF_MAX_MS = 5_000;
+/** Between two batches that were not full, in ms. */
+const BREATH_MS = 10;
 /** Batches at once while there is a backlog, so that PostgreSQL claims for one while Redis bumps for the other. */
 const LANES = 2;
 const SILENCE_MAX_MS = 10_000;
@@ -111,6 +115,7 @@ export class Relay {
   #failures = 0;
   #checkedAtMs = -Infinity;
   #heldAtMs = -Infinity;
+  #heldToldAtMs = -Infinity;
   #rescannedAtMs = performance.now();
 
   constructor(options: RelayOptions) {
@@ -182,9 +187,12 @@ export class Relay {
     while (!this.#stopping) {
       this.#hinted = false;
       try {
-        const busy = await this.#turn();
+        const found = await this.#turn();
         failures = 0;
-        if (!busy) await this.#wait(this.#trusted ? this.#pollMs : Math.min(this.#pollMs, CHECK_EVERY_MS));
+        if (found === 'busy') continue;
+        // Each round costs what a small write does: under steady writes, hints or not, they are taken together.
+        if (found === 'worked') await sleep(Math.min(BREATH_MS, this.#pollMs / 5));
+        await this.#wait(this.#trusted ? this.#pollMs : Math.min(this.#pollMs, CHECK_EVERY_MS));
       } catch (error) {
         this.#failed('relay', error as Error);
         if (this.#stopping) break;
@@ -199,8 +207,8 @@ export class Relay {
     return Math.min(this.#options.pollMs, ...this.#bounds.map((boundMs) => boundMs / CHECKS_PER_BOUND));
   }
 
-  /** True if there is more to do. */
-  async #turn(): Promise<boolean> {
+  /** `busy`: there is more to do. `worked`: a batch was not full, so little can be left. */
+  async #turn(): Promise<'busy' | 'worked' | 'idle'> {
     const { db, store, cache, batchMax, bumpDeadlineMs, silenceMaxMs } = this.#options;
     const nowMs = performance.now();
     if (nowMs - this.#rescannedAtMs >= RESCAN_EVERY_MS) {
@@ -211,17 +219,16 @@ export class Relay {
     const due = !this.#trusted || nowMs - this.#checkedAtMs >= checkEveryMs;
     const survey = due ? await this.#check() : await this.#trust.survey();
     this.#polled(survey);
-    if (!this.#trusted) return false;
+    if (!this.#trusted) return 'idle';
 
     const options = { batchMax, deadlineMs: bumpDeadlineMs, silenceMaxMs, outbox: this.#outbox };
     if (survey.held.length > 0 && nowMs - this.#heldAtMs >= HELD_EVERY_MS) {
       this.#heldAtMs = nowMs;
-      const { events, setAside } = await relayHeld(db, store, cache, options);
+      const { events, locks } = await relayHeld(db, store, cache, options);
       this.#events += events;
-      this.#setAside += setAside.length;
-      if (setAside.length > 0) this.#telemetry.emit('setAside', { cache, setAside });
+      this.#tellHeld(locks, nowMs);
     }
-    if (survey.left.length + survey.tail.length === 0) return false;
+    if (survey.left.length + survey.tail.length === 0) return 'idle';
     const claimed = await this.#relay(options);
     if (claimed >= batchMax) {
       const lane = async () => {
@@ -232,8 +239,9 @@ export class Relay {
       const lanes = await Promise.allSettled(Array.from({ length: LANES }, lane));
       for (const ended of lanes) if (ended.status === 'rejected') throw ended.reason;
     }
+    if (claimed >= batchMax) return 'busy';
     // Nothing, though there is something: others have claimed it.
-    return claimed > 0;
+    return claimed > 0 ? 'worked' : 'idle';
   }
 
   /** One batch. Returns how many events it had. */
@@ -264,6 +272,13 @@ export class Relay {
       this.#telemetry.emit('repair', { cache: this.#options.cache, cause: repaired });
     }
     return survey;
+  }
+
+  /** At once, and each minute: a migrator that died leaves its lock, and nobody else will say so. */
+  #tellHeld(locks: Released['locks'], nowMs: number): void {
+    if (locks.length === 0 || nowMs - this.#heldToldAtMs < HELD_TELL_EVERY_MS) return;
+    this.#heldToldAtMs = nowMs;
+    this.#telemetry.emit('held', { cache: this.#options.cache, locks });
   }
 
   #failed(operation: 'relay' | 'store', error: Error): void {

@@ -10,7 +10,8 @@
  * - The row names others (a failover, a restart, a crash that lost commits): update it and commit, **then** one
  *   script bumps global and writes the mark. The other order would let an event be deleted for a bump that the
  *   other server took, after the global bump here.
- * - The row is right and the mark is not (a flush; a relay that died between the two): the script again.
+ * - The row is right and the mark is not (a flush; a relay that died between the two): the script again, unless the mark
+ *   is another PostgreSQL's.
  *
  * Several relays do this side by side: the row is compared and set, and a second script is one global bump too many.
  * Cut off from each other, each with a primary (split brain), both would set the row in turns: one that finds it set a moment
@@ -70,6 +71,8 @@ export class Trust {
   readonly #keys: readonly { readonly key: FreshnessKey; readonly boundMs: number }[];
   /** Those of the last check. */
   #incarnations: Incarnations | undefined;
+  /** A mark of another PostgreSQL's relay, and when this one saw it first. */
+  #mark: { readonly mark: string; readonly seenAtMs: number } | undefined;
   /** Another's claim, and when this relay saw it first. */
   #claim: { readonly redis: string; readonly seenAtMs: number } | undefined;
 
@@ -106,6 +109,7 @@ export class Trust {
     );
     if (found === 'renewed') return { survey: surveyed, trusted: true };
     if (found === 'unmarked') {
+      if (await this.#isAnothers(counted)) return { survey: surveyed, trusted: false };
       await this.#repair(counted);
       return { survey: surveyed, trusted: true, repaired: 'mark' };
     }
@@ -153,6 +157,28 @@ export class Trust {
     return sinceMs < CONTEST_AFTER_MS && nowMs - this.#claim.seenAtMs < CONTEST_AFTER_MS;
   }
 
+  /**
+   * Whether the mark is that of a relay on another PostgreSQL, with the same store. A primary that was succeeded, and
+   * lives on unfenced, has an outbox to which nobody writes: its relay must not vouch. A successor has a higher timeline;
+   * of two of which neither is the other's, each is marked in turns.
+   */
+  async #isAnothers({ postgres, redis }: Reign): Promise<boolean> {
+    const mark = await this.#run('mark', (deadline) => this.#store.readMark(this.#markKey, deadline));
+    const [markedRedis, marked] = mark?.split(' ') ?? [];
+    if (mark === null || marked === undefined || markedRedis !== redis || marked === postgres) return false;
+    const [system, timeline] = postgres.split('/');
+    const [otherSystem, otherTimeline] = marked.split('/');
+    if (system === otherSystem && timeline! < otherTimeline!) {
+      throw new Error(
+        `A relay vouches for the PostgreSQL that is written to. This one, of timeline ${timeline}, was succeeded by one of ` +
+          `timeline ${otherTimeline}, which is served by another relay. Connect this relay there, and stop the old primary.`,
+      );
+    }
+    const nowMs = performance.now();
+    if (this.#mark?.mark !== mark) this.#mark = { mark, seenAtMs: nowMs };
+    return nowMs - this.#mark.seenAtMs < CONTEST_AFTER_MS;
+  }
+
   async #repair(reign: Reign): Promise<void> {
     const repair = {
       globalKey: generationKey(keyPrefix(this.#cache), ''),
@@ -174,6 +200,7 @@ export class Trust {
       keys: this.#keys
         .filter(({ boundMs }) => ageMs < boundMs)
         .map(({ key, boundMs }) => ({ key, untilMs: Math.floor(timeMs + boundMs - ageMs) })),
+      asOfMs: Math.floor(timeMs),
       nonce: nonce(),
     };
   }

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { OutboxOptions } from '../outbox/place.js';
 import { FOREIGN_REMEDY, foreignMessage, install } from './install.js';
-import { lockInstallation, nameOf } from './lock.js';
+import { installing, nameOf } from './lock.js';
 import { outboxOf } from './place.js';
 import { type Difference, differences, planOf } from './plan.js';
 import { type Installed, installed } from './registry.js';
@@ -79,8 +79,7 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
  * that is gone, TableLockedError.
  */
 export async function repairTriggers(db: Knex, options: OutboxOptions = {}): Promise<void> {
-  await db.transaction(async (trx) => {
-    await lockInstallation(trx);
+  await installing(db, async (trx) => {
     const outbox = await outboxOf(trx, options);
     for (const { primaryKey: _, ...definition } of await installed(trx, outbox)) await install(trx, outbox, definition);
   });

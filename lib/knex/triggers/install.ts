@@ -3,7 +3,7 @@ import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors.js';
 import { functionsNamed, type Relation, triggersNamed } from './catalog.js';
 import type { Definition } from './definition.js';
-import { nameOf, NOBODY, NO_WRITERS, type TableLock, withTablesLocked } from './lock.js';
+import { nameOf, NOBODY, NO_WRITERS, type TableLock, underLocks } from './lock.js';
 import type { Outbox } from './place.js';
 import { type Difference, differences, functionNames, namesOf, planOf } from './plan.js';
 import { quoted } from '../outbox/place.js';
@@ -12,8 +12,7 @@ import { resolve } from './resolve.js';
 import { execute } from './sql.js';
 
 /**
- * Brings a definition's functions and triggers to what it says, within the caller's transaction and under
- * `lockInstallation`. Locks the tables whose triggers change, and none where nothing does: a function is replaced
+ * Brings a definition's functions and triggers to what it says, within `installing`. Locks the tables whose triggers change, and none where nothing does: a function is replaced
  * without a lock on the tables that call it. Throws ConfigurationError, TableLockedError.
  */
 export async function install(trx: Knex.Transaction, outbox: Outbox, definition: Definition): Promise<void> {
@@ -30,10 +29,10 @@ export async function install(trx: Knex.Transaction, outbox: Outbox, definition:
   const unneeded = before === undefined ? [] : functionNames(outbox, before).filter((name) => !needed.has(name));
   const wrong = await differences(trx, plan);
   if (wrong.length === 0 && isDeepStrictEqual(before, now)) return;
-  await withTablesLocked(trx, wrong.flatMap(lockFor), async (savepoint) => {
-    for (const difference of wrong) for (const statement of mend(difference)) await execute(savepoint, statement);
-    await dropFunctions(savepoint, outbox, unneeded);
-    await keep(savepoint, outbox, now);
+  await underLocks(trx, wrong.flatMap(lockFor), async () => {
+    for (const difference of wrong) for (const statement of mend(difference)) await execute(trx, statement);
+    await dropFunctions(trx, outbox, unneeded);
+    await keep(trx, outbox, now);
   });
 }
 
@@ -44,13 +43,13 @@ export function foreignMessage(relation: Relation): string {
 
 export const FOREIGN_REMEDY = 'Detach it and watch it where it is, or bump by hand after writing to the table.';
 
-/** Takes a definition's functions, triggers and row away, from whatever tables have them by now. Throws TableLockedError. */
+/** Takes a definition's functions, triggers and row away, from whatever tables have them by now. Within `installing`. */
 export async function remove(trx: Knex.Transaction, outbox: Outbox, definition: Definition): Promise<void> {
   const triggers = await triggersNamed(trx, Object.values(namesOf(outbox, definition).triggers));
   const locks = triggers.map(({ relation }) => ({ relation, mode: NOBODY }) as const);
-  await withTablesLocked(trx, locks, async (savepoint) => {
-    await dropFunctions(savepoint, outbox, functionNames(outbox, definition));
-    await forget(savepoint, outbox, definition);
+  await underLocks(trx, locks, async () => {
+    await dropFunctions(trx, outbox, functionNames(outbox, definition));
+    await forget(trx, outbox, definition);
   });
 }
 

@@ -11,7 +11,7 @@ import {
   validate,
 } from './definition.js';
 import { install } from './install.js';
-import { lockInstallation } from './lock.js';
+import { installing } from './lock.js';
 import { outboxOf } from './place.js';
 import { shown } from './resolve.js';
 
@@ -98,8 +98,7 @@ export class Change {
    * of the transaction. In one transaction, or the caller's. Throws ConfigurationError, TableLockedError.
    */
   async install(): Promise<void> {
-    await this.#db.transaction(async (trx) => {
-      await lockInstallation(trx);
+    await installing(this.#db, async (trx) => {
       const definition = await this.#definition(trx);
       await install(trx, await outboxOf(trx, this.#options.outbox), definition);
     });

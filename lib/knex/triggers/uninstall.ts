@@ -2,8 +2,8 @@ import type { Knex } from 'knex';
 import type { OutboxOptions } from '../outbox/place.js';
 import { findRelation } from './catalog.js';
 import { remove } from './install.js';
-import { lockInstallation } from './lock.js';
-import { findOutbox } from './place.js';
+import { installing } from './lock.js';
+import { findOutbox, type Outbox } from './place.js';
 import { installed } from './registry.js';
 
 export interface RemoveOptions {
@@ -24,8 +24,7 @@ export interface RemoveOptions {
  *     await removeTriggers(db, 'workflow', { cache: 'workflow_engine' });
  */
 export async function removeTriggers(db: Knex, table: string, options: RemoveOptions): Promise<void> {
-  await db.transaction(async (trx) => {
-    await lockInstallation(trx);
+  await installing(db, async (trx) => {
     const outbox = await findOutbox(trx, options.outbox);
     if (outbox === undefined) return;
     // A table that was dropped, or has another name now, is known by the name it had.
@@ -38,10 +37,13 @@ export async function removeTriggers(db: Knex, table: string, options: RemoveOpt
 
 /** Takes away all triggers of all caches and tables. What was recorded stays. Else like `removeTriggers`. */
 export async function uninstallTriggers(db: Knex, options: OutboxOptions = {}): Promise<void> {
-  await db.transaction(async (trx) => {
-    await lockInstallation(trx);
+  await installing(db, async (trx) => {
     const outbox = await findOutbox(trx, options);
-    if (outbox === undefined) return;
-    for (const definition of await installed(trx, outbox)) await remove(trx, outbox, definition);
+    if (outbox !== undefined) await removeAll(trx, outbox);
   });
+}
+
+/** The same within `installing`. */
+export async function removeAll(trx: Knex.Transaction, outbox: Outbox): Promise<void> {
+  for (const definition of await installed(trx, outbox)) await remove(trx, outbox, definition);
 }

@@ -136,11 +136,14 @@ class RedisStore implements Store {
     return Number(seconds) * 1_000 + Math.floor(Number(microseconds) / 1_000);
   }
 
-  async renew({ markKey, mark, incarnation, keys, nonce }: Renewal, deadline: Deadline): ReturnType<Store['renew']> {
+  async renew(
+    { markKey, mark, incarnation, keys, asOfMs, nonce }: Renewal,
+    deadline: Deadline,
+  ): ReturnType<Store['renew']> {
     const args = [
       markKey,
       ...keys.map(({ key }) => key),
-      ...[mark, incarnation, nonce, MARK_TTL_MS],
+      ...[mark, incarnation, nonce, MARK_TTL_MS, asOfMs],
       ...keys.map(({ untilMs }) => untilMs),
     ];
     const reply = await this.#connection.send(deadline, (client) => client.gencacheRenew(1 + keys.length, args));

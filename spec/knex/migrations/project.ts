@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { pathToFileURL } from 'node:url';
 import type { Knex } from 'knex';
+import { compiled } from '../../support/compiled.js';
 import { lend } from '../../support/lenders.js';
 import { databaseUrl, schemaOf } from '../../support/postgres.js';
 
@@ -14,10 +15,10 @@ const CLI = join(ROOT, 'node_modules/knex/bin/cli.js');
 
 /** For an `import` in a project's file. */
 export function libFile(path: string): string {
-  return JSON.stringify(pathToFileURL(join(ROOT, 'lib', path)).href);
+  return JSON.stringify(pathToFileURL(compiled(join('lib', path))).href);
 }
 
-const IMPORTS = `
+const imports = () => `
   import { withGenerations } from ${libFile('knex/migrations/with-generations.ts')};
   import { narrowBump, waiveBump } from ${libFile('knex/migrations/narrow-bump.ts')};
   import { installMigrationsTrigger, uninstallMigrationsTrigger } from ${libFile('knex/migrations/trigger.ts')};
@@ -59,7 +60,7 @@ export async function lendProject(db: Knex, { cache, knexfile, env = {} }: Proje
   await mkdir(join(folder, 'migrations'));
   await writeFile(
     join(folder, 'knexfile.js'),
-    `${IMPORTS}
+    `${imports()}
      const cache = ${JSON.stringify(cache)};
      const base = { client: 'pg', connection: process.env.DATABASE_URL };
      export default ${knexfile ?? 'withGenerations(base, { cache })'};`,
@@ -70,7 +71,7 @@ export async function lendProject(db: Knex, { cache, knexfile, env = {} }: Proje
       for (const [name, { up, down = '', transaction }] of Object.entries(migrations)) {
         await writeFile(
           join(folder, 'migrations', `${name}.js`),
-          `${IMPORTS}
+          `${imports()}
            const cache = ${JSON.stringify(cache)};
            const migration = import.meta.url;
            export const up = async (db) => { ${up} };
@@ -80,7 +81,7 @@ export async function lendProject(db: Knex, { cache, knexfile, env = {} }: Proje
       }
     },
     async knex(...args) {
-      const child = spawn(process.execPath, [`--import=tsx`, CLI, ...args], {
+      const child = spawn(process.execPath, [CLI, ...args], {
         cwd: folder,
         env: { ...process.env, ...env, NODE_ENV: 'development', DATABASE_URL: databaseUrl(schemaOf(db)) },
         stdio: ['ignore', 'pipe', 'pipe'],

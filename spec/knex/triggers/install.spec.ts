@@ -115,7 +115,7 @@ describe('installing triggers', () => {
         name: 'TableLockedError',
         table: `"${schemaOf(db)}"."item"`,
         message:
-          'Triggers are installed and removed under a lock on their table, waited for 2000 ms at a time, 5 times. ' +
+          'Triggers are installed and removed under a lock on their table, waited for 500 ms at a time, 10 times. ' +
           `"${schemaOf(db)}"."item" stayed locked. End the transactions that use it, and try again.`,
       });
       const after = async () => (await trx.raw<{ rows: object[] }>('show lock_timeout')).rows[0];

@@ -1,0 +1,394 @@
+import { expect } from 'chai';
+import knex, { type Knex } from 'knex';
+import { installOutbox } from '../../lib/index.js';
+import { installMigrationsTrigger } from '../../lib/knex/migrations/trigger.js';
+import { onChangeOf } from '../../lib/knex/triggers/on-change.js';
+import { keyPrefix, markKey } from '../../lib/key.js';
+import { eventually } from '../support/deferred.js';
+import { lend } from '../support/lenders.js';
+import { databaseUrl, lendDatabase, schemaOf } from '../support/postgres.js';
+import { lendRedis, privateRedis, uniqueName } from '../support/redis.js';
+import { lendOutbox, lendRelay } from '../support/relay.js';
+import { startPostgres } from '../support/servers/postgres-server.js';
+import { type Env, gencache, serversOf } from './gencache.js';
+
+interface Diagnosis {
+  readonly cache: string;
+  readonly ok: boolean;
+  readonly expected: string | null;
+  readonly step: string;
+  readonly promise: string;
+  readonly boundsMs: number[];
+  readonly strict: boolean;
+  readonly notCovered: string[];
+  readonly next: string;
+  readonly findings: { status: string; check: string; message: string; remedy?: string }[];
+}
+
+describe('gencache doctor', function () {
+  this.timeout(60_000);
+  let db: Knex;
+  let env: Env;
+  let cache: string;
+
+  beforeEach(async () => {
+    db = await lendDatabase();
+    env = serversOf(db);
+    cache = uniqueName();
+  });
+
+  async function diagnosed(
+    args: readonly string[] = [],
+    servers: Env = env,
+  ): Promise<Diagnosis & { code: number | null }> {
+    const { code, out, err } = await gencache(['doctor', '--cache', cache, '--json', ...args], servers);
+    expect(err).to.equal('');
+    const diagnosis = JSON.parse(out) as Diagnosis;
+    expect(code).to.equal(diagnosis.ok ? 0 : 1);
+    for (const { status, remedy } of diagnosis.findings) expect(remedy === undefined).to.equal(status === 'ok');
+    return { ...diagnosis, code };
+  }
+
+  /** What was found on these, and how bad it is. */
+  const found = ({ findings }: Diagnosis, check: string) =>
+    findings.filter((finding) => finding.check === check).map(({ status, message }) => `${status}: ${message}`);
+
+  const brokenOf = ({ findings }: Diagnosis) =>
+    findings.filter(({ status }) => status === 'broken').map(({ check }) => check);
+
+  /** A table that is watched, and a list of migrations that is, too. */
+  async function installTriggers(): Promise<void> {
+    await db.raw('create table item (id int primary key) partition by range (id)');
+    await db.raw('create table item_1 partition of item for values from (0) to (10)');
+    await onChangeOf(db, 'item', { cache }).bump({ item: 'id' }).install();
+    await createMigrations();
+    await installMigrationsTrigger(db, { cache });
+  }
+
+  async function createMigrations(): Promise<void> {
+    await db.raw(
+      'create table knex_migrations (id serial primary key, name text, batch int, migration_time timestamptz)',
+    );
+  }
+
+  async function relaying(maxStalenessMs: readonly number[] = [], url?: string) {
+    const relay = lendRelay({ db, cache, maxStalenessMs, pollMs: 20, ...(url !== undefined && { url }) });
+    await eventually(() => expect(relay.status.trusted).to.equal(true));
+    return relay;
+  }
+
+  describe('when nothing is installed', () => {
+    it('names step 0 or 1, and what to do next', async () => {
+      const { code, out } = await gencache(['doctor', '--cache', cache], env);
+      expect(out).to.match(/ok +PostgreSQL +\d+\.\d+.*, a primary\n/);
+      expect(out).to.match(
+        /warn +outbox +there is none: changes are not recorded\n +-> For step 2, call `installOutbox`/,
+      );
+      expect(out).to.match(/Not covered: whoever writes without a bump/);
+      expect(out).to.match(
+        /\nNext: Install the outbox .*\nStep 0 or 1: anything can still be read, for a TTL; .*\.\n$/,
+      );
+      expect(code).to.equal(0);
+    });
+
+    it('exits with 1 if more is expected', async () => {
+      expect(await diagnosed(['--expect', '0'])).to.include({ step: '0', code: 0, expected: '0' });
+      expect(await diagnosed(['--expect', '1'])).to.include({ step: '0', code: 1, expected: '1' });
+    });
+  });
+
+  describe('when there is an outbox', () => {
+    beforeEach(() => installOutbox(db));
+
+    it('and no relay, names step 1: what a crash leaves stays', async () => {
+      const diagnosis = await diagnosed();
+      expect(diagnosis).to.include({ step: '1', code: 0 });
+      expect(found(diagnosis, 'relay')).to.deep.equal([
+        'warn: none has ever run: what a crash leaves in the outbox stays there',
+      ]);
+      expect(found(diagnosis, 'lag')).to.deep.equal(['ok: no event waits']);
+      expect(diagnosis.next).to.match(/^Run `gencache relay --cache /);
+    });
+
+    it('and events that nobody bumps, says that this is broken', async () => {
+      await db('gencache_outbox').insert({ cache, path: '', source: 'item', operation: 'UPDATE' });
+      const diagnosis = await diagnosed();
+      expect(diagnosis).to.include({ step: '1', code: 1 });
+      expect(found(diagnosis, 'lag')).to.match(
+        /^broken: events that wait: 1, the oldest for \d+ ms, and nobody bumps them$/,
+      );
+    });
+
+    it('and a relay but no triggers, names step 2, and who is not covered', async () => {
+      await createMigrations();
+      await relaying();
+      const diagnosis = await diagnosed(['--expect', '2']);
+      expect(diagnosis).to.include({ step: '2', code: 0 });
+      expect(found(diagnosis, 'relay')).to.deep.equal(['ok: one is alive']);
+      expect(found(diagnosis, 'incarnation')).to.deep.equal(['ok: the servers are those that count']);
+      expect(found(diagnosis, 'triggers')).to.deep.equal(['warn: none: writers that do not bump are not noticed']);
+      expect(found(diagnosis, 'migrations')[0]).to.match(
+        /^warn: those in \S+\.knex_migrations are recorded by Knex's hooks at most/,
+      );
+      expect(diagnosis.notCovered.join()).to.match(/raw SQL, psql, other programs, migrations$/);
+      expect((await diagnosed(['--expect', '3'])).code).to.equal(1);
+    });
+
+    it('of an older release, says that this is broken', async () => {
+      const older = await lendDatabase();
+      await installOutbox(older, { release: 1 });
+      const diagnosis = await diagnosed([], serversOf(older));
+      expect(found(diagnosis, 'outbox')[0]).to.match(/^broken: release 1; relays want \d+$/);
+      expect(diagnosis.code).to.equal(1);
+    });
+
+    it('that this role may not use, names the rights it lacks', async () => {
+      const role = uniqueName('role');
+      await db.raw('create role ??', [role]);
+      try {
+        await db.raw('grant usage on schema ?? to ??', [schemaOf(db), role]);
+        await db.raw('grant select on all tables in schema ?? to ??', [schemaOf(db), role]);
+        await db.raw('grant insert, delete on gencache_outbox to ??', [role]);
+        const as = { ...env, DATABASE_URL: databaseUrl(`${schemaOf(db)} -c role=${role}`) };
+        const diagnosis = await diagnosed([], as);
+        expect(found(diagnosis, 'rights')).to.deep.equal([
+          `broken: ${role} may not: INSERT on gencache_boot; INSERT, UPDATE on gencache_incarnation; UPDATE on gencache_outbox; INSERT on gencache_set_aside`,
+        ]);
+        await db.raw('revoke select on gencache_outbox from ??', [role]);
+        const blind = await diagnosed([], as);
+        expect(found(blind, 'outbox').at(-1)).to.match(
+          /^broken: \S+ can't read it: permission denied for table gencache_outbox$/,
+        );
+        expect(blind.step).to.equal('unknown');
+      } finally {
+        await db.raw('drop owned by ?? cascade', [role]);
+        await db.raw('drop role ??', [role]);
+      }
+    });
+
+    it('that knows other caches alone, asks whether the name is right', async () => {
+      await db('gencache_incarnation').insert({ cache: 'shop', redis: 'x', postgres: 'y' });
+      expect(found(await diagnosed(), 'cache')).to.deep.equal([
+        `warn: nothing here was ever for ${cache}; there are shop`,
+      ]);
+    });
+
+    it('with events set aside, says so and what was done for them', async () => {
+      await db.raw(
+        `insert into gencache_set_aside (cache, xid, seq, path, source, operation, application, recorded_at, bumped, reason)
+         values (?, '3', 1, '!', 'item', 'UPDATE', '', now(), '', 'Its path is none.')`,
+        [cache],
+      );
+      await relaying();
+      const diagnosis = await diagnosed();
+      expect(found(diagnosis, 'set aside')).to.deep.equal([
+        'warn: events that no relay understood: 1; the scope above each was bumped instead',
+      ]);
+      expect(diagnosis.code).to.equal(0);
+    });
+
+    it('with events that a dead migration holds, says how to unlock', async () => {
+      const held = { cache, path: '', source: 'm', operation: 'migration', held_by: 'knex_migrations_lock' };
+      await db('gencache_outbox').insert({ ...held, recorded_at: db.raw(`now() - interval '2 hours'`) });
+      const diagnosis = await diagnosed();
+      expect(found(diagnosis, 'migration')[0]).to.match(/^warn: events held by a migration's lock: 1, for 120 min; /);
+      expect(found(diagnosis, 'lag')).to.deep.equal(['ok: no event waits']);
+    });
+  });
+
+  describe('when there are triggers', () => {
+    beforeEach(async () => {
+      await installOutbox(db);
+      await installTriggers();
+    });
+
+    it('and a relay, names step 3, its lag, and what triggers do not see', async () => {
+      await db.raw('create table report (id int)');
+      await relaying();
+      const { code, out } = await gencache(['doctor', '--cache', cache, '--expect', '3'], env);
+      const schema = schemaOf(db);
+      expect(out)
+        .to.include(`sound on ${schema}.item\n`)
+        .and.include(`those in ${schema}.knex_migrations are recorded\n`);
+      expect(out).to.include(`Not covered: tables without triggers, should an entry read them: ${schema}.report.\n`);
+      expect(out).to.include('Expected: step 3.\n').and.not.include('broken');
+      expect(out).to.match(
+        /\nStep 3: what committed within the relay's lag \(\d+ ms now\) can still be read, and after a Redis /,
+      );
+      expect(code).to.equal(0);
+      expect((await diagnosed(['--expect', '4'])).code).to.equal(1);
+    });
+
+    it('and a relay that vouches for a bound, names step 4a with that bound', async () => {
+      await relaying([5_000, 4_321]);
+      const diagnosis = await diagnosed(['--expect', '4a']);
+      expect(diagnosis).to.include({ step: '4a', code: 0, strict: true });
+      expect(diagnosis.boundsMs).to.deep.equal([5_000]);
+      expect(diagnosis.promise).to.match(
+        /^nothing older than 5000 ms can be read by caches with that `maxStalenessMs`/,
+      );
+      const named = await diagnosed(['--max-staleness', '4321', '--max-staleness', '5000']);
+      expect(named.boundsMs).to.deep.equal([4_321, 5_000]);
+      const missing = await diagnosed(['--max-staleness', '777']);
+      expect(found(missing, 'bound')).to.deep.equal(['broken: nobody vouches for 777 ms']);
+      expect(missing).to.include({ step: '3', code: 1 });
+      expect((await diagnosed(['--expect', '4b'])).code).to.equal(0);
+    });
+
+    it('and no relay ever, says that what is recorded is not bumped', async () => {
+      const diagnosis = await diagnosed();
+      expect(found(diagnosis, 'relay')).to.deep.equal([
+        'broken: none has ever run: what triggers record is not bumped',
+      ]);
+      expect(diagnosis).to.include({ step: '1', code: 1 });
+    });
+
+    it('and a relay that stopped, says since when', async () => {
+      const relay = await relaying([5_000]);
+      await relay.stop();
+      await db('item').insert({ id: 1 });
+      const diagnosis = await diagnosed();
+      expect(found(diagnosis, 'relay')[0]).to.match(/^broken: none is alive: silent for \d+ s$/);
+      expect(found(diagnosis, 'lag')[0]).to.match(/nobody bumps them$/);
+      expect(diagnosis).to.include({ step: '1', code: 1 });
+      expect(diagnosis.boundsMs).to.deep.equal([]);
+    });
+
+    it('one of them disabled, names it, and step 2', async () => {
+      await relaying([5_000]);
+      await db.raw('alter table item_1 disable trigger all');
+      const diagnosis = await diagnosed();
+      expect(new Set(brokenOf(diagnosis))).to.deep.equal(new Set(['triggers']));
+      expect(found(diagnosis, 'triggers').join()).to.match(/item_1.* is DISABLED/);
+      expect(diagnosis).to.include({ step: '2', code: 1 });
+      expect(diagnosis.next).to.include('gencache triggers repair');
+    });
+
+    it('and a new partition without one, names it', async () => {
+      await relaying();
+      await db.raw('create table item_2 partition of item for values from (10) to (20)');
+      const diagnosis = await diagnosed();
+      expect(found(diagnosis, 'triggers').join()).to.match(/item_2" lacks /);
+      expect(diagnosis).to.include({ step: '2', code: 1 });
+    });
+
+    it('but none on the list of migrations, stays at step 2', async () => {
+      await relaying();
+      await db.raw('alter table knex_migrations disable trigger all');
+      const diagnosis = await diagnosed();
+      expect(found(diagnosis, 'migrations')[0]).to.match(/^warn: /);
+      expect(diagnosis).to.include({ step: '2', code: 0 });
+      expect(diagnosis.next).to.include('installMigrationsTrigger');
+    });
+
+    it('and events are switched off, says where', async () => {
+      await relaying();
+      const off = { ...env, DATABASE_URL: databaseUrl(`${schemaOf(db)} -c gencache.events=off`) };
+      const diagnosis = await diagnosed([], off);
+      expect(found(diagnosis, 'events')).to.deep.equal([
+        'broken: gencache.events is off here: no change is recorded there',
+      ]);
+      expect(diagnosis.step).to.equal('2');
+      const role = uniqueName('role');
+      await db.raw('create role ??', [role]);
+      try {
+        await db.raw(`alter role ?? set gencache.events = 'off'`, [role]);
+        expect(found(await diagnosed(), 'events')[0]).to.include(
+          `gencache.events is off for ${role} in every database`,
+        );
+      } finally {
+        await db.raw('drop role ??', [role]);
+      }
+    });
+  });
+
+  it('asks for row-level triggers on a table that a subscription writes to', async () => {
+    // A server of its own, since subscriptions are the whole cluster's, and only its superuser makes them.
+    const server = await startPostgres();
+    lend({ what: 'a private PostgreSQL', close: (ending) => server.stop(ending) });
+    db = knex({ client: 'pg', connection: server.url });
+    lend({ what: 'its Knex', close: () => db.destroy() });
+    await installOutbox(db);
+    await installTriggers();
+    // Made without a connection to its publisher, it knows no tables yet.
+    await db.raw(`create subscription s connection 'host=127.0.0.1 port=1' publication p with (connect = false)`);
+    await db.raw(`
+      insert into pg_subscription_rel (srsubid, srrelid, srsubstate)
+      select oid, 'item_1'::regclass, 'r' from pg_subscription`);
+    const diagnosis = await diagnosed([], { ...env, DATABASE_URL: server.url });
+    expect(found(diagnosis, 'triggers').at(-1)).to.equal(
+      'broken: public.item is written by logical replication, for which statement triggers do not fire',
+    );
+    await onChangeOf(db, 'item', { cache, subscriber: true }).bump({ item: 'id' }).install();
+    const mended = await diagnosed([], { ...env, DATABASE_URL: server.url });
+    expect(found(mended, 'triggers')).to.deep.equal(['ok: sound on public.item']);
+  });
+
+  describe('when it looks at Redis', () => {
+    it('that evicts, says what that costs', async () => {
+      const server = await privateRedis({ args: ['--maxmemory', '100mb', '--maxmemory-policy', 'allkeys-lru'] });
+      db = await lendOutbox();
+      await relaying([], server.url);
+      const diagnosis = await diagnosed([], serversOf(db, server.url));
+      expect(found(diagnosis, 'Redis memory')[0]).to.match(
+        /^warn: maxmemory 100.00M, allkeys-lru, 0 keys evicted: .* a commit whose quarantine/,
+      );
+      expect(diagnosis).to.include({ strict: false, step: '2', code: 0 });
+      expect((await diagnosed(['--expect', '4b'], serversOf(db, server.url))).code).to.equal(1);
+    });
+
+    it('that has replicas and an append-only file, says what it can lose', async () => {
+      const server = await privateRedis({ args: ['--appendonly', 'yes'] });
+      const replica = await privateRedis({ args: ['--replicaof', `127.0.0.1 ${server.port}`] });
+      const client = lendRedis({ url: server.url });
+      await eventually(async () => expect(await client.info('replication')).to.include('connected_slaves:1'));
+      const diagnosis = await diagnosed([], serversOf(db, server.url));
+      expect(found(diagnosis, 'Redis past')).to.deep.equal([
+        'ok: keeps an append-only file: a restart may have lost the last bumps; 1 replicas: one that is promoted may have missed bumps',
+      ]);
+      const wrong = await diagnosed([], serversOf(db, replica.url));
+      expect(found(wrong, 'Redis')[0]).to.match(/^broken: .*, a replica: it may be behind/);
+      expect(wrong.code).to.equal(1);
+    });
+
+    it('that is another one than the relay bumps, says so', async () => {
+      await installOutbox(db);
+      await relaying();
+      const other = await privateRedis();
+      const diagnosis = await diagnosed([], serversOf(db, other.url));
+      expect(found(diagnosis, 'incarnation')[0]).to.match(
+        /^broken: the relay bumps \w{8}\.\w{8}, and this Redis is \w{8}\.\w{8}$/,
+      );
+      expect(diagnosis).to.include({ step: '1', code: 1 });
+    });
+
+    it('whose mark is gone after the relay was, says that none is alive', async () => {
+      await installOutbox(db);
+      const relay = await relaying();
+      await relay.stop();
+      await lendRedis().del(markKey(keyPrefix(cache)));
+      expect(found(await diagnosed(), 'relay')).to.deep.equal(['broken: none is alive: it is not known since when']);
+    });
+
+    it('that does not let its user see INFO, says that no relay can work', async () => {
+      const server = await privateRedis();
+      await lendRedis({ url: server.url }).acl('SETUSER', 'blind', 'on', '>secret', '~*', '+@all', '-info');
+      const diagnosis = await diagnosed([], serversOf(db, server.url.replace('//', '//blind:secret@')));
+      expect(found(diagnosis, 'Redis')[0]).to.match(/^broken: its user may not see INFO: NOPERM/);
+    });
+
+    it('that is away, tells the rest all the same', async () => {
+      const diagnosis = await diagnosed([], { ...env, REDIS_URL: 'redis://127.0.0.1:1' });
+      expect(brokenOf(diagnosis)).to.deep.equal(['Redis']);
+      expect(found(diagnosis, 'PostgreSQL')[0]).to.match(/^ok: /);
+    });
+  });
+
+  it('names no step where PostgreSQL is away', async () => {
+    const away = { ...env, DATABASE_URL: 'postgres://postgres@127.0.0.1:1/postgres' };
+    const diagnosis = await diagnosed(['--expect', '0'], away);
+    expect(brokenOf(diagnosis)).to.deep.equal(['PostgreSQL']);
+    expect(diagnosis).to.include({ step: 'unknown', code: 1 });
+    expect(found(diagnosis, 'Redis')[0]).to.match(/^ok: /);
+  });
+});

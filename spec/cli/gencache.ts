@@ -1,0 +1,71 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { Knex } from 'knex';
+import { compiled } from '../support/compiled.js';
+import { eventually } from '../support/deferred.js';
+import { lend } from '../support/lenders.js';
+import { databaseUrl, schemaOf } from '../support/postgres.js';
+import { redisUrl } from '../support/redis.js';
+
+export interface Ran {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+export interface Running {
+  readonly child: ChildProcess;
+  /** Waits until it has written this to stderr, and returns what it has written there. */
+  said(pattern: RegExp): Promise<string>;
+  /** Sends a signal, and waits for its end. */
+  end(signal: NodeJS.Signals): Promise<Ran>;
+  readonly ended: Promise<Ran>;
+}
+
+export type Env = Readonly<Record<string, string | undefined>>;
+
+/** Where a spec's program finds its servers: the lent schema, and the shared Redis unless told otherwise. */
+export function serversOf(db: Knex, redis = redisUrl()): Env {
+  return { DATABASE_URL: databaseUrl(schemaOf(db)), REDIS_URL: redis };
+}
+
+/** Starts the real program; killed after the spec if it still runs. */
+export function startGencache(args: readonly string[], env: Env = {}): Running {
+  const child = spawn(process.execPath, [compiled('lib/cli/main.ts'), ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, DATABASE_URL: undefined, REDIS_URL: undefined, ...env },
+  });
+  let out = '';
+  let err = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
+  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, out, err }));
+  lend({
+    what: `gencache ${args.join(' ')}`,
+    async close() {
+      child.kill('SIGKILL');
+      await ended;
+    },
+  });
+  return {
+    child,
+    ended,
+    said: (pattern) =>
+      eventually(
+        () => {
+          if (pattern.test(err)) return err;
+          throw new Error(`It has not said ${String(pattern)}, but:\n${out}${err}`);
+        },
+        { withinMs: 15_000 },
+      ),
+    end(signal) {
+      child.kill(signal);
+      return ended;
+    },
+  };
+}
+
+/** Runs the real program to its end. */
+export function gencache(args: readonly string[], env: Env = {}): Promise<Ran> {
+  return startGencache(args, env).ended;
+}

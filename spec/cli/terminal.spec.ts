@@ -1,0 +1,36 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { redactor } from '../../lib/cli/terminal.js';
+
+describe('what the command line writes', () => {
+  it('holds no password of a URL it was told of, wherever it stands', () => {
+    const shown = redactor(new URL('postgres://shop:a%2Fb%2Bc@db.example/shop?password=other'));
+    expect(shown('tried a/b+c, a%2Fb%2Bc and "other" at db.example')).to.equal(
+      'tried ***, *** and "***" at db.example',
+    );
+    expect(shown('postgres://shop:a%2Fb%2Bc@db.example/shop')).to.equal('postgres://***@db.example/shop');
+  });
+
+  it('holds none of a URL it was not told of', () => {
+    expect(redactor()('at redis://:x/y@host:1 and rediss://u:p@h')).to.equal(
+      'at redis://***@host:1 and rediss://***@h',
+    );
+  });
+
+  it('keeps words that hold a short password, and a password that is the name of its user', () => {
+    const shown = redactor(new URL('postgres://postgres:postgres@db/app'), new URL('redis://:at@db'));
+    expect(shown('what postgres says at noon')).to.equal('what postgres says *** noon');
+  });
+
+  it('holds no password, whatever it is', () => {
+    fc.assert(
+      fc.property(fc.stringMatching(/^[!-~]{4,20}$/), (password) => {
+        const url = new URL('postgres://someone@db.example/shop');
+        url.password = password;
+        fc.pre(url.password !== '' && !['someone', 'db.example', 'shop'].includes(password));
+        expect(redactor(url)(`tried ${password} there`)).to.equal('tried *** there');
+        expect(redactor(url)(`tried ${url.password} there`)).to.equal('tried *** there');
+      }),
+    );
+  });
+});

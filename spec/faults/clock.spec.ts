@@ -1,0 +1,87 @@
+/**
+ * A clock that jumps. Redis' own can't be moved for real without a library of its own (libfaketime), so what a jump
+ * leaves behind is made: an answer from before it, which a gate moves by an hour, and expiries from before it, which are
+ * instants. Clocks of processes are monotonic; PostgreSQL's is only reported.
+ */
+import { expect } from 'chai';
+import type { Redis } from 'ioredis';
+import { freshnessKey, keyPrefix } from '../../lib/key.js';
+import { eventually } from '../support/deferred.js';
+import { lendRedis } from '../support/redis.js';
+import type { GatedProgram } from './program.js';
+import type { Reader } from './reader.js';
+import { lendServers, Scene, type Servers, type WatchedRelay } from './scene.js';
+import { RELAY } from './steps.js';
+
+const HOUR_S = 3_600;
+
+describe('the clock of Redis', () => {
+  let servers: Servers;
+  let scene: Scene;
+  let program: GatedProgram;
+  let relay: WatchedRelay;
+  let bounded: Reader;
+  let redis: Redis;
+  let key: string;
+
+  before(async () => {
+    servers = await lendServers();
+  });
+
+  beforeEach(async () => {
+    scene = await Scene.open(servers);
+    program = await scene.program();
+    relay = scene.runRelay(program);
+    bounded = scene.reader();
+    scene.reader({ bounded: false });
+    await scene.settled(relay);
+    redis = lendRedis({ url: servers.redis.url });
+    key = freshnessKey(keyPrefix(scene.cache), scene.boundMs);
+  });
+
+  it('goes back between a check and its renewal: nothing is vouched for until then', async () => {
+    program.gates.redis.rewrite = later(HOUR_S);
+    // What was vouched for before runs out, and nothing replaces it.
+    await bounded.away();
+    expect(await redis.pttl(key)).to.be.below(scene.boundMs);
+    program.gates.redis.rewrite = undefined;
+    await scene.verify(relay);
+  });
+
+  it('goes forward between a check and its renewal', async () => {
+    program.gates.redis.rewrite = later(-HOUR_S);
+    await bounded.away();
+    program.gates.redis.rewrite = undefined;
+    await scene.verify(relay);
+  });
+
+  it('goes back by an hour, and the relay is gone: what it vouched for does not stand for an hour', async () => {
+    const stop = program.stopAt(RELAY['asking for the time']);
+    await stop.reached;
+    await redis.pexpire(key, HOUR_S * 1_000);
+    await program.kill();
+    await scene.change(1);
+    await bounded.away();
+    expect(await redis.pttl(key)).to.be.above(scene.boundMs);
+    await scene.verify(scene.relay());
+  });
+
+  it('goes back by an hour, and the relay goes on: it cuts what it vouched for', async () => {
+    await redis.pexpire(key, HOUR_S * 1_000);
+    await eventually(async () => expect(await redis.pttl(key)).to.be.within(1, scene.boundMs));
+    await scene.change(1);
+    await scene.verify(relay);
+  });
+
+  it('goes forward by an hour: what it vouched for is gone, until it vouches again', async () => {
+    await redis.pexpire(key, 1);
+    await scene.change(1);
+    await scene.verify(relay);
+  });
+
+  /** Moves the time that a server tells. */
+  function later(seconds: number): (reply: string) => string {
+    return (reply) =>
+      reply.replace(/^\*2\r\n\$10\r\n(\d{10})\r\n/, (_, time: string) => `*2\r\n$10\r\n${Number(time) + seconds}\r\n`);
+  }
+});

@@ -1,0 +1,105 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'chai';
+import type { Knex } from 'knex';
+import { GenerationalCache, integer, knexSource, redisStore } from '../../lib/index.js';
+import { eventually } from '../support/deferred.js';
+import { lend } from '../support/lenders.js';
+import { lendRedis } from '../support/redis.js';
+import type { Read } from './history.js';
+
+/** How long a reader rests between two looks at all items, in ms: enough for everybody else on two cores. */
+const REST_MS = 2;
+const ROUNDS_ON = 10;
+
+/** One process of an application that reads all items, over and over, and notes what it was told. */
+export class Reader {
+  readonly boundMs: number | undefined;
+  readonly cache: GenerationalCache<{ db: Knex }, Knex.Transaction>;
+  readonly #items: readonly number[];
+  readonly #value;
+  #reads: Read[] = [];
+  #rounds = 0;
+  #stopped = false;
+  readonly #ended: Promise<void>;
+
+  /** Ends with the spec. */
+  constructor(options: {
+    readonly name: string;
+    readonly db: Knex;
+    readonly url: string;
+    readonly items: readonly number[];
+    readonly boundMs?: number | undefined;
+  }) {
+    this.#items = options.items;
+    this.boundMs = options.boundMs;
+    this.cache = new GenerationalCache({
+      name: options.name,
+      store: redisStore(lendRedis({ url: options.url, lazyConnect: true })),
+      source: knexSource(options.db),
+      ...(options.boundMs === undefined ? {} : { maxStalenessMs: options.boundMs }),
+    });
+    this.#value = this.cache.namespace('item', integer()).one<{ id: number; version: number }, number>('version', {
+      load: (ids, { db }) => db('item').whereIn('id', ids.map(({ item }) => item)), // prettier-ignore
+      by: (row) => ({ item: row.id }),
+      value: (row) => row.version,
+    });
+    this.#ended = this.#run();
+    lend({
+      what: 'a reader',
+      close: async () => {
+        this.#stopped = true;
+        await this.#ended;
+        await this.cache.close();
+      },
+    });
+  }
+
+  get hits(): number {
+    return this.cache.statistics.total('hits');
+  }
+
+  /** Reads all items now. */
+  async read(): Promise<Read[]> {
+    const beganMs = performance.now();
+    const versions = await this.#value.fetchMany(this.#items.map((item) => ({ item })));
+    const answeredMs = performance.now();
+    return versions.map((version, i) => ({ item: this.#items[i]!, version: version!, beganMs, answeredMs }));
+  }
+
+  /** What it was told since this was asked last. */
+  takeReads(): Read[] {
+    const reads = this.#reads;
+    this.#reads = [];
+    return reads;
+  }
+
+  /** Resolves when it has read on for a while. */
+  async goesOn(): Promise<void> {
+    const least = this.#rounds + ROUNDS_ON;
+    await eventually(() => expect(this.#rounds).to.be.at.least(least));
+  }
+
+  /** Resolves when all items are read from the cache. */
+  async hitting(withinMs = 8_000): Promise<void> {
+    await eventually(async () => expect(await this.#outcomes()).to.deep.equal(['hit']), { withinMs });
+  }
+
+  /** Resolves when no item is read from the cache, as nobody vouches for it. */
+  async away(withinMs = 8_000): Promise<void> {
+    await eventually(async () => expect(await this.#outcomes()).to.deep.equal(['bypass']), { withinMs });
+  }
+
+  async #outcomes(): Promise<string[]> {
+    const looked = await Promise.all(this.#items.map((item) => this.#value.lookup({ item })));
+    return [...new Set(looked.map(({ outcome }) => outcome))];
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopped) {
+      // While PostgreSQL is down there may be no answer.
+      this.#reads.push(...(await this.read().catch(() => [])));
+      this.#rounds++;
+      await sleep(REST_MS);
+    }
+  }
+}

@@ -1,0 +1,324 @@
+/**
+ * What a fault happens to: items in PostgreSQL, each with a version; a cache of them in Redis; processes that read,
+ * write and relay; and somebody who watches.
+ *
+ *     writers ----------> PostgreSQL: item, gencache_outbox <---- observer
+ *     (gates)                 |            (gates)
+ *                           relay --------------------------+
+ *                                                           v
+ *     readers, bounded and not ------- main gate -------> Redis
+ *
+ * After each fault `verify` judges. A spec decides when something happens by holding requests, and waits for what it
+ * sees to have happened; nothing depends on how long anything takes, but on the bound, which is about time.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'chai';
+import { Redis } from 'ioredis';
+import knex, { type Knex } from 'knex';
+import { installOutbox, redisStore, startRelay } from '../../lib/index.js';
+import { generationKey, keyPrefix } from '../../lib/key.js';
+import { recordEvents } from '../../lib/knex/outbox/record.js';
+import { eventually } from '../support/deferred.js';
+import { lend } from '../support/lenders.js';
+import { lendRedis, privateRedis, uniqueName } from '../support/redis.js';
+import { type PostgresServer, type PostgresServerOptions, startPostgres } from '../support/servers/postgres-server.js';
+import type { RedisServer, RedisServerOptions } from '../support/servers/redis-server.js';
+import { Gate } from './gate.js';
+import { type Change, History, type Values } from './history.js';
+import { GatedProgram } from './program.js';
+import { SILENT } from './silent.js';
+import { Reader } from './reader.js';
+import { PLAIN } from './steps.js';
+
+export interface Servers {
+  readonly redis: RedisServer;
+  readonly postgres: PostgresServer;
+}
+
+/** Private servers, to be disturbed; for the suite in a `before` hook, else for the spec. */
+export async function lendServers(
+  options: { redis?: RedisServerOptions; postgres?: PostgresServerOptions } = {},
+): Promise<Servers> {
+  const postgres = await startPostgres(options.postgres);
+  lend({ what: 'a private PostgreSQL', close: ({ keep }) => postgres.stop({ keep }) });
+  return { redis: await privateRedis(options.redis), postgres };
+}
+
+const OBSERVE_EVERY_MS = 2;
+const POLL_MS = 20;
+/** A server that is down answers nothing; what is asked of it then is not waited for. */
+const IMPATIENT = { connectTimeout: 300, commandTimeout: 300, retryStrategy: () => null, lazyConnect: true };
+
+/** What a relay has told. */
+export interface WatchedRelay {
+  readonly polls: { readonly trusted: boolean; readonly lagMs: number }[];
+  readonly repairs: string[];
+}
+
+export class Scene {
+  readonly cache = uniqueName('fault');
+  readonly schema = uniqueName('fault');
+  readonly history = new History();
+  readonly boundMs: number;
+  readonly items: readonly number[];
+  readonly db: Knex;
+  /** Where readers, and relays of this process, find Redis. */
+  readonly gate: Gate;
+  readonly postgres: PostgresServer;
+  readonly #readers: Reader[] = [];
+  readonly #known = new Map<number, Values>();
+  #closed = false;
+
+  static async open(servers: Servers, options: { boundMs?: number; items?: number } = {}): Promise<Scene> {
+    const { boundMs = 1_000, items = 2 } = options;
+    const scene = new Scene(servers, await Gate.open(servers.redis.port), boundMs, items);
+    await scene.#install();
+    return scene;
+  }
+
+  private constructor({ postgres }: Servers, gate: Gate, boundMs: number, items: number) {
+    this.gate = gate;
+    this.postgres = postgres;
+    this.boundMs = boundMs;
+    this.items = Array.from({ length: items }, (_, i) => i + 1);
+    this.db = this.#knex();
+  }
+
+  /** A relay in this process. */
+  relay(url = this.#redisUrl): WatchedRelay {
+    const watched: WatchedRelay = { polls: [], repairs: [] };
+    const store = redisStore(lendRedis({ url, lazyConnect: true }));
+    const relay = startRelay({
+      ...{ cache: this.cache, db: this.#knex(), store, maxStalenessMs: this.boundMs, pollMs: POLL_MS },
+      stopDeadlineMs: 2_000,
+    });
+    relay.on('poll', (poll) => watched.polls.push(poll));
+    relay.on('repair', ({ cause }) => watched.repairs.push(cause));
+    lend({ what: 'a relay', close: () => relay.stop() });
+    return watched;
+  }
+
+  /** A process whose way to each server leads through a gate of its own. */
+  program(): Promise<GatedProgram> {
+    return GatedProgram.open({ redis: this.gate.targetPort, postgres: this.postgres.port });
+  }
+
+  /** A relay that is a process of its own. */
+  runRelay(program: GatedProgram): WatchedRelay {
+    const watched: WatchedRelay = { polls: [], repairs: [] };
+    program.run('relay', this, { boundMs: this.boundMs, pollMs: POLL_MS });
+    const follow = async () => {
+      for (;;) {
+        const line = await program.line<{ kind: string; trusted: boolean; lagMs: number; cause: string }>();
+        if (line.kind === 'poll') watched.polls.push(line);
+        if (line.kind === 'repair') watched.repairs.push(line.cause);
+      }
+    };
+    follow().catch(() => {}); // it was killed
+    return watched;
+  }
+
+  /** A writer that is a process of its own, and changes one item. */
+  runWriter(
+    program: GatedProgram,
+    item: number,
+    { strict = false, bumps = [item] }: { strict?: boolean; bumps?: number[] } = {},
+  ): Change {
+    const change = this.history.begin(item, strict);
+    const note = async () => void change.before.push(await this.values(item));
+    program.before(PLAIN.BEGIN, note);
+    program.before(PLAIN.COMMIT, async () => {
+      await note();
+      change.sentMs = performance.now();
+    });
+    program.run('writer', this, { item, version: change.version, bumps, strict });
+    return change;
+  }
+
+  /** A reader, which runs until the spec ends, and is judged. */
+  reader({ bounded = true, url = this.#redisUrl } = {}): Reader {
+    const reader = new Reader({
+      ...{ name: this.cache, db: this.db, url, items: this.items },
+      boundMs: bounded ? this.boundMs : undefined,
+    });
+    this.#readers.push(reader);
+    return reader;
+  }
+
+  /** Changes an item and records the event, as a trigger does, and commits. `held`: done before COMMIT is sent. */
+  async change(item: number, held: () => Promise<void> = async () => {}): Promise<Change> {
+    const before = await this.values(item);
+    return this.#change(item, async (change) => {
+      await held();
+      change.before.push(before, await this.values(item));
+    });
+  }
+
+  /** As `change`, many times, and without a look at the generations. */
+  async changeOften(item: number, times: number): Promise<void> {
+    for (let i = 0; i < times; i++) await this.#change(item, async () => {});
+  }
+
+  async #change(item: number, held: (change: Change) => Promise<void>): Promise<Change> {
+    const change = this.history.begin(item);
+    const trx = await this.db.transaction();
+    try {
+      await trx('item').where({ id: item }).update({ version: change.version });
+      await this.record(trx, [`item=${item}`]);
+      await held(change);
+    } catch (error) {
+      await trx.rollback().catch(() => {});
+      throw error;
+    }
+    change.sentMs = performance.now();
+    // Knex resolves commit() in any case, and this promise with what the server said.
+    void trx.commit();
+    await trx.executionPromise;
+    change.committedMs = performance.now();
+    return change;
+  }
+
+  async record(trx: Knex, paths: readonly string[]): Promise<void> {
+    const events = paths.map((path) => ({ cache: this.cache, path, source: 'item', operation: 'UPDATE' }));
+    await recordEvents(trx, events);
+  }
+
+  async changeAll(): Promise<void> {
+    for (const item of this.items) await this.change(item);
+  }
+
+  /** The values of an item's generations; while Redis does not answer, those that were known last. */
+  async values(item: number): Promise<Values> {
+    const redis = new Redis(this.gate.targetPort, '127.0.0.1', IMPATIENT);
+    redis.on('error', () => {});
+    const prefix = keyPrefix(this.cache);
+    try {
+      this.#known.set(item, await redis.mget(generationKey(prefix, ''), generationKey(prefix, `item=${item}`)));
+    } catch {
+      // as it was
+    } finally {
+      redis.disconnect();
+    }
+    return this.#known.get(item) ?? [null, null];
+  }
+
+  /** What PostgreSQL has. */
+  async versions(): Promise<Map<number, number>> {
+    const rows = await this.db<{ id: number; version: number }>('item').select('id', 'version');
+    return new Map(rows.map(({ id, version }) => [id, version]));
+  }
+
+  /** pg_terminate_backend of every session that is in a transaction and waits for its client. */
+  async endSessions(): Promise<void> {
+    await this.db.raw(
+      `select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in transaction' and query !~ 'terminate'`,
+    );
+  }
+
+  /** Makes the incarnation that counts one that has counted for long: another is then not kept waiting. */
+  async endReign(): Promise<void> {
+    await this.db('gencache_incarnation').update({ changed_at: this.db.raw(`changed_at - interval '1 hour'`) });
+  }
+
+  async waiting(): Promise<number> {
+    const rows = await this.db('gencache_outbox').where({ cache: this.cache });
+    return rows.length;
+  }
+
+  /** Resolves when the relay, since this was called, has twice found that it counts and that nothing waits. */
+  async relayed(relay: WatchedRelay, withinMs = 15_000): Promise<void> {
+    const from = relay.polls.length;
+    await eventually(
+      () => {
+        const since = relay.polls.slice(from);
+        const calm = since.slice(-2).filter(({ trusted, lagMs }) => trusted && lagMs === 0);
+        expect({ calm: calm.length, polls: since.slice(-3) }).to.include({ calm: 2 });
+      },
+      { withinMs },
+    );
+  }
+
+  /** Resolves when the relay is at work and all items are read from the cache, by all readers but one. */
+  async settled(relay: WatchedRelay, except?: Reader): Promise<void> {
+    await this.relayed(relay);
+    await Promise.all(this.#readers.filter((reader) => reader !== except).map((reader) => reader.hitting()));
+  }
+
+  /**
+   * The fault is over. Once the relay has drained, no read that begins returns anything but what is committed; every
+   * scope changed by a commit has new generations; nothing that was read meanwhile was older than its step of the
+   * ladder allows; and readers are back at the cache.
+   */
+  async verify(relay: WatchedRelay, { strict = false, hit = true } = {}): Promise<void> {
+    await this.relayed(relay);
+    expect(await this.waiting(), 'events that wait').to.equal(0);
+    const committed = await this.versions();
+    for (const reader of this.#readers) {
+      for (const { item, version } of await reader.read()) {
+        expect(version, `item ${item}, read when all is over`).to.equal(committed.get(item));
+      }
+    }
+    for (const item of this.items) this.history.judgeGenerations(item, await this.values(item));
+    if (hit) await Promise.all(this.#readers.map((reader) => reader.hitting()));
+    for (const reader of this.#readers) {
+      // Without hits there is nothing to judge.
+      expect(reader.hits, 'hits').to.be.above(0);
+      const reads = reader.takeReads();
+      if (reader.boundMs !== undefined) this.history.judgeBound(reads, reader.boundMs);
+      if (strict) this.history.judgeStrict(reads);
+    }
+  }
+
+  get #redisUrl(): string {
+    return `redis://127.0.0.1:${this.gate.port}`;
+  }
+
+  #knex(): Knex {
+    const db = knex({
+      client: 'pg',
+      connection: this.postgres.url,
+      searchPath: [this.schema],
+      pool: { min: 0, max: 10 },
+      acquireConnectionTimeout: 5_000,
+      log: SILENT,
+    });
+    const pool = () => (db.client as { pool?: { numUsed(): number; numFree(): number } }).pool;
+    lend({
+      what: 'a Knex',
+      sockets: () => (pool()?.numUsed() ?? 0) + (pool()?.numFree() ?? 0),
+      close: () => db.destroy(),
+    });
+    return db;
+  }
+
+  async #install(): Promise<void> {
+    await this.db.raw('create schema ??', [this.schema]);
+    await this.db.schema.createTable('item', (table) => {
+      table.integer('id').primary();
+      table.integer('version').notNullable();
+    });
+    await this.db('item').insert(this.items.map((id) => ({ id, version: 0 })));
+    await installOutbox(this.db);
+    const observer = this.#knex();
+    const observing = this.#observe(observer);
+    lend({
+      what: 'the observer',
+      close: async () => {
+        this.#closed = true;
+        await observing;
+      },
+    });
+    await eventually(() => expect(this.history.seen(1)).to.equal(0));
+  }
+
+  async #observe(db: Knex): Promise<void> {
+    while (!this.#closed) {
+      const rows: { id: number; version: number }[] = await db('item')
+        .select('id', 'version')
+        .catch(() => []);
+      const answeredMs = performance.now();
+      for (const { id, version } of rows) this.history.observe(id, version, answeredMs);
+      await sleep(OBSERVE_EVERY_MS);
+    }
+  }
+}

@@ -1,0 +1,80 @@
+import { createHash } from 'node:crypto';
+import { BUMP } from '../../lib/store/redis/bump.lua.js';
+import { LIFT } from '../../lib/store/redis/lift.lua.js';
+import { QUARANTINE } from '../../lib/store/redis/quarantine.lua.js';
+import { RENEW } from '../../lib/store/redis/renew.lua.js';
+import { REPAIR } from '../../lib/store/redis/repair.lua.js';
+
+/** What a program does in one request, told by what that request holds. */
+export interface Step {
+  readonly server: 'redis' | 'postgres';
+  readonly request: RegExp;
+  readonly nth?: number;
+}
+
+function sql(request: RegExp, nth = 1): Step {
+  return { server: 'postgres', request, nth };
+}
+
+/** A script is sent as its text, first on a connection, or as its SHA. */
+function script(text: string): Step {
+  const [opening] = text.trim().split('\n');
+  const sha = createHash('sha1').update(text).digest('hex');
+  return { server: 'redis', request: new RegExp(`${escaped(opening!)}|${sha}`) };
+}
+
+function escaped(text: string): string {
+  return text.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
+}
+
+const BEGIN = sql(/BEGIN;/);
+const CHANGE = sql(/update "?item/);
+const RECORD = sql(/insert into gencache_outbox/);
+const ID = sql(/pg_current_xact_id_if_assigned/);
+const COMMIT = sql(/COMMIT;/);
+const EVENTS = /from gencache_outbox as event\s+where/;
+const DELETE_OWN = sql(/with counted as/);
+
+/** `transaction`: all that it does, in order. */
+export const PLAIN = {
+  BEGIN,
+  'the change': CHANGE,
+  'recording the event': RECORD,
+  'asking for its id': ID,
+  COMMIT,
+  'reading its events': sql(EVENTS),
+  'the bump': script(BUMP),
+  'deleting its events': DELETE_OWN,
+} as const;
+
+export const STRICT = {
+  BEGIN,
+  'the change': CHANGE,
+  'recording the event': RECORD,
+  'the deferred constraints': sql(/set constraints all immediate/),
+  'asking for its id': ID,
+  'reading its events': sql(EVENTS),
+  'the quarantine': script(QUARANTINE),
+  COMMIT,
+  'reading its events again': sql(EVENTS, 2),
+  'the lift': script(LIFT),
+  'deleting its events': DELETE_OWN,
+} as const;
+
+/** A relay's turn with one event, in order. */
+export const RELAY = {
+  'asking for the time': { server: 'redis', request: /\r\n\$4\r\ntime\r\n/i },
+  'the check': sql(/pg_current_snapshot\(\)::text as snapshot/),
+  'the renewal': script(RENEW),
+  BEGIN,
+  'the claim': sql(/delete from gencache_outbox as event where ctid/),
+  'the bump': script(BUMP),
+  'asking who counts': sql(/select redis from gencache_incarnation where/),
+  COMMIT,
+} as const satisfies Record<string, Step>;
+
+/** What a relay does when a server is another one, in order. */
+export const REPAIRING = {
+  counting: sql(/update gencache_incarnation\s+set redis/),
+  'the repair': script(REPAIR),
+} as const;
