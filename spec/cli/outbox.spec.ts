@@ -1,7 +1,9 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { installOutbox } from '../../lib/index.js';
+import { installOutbox, notifyRelays } from '../../lib/index.js';
+import { installMigrationsTrigger } from '../../lib/knex/migrations/trigger.js';
 import { installedRelease, OUTBOX_RELEASE } from '../../lib/knex/outbox/install.js';
+import { onChangeOf } from '../../lib/knex/triggers/on-change.js';
 import { lendDatabase, schemaOf } from '../support/postgres.js';
 import { uniqueName } from '../support/redis.js';
 import { type Env, gencache, serversOf } from './gencache.js';
@@ -63,6 +65,27 @@ describe('gencache outbox', function () {
     ]);
     expect(rows).to.deep.equal([]);
     expect((await gencache(['outbox', 'uninstall', '--yes'], env)).out).to.equal('There was no outbox.\n');
+  });
+
+  it('uninstall leaves nothing of the triggers either, on tables and on the list of migrations', async () => {
+    const cache = uniqueName();
+    await db.raw('create table item (id int primary key) partition by range (id)');
+    await db.raw('create table item_1 partition of item for values from (0) to (10)');
+    await db.raw('create table knex_migrations (id serial primary key, name text)');
+    const before = await catalogued(db);
+    await installOutbox(db);
+    await notifyRelays(db, true);
+    await onChangeOf(db, 'item', { cache, subscriber: true }).bump({ item: 'id' }).install();
+    await installMigrationsTrigger(db, { cache });
+    const installed = await catalogued(db);
+    for (const kind of ['class', 'proc', 'trigger', 'type']) {
+      const of = (names: string[]) => names.filter((name) => name.startsWith(`${kind} `)).length;
+      expect(of(installed), kind).to.be.above(of(before));
+    }
+    expect((await gencache(['outbox', 'uninstall', '--yes'], env)).code).to.equal(0);
+    expect(await catalogued(db)).to.deep.equal(before);
+    await db.raw('insert into item values (1)');
+    await db.raw(`insert into knex_migrations (name) values ('m1')`);
   });
 
   it('status tells what waits for each cache', async () => {
@@ -172,6 +195,20 @@ describe('gencache set-aside', function () {
     expect(code).to.equal(1);
   });
 });
+
+/** Everything in the lent schema that PostgreSQL's catalogs know: `kind name`. */
+async function catalogued(db: Knex): Promise<string[]> {
+  const { rows } = await db.raw<{ rows: { name: string }[] }>(
+    `select name from (
+       select relnamespace as schema, 'class ' || relname as name from pg_class
+       union all select pronamespace, 'proc ' || proname from pg_proc
+       union all select typnamespace, 'type ' || typname from pg_type
+       union all select relnamespace, 'trigger ' || tgname from pg_trigger join pg_class on pg_class.oid = tgrelid
+     ) as known where schema = to_regnamespace(?) order by name`,
+    [schemaOf(db)],
+  );
+  return rows.map(({ name }) => name);
+}
 
 async function setAside(db: Knex, cache: string, reason = 'Its path is none.'): Promise<void> {
   await db('gencache_set_aside').insert({

@@ -40,9 +40,13 @@ function compile(): string {
       include: SOURCES.map((path) => join(ROOT, path)),
     }),
   );
-  const { status, stdout } = spawnSync(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', project], {
-    encoding: 'utf8',
-  });
+  const { status, stdout } = spawnSync(
+    process.execPath,
+    [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', project],
+    {
+      encoding: 'utf8',
+    },
+  );
   if (status !== 0) throw new Error(`What specs start is compiled first. It does not compile:\n${stdout}`);
   return into;
 }

@@ -50,6 +50,8 @@ export const TAIL_MAX = 256;
  * before the frontier is never met, nor more than the first of each transaction that is met.
  *
  * `recorded_at` is only reported: what the bound relies on is snapshots.
+ *
+ * Rejects when there is no answer within `answerMs`, and leaves that connection.
  */
 export async function survey(
   db: Knex,
@@ -57,6 +59,7 @@ export async function survey(
   frontier: Frontier,
   asked: Asked | undefined,
   options: OutboxOptions,
+  answerMs = ANSWER_MS,
 ): Promise<Survey> {
   const at = qualifier(options);
   const outbox = `${at}gencache_outbox`;
@@ -107,7 +110,7 @@ export async function survey(
         openSeqs: open.map(({ seq }) => String(seq)),
       } as unknown as Knex.ValueDict,
     )
-    .timeout(ANSWER_MS);
+    .timeout(answerMs);
   const { snapshot, postgres, counted, found, lagMs } = rows[0]!;
   const of = (kind: string) =>
     (found ?? []).filter((each) => each[0] === kind).map(([, xid, seq]) => ({ xid: BigInt(xid), seq: BigInt(seq) }));

@@ -9,7 +9,7 @@ import type { Store } from '../../store/store.js';
 import { Telemetry } from '../../telemetry.js';
 import { Frontier } from '../outbox/frontier.js';
 import { type OutboxOptions, qualifier } from '../outbox/place.js';
-import type { Survey } from '../outbox/survey.js';
+import { ANSWER_MS, type Survey } from '../outbox/survey.js';
 import { type BatchOptions, relayBatch } from './batch.js';
 import { relayHeld, type Released } from './held.js';
 import { Hints } from './hints.js';
@@ -128,10 +128,11 @@ export class Relay {
     this.#outbox = schema === undefined ? {} : { schema };
     this.#bounds = [maxStalenessMs].flat().map(checkBound);
     this.#checkOptions();
-    const { db, store, cache, bumpDeadlineMs } = this.#options;
+    const { db, store, cache, bumpDeadlineMs, silenceMaxMs } = this.#options;
     this.#trust = new Trust(db, store, cache, this.#frontier, {
       bounds: this.#bounds,
       deadlineMs: bumpDeadlineMs,
+      answerMs: Math.min(ANSWER_MS, 2 * silenceMaxMs),
       outbox: this.#outbox,
     });
     if (log) logRelay(log, this.#telemetry);

@@ -57,6 +57,8 @@ const CONTEST_AFTER_MS = 5_000;
 export interface TrustOptions {
   readonly bounds: readonly number[];
   readonly deadlineMs: number;
+  /** A survey that takes longer has failed: its connection may be half-open. */
+  readonly answerMs: number;
   readonly outbox: OutboxOptions;
 }
 
@@ -119,10 +121,11 @@ export class Trust {
 
   /** Looks at the outbox, and moves the frontier on. One query; more in another incarnation of PostgreSQL. */
   async survey(asked?: Asked): Promise<Survey> {
-    const look = () => survey(this.#db, this.#cache, this.#frontier, asked, this.#options.outbox);
+    const { outbox, answerMs } = this.#options;
+    const look = () => survey(this.#db, this.#cache, this.#frontier, asked, outbox, answerMs);
     let surveyed = await look();
     if (surveyed.postgres === undefined) {
-      await noteBoot(this.#db, this.#options.outbox);
+      await noteBoot(this.#db, outbox);
       surveyed = await look();
     }
     const known = this.#incarnations?.postgres;
@@ -143,6 +146,7 @@ export class Trust {
       return { survey: surveyed, trusted: false };
     }
     const { outbox } = this.#options;
+    await this.#unsucceeded(found.postgres);
     const reign = await count(this.#db, this.#cache, found, counted, outbox);
     if (reign === undefined) return { survey: surveyed, trusted: false };
     await this.#repair(reign);
@@ -158,25 +162,33 @@ export class Trust {
   }
 
   /**
-   * Whether the mark is that of a relay on another PostgreSQL, with the same store. A primary that was succeeded, and
-   * lives on unfenced, has an outbox to which nobody writes: its relay must not vouch. A successor has a higher timeline;
-   * of two of which neither is the other's, each is marked in turns.
+   * Whether the mark is that of a relay on another PostgreSQL, with the same store, of which neither succeeded the other:
+   * each is marked in turns.
    */
   async #isAnothers({ postgres, redis }: Reign): Promise<boolean> {
-    const mark = await this.#run('mark', (deadline) => this.#store.readMark(this.#markKey, deadline));
+    const mark = await this.#unsucceeded(postgres);
     const [markedRedis, marked] = mark?.split(' ') ?? [];
     if (mark === null || marked === undefined || markedRedis !== redis || marked === postgres) return false;
+    const nowMs = performance.now();
+    if (this.#mark?.mark !== mark) this.#mark = { mark, seenAtMs: nowMs };
+    return nowMs - this.#mark.seenAtMs < CONTEST_AFTER_MS;
+  }
+
+  /**
+   * A primary that was succeeded, and lives on unfenced, has an outbox to which nobody writes: its relay must not vouch.
+   * Its successor has a higher timeline, and the mark tells. Returns the mark. Throws if this is such a one. One command.
+   */
+  async #unsucceeded(postgres: string): Promise<string | null> {
+    const mark = await this.#run('mark', (deadline) => this.#store.readMark(this.#markKey, deadline));
     const [system, timeline] = postgres.split('/');
-    const [otherSystem, otherTimeline] = marked.split('/');
+    const [otherSystem, otherTimeline] = mark?.split(' ')[1]?.split('/') ?? [];
     if (system === otherSystem && timeline! < otherTimeline!) {
       throw new Error(
         `A relay vouches for the PostgreSQL that is written to. This one, of timeline ${timeline}, was succeeded by one of ` +
           `timeline ${otherTimeline}, which is served by another relay. Connect this relay there, and stop the old primary.`,
       );
     }
-    const nowMs = performance.now();
-    if (this.#mark?.mark !== mark) this.#mark = { mark, seenAtMs: nowMs };
-    return nowMs - this.#mark.seenAtMs < CONTEST_AFTER_MS;
+    return mark;
   }
 
   async #repair(reign: Reign): Promise<void> {

@@ -28,7 +28,7 @@ export interface ChangeOptions {
   readonly columns?: readonly string[];
   /** The path that TRUNCATE bumps: `tenant=7`. Default: global. */
   readonly truncate?: string;
-  /** Above so many scopes (or rows to look up) in one statement their nearest common ancestor is bumped. Default: 1,000. */
+  /** Above so many scopes (or rows to look up) in one statement their nearest common ancestor is bumped; a single row's two are never too many. Default: 1,000. */
   readonly limit?: number;
   /** The table is written by logical replication: adds row-level triggers, which fire for it alone. Default: false. */
   readonly subscriber?: boolean;

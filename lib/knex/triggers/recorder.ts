@@ -28,8 +28,9 @@ const PACK = 100;
  *     compute     the rows that changed -> their distinct ids, old and new -> paths, or images of rows to look up
  *     record      an event for each path, or for their nearest common ancestor; one for each 100 images
  *
- * No loop over rows: each operation is one query on the transition tables. An UPDATE pairs old and new rows by the
- * primary key, so that rows that did not change record nothing; without one all rows count.
+ * No loop over rows: each operation is one query on the transition tables, a short one for a single row. An UPDATE of
+ * more pairs old and new rows by the primary key, so that rows that did not change record nothing; without one all count.
+ * One of more than a thousand rows looks at the first before all.
  *
  * **Invariant.** A statement that changed a row commits with events that cover every scope its old and its new row
  * name, or does not commit. Computing happens in a block of its own, whose failure (a column was renamed) records one
@@ -103,7 +104,10 @@ function computed(recorder: Recorder, operation: RowOperation, compared: readonl
       level === 'row'
         ? ''
         : `
-      if coalesce(gencache_many, ${any}) then
+      if gencache_many is null then
+        gencache_many := ${any};
+      end if;
+      if gencache_many then
         gencache_paths := '{}';
         gencache_lookups := '{}';
         gencache_images := '{}';${bumps.join('')}
@@ -140,9 +144,9 @@ const SIDES = {
 
 /**
  * What all bumps have to say about a row that is its statement's only one, which most are: its old and its new image are
- * one row, whatever its key, so that nothing needs pairing or sorting out. In one query without a join, since for a
- * single row starting an executor is most of the cost. `gencache_many` tells that there are more, null that
- * one side, or both, have none.
+ * one row, whatever its key, so that nothing needs pairing or sorting out. In one query, since for a single row starting
+ * an executor is most of the cost. `gencache_many` tells that there are more, null that one side, or both, have none.
+ * Its two scopes are two whatever the limit.
  */
 function ofOneRow(recorder: Recorder, operation: RowOperation, compared: readonly string[] | null): string {
   const { definition, table, level } = recorder;
@@ -187,7 +191,8 @@ function ofOneRow(recorder: Recorder, operation: RowOperation, compared: readonl
   const values = targets.map(([, value]) =>
     test === undefined ? value : `case when ${test} then ${value} else '{}' end`,
   );
-  const many = sides.map((side) => `exists (select from ${side} offset 1)`).join(' or ');
+  // Reads two rows at most, of pairs of all with all.
+  const many = 'lead(true, 1, false) over ()';
   const from = sides.map((side) => (level === 'row' ? `(select ${side.slice(-3)}.*) as ${side}` : side)).join(', ');
   return `
       select ${[...(level === 'row' ? [] : [many]), ...values].join(`,
@@ -263,11 +268,11 @@ function ofFirstRows(
     columns.map((column, i) => `${idValue(`${side}.${quoted(column.name)}`, column)} as ${letter}${i + 1}`);
   const list = (letter: string) => ['1 as c0', ...columns.map((_, i) => `${letter}${i + 1} as c${i + 1}`)].join(', ');
   const images = '(select count(*) from gencache_image)';
-  const settled: string[] = [];
-  if (columns.length === 0) settled.push(`when ${images} > 0 then array['']`);
-  else {
-    settled.push(`when ${images} > ${definition.limit} and ${ancestorOf(at, bump, columns)} = '' then array['']`);
-  }
+  const settled = [
+    columns.length === 0
+      ? `when ${images} > 0 then array['']`
+      : `when ${images} > ${definition.limit} and ${ancestorOf(at, bump, columns)} = '' then array['']`,
+  ];
   if (columns.length === 1) {
     const others = SIDES.update.map((side) => {
       const value = idValue(`${side}.${quoted(columns[0]!.name)}`, columns[0]!);

@@ -154,7 +154,7 @@ describe('the migrations trigger', () => {
     lend({ what: `the schema ${schema}`, close: () => db.raw('drop schema if exists ?? cascade', [schema]) });
     const table = `"; drop table x; -- '?\\ $gencache$ ÄÖÜ ${'x'.repeat(20)}`;
     const quotedTable = `${quoted(schema)}.${quoted(table)}`;
-    const options: MigrationsTriggerOptions = { cache: `${cache}'"\\ $$`, table, tableSchema: schema };
+    const options: MigrationsTriggerOptions = { cache: uniqueName('other'), table, tableSchema: schema };
     await db.transaction(async (trx) => {
       await execute(trx, `create table ${quotedTable} as select 'm1' as name`);
       await installMigrationsTrigger(trx, options);

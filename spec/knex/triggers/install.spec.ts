@@ -177,6 +177,25 @@ describe('triggers', () => {
     expect(await takePaths(db)).to.deep.equal(['INSERT shop=1']);
   });
 
+  it('call nothing that somebody put into public, where everybody may create', async () => {
+    const { url } = await lendPostgres({});
+    const db = lendKnex(url);
+    await installOutbox(db, { schema: 'audit' });
+    await db.raw('create table item (id int primary key, shop int)');
+    await onChangeOf(db, 'item', { cache, outbox: { schema: 'audit' } })
+      .bump({ shop: 'shop' })
+      .install();
+    // For texts this one is nearer than PostgreSQL's own, of any array, wherever it stands on the search path.
+    await db.raw(`create function public.cardinality(text[]) returns int language plpgsql as $$
+                  begin raise 'fooled, as %', current_user; end $$`);
+    expect((await rejection(db.raw(`select cardinality(array['text'])`))).message).to.include('fooled, as postgres');
+    await db('item').insert({ id: 1, shop: 1 });
+    await db.raw('insert into item values (2, 2), (3, 3)');
+    await db('item').update({ shop: 4 });
+    const paths = await db.withSchema('audit').from('gencache_outbox').orderBy('seq').pluck('path');
+    expect(paths.sort()).to.deep.equal(['shop=1', 'shop=1', 'shop=2', 'shop=2', 'shop=3', 'shop=3', 'shop=4']);
+  });
+
   it('record what logical replication applies, where the table is said to be a subscriber', async function () {
     this.timeout(60_000);
     const { url } = await lendPostgres({ settings: { wal_level: 'logical' } });

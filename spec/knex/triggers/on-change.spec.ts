@@ -148,11 +148,15 @@ describe('onChangeOf', () => {
       expect(await checkTriggers(db)).to.deep.equal([]);
     });
 
-    it('counts where the table has no primary key', async () => {
+    it('counts beside another one where the table has no primary key, and alone does not', async () => {
       await db.raw('alter table item drop constraint item_pkey');
       await repairTriggers(db);
       await db.raw('update item set shop = shop where id = 1');
+      expect(await takePaths(db)).to.deep.equal([]);
+      await db.raw(`update item set name = 'x' where id = 1`);
       expect(await takePaths(db)).to.deep.equal(['UPDATE shop=1']);
+      await db.raw('update item set shop = shop where id < 3');
+      expect(await takePaths(db)).to.deep.equal(['UPDATE shop=1', 'UPDATE shop=2']);
     });
 
     it('may count, and what changed does count, where the key lost its constraint after the installation', async () => {
@@ -190,6 +194,87 @@ describe('onChangeOf', () => {
       await db.raw(`insert into item (id, shop, shelf) select i, 7, 's' || i from generate_series(4, 7) i`);
       expect(await takePaths(db)).to.deep.equal(['INSERT shop=7']);
       await db.raw(`update item set shop = 8 where id > 2`);
+      expect(await takePaths(db)).to.deep.equal(['UPDATE ']);
+    });
+
+    it('is told by what each row was and is: of no, one, some or many rows, changed or not, that stay or move', async () => {
+      const limit = 4;
+      await onChangeOf(db, 'item', { cache, limit })
+        .bump({ shop: 'shop' })
+        .bump({ shop: 'shop', shelf: 'shelf' })
+        .bump({})
+        .install();
+      const shop = fc.option(fc.integer({ min: 1, max: 3 }), { freq: 20 });
+      const wide = fc.integer({ min: 1, max: 9 });
+      const shelf = fc.constantFrom('a', 'b');
+      const row = fc.record({ shop: fc.oneof(shop, wide), shelf, name: shelf });
+      type Row = typeof row extends fc.Arbitrary<infer T> ? T : never;
+      const pair = fc.oneof(
+        row.map((each) => [each, each] as const),
+        fc.tuple(row, row),
+        fc.tuple(row, shelf).map(([each, name]) => [each, { ...each, name }] as const),
+      );
+      const level = ({ shop }: Row) => [`shop=${shop ?? '~'}`];
+      const paths = [level, (each: Row) => [`${level(each)[0]}/shelf=${each.shelf}`], () => ['']];
+      const ancestor = (above: Set<string>) => (above.size === 1 ? [...above][0]! : '');
+      await fc.assert(
+        fc.asyncProperty(fc.array(pair, { maxLength: 40 }), async (pairs) => {
+          await db.raw('truncate item');
+          const values = (side: 0 | 1) => JSON.stringify(pairs.map((each, id) => ({ id, ...each[side] })));
+          await db.raw(
+            'insert into item (id, shop, shelf, name) select * from json_to_recordset(?) as (id int, shop bigint, shelf text, name text)',
+            [values(0)],
+          );
+          await takeEvents(db);
+          await db.raw(
+            `update item set shop = now.shop, shelf = now.shelf, name = now.name
+             from json_to_recordset(?) as now (id int, shop bigint, shelf text, name text) where item.id = now.id`,
+            [values(1)],
+          );
+          const images = pairs.filter(([was, is]) => JSON.stringify(was) !== JSON.stringify(is)).flat();
+          const expected = paths.flatMap((path, i) => {
+            const scopes = new Set(images.flatMap(path));
+            if (scopes.size <= limit) return [...scopes];
+            return [i === 0 ? '' : ancestor(new Set(images.flatMap(level)))];
+          });
+          expect(await takePaths(db)).to.deep.equal(expected.map((path) => `UPDATE ${path}`).sort());
+        }),
+        { numRuns: 200 },
+      );
+    });
+
+    it('is told of a long UPDATE whose first rows are not like the others', async () => {
+      await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).install();
+      const items = (shops: string) =>
+        db.raw(
+          `truncate item; insert into item (id, shop) select i, ${shops} from generate_series(1, 3000) i; delete from gencache_outbox`,
+        );
+      const update = async (name: string) => {
+        await db.raw(`update item set name = ${name}`);
+        return takePaths(db);
+      };
+      await items('i % 20');
+      expect(await update(`'x'`))
+        .to.have.length(20)
+        .and.include('UPDATE shop=19');
+      expect(await update(`case when id = 2999 then 'y' else name end`)).to.deep.equal(['UPDATE shop=19']);
+      await items('case when i < 2900 then 1 when i = 2950 then null else 2 end');
+      expect(await update(`case when shop is null then 'x' else name end`)).to.deep.equal(['UPDATE shop=~']);
+      expect(await update(`case when shop = 1 then 'y' else name end`)).to.deep.equal(['UPDATE shop=1']);
+      expect(await update(`'z'`)).to.deep.equal(['UPDATE shop=1', 'UPDATE shop=2', 'UPDATE shop=~']);
+      await items('i');
+      expect(await update(`'x'`)).to.deep.equal(['UPDATE ']);
+      await items('7');
+      await db.raw('update item set shop = 7 + case when id = 2990 then 1 else 0 end');
+      expect(await takePaths(db)).to.deep.equal(['UPDATE shop=7', 'UPDATE shop=8']);
+      await items('7');
+      await db.raw(`update item set name = 'x', shop = 7 + case when id = 2990 then 1 else 0 end`);
+      expect(await takePaths(db)).to.deep.equal(['UPDATE shop=7', 'UPDATE shop=8']);
+      await db.raw(`update item set name = 'y', shop = 7`);
+      expect(await takePaths(db)).to.deep.equal(['UPDATE shop=7', 'UPDATE shop=8']);
+      await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop', item: 'id' }).install();
+      expect(await update(`'z'`)).to.deep.equal(['UPDATE shop=7']);
+      await db.raw('update item set shop = id % 2');
       expect(await takePaths(db)).to.deep.equal(['UPDATE ']);
     });
 
