@@ -46,7 +46,9 @@ export class Engine {
     this.source = source;
     this.#longestTtlMs = options.ttlMs;
     this.scopes = new Scopes(prefix, options.rememberedScopesMax);
-    const freshness = maxStalenessMs === undefined ? undefined : new Freshness(store, prefix, maxStalenessMs);
+    const vouched = (isVouched: boolean) =>
+      telemetry.emit('vouched', { cache: name, maxStalenessMs: maxStalenessMs!, isVouched });
+    const freshness = maxStalenessMs === undefined ? undefined : new Freshness(store, prefix, maxStalenessMs, vouched);
     this.lookup = new Lookup(store, prefix, schemaVersion, telemetry, clock, freshness);
     this.filler = new Filler(store, telemetry, clock, options);
     this.verifier = options.verifyRate > 0 ? new Verifier(this.lookup, source, telemetry, options) : undefined;

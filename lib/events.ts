@@ -23,6 +23,11 @@ export interface CacheEvents {
   staleEntry: [StaleEntryEvent];
   /** By the store: its connection is usable, for the first time or again. */
   storeUp: [{ readonly cache: string }];
+  /**
+   * By the lookup, when a read finds first that no relay vouches for the bound, and of each change from then on: until it
+   * is vouched for, everything is read from the source.
+   */
+  vouched: [{ readonly cache: string; readonly maxStalenessMs: number; readonly isVouched: boolean }];
   /** Something the owner should know once, at start-up: what an eviction policy costs. */
   notice: [{ readonly cache: string; readonly message: string }];
 }

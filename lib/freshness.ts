@@ -24,7 +24,13 @@ export class Freshness {
   /** What the value names, if it has the form. */
   #incarnation: string | undefined;
 
-  constructor(store: Store, prefix: string, boundMs: number) {
+  /** What was told last; nothing yet. */
+  #told: boolean | undefined;
+  readonly #tell: (isVouched: boolean) => void;
+
+  /** `tell`: told when the first read finds that nobody vouches, and of each change from then on. */
+  constructor(store: Store, prefix: string, boundMs: number, tell: (isVouched: boolean) => void) {
+    this.#tell = tell;
     this.#store = store;
     this.#boundMs = boundMs;
     this.key = freshnessKey(prefix, boundMs);
@@ -35,6 +41,7 @@ export class Freshness {
     const fresh = reply !== null && this.#isFresh(reply, sentAtMs);
     // The relay is away, or the store is no longer who it was: a replica now, or a primary with another past.
     if (!fresh) this.#store.doubt?.();
+    if (fresh !== (this.#told ?? true)) this.#tell((this.#told = fresh));
     return fresh;
   }
 

@@ -40,6 +40,10 @@ export function logTo(log: Logger, telemetry: Telemetry): void {
   telemetry.on('staleEntry', ({ cache, entry, path, vector }) => {
     log.error(`${cache}: stale entry confirmed: ${entry} at ${path || 'global'} under ${String(vector)}`);
   });
+  telemetry.on('vouched', ({ cache, maxStalenessMs, isVouched }) => {
+    if (isVouched) log.info(`${cache}: a relay vouches for ${maxStalenessMs} ms; reading the store again`);
+    else log.warn(`${cache}: no relay vouches for ${maxStalenessMs} ms; reading the source alone`);
+  });
   telemetry.on('storeUp', ({ cache }) => log.info(`${cache}: store is up`));
   telemetry.on('notice', ({ cache, message }) => log.warn(`${cache}: ${message}`));
 }

@@ -49,9 +49,22 @@ export type CheckedOptions = Required<Omit<CacheSettings, 'log' | 'maxStalenessM
   readonly maxStalenessMs: number | undefined;
 };
 
+/** All there are: one that is misspelt would leave its owner without what it promises. */
+const OPTIONS: ReadonlySet<string> = new Set<keyof CacheSettings | 'store' | 'source' | 'clock'>([
+  ...(['name', 'store', 'source', 'clock', 'schemaVersion', 'ttlMs', 'ttlJitter', 'readDeadlineMs'] as const),
+  ...(['bumpDeadlineMs', 'fillDeadlineMs', 'closeDeadlineMs', 'loadBatchMax', 'maxValueBytes'] as const),
+  ...(['rememberedScopesMax', 'maxStalenessMs', 'verifyRate', 'verifyDelayMs', 'log', 'logStacks'] as const),
+]);
+
 /** Fills in the defaults. Throws ConfigurationError for what can't work. */
 export function checkOptions(settings: CacheSettings): CheckedOptions {
   const name = checkCacheName(settings?.name);
+  const unknown = Object.keys(settings).find((option) => !OPTIONS.has(option));
+  if (unknown !== undefined) {
+    throw new ConfigurationError(
+      `A cache has the options ${[...OPTIONS].join(', ')}. Got "${unknown}", which would be ignored. Correct it, or leave it out.`,
+    );
+  }
   const { maxStalenessMs } = settings;
   if (maxStalenessMs !== undefined) checkBound(maxStalenessMs);
   return {
@@ -76,7 +89,10 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
 
 /** A bound that readers may ask for, and relays vouch for. Throws ConfigurationError. */
 export function checkBound(boundMs: number): number {
-  return within('maxStalenessMs', boundMs, 100, 3_600_000);
+  if (Number.isInteger(boundMs) && boundMs >= 100 && boundMs <= 3_600_000) return boundMs;
+  throw new ConfigurationError(
+    `maxStalenessMs is a whole number from 100 to 3600000. Got ${describe(boundMs)}. Leave it out for no bound.`,
+  );
 }
 
 function within(option: string, value: number, least: number, most: number): number {

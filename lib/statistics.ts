@@ -12,8 +12,9 @@ export const COUNTERS = {
   absent_hits: 'read',
   /** Hits beyond their time, within a grace. */
   stale_hits: 'read',
+  /** By `cause`. */
   misses: 'read',
-  /** Entries read from the source alone, since the store was not to be used. */
+  /** Entries read from the source alone, since the store was not to be used, by `reason`. */
   bypasses: 'read',
   /** Queries of calls that needed none: all they asked for was there, or on its way to another call. */
   queries_avoided: 'read',
@@ -60,12 +61,12 @@ export class Statistics {
 
   constructor(telemetry: Telemetry) {
     telemetry.on('read', (event) => {
-      const { hits, absentHits, staleHits, misses, bypasses, queriesAvoided } = event;
+      const { hits, absentHits, staleHits, missed, bypasses, bypassReason, queriesAvoided } = event;
       if (hits > 0) this.#add('hits', hits, event);
       if (absentHits > 0) this.#add('absent_hits', absentHits, event);
       if (staleHits > 0) this.#add('stale_hits', staleHits, event);
-      if (misses > 0) this.#add('misses', misses, event);
-      if (bypasses > 0) this.#add('bypasses', bypasses, event);
+      for (const { cause } of missed) this.#add('misses', 1, event, { cause });
+      if (bypasses > 0) this.#add('bypasses', bypasses, event, { reason: bypassReason! });
       if (queriesAvoided > 0) this.#add('queries_avoided', queriesAvoided, event);
     });
     telemetry.on('load', (event) => {

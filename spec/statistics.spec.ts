@@ -68,7 +68,10 @@ describe('statistics of more label sets than are kept', () => {
     await overflow.fetch({ item: 7 });
     const labels = { cache: 'shop', entry: 'overflow' };
     const of = cache.statistics.series().filter((series) => series.labels['entry'] === 'overflow');
-    expect(of.find(({ counter }) => counter === 'misses')).to.deep.equal({ counter: 'misses', labels, value: 1 });
+    expect(of.find(({ counter }) => counter === 'misses')).to.deep.equal({
+      ...{ counter: 'misses', value: 1 },
+      labels: { ...labels, cause: 'no_generation' },
+    });
     expect(of.find(({ counter }) => counter === 'hits')).to.deep.equal({ counter: 'hits', labels, value: 1 });
   });
 

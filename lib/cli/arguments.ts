@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { describe } from '../describe.js';
-import { isName, NAME_RULE } from '../key.js';
+import { checkCacheName } from '../cache-name.js';
 
 /** The command line breaks a rule: told with the usage, and exit code 64. */
 export class UsageError extends Error {}
@@ -58,10 +58,12 @@ export class Arguments {
   /** The name of a cache, if one is named. */
   anyCache(): string | undefined {
     const cache = this.text('cache');
-    if (cache === undefined || isName(cache)) return cache;
-    throw new UsageError(
-      `A cache's name is ${NAME_RULE}. Got ${describe(cache)}. Pass the \`name\` of the GenerationalCache.`,
-    );
+    if (cache === undefined) return undefined;
+    try {
+      return checkCacheName(cache);
+    } catch (error) {
+      throw new UsageError((error as Error).message, { cause: error });
+    }
   }
 
   number(name: string, limits: Limits): number | undefined {
@@ -70,9 +72,14 @@ export class Arguments {
   }
 
   /** Of an option that may be given several times. */
-  numbers(name: string, limits: Limits): number[] {
+  texts(name: string): string[] {
     const values = this.#values[name];
-    return Array.isArray(values) ? values.map((value) => wholeNumber(name, String(value), limits)) : [];
+    return Array.isArray(values) ? values.map(String) : [];
+  }
+
+  /** Of an option that may be given several times. */
+  numbers(name: string, limits: Limits): number[] {
+    return this.texts(name).map((text) => wholeNumber(name, text, limits));
   }
 }
 

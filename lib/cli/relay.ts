@@ -6,6 +6,8 @@ import { redisStore } from '../store/redis/redis-store.js';
 import { type Arguments, CACHE } from './arguments.js';
 import { type Command, FAILED, OK } from './command.js';
 import { logLines } from './log-lines.js';
+import { CHECK_NAME, lookUpName, looksMisspelt, misspelt } from './names.js';
+import { currentRole, describeLacking, grants, lackingRights } from './rights.js';
 import { type Database, DATABASE, REDIS, redisTemplate, withDatabase, within } from './servers.js';
 import type { Terminal } from './terminal.js';
 
@@ -67,6 +69,16 @@ async function start(
     listen: args.flag('listen'),
   };
   const redis = redisTemplate(args, terminal);
+  // What triggers are there only the doctor needs to know.
+  const lacking = (await lackingRights(db, outbox)).filter(({ table }) => table !== 'gencache_trigger');
+  if (lacking.length > 0) {
+    const role = await currentRole(db);
+    terminal.err(
+      `A relay works on the outbox's tables in PostgreSQL. The role ${role} may not: ${describeLacking(lacking)}. As their ` +
+        `owner: ${grants(role, lacking)}`,
+    );
+    return undefined;
+  }
   const release = await installedRelease(db, outbox);
   if (release === undefined || release < OUTBOX_RELEASE) {
     const found = release === undefined ? 'There is none' : `Its release is ${release}`;
@@ -75,6 +87,11 @@ async function start(
         '`gencache outbox install`; --schema says where it is.',
     );
     return undefined;
+  }
+  // A role that may not read all that is needed here relays all the same.
+  const names = await lookUpName(db, options.cache, outbox).catch(() => undefined);
+  if (names !== undefined && looksMisspelt(names)) {
+    log.warn(`${options.cache}: ${misspelt(options.cache, names)}. ${CHECK_NAME}`);
   }
   return startRelay({ ...options, ...outbox, db, store: redisStore(redis), log });
 }

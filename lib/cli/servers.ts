@@ -2,6 +2,7 @@ import { Redis } from 'ioredis';
 import knex, { type Knex } from 'knex';
 import type { OutboxOptions } from '../knex/outbox/place.js';
 import { type Arguments, type Options, UsageError } from './arguments.js';
+import { toldOfPostgres } from './postgres-error.js';
 import type { Terminal } from './terminal.js';
 
 export const DATABASE: Options = {
@@ -25,7 +26,7 @@ export interface Database {
   readonly outbox: OutboxOptions;
 }
 
-/** Lends a Knex of its own to `work`. Connects only when `work` asks something. */
+/** Lends a Knex of its own to `work`, and says of its errors which are PostgreSQL's. Connects only when `work` asks something. */
 export async function withDatabase<T>(
   args: Arguments,
   terminal: Terminal,
@@ -34,6 +35,7 @@ export async function withDatabase<T>(
 ): Promise<T> {
   const url = urlOf(args, terminal, 'database', 'DATABASE_URL', ['postgres:', 'postgresql:']);
   const schema = args.text('schema');
+  const outbox: OutboxOptions = schema === undefined ? {} : { schema };
   const db = knex({
     client: 'pg',
     connection: {
@@ -49,7 +51,9 @@ export async function withDatabase<T>(
     log: { warn() {}, error() {}, debug() {}, deprecate() {} },
   });
   try {
-    return await work({ db, outbox: schema === undefined ? {} : { schema } });
+    return await work({ db, outbox });
+  } catch (error) {
+    throw await toldOfPostgres(db, outbox, error);
   } finally {
     await within(CLOSE_MS, db.destroy());
   }

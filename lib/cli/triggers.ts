@@ -1,5 +1,9 @@
 import { checkTriggers, repairTriggers, type TriggerProblem } from '../knex/triggers/check.js';
-import { type Arguments, CACHE, JSON_OUTPUT } from './arguments.js';
+import { outboxOf } from '../knex/triggers/place.js';
+import { installed } from '../knex/triggers/registry.js';
+import { shown } from '../knex/triggers/resolve.js';
+import { removeTriggers } from '../knex/triggers/uninstall.js';
+import { type Arguments, CACHE, JSON_OUTPUT, UsageError } from './arguments.js';
 import { columns, type Command, FAILED, OK } from './command.js';
 import { type Database, DATABASE, withDatabase } from './servers.js';
 import type { Terminal } from './terminal.js';
@@ -22,19 +26,61 @@ export const triggersRepair: Command = {
   summary: 'Installs again what the check finds missing or altered, for every cache',
   options: DATABASE,
   about:
-    'In one transaction; writers to the tables that lack something wait for it. What was written before is not known:\n' +
-    'bump global after (`cache.bump()`). Exits with 1 if something is left that it can not repair.',
+    'A transaction for each; writers to the tables that lack something wait for it. What was written before is not known:\n' +
+    'bump global after (`gencache bump`). Exits with 1 if something is left that it can not repair, and tells what.',
   example: 'gencache triggers repair',
   run: (args, terminal) =>
     withDatabase(args, terminal, {}, async (database) => {
-      const before = await checkTriggers(database.db, database.outbox);
-      await repairTriggers(database.db, database.outbox);
+      const { db, outbox } = database;
+      const caches = new Set((await checkTriggers(db, outbox)).map(({ cache }) => cache));
+      let failure: { readonly error: unknown } | undefined;
+      await repairTriggers(db, outbox).catch((error: unknown) => (failure = { error }));
       const code = await tellProblems(args, terminal, database);
-      if (before.length > 0) {
-        terminal.out('What was written while something was missing has not been bumped: bump global now.');
+      if (caches.size > 0) {
+        const bumps = [...caches].map((cache) => `\`gencache bump --cache ${cache}\``).join(', ');
+        terminal.out(
+          `What was written while something was missing may not have been bumped. Bump global now: ${bumps}.`,
+        );
       }
+      if (failure !== undefined) throw failure.error;
       return code;
     }),
+};
+
+export const triggersRemove: Command = {
+  words: ['triggers', 'remove'],
+  summary: "Takes a cache's triggers away from a table, or what is left of them where it was dropped",
+  needs: '--cache NAME --table TABLE',
+  options: {
+    cache: CACHE,
+    table: { value: 'TABLE', help: 'the table as `triggers check` names it: public.shop_order' },
+    ...DATABASE,
+  },
+  about: 'What they recorded stays in the outbox. From then on nobody notices writers to that table who do not bump.',
+  example: 'gencache triggers remove --cache shop --table public.shop_order',
+  run: (args, terminal) => {
+    const cache = args.cache();
+    const named = args.text('table');
+    if (named === undefined) throw new UsageError('This command is about one table. None is named. Add --table TABLE.');
+    return withDatabase(args, terminal, {}, async ({ db, outbox }) => {
+      const own = await installed(db, await outboxOf(db, outbox), { cache });
+      const tables = new Map(own.map((definition) => [shown(definition.schema, definition.table), definition]));
+      const meant = [...tables].filter(([name, { table }]) => name === named || table === named);
+      const [only] = meant;
+      if (only === undefined || meant.length > 1) {
+        const there = [...tables.keys()].join(', ') || 'none';
+        terminal.err(
+          `--table is one that ${cache} has triggers on. ${meant.length === 0 ? 'This is none' : 'There are several'}: ` +
+            `${named}. Those it has: ${there}.`,
+        );
+        return FAILED;
+      }
+      const [name, { schema, table }] = only;
+      await removeTriggers(db, table, { cache, schema, outbox });
+      terminal.out(`The triggers of ${cache} on ${name} are gone.`);
+      return OK;
+    });
+  },
 };
 
 async function tellProblems(args: Arguments, terminal: Terminal, { db, outbox }: Database): Promise<number> {
@@ -43,11 +89,11 @@ async function tellProblems(args: Arguments, terminal: Terminal, { db, outbox }:
   const problems = cache === undefined ? all : all.filter((problem) => problem.cache === cache);
   if (args.flag('json')) terminal.out(JSON.stringify(problems));
   else if (problems.length === 0) terminal.out('The triggers are as they were installed.');
-  else terminal.out(columns(problems.flatMap(shown)));
+  else terminal.out(columns(problems.flatMap(rows)));
   return problems.length === 0 ? OK : FAILED;
 }
 
-function shown({ cache, table, problem, message, remedy }: TriggerProblem): string[][] {
+function rows({ cache, table, problem, message, remedy }: TriggerProblem): string[][] {
   return [
     [cache, table, problem, message],
     ['', '', '', `-> ${remedy}`],

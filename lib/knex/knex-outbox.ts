@@ -2,6 +2,7 @@ import type { Knex } from 'knex';
 import { describe } from '../describe.js';
 import { ConfigurationError } from '../errors.js';
 import type { Bumps, Committed, Outbox, TransactionOptions } from '../source.js';
+import { explained } from './outbox/no-outbox.js';
 import type { OutboxOptions } from './outbox/place.js';
 import { recordEvents } from './outbox/record.js';
 import { settleEvents } from './outbox/settle.js';
@@ -28,7 +29,8 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
     checkTransaction(trx);
     const { cache } = bumps;
     const events = paths.map((path) => ({ cache, path, source: cause, operation: 'bump' }));
-    this.#follow(trx, await recordEvents(trx, events, this.#writer.outbox), bumps);
+    const recorded = recordEvents(trx, events, this.#writer.outbox).catch(this.#explain);
+    this.#follow(trx, await recorded, bumps);
   }
 
   async transact<T>(
@@ -39,14 +41,18 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
     const { trx: outer } = options;
     if (outer === undefined) {
       const begun = (trx: Knex.Transaction) => void this.#isFollowed(trx, bumps.cache);
-      return transact(this.#writer, begun, work, bumps, options);
+      return transact(this.#writer, begun, work, bumps, options).catch(this.#explain);
     }
     checkTransaction(outer);
     if (options.strict === true || options.isolationLevel !== undefined) throw decidedByOuter(options);
-    const { value, xid } = await transactWithin(outer, work, this.#writer.outbox);
+    const { value, xid } = await transactWithin(outer, work, this.#writer.outbox).catch(this.#explain);
     if (xid !== undefined) this.#follow(outer, xid, bumps);
     return { value, bump: 'outer' };
   }
+
+  readonly #explain = (error: unknown): never => {
+    throw explained(error, this.#writer.outbox);
+  };
 
   #follow(trx: Knex.Transaction, xid: Xid, bumps: Bumps): void {
     const outermost = outermostOf(trx);
@@ -81,7 +87,7 @@ function outermostOf(trx: Knex.Transaction): Knex.Transaction {
 function checkTransaction(trx: Knex.Transaction | undefined): void {
   if (trx?.isTransaction === true && trx.executionPromise !== undefined) return;
   throw new ConfigurationError(
-    `\`trx\` is a Knex transaction, in which the change is made too. Got ${describe(trx)}. Pass what db.transaction() gave ` +
+    `\`trx\` is a Knex transaction, in which the change is made too. Got ${(trx as unknown as Knex)?.isTransaction === undefined ? describe(trx) : 'the Knex instance itself'}. Pass what db.transaction() gave ` +
       'you, or leave it out.',
   );
 }

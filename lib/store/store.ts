@@ -55,7 +55,8 @@ export interface Store {
    * Gives each existing generation a value never used before, made with `attempt`, a fresh nonce:
    * `keys: [n] -> [n]`, the new values, `missing` where there was none (and none is written), `quarantined` where
    * writers' tokens are (and stay, until the instant they had: nothing old can be read there), `foreign` where
-   * something else is (and stays). Renews the TTL to at least `ttlMs`, never shortens it. Atomic. One command.
+   * something else is (and stays). Renews the TTL to at least
+   * `ttlMs`, never shortens it; 0 leaves it to fills, which renew what they need. Atomic. One command.
    */
   bump(
     keys: readonly GenerationKey[],

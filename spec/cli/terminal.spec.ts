@@ -27,6 +27,8 @@ describe('what the command line writes', () => {
       fc.property(fc.stringMatching(/^[!-~]{4,20}$/), (password) => {
         const url = new URL('postgres://someone@db.example/shop');
         url.password = password;
+        // What is encoded already is meant as such, and is another password.
+        fc.pre(!/%[0-9a-f]{2}/i.test(password));
         fc.pre(url.password !== '' && !['someone', 'db.example', 'shop'].includes(password));
         expect(redactor(url)(`tried ${password} there`)).to.equal('tried *** there');
         expect(redactor(url)(`tried ${url.password} there`)).to.equal('tried *** there');

@@ -1,7 +1,7 @@
 /** A migration keeps a table locked, for long, in which others' events are looked up. */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { notifyRelays, onChangeOf } from '../../lib/index.js';
+import { onChangeOf } from '../../lib/index.js';
 import { generation, nonce } from '../../lib/generation.js';
 import { generationKey, keyPrefix } from '../../lib/key.js';
 import { eventually } from '../support/deferred.js';
@@ -72,13 +72,4 @@ describe('a looked-up table that a migration keeps locked', () => {
       expect(await shop.outcome()).to.equal('miss');
     });
   }
-
-  it('does not keep that migration from the outbox, which relays use', async () => {
-    const relay = lendRelay({ db, cache: shop.name, pollMs: 10 });
-    await eventually(() => expect(relay.status.trusted).to.equal(true));
-    await rename('b');
-    await notifyRelays(migration, true);
-    await migration.commit();
-    await eventually(async () => expect(await recorded(db)).to.deep.equal([]));
-  });
 });

@@ -676,7 +676,7 @@ describe('a relay', () => {
       ],
       [
         { maxStalenessMs: [1_000, 50] },
-        'maxStalenessMs is a whole number from 100 to 3600000. Got 50. Leave it out for the default.',
+        'maxStalenessMs is a whole number from 100 to 3600000. Got 50. Leave it out for no bound.',
       ],
       [{ db: undefined as never }, 'A relay has the name of a cache, a Knex, and a store.'],
       [{ cache: 'a b' }, 'A cache has a name of letters'],

@@ -2,13 +2,11 @@
  * A writer dies, or is stopped, between any two steps of its transaction, plain and strict. With proxies in front of
  * both servers each step is carried out, and the writer never learns.
  */
-import { relative, resolve } from 'node:path';
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { generationKey, keyPrefix } from '../../lib/key.js';
 import type { WriterOptions } from '../programs/writer.js';
 import { type Program, runProgram } from '../support-specs/programs/run.js';
-import { compiled } from '../support/compiled.js';
 import { eventually } from '../support/deferred.js';
 import { type Proxy, startProxy } from '../support/proxy.js';
 import { lendRedis, redisUrl } from '../support/redis.js';
@@ -18,7 +16,6 @@ import { openShop, recorded, type Shop } from '../support/shop.js';
 import { standbyless } from '../support/standbyless.js';
 import { watch } from '../support/watch.js';
 
-const ROOT = resolve(import.meta.dirname, '../..');
 const QUARANTINE_MS = 1_200;
 
 describe('a writer that dies', () => {
@@ -52,7 +49,7 @@ describe('a writer that dies', () => {
       ...{ name: reader.name, database: database.href, redis: redisProxy.url, price: 5 },
       ...{ strict: false, hangs: false, quarantineMs: QUARANTINE_MS, ...options },
     };
-    const writer = runProgram(relative(ROOT, compiled('spec/programs/writer.ts')), [JSON.stringify(all)]);
+    const writer = runProgram('spec/programs/writer.ts', [JSON.stringify(all)]);
     expect(await writer.line()).to.equal('working');
     return writer;
   };

@@ -390,7 +390,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         await asked.quarantine([key], A, 10_000);
         await asked.quarantine([key], B, 20_000);
         const tokens = (await asked.text(key))!.split('!')[1];
-        expect(await asked.bump([key, key], nonce(), 60_000)).to.deep.equal(['quarantined', 'quarantined']);
+        for (const _ of [1, 2]) expect(await asked.bump([key], nonce(), 60_000)).to.deep.equal(['quarantined']);
         expect(await asked.text(key)).to.equal(`2!${tokens}`);
         await elapse(19_000);
         expect(await asked.text(key)).to.equal(`2!${tokens}`);

@@ -9,14 +9,15 @@ import { type Arguments, CACHE, JSON_OUTPUT, UsageError } from '../arguments.js'
 import { type Command, FAILED, OK } from '../command.js';
 import { explain } from '../explain.js';
 import { type Database, DATABASE, REDIS, withDatabase, withRedis } from '../servers.js';
-import { broken, type Finding, ok } from './finding.js';
+import { CHECK_NAME, misspelt } from '../names.js';
+import { broken, type Finding, warn } from './finding.js';
 import { describeWaiting, lookAtOutbox, type OutboxFacts } from './outbox.js';
 import { lookAtPostgres } from './postgres.js';
 import { lookAtRedis, type RedisFacts } from './redis.js';
-import { describeRelay } from './relay.js';
+import { describeBounds, describeRelay, unvouched } from './relay.js';
 import { type Watched, watchRelay } from './relay-watch.js';
 import { type Report, toJson, toText } from './report.js';
-import { EXPECTED, type Expected, type Facts, reaches, standingOf } from './step.js';
+import { EXPECTED, type Expected, type Facts, isMisspelt, reaches, standingOf } from './step.js';
 import { lookAtTriggers, type TriggerFacts } from './triggers.js';
 
 export const doctor: Command = {
@@ -57,7 +58,7 @@ export const doctor: Command = {
     const standing = standingOf(facts, cache);
     const reached = expected === undefined || reaches(standing, expected);
     const sound = findings.every(({ status }) => status !== 'broken');
-    const report: Report = { cache, findings, standing, expected, ok: sound && reached };
+    const report: Report = { cache, findings, standing, expected, reached, ok: sound && reached };
     terminal.out(args.flag('json') ? toJson(report) : toText(report));
     return report.ok ? OK : FAILED;
   },
@@ -108,20 +109,21 @@ async function lookAtStore(
   return { findings, redis: facts, watched: await watchRelay(redis, cache, facts.incarnation, boundsMs) };
 }
 
-/** What only both servers together tell. */
-function lookAtBoth(cache: string, { outbox, triggers, redis, watched }: Facts, wanted: readonly number[]): Finding[] {
+/** What only both servers together tell; and of what waits, what PostgreSQL alone does. */
+function lookAtBoth(cache: string, facts: Facts, wantedMs: readonly number[]): Finding[] {
+  const { outbox, triggers, redis, watched } = facts;
+  if (outbox === undefined) return facts.readable ? wantedMs.map((boundMs) => unvouched(cache, boundMs)) : [];
   const findings: Finding[] = [];
-  if (outbox !== undefined && redis !== undefined && watched !== undefined) {
-    const recorded = (triggers?.tables ?? 0) > 0;
-    findings.push(...describeRelay(cache, outbox, redis, watched, recorded), describeWaiting(outbox, watched.alive));
-  }
-  const live = watched?.alive === true ? watched.boundsMs : [];
-  if (live.length > 0) findings.push(ok('bound', `vouched for: ${live.join(', ')} ms`));
-  for (const boundMs of wanted.filter((bound) => !live.includes(bound))) {
-    const remedy = `Run \`gencache relay --cache ${cache} --max-staleness ${boundMs}\`: until then such caches read the source.`;
-    findings.push(broken('bound', `nobody vouches for ${boundMs} ms`, remedy));
-  }
-  return findings;
+  const wrongName = isMisspelt(facts);
+  if (wrongName) findings.push(warn('cache', misspelt(cache, outbox.names), CHECK_NAME));
+  if (redis === undefined || watched === undefined) return [...findings, describeWaiting(outbox, undefined)];
+  const knowing = { recorded: (triggers?.tables ?? 0) > 0, misspelt: wrongName };
+  return [
+    ...findings,
+    ...describeRelay(cache, outbox, redis, watched, knowing),
+    describeWaiting(outbox, watched.alive),
+    ...describeBounds(cache, outbox, watched, wantedMs),
+  ];
 }
 
 function expectedStep(args: Arguments): Expected | undefined {

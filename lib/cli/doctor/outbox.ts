@@ -4,6 +4,8 @@ import { Frontier } from '../../knex/outbox/frontier.js';
 import { type OutboxOptions, qualifier } from '../../knex/outbox/place.js';
 import { survey } from '../../knex/outbox/survey.js';
 import { explain } from '../explain.js';
+import { lookUpName, type Names } from '../names.js';
+import { describeLacking, grants, type Lacking, lackingRights } from '../rights.js';
 import { broken, type Finding, ok, warn } from './finding.js';
 
 /** What is known of the outbox that is there. */
@@ -14,6 +16,7 @@ export interface OutboxFacts {
   /** The incarnations that count, if a relay has ever counted any; and PostgreSQL's own. */
   readonly counted: { readonly redis: string; readonly postgres: string } | undefined;
   readonly postgres: string | undefined;
+  readonly names: Names;
 }
 
 export const COUNTED_MAX = 10_000;
@@ -22,16 +25,7 @@ const LAG_MAX_MS = 10_000;
 /** A migration that runs for longer has died, more likely, in ms. */
 const HELD_MAX_MS = 3_600_000;
 
-/** What a relay does with each table. Others read them, and those with `bump(..., { trx })` insert events. */
-const NEEDED: Readonly<Record<string, readonly string[]>> = {
-  gencache_outbox: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
-  gencache_set_aside: ['SELECT', 'INSERT'],
-  gencache_incarnation: ['SELECT', 'INSERT', 'UPDATE'],
-  gencache_boot: ['SELECT', 'INSERT'],
-  gencache_trigger: ['SELECT'],
-};
-
-/** Looks at the outbox, and at what waits there for a cache. Five queries. */
+/** Looks at the outbox, and at what waits there for a cache. Six queries. */
 export async function lookAtOutbox(
   db: Knex,
   cache: string,
@@ -42,7 +36,8 @@ export async function lookAtOutbox(
   try {
     release = await installedRelease(db, outbox);
   } catch (error) {
-    return { findings: [cannotRead(role, explain(error))], unreadable: true };
+    const lacking = await lackingRights(db, outbox).catch(() => []);
+    return { findings: [cannotRead(role, explain(error), lacking)], unreadable: true };
   }
   if (release === undefined) {
     const remedy =
@@ -60,26 +55,34 @@ export async function lookAtOutbox(
   ];
   const lacking = await lackingRights(db, outbox);
   if (lacking.length > 0) {
-    const remedy = 'Grant that to the role, or run the doctor as the role that relays.';
-    findings.push(broken('rights', `${role} may not: ${lacking.join('; ')}`, remedy));
+    const remedy = `As their owner: ${grants(role, lacking)} Or run the doctor as the role that relays.`;
+    findings.push(broken('rights', `${role} may not: ${describeLacking(lacking)}`, remedy));
   }
   try {
     const { counted, postgres } = await survey(db, cache, new Frontier(), undefined, outbox);
     const counts = await count(db, cache, outbox);
-    findings.push(...describe(cache, counts));
-    return { findings, facts: { waiting: counts.waiting, lagMs: counts.lagMs ?? 0, counted, postgres } };
+    findings.push(...describe(counts));
+    const names = await lookUpName(db, cache, outbox);
+    return { findings, facts: { waiting: counts.waiting, lagMs: counts.lagMs ?? 0, counted, postgres, names } };
   } catch (error) {
-    return { findings: [...findings, cannotRead(role, explain(error))], unreadable: true };
+    return { findings: [...findings, cannotRead(role, explain(error), lacking)], unreadable: true };
   }
 }
 
-/** What there is to say about what waits, once it is known whether anybody relays. */
-export function describeWaiting({ waiting, lagMs }: OutboxFacts, relayAlive: boolean): Finding {
+/** What there is to say about what waits, and whether anybody relays, if that is known. */
+export function describeWaiting({ waiting, lagMs }: OutboxFacts, relayAlive: boolean | undefined): Finding {
   if (waiting === 0) return ok('lag', 'no event waits');
   const many = waiting > COUNTED_MAX ? `more than ${COUNTED_MAX}` : String(waiting);
   const message = `events that wait: ${many}, the oldest for ${Math.round(lagMs)} ms`;
-  if (!relayAlive) return broken('lag', `${message}, and nobody bumps them`, 'Run a relay.');
+  if (relayAlive === false) return broken('lag', `${message}, and nobody bumps them`, 'Run a relay.');
   if (lagMs <= LAG_MAX_MS) return ok('lag', message);
+  if (relayAlive === undefined) {
+    return broken(
+      'lag',
+      `${message}: nobody has bumped them`,
+      'See to Redis; then look again, and read the log of the relay.',
+    );
+  }
   return broken(
     'lag',
     `${message}: relays don't keep up, or fail`,
@@ -93,8 +96,6 @@ interface Counts {
   readonly setAside: number;
   readonly held: number;
   readonly heldMs: number | null;
-  readonly others: readonly string[];
-  readonly named: boolean;
 }
 
 async function count(db: Knex, cache: string, outbox: OutboxOptions): Promise<Counts> {
@@ -108,22 +109,14 @@ async function count(db: Knex, cache: string, outbox: OutboxOptions): Promise<Co
        (select count(*)::int from ${at}gencache_set_aside where cache = :cache) as "setAside",
        (select count(*)::int from ${at}gencache_outbox where cache = :cache and held_by is not null) as held,
        (select extract(epoch from clock_timestamp() - min(recorded_at))::float * 1000 from ${at}gencache_outbox
-        where cache = :cache and held_by is not null) as "heldMs",
-       exists (select from ${at}gencache_trigger where cache = :cache)
-         or exists (select from ${at}gencache_incarnation where cache = :cache) as named,
-       array(select cache from ${at}gencache_trigger union select cache from ${at}gencache_incarnation
-             order by 1 limit 20) as others`,
+        where cache = :cache and held_by is not null) as "heldMs"`,
     { cache, max: COUNTED_MAX + 1 },
   );
   return rows[0]!;
 }
 
-function describe(cache: string, { setAside, held, heldMs, named, others }: Counts): Finding[] {
+function describe({ setAside, held, heldMs }: Counts): Finding[] {
   const findings: Finding[] = [];
-  if (!named && others.length > 0) {
-    const message = `nothing here was ever for ${cache}; there are ${others.join(', ')}`;
-    findings.push(warn('cache', message, 'See whether --cache is the `name` of the GenerationalCache.'));
-  }
   if (setAside > 0) {
     findings.push(
       warn(
@@ -145,19 +138,8 @@ function describe(cache: string, { setAside, held, heldMs, named, others }: Coun
   return findings;
 }
 
-async function lackingRights(db: Knex, outbox: OutboxOptions): Promise<string[]> {
-  const at = qualifier(outbox);
-  const wanted = Object.entries(NEEDED).flatMap(([table, rights]) => rights.map((right) => ({ table, right })));
-  const { rows } = await db.raw<{ rows: { name: string; lacking: string }[] }>(
-    `select name, string_agg("right", ', ' order by "right") as lacking
-     from unnest(?::text[], ?::text[]) as wanted (name, "right")
-     where has_table_privilege(to_regclass(? || name), "right") is false
-     group by name order by name`,
-    [wanted.map(({ table }) => table), wanted.map(({ right }) => right), at] as unknown as Knex.RawBinding[],
-  );
-  return rows.map(({ name, lacking }) => `${lacking} on ${name}`);
-}
-
-function cannotRead(role: string, why: string): Finding {
-  return broken('outbox', `${role} can't read it: ${why}`, 'Grant the role its tables, or pass the role that relays.');
+/** `lacking`: as far as that could be looked up. */
+function cannotRead(role: string, why: string, lacking: readonly Lacking[]): Finding {
+  const granting = lacking.length > 0 ? `As its owner: ${grants(role, lacking)}` : 'Grant the role its tables.';
+  return broken('outbox', `${role} can't read it: ${why}`, `${granting} Or pass the role that relays.`);
 }

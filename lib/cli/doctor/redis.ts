@@ -61,8 +61,18 @@ function memory({
   maxmemory_policy: policy,
   evicted_keys: evicted = '0',
 }: Info): Finding {
-  if (maxmemory === '0') return ok('Redis memory', `no maxmemory: nothing is evicted, policy ${policy}`);
-  if (policy === 'noeviction') return ok('Redis memory', `maxmemory ${human}, noeviction`);
+  if (maxmemory === '0') {
+    return ok(
+      'Redis memory',
+      `no maxmemory: orphans and entries stay until their TTL, and nothing is evicted (${policy})`,
+    );
+  }
+  if (policy === 'noeviction') {
+    return ok(
+      'Redis memory',
+      `maxmemory ${human}, noeviction: when it is full, fills are refused, and nothing is evicted`,
+    );
+  }
   return warn(
     'Redis memory',
     `maxmemory ${human}, ${policy}, ${evicted} keys evicted: that costs misses, and the strictness of a commit whose quarantine is evicted`,

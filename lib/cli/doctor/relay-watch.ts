@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import { freshnessKey, keyPrefix, markKey } from '../../key.js';
+import { freshnessKey, generationKey, keyPrefix, markKey } from '../../key.js';
 import { MARK_TTL_MS } from '../../store/store.js';
 
 /** What relays leave in Redis. */
@@ -12,6 +12,8 @@ export interface Watched {
   readonly silentMs: number | undefined;
   /** The bounds that are being vouched for, in ms. */
   readonly boundsMs: readonly number[];
+  /** Whether a cache of this name has been read: only readers make the global generation, no relay does. */
+  readonly used: boolean;
 }
 
 /** A relay checks every second at least, unless it fails and backs off. */
@@ -50,12 +52,14 @@ export async function watchRelay(
   }
   const asked = [...new Set(boundsMs.length > 0 ? boundsMs : LIKELY_BOUNDS_MS)].sort((a, b) => a - b);
   const values = await redis.mget(asked.map((boundMs) => freshnessKey(prefix, boundMs)));
+  const used = await redis.exists(generationKey(prefix, ''));
   return {
     alive: renewed(first, last),
     mark: last?.mark,
     silentMs: last === undefined ? undefined : Math.max(0, last.nowMs - last.expiresAtMs + MARK_TTL_MS),
     // One that names another server was left by it, and no reader believes it.
     boundsMs: asked.filter((_, i) => incarnation !== undefined && values[i]?.startsWith(`${incarnation} `) === true),
+    used: used === 1,
   };
 }
 

@@ -1,5 +1,7 @@
+import { CHECK_NAME, looksMisspelt } from '../names.js';
 import type { OutboxFacts } from './outbox.js';
 import type { RedisFacts } from './redis.js';
+import { isAnotherServer } from './relay.js';
 import type { Watched } from './relay-watch.js';
 import type { TriggerFacts } from './triggers.js';
 
@@ -13,7 +15,7 @@ export interface Facts {
   readonly watched?: Watched | undefined;
 }
 
-/** Of the ladder; `unknown` where what is there could not be read. 0 and 1 look alike from here. */
+/** Of the ladder; `unknown` where a server could not be read, or is not the one that counts. 0 and 1 look alike from here. */
 export type Step = 'unknown' | '0' | '1' | '2' | '3' | '4a';
 
 /** What may be expected: 4b, strict commits, are possible beside others. */
@@ -26,7 +28,7 @@ export interface Standing {
   readonly promise: string;
   /** What is vouched for, in ms, smallest first. */
   readonly boundsMs: readonly number[];
-  /** Whether strict commits keep what they promise (step 4b). */
+  /** Whether this Redis keeps quarantines, as strict commits want it (step 4b, from step 3 on). */
   readonly strict: boolean;
   readonly notCovered: readonly string[];
   /** How to get to the next step. */
@@ -43,8 +45,14 @@ export function standingOf(facts: Facts, cache: string): Standing {
     boundsMs: step === '4a' ? facts.watched!.boundsMs : [],
     strict: facts.outbox !== undefined && facts.redis?.primary === true && facts.redis.keeps,
     notCovered,
-    next,
+    next:
+      step !== 'unknown' && isMisspelt(facts) ? `${CHECK_NAME} What is said here is about a cache of that name.` : next,
   };
+}
+
+/** Whether the name that was given is likely another cache's, misspelt: nobody has ever written, or read, under it. */
+export function isMisspelt({ outbox, watched }: Facts): boolean {
+  return outbox !== undefined && looksMisspelt(outbox.names) && watched?.used !== true;
 }
 
 export function reaches({ step, strict }: Standing, expected: Expected): boolean {
@@ -53,11 +61,11 @@ export function reaches({ step, strict }: Standing, expected: Expected): boolean
   return Number(step[0]) >= Number(expected[0]);
 }
 
-function stepOf({ readable, outbox, triggers, watched }: Facts): Step {
-  if (!readable) return 'unknown';
+function stepOf({ readable, outbox, triggers, redis, watched }: Facts): Step {
+  if (!readable || redis === undefined) return 'unknown';
   if (outbox === undefined) return '0';
   // An event that nobody polls for is no more than a bump that was meant.
-  if (watched?.alive !== true) return '1';
+  if (watched?.alive !== true) return isAnotherServer(outbox, redis) ? 'unknown' : '1';
   if (triggers === undefined || triggers.tables === 0 || !triggers.sound || !triggers.migrations) return '2';
   return watched.boundsMs.length > 0 ? '4a' : '3';
 }
@@ -67,20 +75,33 @@ const WHOEVER = ['whoever writes without a bump, and whoever dies between commit
 const LADDER: Readonly<
   Record<Step, (facts: Facts, cache: string) => Pick<Standing, 'promise' | 'notCovered' | 'next'>>
 > = {
-  unknown: () => ({
-    promise: 'what is in PostgreSQL could not be read',
-    notCovered: [],
-    next: 'See to what is broken above, and look again.',
-  }),
+  unknown: ({ readable, redis }, cache) => {
+    const promise = !readable
+      ? 'what is in PostgreSQL could not be read'
+      : redis === undefined
+        ? 'Redis could not be asked, so whether anybody bumps is not known'
+        : 'this Redis is not the one that relays bumped, so whether anybody bumps is not known';
+    const next =
+      readable && redis !== undefined
+        ? 'See whether REDIS_URL (or --redis) is the server that caches and relays use. If it is, it restarted or took ' +
+          `another one's place, and no relay runs: run \`gencache relay --cache ${cache}\`.`
+        : 'See to what is broken above, and look again.';
+    return { promise, notCovered: [], next };
+  },
   '0': () => ({
     promise:
       'anything can still be read, for a TTL; step 1 where the application bumps after each commit, which can not be seen from here',
     notCovered: WHOEVER,
     next: 'Install the outbox (`gencache outbox install`), and write by `cache.transaction(...)` or with `bump(..., { trx })`.',
   }),
-  '1': (_, cache) => ({
-    promise: 'what a crash between commit and bump, or a forgotten writer, leaves can still be read, for a TTL',
-    notCovered: WHOEVER,
+  '1': ({ outbox, triggers }, cache) => ({
+    promise:
+      'what a crash between commit and bump, or a forgotten writer, leaves can still be read, for a TTL' +
+      (outbox?.counted === undefined ? '' : '; caches with `maxStalenessMs` read the source'),
+    notCovered:
+      (triggers?.tables ?? 0) > 0
+        ? ['whoever writes without a bump: triggers record it, and it waits for a relay']
+        : WHOEVER,
     next: `Run \`gencache relay --cache ${cache}\`, or \`startRelay\` in the application.`,
   }),
   '2': ({ triggers }) => ({

@@ -14,7 +14,7 @@ import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors.js';
 import type { OutboxOptions } from '../outbox/place.js';
 import { functionsNamed, type Relation, triggersNamed } from '../triggers/catalog.js';
-import { lockInstallation, nameOf, NOBODY, withTablesLocked } from '../triggers/lock.js';
+import { installing, nameOf, NOBODY, underLocks } from '../triggers/lock.js';
 import { findOutbox, type Outbox } from '../triggers/place.js';
 import { body, execute, hash, literal } from '../triggers/sql.js';
 import { checkCacheName } from '../../cache-name.js';
@@ -50,15 +50,14 @@ const EVENTS = {
  */
 export async function installMigrationsTrigger(db: Knex, options: MigrationsTriggerOptions): Promise<void> {
   const cache = checkCacheName(options.cache);
-  await db.transaction(async (trx) => {
-    await lockInstallation(trx);
+  await installing(db, async (trx) => {
     const outbox = await findOutbox(trx, options);
     if (outbox === undefined) throw missing('no outbox', 'Call `installOutbox(db)` before');
     const list = await findMigrationsTable(trx, options);
-    if (list === undefined) throw missing('no list of migrations', 'Pass its `table`');
+    if (list === undefined) throw missing(`no ${options.table ?? 'list of migrations'}`, 'Pass its `table`, and `tableSchema`');
     const source = functionSource(outbox.at, cache, list);
     if (await isInstalled(trx, outbox, cache, list, source)) return;
-    await withTablesLocked(trx, [{ relation: list, mode: NOBODY }], (trx) => install(trx, outbox, cache, list, source));
+    await underLocks(trx, [{ relation: list, mode: NOBODY }], () => install(trx, outbox, cache, list, source));
   });
 }
 
@@ -67,8 +66,7 @@ export async function installMigrationsTrigger(db: Knex, options: MigrationsTrig
  * there is none. Throws TableLockedError.
  */
 export async function uninstallMigrationsTrigger(db: Knex, options: MigrationsTriggerOptions): Promise<void> {
-  await db.transaction(async (trx) => {
-    await lockInstallation(trx);
+  await installing(db, async (trx) => {
     const list = await findMigrationsTable(trx, options);
     await uninstall(trx, options, ({ cache, schema, table }) => {
       return cache === options.cache && schema === list?.schema && table === list.name;
@@ -76,7 +74,7 @@ export async function uninstallMigrationsTrigger(db: Knex, options: MigrationsTr
   });
 }
 
-/** Takes all of them away, of every cache: a part of taking the outbox away, under its lock. Throws TableLockedError. */
+/** Takes all of them away, of every cache: a part of taking the outbox away, within `installing`. Throws TableLockedError. */
 export async function uninstallMigrationsTriggers(trx: Knex.Transaction, options: OutboxOptions): Promise<void> {
   await uninstall(trx, options, () => true);
 }
@@ -164,7 +162,7 @@ async function uninstall(
     // By its function, also where the table has another name by now.
     const triggers = (await triggersNamed(trx, triggerNames(cache))).filter((trigger) => trigger.function === name);
     const locks = triggers.map(({ relation }) => ({ relation, mode: NOBODY }) as const);
-    await withTablesLocked(trx, locks, async (trx) => {
+    await underLocks(trx, locks, async () => {
       await execute(trx, `drop function if exists ${outbox.at}${name}() cascade`);
     });
     await trx.raw(

@@ -2,7 +2,6 @@ import { withDeadline } from '../../deadline.js';
 import { nonce } from '../../generation.js';
 import { type GenerationKey, generationKey, keyPrefix } from '../../key.js';
 import type { Store } from '../../store/store.js';
-import { generationTtl } from '../../ttl.js';
 
 /** One command moves at most this many scopes. */
 const SCOPES_MAX = 1_000;
@@ -14,7 +13,7 @@ const SCOPES_MAX = 1_000;
  * Returns the incarnation of the store that took all of them; undefined if they were several, or it does not say. Read as
  * each reply arrives, when the connection that brought it is still the one in use. Of nothing, the one there is.
  *
- * The TTL is the least that a generation has: a longer one is never shortened, and fills see to what they need.
+ * TTLs are left as they are: a fill renews that of each generation above it where it needs to.
  */
 export async function bumpPaths(
   store: Store,
@@ -24,7 +23,7 @@ export async function bumpPaths(
 ): Promise<string | undefined> {
   const servers = new Set<string | undefined>();
   for (const keys of chunksOfKeys(cache, paths)) {
-    await withDeadline('bump', deadlineMs, (deadline) => store.bump(keys, nonce(), generationTtl(0), deadline));
+    await withDeadline('bump', deadlineMs, (deadline) => store.bump(keys, nonce(), 0, deadline));
     servers.add(store.incarnation);
   }
   if (servers.size === 0) return store.incarnation;

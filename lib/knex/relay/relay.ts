@@ -8,6 +8,7 @@ import { checkBound } from '../../options.js';
 import type { Store } from '../../store/store.js';
 import { Telemetry } from '../../telemetry.js';
 import { Frontier } from '../outbox/frontier.js';
+import { explained } from '../outbox/no-outbox.js';
 import { type OutboxOptions, qualifier } from '../outbox/place.js';
 import { ANSWER_MS, type Survey } from '../outbox/survey.js';
 import { type BatchOptions, relayBatch } from './batch.js';
@@ -195,7 +196,7 @@ export class Relay {
         if (found === 'worked') await sleep(Math.min(BREATH_MS, this.#pollMs / 5));
         await this.#wait(this.#trusted ? this.#pollMs : Math.min(this.#pollMs, CHECK_EVERY_MS));
       } catch (error) {
-        this.#failed('relay', error as Error);
+        this.#failed('relay', explained(error, this.#outbox) as Error);
         if (this.#stopping) break;
         // Whatever failed, how much waits is what somebody on call wants to know.
         await this.#trust.survey().then(this.#polled, () => {});

@@ -1,9 +1,10 @@
 import type { Knex } from 'knex';
 import type { OutboxOptions } from '../outbox/place.js';
-import { FOREIGN_REMEDY, foreignMessage, install } from './install.js';
-import { installing, nameOf } from './lock.js';
-import { outboxOf } from './place.js';
-import { type Difference, differences, planOf } from './plan.js';
+import { functionsNamed } from './catalog.js';
+import { FOREIGN_REMEDY, foreignMessage, repair } from './install.js';
+import { installing, nameOf, TableLockedError } from './lock.js';
+import { type Outbox, outboxOf } from './place.js';
+import { type Difference, differences, functionNames, planOf, triggersOf } from './plan.js';
 import { type Installed, installed } from './registry.js';
 import { type Fault, resolve, shown } from './resolve.js';
 import { type Definition, ROW_OPERATIONS } from './definition.js';
@@ -26,12 +27,12 @@ export interface TriggerProblem {
   readonly remedy: string;
 }
 
-const REPAIR = 'Call `repairTriggers`, in a migration.';
+const REPAIR = 'Run `gencache triggers repair`, or call `repairTriggers` in a migration; then bump global.';
 
 /**
  * Compares what was installed with what is there: triggers that are missing, on new partitions too, or not enabled as
  * they were installed; functions that are missing or altered; tables, columns and primary keys that changed. Empty if all is well.
- * Takes no locks. Throws ConfigurationError without an outbox.
+ * Of a definition all that is wrong is told, but of tables that are gone no more than that. Takes no locks. Throws ConfigurationError without an outbox.
  */
 export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Promise<TriggerProblem[]> {
   const outbox = await outboxOf(db, options);
@@ -47,13 +48,20 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
         remedy,
       });
     const tables = await resolve(db, definition);
-    if ('faults' in tables) {
-      for (const { problem, message, remedy } of tables.faults) found(problem, message, remedy);
-      continue;
-    }
+    const faults = 'faults' in tables ? tables.faults : undefined;
+    for (const { problem, message, remedy } of faults ?? []) found(problem, message, remedy);
+    if (tables.changed === undefined) continue;
     const { primaryKey } = tables.changed;
-    const plan = await planOf(db, outbox, definition, tables);
-    if (primaryKey.join() !== definition.primaryKey.join()) {
+    const plan =
+      'faults' in tables
+        ? await triggersOf(db, outbox, definition, tables.changed)
+        : await planOf(db, outbox, definition, tables);
+    if (faults !== undefined) {
+      // Mended by installing on columns that exist, as the fault's own remedy says.
+      for (const name of await missingFunctions(db, outbox, definition)) {
+        found('function missing', functionMissing(name), faults[0]!.remedy);
+      }
+    } else if (primaryKey.join() !== definition.primaryKey.join()) {
       found(
         'primary key changed',
         `An UPDATE's old and new rows are paired by the primary key. It was ${list(definition.primaryKey)} and is ${list(primaryKey)}.`,
@@ -74,21 +82,47 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
 }
 
 /**
- * Installs again whatever definitions are kept, for partitions that were added and triggers that were lost. In one
- * transaction, or the caller's; locks only tables that lack something. Throws ConfigurationError for a table or column
- * that is gone, TableLockedError.
+ * Installs again whatever definitions are kept, for partitions that were added and triggers that were lost, and returns
+ * what is left: a table or column that is gone stops no other's repair. Each definition in a transaction of its own, or
+ * in the caller's; locks only tables that lack something. Throws ConfigurationError without an outbox; and, when the
+ * others are done, TableLockedError, or what PostgreSQL says to a role that may not.
  */
-export async function repairTriggers(db: Knex, options: OutboxOptions = {}): Promise<void> {
-  await installing(db, async (trx) => {
-    const outbox = await outboxOf(trx, options);
-    for (const { primaryKey: _, ...definition } of await installed(trx, outbox)) await install(trx, outbox, definition);
-  });
+export async function repairTriggers(db: Knex, options: OutboxOptions = {}): Promise<TriggerProblem[]> {
+  const outbox = await outboxOf(db, options);
+  const failures: unknown[] = [];
+  for (const { cache, schema, table, name } of await installed(db, outbox)) {
+    try {
+      await installing(db, async (trx) => {
+        // As it is kept once nobody else installs.
+        const [definition] = await installed(trx, outbox, { cache, schema, table, name });
+        if (definition !== undefined) await repair(trx, outbox, definition);
+      });
+    } catch (error) {
+      if (!(error instanceof TableLockedError) && (error as { code?: unknown }).code !== INSUFFICIENT_PRIVILEGE)
+        throw error;
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
+  return checkTriggers(db, options);
+}
+
+const INSUFFICIENT_PRIVILEGE = '42501';
+
+async function missingFunctions(db: Knex, outbox: Outbox, definition: Definition): Promise<string[]> {
+  const names = functionNames(outbox, definition);
+  const there = await functionsNamed(db, outbox.schema, names);
+  return names.filter((name) => !there.has(name));
+}
+
+function functionMissing(name: string): string {
+  return `A change is recorded, or looked up, by functions made at installation. ${name} is gone.`;
 }
 
 function messageOf(difference: Difference): string {
   switch (difference.problem) {
     case 'function missing':
-      return `A change is recorded, or looked up, by functions made at installation. ${difference.planned.name} is gone.`;
+      return functionMissing(difference.planned.name);
     case 'function altered':
       return `A function is as the definition and the table's columns have it. ${difference.planned.name} is not: it was made by another release, for other columns, or changed by hand.`;
     case 'trigger missing':

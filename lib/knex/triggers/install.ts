@@ -5,7 +5,7 @@ import { functionsNamed, type Relation, triggersNamed } from './catalog.js';
 import type { Definition } from './definition.js';
 import { nameOf, NOBODY, NO_WRITERS, type TableLock, underLocks } from './lock.js';
 import type { Outbox } from './place.js';
-import { type Difference, differences, functionNames, namesOf, planOf } from './plan.js';
+import { type Difference, differences, functionNames, namesOf, planOf, triggersOf } from './plan.js';
 import { quoted } from '../outbox/place.js';
 import { forget, type Installed, installed, keep } from './registry.js';
 import { resolve } from './resolve.js';
@@ -29,11 +29,34 @@ export async function install(trx: Knex.Transaction, outbox: Outbox, definition:
   const unneeded = before === undefined ? [] : functionNames(outbox, before).filter((name) => !needed.has(name));
   const wrong = await differences(trx, plan);
   if (wrong.length === 0 && isDeepStrictEqual(before, now)) return;
-  await underLocks(trx, wrong.flatMap(lockFor), async () => {
-    for (const difference of wrong) for (const statement of mend(difference)) await execute(trx, statement);
+  await change(trx, wrong, async () => {
     await dropFunctions(trx, outbox, unneeded);
     await keep(trx, outbox, now);
   });
+}
+
+/**
+ * Brings a definition to what it says as far as its tables let it, within `installing`. Where columns are gone no function
+ * can be written, and the triggers call those that are there, which then bump everything. On a table that reaches a
+ * foreign one nothing is done: triggers might make writes fail that go through without. Throws TableLockedError.
+ */
+export async function repair(
+  trx: Knex.Transaction,
+  outbox: Outbox,
+  { primaryKey: _, ...definition }: Installed,
+): Promise<void> {
+  const tables = await resolve(trx, definition);
+  if (tables.changed === undefined) return;
+  const plan = await triggersOf(trx, outbox, definition, tables.changed);
+  if (plan.foreign.length > 0) return;
+  if (!('faults' in tables)) return install(trx, outbox, definition);
+  const calls = await functionsNamed(trx, plan.schema, functionNames(outbox, definition));
+  await change(
+    trx,
+    (await differences(trx, plan)).filter(
+      (it) => !('planned' in it && 'function' in it.planned) || calls.has(it.planned.function),
+    ),
+  );
 }
 
 /** PostgreSQL refuses writes through a table with transition tables that reach a foreign partition. */
@@ -50,6 +73,17 @@ export async function remove(trx: Knex.Transaction, outbox: Outbox, definition: 
   await underLocks(trx, locks, async () => {
     await dropFunctions(trx, outbox, functionNames(outbox, definition));
     await forget(trx, outbox, definition);
+  });
+}
+
+async function change(
+  trx: Knex.Transaction,
+  wrong: readonly Difference[],
+  further: () => Promise<void> = async () => {},
+): Promise<void> {
+  await underLocks(trx, wrong.flatMap(lockFor), async () => {
+    for (const difference of wrong) for (const statement of mend(difference)) await execute(trx, statement);
+    await further();
   });
 }
 

@@ -77,7 +77,7 @@ export async function installing(db: Knex, work: (trx: Knex.Transaction) => Prom
 }
 
 /** Held to the end of the transaction, or until it rolls back to a savepoint from before. */
-export async function lockInstallation(trx: Knex.Transaction): Promise<void> {
+async function lockInstallation(trx: Knex.Transaction): Promise<void> {
   await trx.raw(`select pg_advisory_xact_lock(hashtext('gencache'), 0)`);
 }
 
@@ -106,22 +106,6 @@ export async function underLocks(
       throw new TableLockedError(wanted, error);
     }
     throw error;
-  }
-}
-
-/** `underLocks` for who does not call it within `installing`: in a savepoint, with attempts of its own. */
-export async function withTablesLocked(
-  trx: Knex.Transaction,
-  locks: readonly TableLock[],
-  work: (trx: Knex.Transaction) => Promise<void>,
-): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await trx.transaction((savepoint) => underLocks(savepoint, locks, () => work(savepoint)));
-    } catch (error) {
-      if (!(error instanceof TableLockedError) || attempt === ATTEMPTS) throw error;
-    }
-    await pause(attempt);
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
+import { describe } from '../../describe.js';
 import { ConfigurationError } from '../../errors.js';
-import type { OutboxOptions } from '../outbox/place.js';
+import { type OutboxOptions, quoted } from '../outbox/place.js';
 import { findRelation } from './catalog.js';
 import {
   type Bump,
@@ -12,7 +13,7 @@ import {
 } from './definition.js';
 import { install } from './install.js';
 import { installing } from './lock.js';
-import { outboxOf } from './place.js';
+import { findOutbox, type Outbox } from './place.js';
 import { shown } from './resolve.js';
 
 export interface ChangeOptions {
@@ -56,6 +57,12 @@ export function changed(column: string): ChangedColumn {
  * in CAVEATS.md.
  */
 export function onChangeOf(db: Knex, table: string, options: ChangeOptions): Change {
+  if (typeof options !== 'object' || options === null) {
+    throw new ConfigurationError(
+      `Triggers record the changes of a table for a cache. Got ${describe(options)} as options. ` +
+        `Name the cache: \`onChangeOf(db, '${String(table)}', { cache: 'shop' })\`.`,
+    );
+  }
   return new Change(db, table, options, []);
 }
 
@@ -100,7 +107,7 @@ export class Change {
   async install(): Promise<void> {
     await installing(this.#db, async (trx) => {
       const definition = await this.#definition(trx);
-      await install(trx, await outboxOf(trx, this.#options.outbox), definition);
+      await install(trx, await outboxFor(trx, this.#options.outbox), definition);
     });
   }
 
@@ -162,8 +169,21 @@ async function named(
 ): Promise<{ schema: string; table: string }> {
   const relation = await findRelation(trx, schema, table);
   if (relation !== undefined) return { schema: relation.schema, table: relation.name };
+  const dot = schema === undefined ? table.indexOf('.') : -1;
   throw new ConfigurationError(
     `Triggers watch, and look up, tables that exist. There is no ${shown(schema ?? null, table)}. ` +
-      'Create it in an earlier migration, or name its schema.',
+      (dot > 0
+        ? `A schema stands beside the table: pass '${table.slice(dot + 1)}' with { schema: '${table.slice(0, dot)}' }.`
+        : 'Create it in an earlier migration, or name its schema.'),
+  );
+}
+
+async function outboxFor(trx: Knex.Transaction, options: OutboxOptions = {}): Promise<Outbox> {
+  const outbox = await findOutbox(trx, options);
+  if (outbox !== undefined) return outbox;
+  const where = options.schema === undefined ? 'on the search path' : `in schema ${quoted(options.schema)}`;
+  throw new ConfigurationError(
+    `Triggers record into the outbox. There is none ${where}. Call \`installOutbox\` in an earlier migration, or say ` +
+      "where it is: `outbox: { schema: 'audit' }`.",
   );
 }

@@ -89,11 +89,16 @@ export async function planOf(db: Knex, outbox: Outbox, definition: Definition, t
     if (lookedUp === undefined) continue;
     functions.push(lookUp(outbox, lookUpName(definition, i), lookUpSource(bump, changed, lookedUp, outbox.at)));
   }
+  return { ...(await triggersOf(db, outbox, definition, changed)), functions };
+}
+
+/** The same without the functions: where columns are missing, these can't be written, and the triggers are as ever. */
+export async function triggersOf(db: Knex, outbox: Outbox, definition: Definition, changed: Relation): Promise<Plan> {
   const family = await familyOf(db, changed.oid);
   return {
-    functions,
+    functions: [],
     triggers: family.filter(({ kind }) => kind !== 'f').flatMap((relation) => triggersOn(outbox, definition, relation)),
-    names: Object.values(names.triggers),
+    names: Object.values(namesOf(outbox, definition).triggers),
     schema: outbox.schema,
     foreign: family.filter(({ kind }) => kind === 'f'),
   };

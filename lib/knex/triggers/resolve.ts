@@ -16,28 +16,49 @@ export interface Tables {
   readonly lookedUp: readonly (Table | undefined)[];
 }
 
+/** Those of a definition that can't work on them. */
+export interface Faulty {
+  readonly faults: readonly Fault[];
+  /** Where its triggers are all the same; undefined where there can be none. */
+  readonly changed: Table | undefined;
+}
+
 /** Finds a definition's tables, and what about them makes it impossible. Three queries for each table. */
-export async function resolve(db: Knex, definition: Definition): Promise<Tables | { readonly faults: Fault[] }> {
-  const changed = await findTable(db, definition.schema, definition.table);
-  if (changed === undefined) return { faults: [missing(definition.schema, definition.table)] };
-  const faults = [...unsuitable(changed), ...missingColumns(changed, namedColumns(definition))];
+export async function resolve(db: Knex, definition: Definition): Promise<Tables | Faulty> {
+  const { schema, table: name } = definition;
+  const changed = await findTable(db, schema, name);
+  if (changed === undefined) return { faults: [missing(schema, name, goneRemedy(definition))], changed };
+  const wrong = unsuitable(changed);
+  const faults = [...wrong, ...missingColumns(changed, namedColumns(definition))];
   const lookedUp: (Table | undefined)[] = [];
   for (const bump of definition.bumps) {
     const { lookUp } = bump;
     const table = lookUp === null ? undefined : await findTable(db, lookUp.schema, lookUp.table);
     lookedUp.push(table);
-    if (lookUp !== null && table === undefined) faults.push(missing(lookUp.schema, lookUp.table));
+    if (lookUp !== null && table === undefined) faults.push(missing(lookUp.schema, lookUp.table, LOOK_UP_REMEDY));
     else faults.push(...badIds(bump, changed, table));
   }
-  return faults.length > 0 ? { faults } : { changed, lookedUp };
+  if (faults.length === 0) return { changed, lookedUp };
+  return { faults, changed: wrong.length === 0 ? changed : undefined };
 }
 
-function missing(schema: string | null, table: string): Fault {
+function missing(schema: string | null, table: string, remedy: string): Fault {
   return {
     problem: 'table missing',
     message: `Triggers watch, and look up, tables that exist. There is no ${shown(schema, table)}.`,
-    remedy: 'Name an existing table, or remove the triggers if it is gone or has another name.',
+    remedy,
   };
+}
+
+const LOOK_UP_REMEDY = 'Look up in an existing table, and install again: `onChangeOf(...).lookUp(...)`.';
+
+function goneRemedy({ cache, schema, table }: Definition): string {
+  const typed = (text: string) => `'${text.replaceAll(/['\\]/g, '\\$&')}'`;
+  return (
+    `Run \`gencache triggers remove --cache ${cache} --table ${shown(schema, table)}\`, or in a migration call ` +
+    `\`removeTriggers(db, ${typed(table)}, { cache: ${typed(cache)}, schema: ${typed(schema)} })\`. If it has another ` +
+    'name now, install on that as well.'
+  );
 }
 
 const KINDS: Readonly<Record<string, string>> = { v: 'a view', m: 'a materialized view', f: 'a foreign table' };

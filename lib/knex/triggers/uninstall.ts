@@ -1,4 +1,6 @@
 import type { Knex } from 'knex';
+import { describe } from '../../describe.js';
+import { ConfigurationError } from '../../errors.js';
 import type { OutboxOptions } from '../outbox/place.js';
 import { findRelation } from './catalog.js';
 import { remove } from './install.js';
@@ -19,11 +21,17 @@ export interface RemoveOptions {
 /**
  * Takes away what `onChangeOf(table)` installed for a cache: triggers, functions and their definitions. What was
  * recorded stays in the outbox. Does nothing where there is nothing. In one transaction, or the caller's; locks the
- * tables. Throws TableLockedError.
+ * tables. Throws ConfigurationError, TableLockedError.
  *
  *     await removeTriggers(db, 'workflow', { cache: 'workflow_engine' });
  */
 export async function removeTriggers(db: Knex, table: string, options: RemoveOptions): Promise<void> {
+  if (typeof options?.cache !== 'string') {
+    throw new ConfigurationError(
+      `Triggers are removed for a cache. Got ${describe(options)} as options. ` +
+        `Name the cache: \`removeTriggers(db, '${String(table)}', { cache: 'shop' })\`.`,
+    );
+  }
   await installing(db, async (trx) => {
     const outbox = await findOutbox(trx, options.outbox);
     if (outbox === undefined) return;

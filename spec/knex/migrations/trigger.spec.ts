@@ -235,7 +235,7 @@ describe('the migrations trigger', () => {
       );
     const rule = 'The migrations trigger records in the outbox what happens to the list of migrations.';
     expect(await thrown({ cache, table: 'flyway' })).to.equal(
-      `${rule} There is no list of migrations. Pass its \`table\`.`,
+      `${rule} There is no flyway. Pass its \`table\`, and \`tableSchema\`.`,
     );
     expect(await thrown({ cache, schema: 'nowhere' })).to.equal(
       `${rule} There is no outbox. Call \`installOutbox(db)\` before.`,

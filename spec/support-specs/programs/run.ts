@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { compiled } from '../../support/compiled.js';
 import { lend } from '../../support/lenders.js';
 
 export interface Program {
@@ -14,10 +15,15 @@ export interface Program {
   text(): Promise<string>;
 }
 
-/** Runs a program of the repository, named by its path there, in Node; killed after the spec if it still runs. */
+/**
+ * Runs a program of the repository, named by its path there, in Node; killed after the spec if it still runs. One of
+ * specs, in a folder `programs`, is compiled before; others Node reads by tsx.
+ */
 export function runProgram(file: string, args: string[] = [], env: NodeJS.ProcessEnv = {}): Program {
-  const path = fileURLToPath(new URL(`../../../${file}`, import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', path, ...args], {
+  const command = file.includes('/programs/')
+    ? [compiled(file)]
+    : ['--import', 'tsx', fileURLToPath(new URL(`../../../${file}`, import.meta.url))];
+  const child = spawn(process.execPath, [...command, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
   });

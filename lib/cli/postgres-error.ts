@@ -1,0 +1,41 @@
+import type { Knex } from 'knex';
+import type { OutboxOptions } from '../knex/outbox/place.js';
+import { UsageError } from './arguments.js';
+import { explain } from './explain.js';
+import { currentRole, grants, lackingRights } from './rights.js';
+
+/** What Node and PostgreSQL say when there is no session: of sockets, of names, of passwords, of a server that starts. */
+const NO_SESSION = /^(E[A-Z]{3,}|08...|28...|3D000|53300|57P0.)$/;
+const INSUFFICIENT_PRIVILEGE = '42501';
+
+/** Says of an error that it is PostgreSQL's, where that was looked for, and what to do. Others are left as they are. */
+export async function toldOfPostgres(db: Knex, outbox: OutboxOptions, error: unknown): Promise<unknown> {
+  if (error instanceof UsageError) return error;
+  const code = codeOf(error);
+  if (code === INSUFFICIENT_PRIVILEGE) {
+    // Whoever may not look that up is told the rest.
+    const role = await currentRole(db).catch(() => 'this role');
+    const lacking = await lackingRights(db, outbox).catch(() => []);
+    const remedy =
+      lacking.length > 0
+        ? `As the owner of the outbox: ${grants(role, lacking)}`
+        : 'Run it as the owner of that, or grant it: a schema is granted by `grant usage on schema ... to ...`.';
+    return new Error(`PostgreSQL refuses it to the role ${role}: ${explain(error)}. ${remedy}`, { cause: error });
+  }
+  if (code !== undefined ? NO_SESSION.test(code) : /timeout|terminated/i.test(explain(error))) {
+    return new Error(
+      `PostgreSQL can't be asked: ${explain(error)}. See DATABASE_URL (or --database), the server and the network.`,
+      {
+        cause: error,
+      },
+    );
+  }
+  return error;
+}
+
+/** Of several addresses tried, the first's. */
+function codeOf(error: unknown): string | undefined {
+  const { code } = (error ?? {}) as { code?: unknown };
+  if (typeof code === 'string') return code;
+  return error instanceof AggregateError && error.errors.length > 0 ? codeOf(error.errors[0]) : undefined;
+}
