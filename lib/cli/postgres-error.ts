@@ -7,6 +7,8 @@ import { currentRole, grants, lackingRights } from './rights.js';
 /** What Node and PostgreSQL say when there is no session: of sockets, of names, of passwords, of a server that starts. */
 const NO_SESSION = /^(E[A-Z]{3,}|08...|28...|3D000|53300|57P0.)$/;
 const INSUFFICIENT_PRIVILEGE = '42501';
+/** A table, or its schema. */
+const UNDEFINED = /^(42P01|3F000)$/;
 
 /** Says of an error that it is PostgreSQL's, where that was looked for, and what to do. Others are left as they are. */
 export async function toldOfPostgres(db: Knex, outbox: OutboxOptions, error: unknown): Promise<unknown> {
@@ -21,6 +23,12 @@ export async function toldOfPostgres(db: Knex, outbox: OutboxOptions, error: unk
         ? `As the owner of the outbox: ${grants(role, lacking)}`
         : 'Run it as the owner of that, or grant it: a schema is granted by `grant usage on schema ... to ...`.';
     return new Error(`PostgreSQL refuses it to the role ${role}: ${explain(error)}. ${remedy}`, { cause: error });
+  }
+  if (code !== undefined && UNDEFINED.test(code) && /gencache_|schema/.test(explain(error))) {
+    return new Error(
+      `This works on an outbox of this release: ${explain(error)}. Run \`gencache outbox install\`, or say where it is: --schema.`,
+      { cause: error },
+    );
   }
   if (code !== undefined ? NO_SESSION.test(code) : /timeout|terminated/i.test(explain(error))) {
     return new Error(

@@ -26,7 +26,10 @@ export interface Database {
   readonly outbox: OutboxOptions;
 }
 
-/** Lends a Knex of its own to `work`, and says of its errors which are PostgreSQL's. Connects only when `work` asks something. */
+/**
+ * Lends a Knex of its own to `work`, and says of its errors which are PostgreSQL's. Connects only when `work` asks
+ * something.
+ */
 export async function withDatabase<T>(
   args: Arguments,
   terminal: Terminal,

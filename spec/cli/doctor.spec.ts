@@ -3,19 +3,20 @@ import knex, { type Knex } from 'knex';
 import { installOutbox } from '../../lib/index.js';
 import { installMigrationsTrigger } from '../../lib/knex/migrations/trigger.js';
 import { onChangeOf } from '../../lib/knex/triggers/on-change.js';
-import { keyPrefix, markKey } from '../../lib/key.js';
+import { generationKey, keyPrefix, markKey } from '../../lib/key.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
 import { databaseUrl, lendDatabase, schemaOf } from '../support/postgres.js';
 import { lendRedis, privateRedis, uniqueName } from '../support/redis.js';
 import { lendOutbox, lendRelay } from '../support/relay.js';
 import { startPostgres } from '../support/servers/postgres-server.js';
-import { type Env, gencache, serversOf } from './gencache.js';
+import { type Env, gencache, serversOf, startGencache } from './gencache.js';
 
 interface Diagnosis {
   readonly cache: string;
   readonly ok: boolean;
   readonly expected: string | null;
+  readonly reached: boolean;
   readonly step: string;
   readonly promise: string;
   readonly boundsMs: number[];
@@ -117,7 +118,7 @@ describe('gencache doctor', function () {
     it('exits with 1 if more is expected', async () => {
       const [zero, one] = await Promise.all([diagnosed(['--expect', '0']), diagnosed(['--expect', '1'])]);
       expect(zero).to.include({ step: '0', code: 0, expected: '0' });
-      expect(one).to.include({ step: '0', code: 1, expected: '1' });
+      expect(one).to.include({ step: '0', code: 1, expected: '1', reached: false });
     });
   });
 
@@ -160,6 +161,15 @@ describe('gencache doctor', function () {
         expect(found(diagnosis, 'rights')).to.deep.equal([
           `broken: ${role} may not: INSERT on gencache_boot; INSERT, UPDATE on gencache_incarnation; UPDATE on gencache_outbox; INSERT on gencache_set_aside`,
         ]);
+        const at = `"${schemaOf(db)}".gencache`;
+        const remedy = diagnosis.findings.find(({ check }) => check === 'rights')!.remedy!;
+        expect(remedy).to.equal(
+          `As their owner: grant insert on ${at}_boot to "${role}"; grant insert, update on ${at}_incarnation to "${role}"; ` +
+            `grant update on ${at}_outbox to "${role}"; grant insert on ${at}_set_aside to "${role}"; ` +
+            'Or run the doctor as the role that relays.',
+        );
+        await db.raw(/grant.*;/.exec(remedy)![0]);
+        expect(found(await diagnosed([], as), 'rights')).to.deep.equal([]);
         await db.raw('revoke select on gencache_outbox from ??', [role]);
         const blind = await diagnosed([], as);
         expect(found(blind, 'outbox').at(-1)).to.match(
@@ -219,10 +229,29 @@ describe('gencache doctor', function () {
       'and the outbox knows other caches alone, asks whether the name is right',
       async () => {
         await installOutbox(db);
+        await db.raw('create table item (id int primary key)');
+        await onChangeOf(db, 'item', { cache: 'shop' }).bump({ item: 'id' }).install();
+        await db('gencache_outbox').insert({ cache: 'works', path: '', source: 'item', operation: 'UPDATE' });
+      },
+      (diagnosis, cache) => {
+        expect(found(diagnosis, 'cache')).to.deep.equal([
+          `warn: no trigger and no event here has the name ${cache}; there are shop, works`,
+        ]);
+        expect(diagnosis.next).to.match(/^See whether --cache is the `name` of the GenerationalCache\./);
+        expect(diagnosis.findings.find(({ check }) => check === 'relay')!.remedy).to.not.include('gencache relay');
+      },
+    );
+
+    itSees(
+      'and the outbox knows other relays alone, does not',
+      async () => {
+        await installOutbox(db);
         await db('gencache_incarnation').insert({ cache: 'shop', redis: 'x', postgres: 'y' });
       },
-      (diagnosis, cache) =>
-        expect(found(diagnosis, 'cache')).to.deep.equal([`warn: nothing here was ever for ${cache}; there are shop`]),
+      (diagnosis) => {
+        expect(found(diagnosis, 'cache')).to.deep.equal([]);
+        expect(diagnosis.next).to.match(/^Run `gencache relay/);
+      },
     );
 
     itSees(
@@ -261,7 +290,12 @@ describe('gencache doctor', function () {
         expect(found(diagnosis, 'incarnation')[0]).to.match(
           /^broken: the relay bumps \w{8}\.\w{8}, and this Redis is \w{8}\.\w{8}$/,
         );
-        expect(diagnosis).to.include({ step: '1', code: 1 });
+        expect(diagnosis).to.include({ step: 'unknown', code: 1 });
+        expect([...found(diagnosis, 'lag'), ...found(diagnosis, 'bound')]).to.deep.equal(['ok: no event waits']);
+        expect(diagnosis.next).to.match(
+          /^See whether REDIS_URL \(or --redis\) is the server that caches and relays use\./,
+        );
+        expect(diagnosis.notCovered).to.deep.equal([]);
       },
     );
 
@@ -284,7 +318,7 @@ describe('gencache doctor', function () {
       async () => {
         await installOutbox(db);
         await installTriggers();
-        const relay = await relaying([5_000]);
+        const relay = await relaying([60_000]);
         await relay.stop();
         await db('item').insert({ id: 1 });
       },
@@ -293,6 +327,29 @@ describe('gencache doctor', function () {
         expect(found(diagnosis, 'lag')[0]).to.match(/nobody bumps them$/);
         expect(diagnosis).to.include({ step: '1', code: 1 });
         expect(diagnosis.boundsMs).to.deep.equal([]);
+        expect(diagnosis.notCovered).to.deep.equal([
+          'whoever writes without a bump: triggers record it, and it waits for a relay',
+        ]);
+        expect(found(diagnosis, 'bound')).to.deep.equal([
+          'broken: nobody vouches any more for 60000 ms: when its key has expired, a cache with that `maxStalenessMs` reads the source, and the database carries that load',
+        ]);
+      },
+    );
+
+    itSees(
+      'since it was killed, says that caches with a bound read the source',
+      async () => {
+        await installOutbox(db);
+        const relay = startGencache(['relay', '--cache', cache, '--max-staleness', '200'], env);
+        await relay.said(/global bumped/);
+        await relay.end('SIGKILL');
+      },
+      (diagnosis) => {
+        expect(found(diagnosis, 'bound')).to.deep.equal([
+          'broken: nobody vouches for one: a cache with `maxStalenessMs` reads the source, and the database carries that load',
+        ]);
+        expect(diagnosis.promise).to.match(/; caches with `maxStalenessMs` read the source$/);
+        expect(diagnosis).to.include({ step: '1', code: 1 });
       },
     );
   });
@@ -315,12 +372,31 @@ describe('gencache doctor', function () {
         .to.include(`sound on ${schema}.item\n`)
         .and.include(`those in ${schema}.knex_migrations are recorded\n`);
       expect(out).to.include(`Not covered: tables without triggers, should an entry read them: ${schema}.report.\n`);
-      expect(out).to.include('Expected: step 3.\n').and.not.include('broken');
+      expect(out).to.include('\nExpected: step 3, met.\n').and.not.include('broken');
+      expect(out).to.include(
+        '\nStep 4b: commits may be strict, `transaction(..., { strict: true })`; this Redis evicts ',
+      );
       expect(out).to.match(
         /\nStep 3: what committed within the relay's lag \(\d+ ms now\) can still be read, and after a Redis /,
       );
       expect(code).to.equal(0);
-      expect(more.code).to.equal(1);
+      expect(more).to.include({ code: 1, reached: false });
+    });
+
+    it('for another name than that of the relay, says so, as long as no cache has that name either', async () => {
+      const meant = cache;
+      cache = uniqueName('typo');
+      await relaying();
+      const diagnosis = await diagnosed();
+      expect(found(diagnosis, 'cache')).to.deep.equal([
+        `warn: no trigger and no event here has the name ${cache}; there are ${meant}`,
+      ]);
+      expect(diagnosis.next).to.match(/^See whether --cache is the `name` of the GenerationalCache\./);
+      // What a cache leaves in Redis that has been read, and whose writers all bump by hand.
+      await lendRedis().set(generationKey(keyPrefix(cache), ''), `0.${'a'.repeat(16)}`, 'PX', 60_000);
+      const used = await diagnosed();
+      expect(found(used, 'cache')).to.deep.equal([]);
+      expect(used.next).to.match(/^Install triggers/);
     });
 
     it('and a relay that vouches for a bound, names step 4a with that bound', async () => {
@@ -350,6 +426,11 @@ describe('gencache doctor', function () {
       expect(found(diagnosis, 'triggers').join()).to.match(/item_1.* is DISABLED/);
       expect(diagnosis).to.include({ step: '2', code: 1 });
       expect(diagnosis.next).to.include('gencache triggers repair');
+      const { out } = await gencache(['doctor', '--cache', cache, '--expect', '2'], env);
+      expect(out).to.include('\nExpected: step 2, met, but see what is broken above.\n');
+      expect(out).to.include('\nStep 4b is not reached: from step 3 on commits may be strict');
+      const more = await gencache(['doctor', '--cache', cache, '--expect', '3'], env);
+      expect(more.out).to.include('\nExpected: step 3, not met.\n');
     });
 
     it('and a new partition without one, names it', async () => {
@@ -452,10 +533,40 @@ describe('gencache doctor', function () {
       expect(found(diagnosis, 'Redis')[0]).to.match(/^broken: its user may not see INFO: NOPERM/);
     });
 
-    it('that is away, tells the rest all the same', async () => {
-      const diagnosis = await diagnosed([], { ...env, REDIS_URL: 'redis://127.0.0.1:1' });
-      expect(brokenOf(diagnosis)).to.deep.equal(['Redis']);
+    it('that has no maxmemory, says what the cache says of that', async () => {
+      const diagnosis = await diagnosed([], serversOf(db, (await privateRedis()).url));
+      expect(found(diagnosis, 'Redis memory')).to.deep.equal([
+        'ok: no maxmemory: orphans and entries stay until their TTL, and nothing is evicted (noeviction)',
+      ]);
+    });
+
+    it('that is away, names no step, and tells the rest all the same', async () => {
+      await installOutbox(db);
+      await installTriggers();
+      await relaying([5_000]);
+      await db.raw('create table item_2 partition of item for values from (10) to (20)');
+      const away = { ...env, REDIS_URL: 'redis://127.0.0.1:1' };
+      const diagnosis = await diagnosed(['--max-staleness', '5000'], away);
+      expect(new Set(brokenOf(diagnosis))).to.deep.equal(new Set(['triggers', 'Redis']));
       expect(found(diagnosis, 'PostgreSQL')[0]).to.match(/^ok: /);
+      expect(found(diagnosis, 'lag')).to.deep.equal(['ok: no event waits']);
+      expect(diagnosis).to.deep.include({
+        step: 'unknown',
+        promise: 'Redis could not be asked, so whether anybody bumps is not known',
+        next: 'See to what is broken above, and look again.',
+        notCovered: [],
+        code: 1,
+      });
+    });
+
+    it('that is away, does not say that nobody relays what waits', async () => {
+      await installOutbox(db);
+      const event = { cache, path: '', source: 'item', operation: 'UPDATE' };
+      await db('gencache_outbox').insert({ ...event, recorded_at: db.raw(`now() - interval '1 minute'`) });
+      const diagnosis = await diagnosed([], { ...env, REDIS_URL: 'redis://127.0.0.1:1' });
+      const lag = diagnosis.findings.find(({ check }) => check === 'lag')!;
+      expect(lag.message).to.match(/^events that wait: 1, the oldest for \d+ ms: nobody has bumped them$/);
+      expect(lag.remedy).to.match(/^See to Redis;/);
     });
   });
 

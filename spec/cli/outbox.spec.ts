@@ -191,7 +191,9 @@ describe('gencache set-aside', function () {
 
   it('fails where there is no outbox', async () => {
     const { code, err } = await gencache(['set-aside', 'list', '--schema', 'pg_temp'], env);
-    expect(err).to.match(/^gencache set-aside list failed: relation .* does not exist\n$/);
+    expect(err).to.match(
+      /^gencache set-aside list failed: This works on an outbox.* relation .* does not exist\. Run `gencache outbox install`/,
+    );
     expect(code).to.equal(1);
   });
 });

@@ -23,7 +23,7 @@ describe('gencache', function () {
       [
         'a name that is none',
         ['doctor', '--cache', 'Shop!'],
-        /^A cache's name is a lower-case letter,.* Got 'Shop!'\./,
+        /^A cache has a name of letters, digits, .* Got 'Shop!'\./,
       ],
       [
         'a number that is none',

@@ -68,6 +68,21 @@ describe('gencache relay', function () {
     expect(await db('gencache_outbox')).to.have.length(1);
   });
 
+  it('warns that its name may be misspelt, where only others are recorded', async () => {
+    const alone = startGencache(['relay', '--cache', cache], env);
+    expect(await alone.said(/global bumped/)).to.not.include('no trigger');
+    const other = uniqueName('other');
+    await db('gencache_outbox').insert({ cache: other, path: '', source: 'x', operation: 'y' });
+    const misspelt = startGencache(['relay', '--cache', cache], env);
+    await misspelt.said(
+      new RegExp(
+        `warn +${cache}: no trigger and no event here has the name ${cache}; there are ${other}\\. See whether --cache`,
+      ),
+    );
+    const meant = startGencache(['relay', '--cache', other], env);
+    expect(await meant.said(/global bumped/)).to.not.include('no trigger');
+  });
+
   it('vouches for each bound that it was given', async () => {
     const redis = lendRedis();
     const args = ['relay', '--cache', cache, '--max-staleness', '5000', '--max-staleness', '9000', '--poll', '20'];
@@ -147,8 +162,43 @@ describe('gencache relay', function () {
         ...env,
         DATABASE_URL: 'postgres://postgres@127.0.0.1:1/postgres',
       });
-      expect(err).to.match(/^gencache relay failed: connect ECONNREFUSED 127\.0\.0\.1:1\n$/);
+      expect(err).to.equal(
+        "gencache relay failed: PostgreSQL can't be asked: connect ECONNREFUSED 127.0.0.1:1. See DATABASE_URL (or " +
+          '--database), the server and the network.\n',
+      );
       expect(code).to.equal(1);
+    });
+
+    it('exits with 1 where its role lacks rights, and says what to grant', async () => {
+      const role = uniqueName('role');
+      await db.raw('create role ??', [role]);
+      try {
+        await db.raw('grant usage on schema ?? to ??', [schemaOf(db), role]);
+        const as = { ...env, DATABASE_URL: databaseUrl(`${schemaOf(db)} -c role=${role}`) };
+        const refused = await gencache(['relay', '--cache', cache], as);
+        expect(refused.err).to.match(
+          new RegExp(
+            `^A relay works on the outbox's tables in PostgreSQL\\. The role ${role} may not: .*SELECT on gencache_release`,
+          ),
+        );
+        expect(refused).to.include({ code: 1, out: '' });
+        const status = await gencache(['outbox', 'status'], as);
+        expect(status.err).to.match(
+          new RegExp(
+            `^gencache outbox status failed: PostgreSQL refuses it to the role ${role}: permission denied for table `,
+          ),
+        );
+        // What either says is enough.
+        await db.raw(/grant.*;/.exec(refused.err)![0]);
+        const relay = startGencache(['relay', '--cache', cache], as);
+        await relay.said(/global bumped/);
+        await relay.end('SIGTERM');
+        await db.raw(/grant.*;/.exec(status.err)![0]);
+        expect((await gencache(['outbox', 'status'], as)).code).to.equal(0);
+      } finally {
+        await db.raw('drop owned by ?? cascade', [role]);
+        await db.raw('drop role ??', [role]);
+      }
     });
   });
 

@@ -14,7 +14,7 @@ import { broken, type Finding, warn } from './finding.js';
 import { describeWaiting, lookAtOutbox, type OutboxFacts } from './outbox.js';
 import { lookAtPostgres } from './postgres.js';
 import { lookAtRedis, type RedisFacts } from './redis.js';
-import { describeBounds, describeRelay, unvouched } from './relay.js';
+import { describeBounds, describeRelay, isAnotherServer, unvouched } from './relay.js';
 import { type Watched, watchRelay } from './relay-watch.js';
 import { type Report, toJson, toText } from './report.js';
 import { EXPECTED, type Expected, type Facts, isMisspelt, reaches, standingOf } from './step.js';
@@ -118,9 +118,13 @@ function lookAtBoth(cache: string, facts: Facts, wantedMs: readonly number[]): F
   if (wrongName) findings.push(warn('cache', misspelt(cache, outbox.names), CHECK_NAME));
   if (redis === undefined || watched === undefined) return [...findings, describeWaiting(outbox, undefined)];
   const knowing = { recorded: (triggers?.tables ?? 0) > 0, misspelt: wrongName };
+  const relays = describeRelay(cache, outbox, redis, watched, knowing);
+  // Who relays to that one, and vouches there, is not known from here.
+  if (!watched.alive && isAnotherServer(outbox, redis))
+    return [...findings, ...relays, describeWaiting(outbox, undefined)];
   return [
     ...findings,
-    ...describeRelay(cache, outbox, redis, watched, knowing),
+    ...relays,
     describeWaiting(outbox, watched.alive),
     ...describeBounds(cache, outbox, watched, wantedMs),
   ];

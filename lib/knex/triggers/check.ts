@@ -31,8 +31,9 @@ const REPAIR = 'Run `gencache triggers repair`, or call `repairTriggers` in a mi
 
 /**
  * Compares what was installed with what is there: triggers that are missing, on new partitions too, or not enabled as
- * they were installed; functions that are missing or altered; tables, columns and primary keys that changed. Empty if all is well.
- * Of a definition all that is wrong is told, but of tables that are gone no more than that. Takes no locks. Throws ConfigurationError without an outbox.
+ * they were installed; functions that are missing or altered; tables, columns and primary keys that changed. Empty if
+ * all is well. Of a definition all that is wrong is told, but of tables that are gone no more than that. Takes no
+ * locks. Throws ConfigurationError without an outbox.
  */
 export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Promise<TriggerProblem[]> {
   const outbox = await outboxOf(db, options);

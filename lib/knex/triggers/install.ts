@@ -36,15 +36,12 @@ export async function install(trx: Knex.Transaction, outbox: Outbox, definition:
 }
 
 /**
- * Brings a definition to what it says as far as its tables let it, within `installing`. Where columns are gone no function
- * can be written, and the triggers call those that are there, which then bump everything. On a table that reaches a
- * foreign one nothing is done: triggers might make writes fail that go through without. Throws TableLockedError.
+ * Brings a definition to what it says as far as its tables let it, within `installing`. Where columns are gone no
+ * function can be written, and the triggers call those that are there, which then bump everything. On a table that
+ * reaches a foreign one nothing is done: triggers might make writes fail that go through without. Throws
+ * TableLockedError.
  */
-export async function repair(
-  trx: Knex.Transaction,
-  outbox: Outbox,
-  { primaryKey: _, ...definition }: Installed,
-): Promise<void> {
+export async function repair(trx: Knex.Transaction, outbox: Outbox, definition: Installed): Promise<void> {
   const tables = await resolve(trx, definition);
   if (tables.changed === undefined) return;
   const plan = await triggersOf(trx, outbox, definition, tables.changed);

@@ -60,7 +60,7 @@ export function onChangeOf(db: Knex, table: string, options: ChangeOptions): Cha
   if (typeof options !== 'object' || options === null) {
     throw new ConfigurationError(
       `Triggers record the changes of a table for a cache. Got ${describe(options)} as options. ` +
-        `Name the cache: \`onChangeOf(db, '${String(table)}', { cache: 'shop' })\`.`,
+        `Name the cache: \`onChangeOf(db, '${table}', { cache: 'shop' })\`.`,
     );
   }
   return new Change(db, table, options, []);

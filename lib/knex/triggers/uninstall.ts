@@ -29,7 +29,7 @@ export async function removeTriggers(db: Knex, table: string, options: RemoveOpt
   if (typeof options?.cache !== 'string') {
     throw new ConfigurationError(
       `Triggers are removed for a cache. Got ${describe(options)} as options. ` +
-        `Name the cache: \`removeTriggers(db, '${String(table)}', { cache: 'shop' })\`.`,
+        `Name the cache: \`removeTriggers(db, '${table}', { cache: 'shop' })\`.`,
     );
   }
   await installing(db, async (trx) => {

@@ -201,11 +201,93 @@ describe('triggers on a family of tables', () => {
       });
     }
 
+    it('all that is wrong with one, not the first alone', async () => {
+      await onChangeOf(db, 'parent', { cache }).lookUp('part', { id: 'id' }).bump({ shop: 'shop' }).install();
+      await db.raw('alter table part rename shop to store; alter table grandchild disable trigger user');
+      await db.raw(`do $$ declare f text; begin
+        select proname into f from pg_proc where proname ~ '^gencache_lookup_' and pronamespace = current_schema()::regnamespace;
+        execute format('drop function %I(jsonb)', f); end $$`);
+      expect(await kinds()).to.deep.equal([
+        'column missing',
+        'function missing',
+        ...Array<TriggerProblem['problem']>(4).fill('trigger not enabled as installed'),
+        'looked-up table not watched',
+      ]);
+    });
+
+    it('how to remove what is left of a table that is gone', async () => {
+      await install('parent');
+      await db.raw('drop table parent cascade');
+      const [{ remedy }] = (await checkTriggers(db)) as [TriggerProblem];
+      const schema = schemaOf(db);
+      expect(remedy).to.equal(
+        `Run \`gencache triggers remove --cache shop --table ${schema}.parent\`, or in a migration call ` +
+          `\`removeTriggers(db, 'parent', { cache: 'shop', schema: '${schema}' })\`. If it has another name now, install ` +
+          'on that as well.',
+      );
+    });
+
     it('a looked-up table that has no triggers of its own', async () => {
       await onChangeOf(db, 'parent', { cache }).lookUp('part', { id: 'id' }).bump({ shop: 'shop' }).install();
       expect(await kinds()).to.deep.equal(['looked-up table not watched']);
       await install('part');
       expect(await kinds()).to.deep.equal([]);
+    });
+  });
+
+  describe('repairTriggers', () => {
+    const disabled = (table: string) =>
+      db.raw('alter table ?? disable trigger user', [table]) as unknown as Promise<unknown>;
+
+    it('repairs the others of a table that is gone, and returns what is left', async () => {
+      await install('parent');
+      await install('part');
+      await db.raw('drop table parent cascade');
+      await disabled('part');
+      const left = await repairTriggers(db);
+      expect(left.map(({ table, problem }) => `${table}: ${problem}`)).to.deep.equal([
+        `${schemaOf(db)}.parent: table missing`,
+      ]);
+      expect(await checkTriggers(db)).to.deep.equal(left);
+      await db.raw(`insert into part values (1, 1, 'a')`);
+      expect(await takePaths(db)).to.deep.equal(['INSERT shop=1']);
+      await removeTriggers(db, 'parent', { cache });
+      expect(await repairTriggers(db)).to.deep.equal([]);
+    });
+
+    it('switches triggers on again whose columns are gone: they bump everything', async () => {
+      await install('parent');
+      await db.raw('alter table parent rename shop to store');
+      await disabled('parent');
+      expect((await repairTriggers(db)).map(({ problem }) => problem)).to.deep.equal(['column missing']);
+      await db.raw('insert into parent values (1, 1)');
+      expect(await takePaths(db)).to.deep.equal(['INSERT ']);
+    });
+
+    it('makes no trigger whose columns, and function, are gone', async () => {
+      await install('parent');
+      await db.raw('alter table parent rename shop to store');
+      await db.raw(`do $$ declare f regprocedure; begin
+        select tgfoid into f from pg_trigger where tgrelid = 'parent'::regclass limit 1;
+        execute format('drop function %s cascade', f); end $$`);
+      const before = await kinds();
+      expect(before).to.include('function missing').and.include('trigger missing');
+      expect((await repairTriggers(db)).map(({ problem }) => problem)).to.deep.equal(before);
+    });
+
+    it('of a table that stays locked rejects when the others are done', async function () {
+      this.timeout(60_000);
+      await install('parent');
+      await install('part');
+      await disabled('parent');
+      await disabled('part');
+      await db.transaction(async (reader) => {
+        await reader.raw('lock table parent in row exclusive mode');
+        expect(await rejection(repairTriggers(db))).to.include({ name: 'TableLockedError' });
+      });
+      expect(new Set((await checkTriggers(db)).map(({ table }) => table))).to.deep.equal(
+        new Set([`${schemaOf(db)}.parent`]),
+      );
     });
   });
 });

@@ -543,6 +543,18 @@ describe('onChangeOf', () => {
         () => onChangeOf(db, 'itm', { cache }).bump({}),
         'Triggers watch, and look up, tables that exist. There is no itm. Create it in an earlier migration, or name its schema.',
       ],
+      'a table with its schema before a dot': [
+        () => onChangeOf(db, 'app.item', { cache }).bump({}),
+        `Triggers watch, and look up, tables that exist. There is no "app.item". A schema stands beside the table: pass 'item' with { schema: 'app' }.`,
+      ],
+      'a looked-up table with its schema before a dot': [
+        () => on().lookUp('app.stock', { id: 'id' }).bump({ shop: 'shop' }),
+        `Triggers watch, and look up, tables that exist. There is no "app.stock". A schema stands beside the table: pass 'stock' with { schema: 'app' }.`,
+      ],
+      'a table that is not in the schema that was passed': [
+        () => onChangeOf(db, 'it.em', { cache, schema: 'app' }).bump({}),
+        'Triggers watch, and look up, tables that exist. There is no app."it.em". Create it in an earlier migration, or name its schema.',
+      ],
       'a view': [
         () => onChangeOf(db, 'seen', { cache }).bump({}),
         'Triggers watch tables and partitioned tables. SCHEMA.seen is a view. Watch the tables below it.',
@@ -577,12 +589,32 @@ describe('onChangeOf', () => {
       });
     }
 
+    it('a call that names no cache', async () => {
+      const untyped = onChangeOf as unknown as (db: Knex, table: string) => unknown;
+      expect(() => untyped(db, 'item'))
+        .to.throw()
+        .that.includes({
+          name: 'ConfigurationError',
+          message:
+            'Triggers record the changes of a table for a cache. Got undefined as options. ' +
+            "Name the cache: `onChangeOf(db, 'item', { cache: 'shop' })`.",
+        });
+      const remove = removeTriggers as unknown as (db: Knex, table: string) => Promise<void>;
+      expect(await rejection(remove(db, 'item'))).to.include({
+        name: 'ConfigurationError',
+        message:
+          'Triggers are removed for a cache. Got undefined as options. ' +
+          "Name the cache: `removeTriggers(db, 'item', { cache: 'shop' })`.",
+      });
+    });
+
     it('a database without an outbox', async () => {
       const { uninstallOutbox } = await import('../../../lib/knex/outbox/install.js');
       await uninstallOutbox(db);
       const error = await rejection(on().bump({}).install());
       expect(error.message).to.equal(
-        'Triggers record into the outbox. There is none on the search path. Call `installOutbox` in an earlier migration, or name its schema.',
+        'Triggers record into the outbox. There is none on the search path. Call `installOutbox` in an earlier migration, ' +
+          "or say where it is: `outbox: { schema: 'audit' }`.",
       );
       await removeTriggers(db, 'item', { cache });
       await uninstallTriggers(db);
