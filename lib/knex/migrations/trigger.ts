@@ -54,7 +54,8 @@ export async function installMigrationsTrigger(db: Knex, options: MigrationsTrig
     const outbox = await findOutbox(trx, options);
     if (outbox === undefined) throw missing('no outbox', 'Call `installOutbox(db)` before');
     const list = await findMigrationsTable(trx, options);
-    if (list === undefined) throw missing(`no ${options.table ?? 'list of migrations'}`, 'Pass its `table`, and `tableSchema`');
+    if (list === undefined)
+      throw missing(`no ${options.table ?? 'list of migrations'}`, 'Pass its `table`, and `tableSchema`');
     const source = functionSource(outbox.at, cache, list);
     if (await isInstalled(trx, outbox, cache, list, source)) return;
     await underLocks(trx, [{ relation: list, mode: NOBODY }], () => install(trx, outbox, cache, list, source));
