@@ -5,7 +5,8 @@ import { installedRelease, OUTBOX_RELEASE } from '../../lib/knex/outbox/install.
 import { recordEvents } from '../../lib/knex/outbox/record.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
-import { lendDatabase, schemaOf } from '../support/postgres.js';
+import { databaseUrl, lendDatabase, schemaOf } from '../support/postgres.js';
+import { runProgram } from '../support-specs/programs/run.js';
 import { uniqueName } from '../support/redis.js';
 import { lendRelay } from '../support/relay.js';
 import { rejection } from '../store/rejection.js';
@@ -51,6 +52,34 @@ describe('the outbox', () => {
     expect(await objects(db)).to.deep.equal(first);
     expect(await events()).to.deep.equal(['item=1']);
     expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
+  });
+
+  it('is installed once by 20 processes at once, and a trigger with it, while somebody writes', async () => {
+    await db.raw('create table item (id bigint primary key)');
+    const gate = await db.transaction();
+    await gate.raw('select pg_advisory_xact_lock(20)');
+    const programs = Array.from({ length: 20 }, () =>
+      runProgram('spec/programs/installing.ts', [databaseUrl(), schemaOf(db), 'item']),
+    );
+    await eventually(
+      async () => {
+        const { rows } = await db.raw<{ rows: unknown[] }>(
+          `select from pg_locks where locktype = 'advisory' and objid = 20 and not granted`,
+        );
+        expect(rows).to.have.length(20);
+      },
+      { withinMs: 15_000 },
+    );
+    await gate.rollback();
+    const installed = Promise.all(programs.map(({ ended }) => ended));
+    let id = 0;
+    let running = true;
+    void installed.then(() => (running = false));
+    while (running) await db('item').insert({ id: ++id });
+    expect(await installed).to.deep.equal(Array(20).fill(0));
+    await db('item').insert({ id: ++id });
+    expect(await db('gencache_outbox').where({ path: `item=${id}` })).to.have.length(1);
+    expect(await db('gencache_trigger')).to.have.length(1);
   });
 
   it('is installed once by 20 connections at once', async () => {
