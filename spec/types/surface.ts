@@ -2,14 +2,19 @@
 import { expectTypeOf } from 'expect-type';
 import type { Knex } from 'knex';
 import {
+  changed,
+  type Committed,
   GenerationalCache,
   integer,
   knexSource,
   memoryStore,
   nullable,
-  text,
+  onChangeOf,
   type Outcome,
+  startRelay,
+  text,
   type Vector,
+  withGenerations,
 } from '../../lib/index.js';
 import { type Workflow, WorkflowCache } from '../../lib/workflow-engine/index.js';
 
@@ -55,7 +60,25 @@ expectTypeOf(settings.lookup({ tenant: 'a', setting: 'b' })).resolves.toEqualTyp
 const workflows = new WorkflowCache(cache);
 expectTypeOf(workflows.getWorkflowsByDetectors([1, 2n, '3'], null)).resolves.toEqualTypeOf<Workflow[][]>();
 
+// --- writing
+expectTypeOf(cache.transaction(async () => 7, { strict: true })).resolves.toEqualTypeOf<Committed<number>>();
+void cache.transaction((trx) => detectors.bump({ detector: 42 }, { trx, cause: 'import' }));
+void onChangeOf(db, 'link', { cache: 'types' })
+  .lookUp('other', { id: 'link_id' })
+  .bump({ detector: 'detector_id', environment: changed('environment_id') })
+  .install();
+expectTypeOf(withGenerations({ client: 'pg' as const }, { cache: 'types' }).client).toEqualTypeOf<'pg'>();
+
 // --- what is refused
+
+// @ts-expect-error a column of the changed row needs a look-up to be told apart from
+void onChangeOf(db, 'link', { cache: 'types' }).bump({ environment: changed('environment_id') });
+// @ts-expect-error a look-up that bumps nothing can't be installed
+void onChangeOf(db, 'link', { cache: 'types' }).lookUp('other', { id: 'link_id' }).install();
+// @ts-expect-error one cache or several, not both
+withGenerations({}, { cache: 'types', caches: ['types'] });
+// @ts-expect-error a relay has a store
+startRelay({ cache: 'types', db });
 
 // @ts-expect-error an id is missing
 void names.fetch({ detector: 42 });
@@ -72,7 +95,7 @@ void settings.fill({ tenant: 'a', setting: 'b' }, undefined);
 // @ts-expect-error nor can a vector be made by hand
 const forged: Vector = { scopes: [], generations: [], entryKey: 'x', capturedAtMs: 0 };
 void forged;
-// @ts-expect-error ladder step 2 is not there yet: a bump does not silently ignore a transaction
+// @ts-expect-error not a Knex transaction
 void detectors.bump({ detector: 42 }, { trx: {} });
 // @ts-expect-error every entry says whose its rows are
 tenants.one('nobodys', { load: async () => [] as SettingRow[] });
