@@ -73,9 +73,9 @@ describe('the outbox', () => {
     await gate.rollback();
     const installed = Promise.all(programs.map(({ ended }) => ended));
     let id = 0;
-    let running = true;
-    void installed.then(() => (running = false));
-    while (running) await db('item').insert({ id: ++id });
+    while (programs.some(({ child }) => child.exitCode === null && child.signalCode === null)) {
+      await db('item').insert({ id: ++id });
+    }
     expect(await installed).to.deep.equal(Array(20).fill(0));
     await db('item').insert({ id: ++id });
     expect(await db('gencache_outbox').where({ path: `item=${id}` })).to.have.length(1);
