@@ -19,7 +19,7 @@ import { FULL_SIZE, makeWorld } from './world.js';
 const SEED = { world: 1, events: 2, edits: 3 };
 const EDITS_PER_SECOND = 5;
 /** The warm-up, which is the cold phase: at least so many events, for at least so long. */
-const WARM_UP = { events: 20_000, seconds: 20 };
+const WARM_UP = { events: 40_000, seconds: 20 };
 /** In the middle of the warm-up, since it makes everything cold again. */
 const MIGRATE_AFTER_SECONDS = 5;
 const REPLAYED_EVENTS = 2_000;
