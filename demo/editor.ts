@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import type { Edit } from './edits.js';
 import { rewriteWorkflows } from './migrations.js';
-import type { Oracle } from './oracle.js';
+import type { Change, Oracle } from './oracle.js';
 
 const LOOK_EVERY_MS = 5;
 
@@ -35,10 +35,7 @@ export class Editor {
     const change = this.#oracle.committing(done.detectors, done.apply);
     void trx.commit();
     await trx.executionPromise;
-    change.committed();
-    await this.#relayed();
-    change.bumped();
-    this.edits++;
+    await this.#follow(change);
   }
 
   /** Runs a Knex migration that changes every workflow. */
@@ -46,10 +43,7 @@ export class Editor {
     const all = [...this.#oracle.tables.detectors.keys()];
     const change = this.#oracle.committing(all, (tables) => rewriteWorkflows.apply(tables));
     await rewriteWorkflows.run(this.#db);
-    change.committed();
-    await this.#relayed();
-    change.bumped();
-    this.edits++;
+    await this.#follow(change);
   }
 
   /** Carries out so many edits a second, one after another, until `stopped`. What came too late is caught up with. */
@@ -60,6 +54,14 @@ export class Editor {
       await sleep(Math.max(0, waitMs), undefined, { signal: stopped }).catch(() => {});
       if (!stopped.aborted) await next();
     }
+  }
+
+  /** From its commit until nothing waits in the outbox. */
+  async #follow(change: Change): Promise<void> {
+    change.committed();
+    await this.#relayed();
+    change.bumped();
+    this.edits++;
   }
 
   async #relayed(): Promise<void> {

@@ -7,7 +7,7 @@ import { type Store, StoreUnavailableError } from './store/store.js';
 import type { Telemetry } from './telemetry.js';
 
 /** One bump command moves at most this many scopes: a few ms of Redis. */
-const BUMP_SCOPES_MAX = 1_000;
+export const BUMP_SCOPES_MAX = 1_000;
 
 export interface BumpLabels {
   readonly cause: string;

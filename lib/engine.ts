@@ -1,6 +1,6 @@
-import { setTimeout } from 'node:timers/promises';
 import { Bumper } from './bumper.js';
 import type { Clock } from './clock.js';
+import { endsWithin } from './ends-within.js';
 import { ClosedError } from './errors.js';
 import type { Attributes } from './events.js';
 import { Filler } from './filler.js';
@@ -105,10 +105,8 @@ export class Engine {
   }
 
   async #close(): Promise<void> {
-    const late = new AbortController();
-    const limit = setTimeout(this.options.closeDeadlineMs, undefined, { signal: late.signal }).catch(() => {});
-    await Promise.race([this.#ended(), limit]);
-    late.abort();
+    const ended = this.#ended();
+    if (await endsWithin(this.options.closeDeadlineMs, ended)) await ended;
     await this.store.close();
   }
 }

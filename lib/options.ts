@@ -69,19 +69,19 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
   if (maxStalenessMs !== undefined) checkBound(maxStalenessMs);
   return {
     name,
-    schemaVersion: within('schemaVersion', settings.schemaVersion ?? 1, 0, Number.MAX_SAFE_INTEGER),
+    schemaVersion: wholeNumber('schemaVersion', settings.schemaVersion ?? 1, 0, Number.MAX_SAFE_INTEGER),
     ttlMs: checkTtl(settings.ttlMs ?? 60_000, `The cache "${settings.name}"`),
     ttlJitter: share('ttlJitter', settings.ttlJitter ?? 0.1),
-    readDeadlineMs: within('readDeadlineMs', settings.readDeadlineMs ?? 100, 1, 60_000),
-    bumpDeadlineMs: within('bumpDeadlineMs', settings.bumpDeadlineMs ?? 1_000, 1, 60_000),
-    fillDeadlineMs: within('fillDeadlineMs', settings.fillDeadlineMs ?? 1_000, 1, 60_000),
-    closeDeadlineMs: within('closeDeadlineMs', settings.closeDeadlineMs ?? 10_000, 1, 3_600_000),
-    loadBatchMax: within('loadBatchMax', settings.loadBatchMax ?? 1_000, 1, 1_000_000),
-    maxValueBytes: within('maxValueBytes', settings.maxValueBytes ?? 1 << 20, 1, 512 << 20),
-    rememberedScopesMax: within('rememberedScopesMax', settings.rememberedScopesMax ?? 50_000, 1, 10_000_000),
+    readDeadlineMs: wholeNumber('readDeadlineMs', settings.readDeadlineMs ?? 100, 1, 60_000),
+    bumpDeadlineMs: wholeNumber('bumpDeadlineMs', settings.bumpDeadlineMs ?? 1_000, 1, 60_000),
+    fillDeadlineMs: wholeNumber('fillDeadlineMs', settings.fillDeadlineMs ?? 1_000, 1, 60_000),
+    closeDeadlineMs: wholeNumber('closeDeadlineMs', settings.closeDeadlineMs ?? 10_000, 1, 3_600_000),
+    loadBatchMax: wholeNumber('loadBatchMax', settings.loadBatchMax ?? 1_000, 1, 1_000_000),
+    maxValueBytes: wholeNumber('maxValueBytes', settings.maxValueBytes ?? 1 << 20, 1, 512 << 20),
+    rememberedScopesMax: wholeNumber('rememberedScopesMax', settings.rememberedScopesMax ?? 50_000, 1, 10_000_000),
     maxStalenessMs,
     verifyRate: share('verifyRate', settings.verifyRate ?? 0),
-    verifyDelayMs: within('verifyDelayMs', settings.verifyDelayMs ?? maxStalenessMs ?? 1_000, 0, 3_600_000),
+    verifyDelayMs: wholeNumber('verifyDelayMs', settings.verifyDelayMs ?? maxStalenessMs ?? 1_000, 0, 3_600_000),
     log: settings.log,
     logStacks: settings.logStacks ?? false,
   };
@@ -89,16 +89,20 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
 
 /** A bound that readers may ask for, and relays vouch for. Throws ConfigurationError. */
 export function checkBound(boundMs: number): number {
-  if (Number.isInteger(boundMs) && boundMs >= 100 && boundMs <= 3_600_000) return boundMs;
-  throw new ConfigurationError(
-    `maxStalenessMs is a whole number from 100 to 3600000. Got ${describe(boundMs)}. Leave it out for no bound.`,
-  );
+  return wholeNumber('maxStalenessMs', boundMs, 100, 3_600_000, 'no bound');
 }
 
-function within(option: string, value: number, least: number, most: number): number {
+/** The value itself; `without`: what leaving it out means. Throws ConfigurationError. */
+export function wholeNumber(
+  option: string,
+  value: number,
+  least: number,
+  most: number,
+  without = 'the default',
+): number {
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   throw new ConfigurationError(
-    `${option} is a whole number from ${least} to ${most}. Got ${describe(value)}. Leave it out for the default.`,
+    `${option} is a whole number from ${least} to ${most}. Got ${describe(value)}. Leave it out for ${without}.`,
   );
 }
 

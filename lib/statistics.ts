@@ -1,4 +1,4 @@
-import type { Attributes } from './events.js';
+import type { Attributes, MissCause } from './events.js';
 import type { Telemetry } from './telemetry.js';
 
 /**
@@ -65,7 +65,7 @@ export class Statistics {
       if (hits > 0) this.#add('hits', hits, event);
       if (absentHits > 0) this.#add('absent_hits', absentHits, event);
       if (staleHits > 0) this.#add('stale_hits', staleHits, event);
-      for (const { cause } of missed) this.#add('misses', 1, event, { cause });
+      for (const [cause, misses] of countBy(missed)) this.#add('misses', misses, event, { cause });
       if (bypasses > 0) this.#add('bypasses', bypasses, event, { reason: bypassReason! });
       if (queriesAvoided > 0) this.#add('queries_avoided', queriesAvoided, event);
     });
@@ -124,6 +124,12 @@ export class Statistics {
       this.#series.set(key, { counter, labels, value });
     }
   }
+}
+
+function countBy(missed: readonly { readonly cause: MissCause }[]): ReadonlyMap<MissCause, number> {
+  const counts = new Map<MissCause, number>();
+  for (const { cause } of missed) counts.set(cause, (counts.get(cause) ?? 0) + 1);
+  return counts;
 }
 
 const OVERFLOW: Attributes = { overflow: true };

@@ -4,17 +4,17 @@
  */
 import { expect } from 'chai';
 import sinon from 'sinon';
-import type { BypassReason, ReadEvent } from '../lib/events.js';
 import { nonce } from '../lib/generation.js';
 import { memoryStore, redisStore, type Store } from '../lib/index.js';
 import { freshnessKey, generationKey, keyPrefix, markKey } from '../lib/key.js';
 import { withDeadline } from '../lib/deadline.js';
 import { bypassStore, manualClock } from '../lib/testing/index.js';
-import { lendCache } from './support/cache.js';
+import { lendCache, watchReads } from './support/cache.js';
 import { recordCommands } from './support/commands.js';
 import { eventually } from './support/deferred.js';
 import { lend } from './support/lenders.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from './support/redis.js';
+import { sharedStores } from './support/stores.js';
 import { freePort } from './support/servers/free-port.js';
 import { before } from './store/before.js';
 import { thrown } from './store/rejection.js';
@@ -93,33 +93,10 @@ function lendBounded(open: () => Store, options: NonNullable<Parameters<typeof l
   });
   const relayStore = open();
   if (relayStore !== ownStore) lend({ what: 'the relay’s store', close: () => relayStore.close() });
-  const { cache } = lent;
-  const reads: ReadEvent[] = [];
-  cache.on('read', (event) => reads.push(event));
-  /** Of the entries bypassed, how many for this reason. */
-  const bypasses = (reason: BypassReason) =>
-    reads.reduce((sum, read) => sum + (read.bypassReason === reason ? read.bypasses : 0), 0);
-  const outcome = async (item = 1) => {
-    const looked = await lent.value.lookup({ item });
-    return looked.outcome === 'bypass' ? looked.reason : looked.outcome;
-  };
-  const fetch = async (item = 1) => {
-    const value = await lent.value.fetch({ item });
-    await cache.settled();
-    return value;
-  };
-  return { ...lent, clock, relay: new Relay(relayStore, name), bypasses, outcome, fetch };
+  return { ...lent, ...watchReads(lent), clock, relay: new Relay(relayStore, name) };
 }
 
-const STORES: Readonly<Record<string, () => () => Store>> = {
-  memoryStore: () => {
-    const shared = memoryStore();
-    return () => shared;
-  },
-  redisStore: () => () => redisStore(lendRedis({ lazyConnect: true })),
-};
-
-for (const [name, make] of Object.entries(STORES)) {
+for (const [name, make] of Object.entries(sharedStores())) {
   describe(`a bound, on ${name}`, () => {
     it('while nobody vouches every read goes to the source, and nothing is stored', async () => {
       const { fetch, loads, bypasses, cache } = lendBounded(make());

@@ -4,17 +4,17 @@
  */
 import { expect } from 'chai';
 import { nonce } from '../lib/generation.js';
-import { memoryStore, redisStore, type Store } from '../lib/index.js';
+import { redisStore, type Store } from '../lib/index.js';
 import { generationKey, type GenerationKey, keyPrefix } from '../lib/key.js';
 import { withDeadline } from '../lib/deadline.js';
-import type { BypassReason, ReadEvent } from '../lib/events.js';
 import { observe } from '../lib/testing/index.js';
 import { before } from './store/before.js';
-import { lendCache } from './support/cache.js';
+import { lendCache, watchReads } from './support/cache.js';
 import { recordCommands } from './support/commands.js';
 import { eventually } from './support/deferred.js';
 import { lend } from './support/lenders.js';
 import { lendRedis, redisUrl, uniqueName } from './support/redis.js';
+import { sharedStores } from './support/stores.js';
 
 /** A writer of strict commits: its token, and what it does with it. */
 class Writer {
@@ -46,35 +46,14 @@ function lendStrict(open: () => Store, wrap: (store: Store) => Store = (store) =
   if (store !== ownStore) lend({ what: 'the writers’ store', close: () => store.close() });
   const item = generationKey(keyPrefix(name), 'item=1');
   const global = generationKey(keyPrefix(name), '');
-  const reads: ReadEvent[] = [];
-  lent.cache.on('read', (event) => reads.push(event));
-  const bypasses = (reason: BypassReason) =>
-    reads.reduce((sum, read) => sum + (read.bypassReason === reason ? read.bypasses : 0), 0);
-  const outcome = async () => {
-    const looked = await lent.value.lookup({ item: 1 });
-    return looked.outcome === 'bypass' ? looked.reason : looked.outcome;
-  };
-  const fetch = async () => {
-    const value = await lent.value.fetch({ item: 1 });
-    await lent.cache.settled();
-    return value;
-  };
   const evict = (key: GenerationKey) =>
     withDeadline('delete', 10_000, (deadline) =>
       store.delete([key as string as Parameters<Store['delete']>[0][number]], deadline),
     );
-  return { ...lent, item, global, bypasses, outcome, fetch, evict, writer: () => new Writer(store) };
+  return { ...lent, ...watchReads(lent), item, global, evict, writer: () => new Writer(store) };
 }
 
-const STORES: Readonly<Record<string, () => () => Store>> = {
-  memoryStore: () => {
-    const shared = memoryStore();
-    return () => shared;
-  },
-  redisStore: () => () => redisStore(lendRedis({ lazyConnect: true })),
-};
-
-for (const [name, make] of Object.entries(STORES)) {
+for (const [name, make] of Object.entries(sharedStores())) {
   describe(`a quarantine, on ${name}`, () => {
     it('readers go to the source and fill nothing, and that is no failure of anybody', async () => {
       const { cache, fetch, outcome, bypasses, writer, item, loads, rows } = lendStrict(make());

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { endsWithin } from '../ends-within.js';
 import { installedRelease, OUTBOX_RELEASE } from '../knex/outbox/install.js';
 import { type Relay, type RelayStatus, startRelay } from '../knex/relay/relay.js';
 import type { Logger } from '../log.js';
@@ -8,7 +9,7 @@ import { type Command, FAILED, OK } from './command.js';
 import { logLines } from './log-lines.js';
 import { CHECK_NAME, lookUpName, looksMisspelt, misspelt } from './names.js';
 import { currentRole, describeLacking, grants, lackingRights } from './rights.js';
-import { type Database, DATABASE, REDIS, redisTemplate, withDatabase, within } from './servers.js';
+import { type Database, DATABASE, REDIS, redisTemplate, withDatabase } from './servers.js';
 import type { Terminal } from './terminal.js';
 
 const REPORT_EVERY_MS = 10_000;
@@ -111,7 +112,7 @@ async function relayUntil(
   if (!stopping.aborted) await once(stopping, 'abort');
   clearInterval(timer);
   log.info(`${cache}: stopping`);
-  await within(STOP_MS, running.stop());
+  await endsWithin(STOP_MS, running.stop());
   report();
 }
 

@@ -1,5 +1,6 @@
 import { Redis } from 'ioredis';
 import knex, { type Knex } from 'knex';
+import { endsWithin } from '../ends-within.js';
 import type { OutboxOptions } from '../knex/outbox/place.js';
 import { type Arguments, type Options, UsageError } from './arguments.js';
 import { toldOfPostgres } from './postgres-error.js';
@@ -58,7 +59,7 @@ export async function withDatabase<T>(
   } catch (error) {
     throw await toldOfPostgres(db, outbox, error);
   } finally {
-    await within(CLOSE_MS, db.destroy());
+    await endsWithin(CLOSE_MS, db.destroy());
   }
 }
 
@@ -93,14 +94,6 @@ export async function withRedis<T>(
   } finally {
     redis.disconnect();
   }
-}
-
-/** Resolves when the work has ended, however it did, or the time is up. */
-export async function within(limitMs: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<void>((resolve) => (timer = setTimeout(resolve, limitMs)));
-  await Promise.race([work.catch(() => {}), limit]);
-  clearTimeout(timer);
 }
 
 function redisUrl(args: Arguments, terminal: Terminal): string {

@@ -5,7 +5,7 @@ import { shown } from '../knex/triggers/resolve.js';
 import { removeTriggers } from '../knex/triggers/uninstall.js';
 import { type Arguments, CACHE, JSON_OUTPUT, UsageError } from './arguments.js';
 import { columns, type Command, FAILED, OK } from './command.js';
-import { type Database, DATABASE, withDatabase } from './servers.js';
+import { DATABASE, withDatabase } from './servers.js';
 import type { Terminal } from './terminal.js';
 
 const OPTIONS = { cache: { ...CACHE, help: 'only those of this cache' }, json: JSON_OUTPUT, ...DATABASE };
@@ -18,7 +18,10 @@ export const triggersCheck: Command = {
     'Tells what is missing (on new partitions, too), switched off, or altered, and tables and columns that changed.\n' +
     'Exits with 1 if there is anything. Changes and locks nothing.',
   example: 'gencache triggers check --cache shop',
-  run: (args, terminal) => withDatabase(args, terminal, {}, (database) => tellProblems(args, terminal, database)),
+  run: (args, terminal) =>
+    withDatabase(args, terminal, {}, async ({ db, outbox }) =>
+      tellProblems(args, terminal, await checkTriggers(db, outbox)),
+    ),
 };
 
 export const triggersRepair: Command = {
@@ -30,12 +33,14 @@ export const triggersRepair: Command = {
     'bump global after (`gencache bump`). Exits with 1 if something is left that it can not repair, and tells what.',
   example: 'gencache triggers repair',
   run: (args, terminal) =>
-    withDatabase(args, terminal, {}, async (database) => {
-      const { db, outbox } = database;
+    withDatabase(args, terminal, {}, async ({ db, outbox }) => {
       const caches = new Set((await checkTriggers(db, outbox)).map(({ cache }) => cache));
       let failure: { readonly error: unknown } | undefined;
-      await repairTriggers(db, outbox).catch((error: unknown) => (failure = { error }));
-      const code = await tellProblems(args, terminal, database);
+      const left = await repairTriggers(db, outbox).catch((error: unknown) => {
+        failure = { error };
+        return checkTriggers(db, outbox);
+      });
+      const code = tellProblems(args, terminal, left);
       if (caches.size > 0) {
         const bumps = [...caches].map((cache) => `\`gencache bump --cache ${cache}\``).join(', ');
         terminal.out(
@@ -83,9 +88,8 @@ export const triggersRemove: Command = {
   },
 };
 
-async function tellProblems(args: Arguments, terminal: Terminal, { db, outbox }: Database): Promise<number> {
+function tellProblems(args: Arguments, terminal: Terminal, all: readonly TriggerProblem[]): number {
   const cache = args.anyCache();
-  const all = await checkTriggers(db, outbox);
   const problems = cache === undefined ? all : all.filter((problem) => problem.cache === cache);
   if (args.flag('json')) terminal.out(JSON.stringify(problems));
   else if (problems.length === 0) terminal.out('The triggers are as they were installed.');

@@ -87,7 +87,7 @@ function outermostOf(trx: Knex.Transaction): Knex.Transaction {
 function checkTransaction(trx: Knex.Transaction | undefined): void {
   if (trx?.isTransaction === true && trx.executionPromise !== undefined) return;
   throw new ConfigurationError(
-    `\`trx\` is a Knex transaction, in which the change is made too. Got ${(trx as unknown as Knex)?.isTransaction === undefined ? describe(trx) : 'the Knex instance itself'}. Pass what db.transaction() gave ` +
+    `\`trx\` is a Knex transaction, in which the change is made too. Got ${describe(trx)}. Pass what db.transaction() gave ` +
       'you, or leave it out.',
   );
 }

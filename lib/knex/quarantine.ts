@@ -5,7 +5,7 @@ import { nonce } from '../generation.js';
 import type { Bumps, Committed } from '../source.js';
 import { StoreUnavailableError } from '../store/store.js';
 import { generationTtl } from '../ttl.js';
-import { bumpPaths, chunksOfKeys } from './outbox/bump-paths.js';
+import { bumpPaths, chunksOfKeys, theOnly } from './outbox/bump-paths.js';
 import { eventsOf, type OutboxEvent } from './outbox/event.js';
 import type { OutboxOptions } from './outbox/place.js';
 import { topmost } from './outbox/resolve.js';
@@ -115,7 +115,7 @@ export class Quarantine implements Standing {
       this.#kept = false;
       servers.add(await bumpPaths(store, cache, beyond, bumpDeadlineMs));
     }
-    return servers.size === 1 ? [...servers][0] : undefined;
+    return theOnly(servers);
   }
 
   /** Renews no more. */

@@ -21,6 +21,7 @@
  * comes out. One that nobody awaited may fail later still: PostgreSQL then answers COMMIT with ROLLBACK.
  */
 import type { Knex } from 'knex';
+import { endsWithin } from '../ends-within.js';
 import { ConfigurationError } from '../errors.js';
 import type { Bumps, Committed, TransactionOptions } from '../source.js';
 import { commit, CommitUnknownError } from './commit.js';
@@ -70,7 +71,13 @@ export async function transact<T>(
   }
   if (xid === undefined) return { value, bump: 'done', ...quarantine?.outcome };
   try {
-    await within(2 * limits.settleMs, settleEvents(db, xid, bumps, outbox, quarantine));
+    const settling = settleEvents(db, xid, bumps, outbox, quarantine);
+    // What has committed is reported, whatever PostgreSQL's connections do: a relay has the rest.
+    const limitMs = 2 * limits.settleMs;
+    if (!(await endsWithin(limitMs, settling))) {
+      throw new Error(`The bump was not settled within ${limitMs} ms of the commit.`);
+    }
+    await settling;
     return { value, bump: 'done', ...quarantine?.outcome };
   } catch (error) {
     // Readers of what is still under quarantine stay away until it lapses. Whether it stood so far, only a lift can tell.
@@ -98,22 +105,6 @@ export async function transactWithin<T>(
   const xid = await currentXid(outer, outbox);
   if (xid === 'ended') throw endedByItself();
   return { value, xid };
-}
-
-/** What has committed is reported within a limit, whatever PostgreSQL's connections do: a relay has the rest. */
-async function within(limitMs: number, settling: Promise<void>): Promise<void> {
-  let limit: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    limit = setTimeout(
-      () => reject(new Error(`The bump was not settled within ${limitMs} ms of the commit.`)),
-      limitMs,
-    );
-  });
-  try {
-    await Promise.race([settling, late]);
-  } finally {
-    clearTimeout(limit);
-  }
 }
 
 function endedByItself(): ConfigurationError {

@@ -6,10 +6,9 @@ import { onChangeOf } from '../../lib/knex/triggers/on-change.js';
 import { generationKey, keyPrefix, markKey } from '../../lib/key.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
-import { databaseUrl, lendDatabase, schemaOf } from '../support/postgres.js';
+import { databaseUrl, lendDatabase, schemaOf, privatePostgres } from '../support/postgres.js';
 import { lendRedis, privateRedis, uniqueName } from '../support/redis.js';
 import { lendOutbox, lendRelay } from '../support/relay.js';
-import { startPostgres } from '../support/servers/postgres-server.js';
 import { type Env, gencache, serversOf, startGencache } from './gencache.js';
 
 interface Diagnosis {
@@ -473,8 +472,7 @@ describe('gencache doctor', function () {
 
   it('asks for row-level triggers on a table that a subscription writes to', async () => {
     // A server of its own, since subscriptions are the whole cluster's, and only its superuser makes them.
-    const server = await startPostgres();
-    lend({ what: 'a private PostgreSQL', close: (ending) => server.stop(ending) });
+    const server = await privatePostgres();
     db = knex({ client: 'pg', connection: server.url });
     lend({ what: 'its Knex', close: () => db.destroy() });
     await installOutbox(db);

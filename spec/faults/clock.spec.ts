@@ -29,12 +29,7 @@ describe('the clock of Redis', () => {
   });
 
   beforeEach(async () => {
-    scene = await Scene.open(servers);
-    program = await scene.program();
-    relay = scene.runRelay(program);
-    bounded = scene.reader();
-    scene.reader({ bounded: false });
-    await scene.settled(relay);
+    ({ scene, program, relay, bounded } = await Scene.relayed(servers));
     redis = lendRedis({ url: servers.redis.url });
     key = freshnessKey(keyPrefix(scene.cache), scene.boundMs);
   });

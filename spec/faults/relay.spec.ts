@@ -29,12 +29,7 @@ describe('a relay', () => {
 
   /** A relay that is a process, and readers of what it bumps. */
   async function open(): Promise<void> {
-    scene = await Scene.open(servers);
-    program = await scene.program();
-    relay = scene.runRelay(program);
-    bounded = scene.reader();
-    scene.reader({ bounded: false });
-    await scene.settled(relay);
+    ({ scene, program, relay, bounded } = await Scene.relayed(servers));
   }
 
   /** The relay waits before this step; an item was changed, at the worst moment for it. */

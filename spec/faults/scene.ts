@@ -11,6 +11,7 @@
  * After each fault `verify` judges. A spec decides when something happens by holding requests, and waits for what it
  * sees to have happened; nothing depends on how long anything takes, but on the bound, which is about time.
  */
+import { privatePostgres } from '../support/postgres.js';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
@@ -21,7 +22,7 @@ import { recordEvents } from '../../lib/knex/outbox/record.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
 import { lendRedis, privateRedis, uniqueName } from '../support/redis.js';
-import { type PostgresServer, type PostgresServerOptions, startPostgres } from '../support/servers/postgres-server.js';
+import type { PostgresServer, PostgresServerOptions } from '../support/servers/postgres-server.js';
 import type { RedisServer, RedisServerOptions } from '../support/servers/redis-server.js';
 import { Gate } from './gate.js';
 import { type Change, History, type Values } from './history.js';
@@ -39,8 +40,7 @@ export interface Servers {
 export async function lendServers(
   options: { redis?: RedisServerOptions; postgres?: PostgresServerOptions } = {},
 ): Promise<Servers> {
-  const postgres = await startPostgres(options.postgres);
-  lend({ what: 'a private PostgreSQL', close: ({ keep }) => postgres.stop({ keep }) });
+  const postgres = await privatePostgres(options.postgres);
   return { redis: await privateRedis(options.redis), postgres };
 }
 
@@ -116,6 +116,17 @@ export class Scene {
     };
     follow().catch(() => {}); // it was killed
     return watched;
+  }
+
+  /** With a relay that is a process, which vouches by now, and readers with and without a bound of what it bumps. */
+  static async relayed(servers: Servers) {
+    const scene = await Scene.open(servers);
+    const program = await scene.program();
+    const relay = scene.runRelay(program);
+    const bounded = scene.reader();
+    scene.reader({ bounded: false });
+    await scene.settled(relay);
+    return { scene, program, relay, bounded };
   }
 
   /** A writer that is a process of its own, and changes one item. */

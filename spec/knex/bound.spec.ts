@@ -20,11 +20,10 @@ import {
 import { runProgram } from '../support-specs/programs/run.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
-import { databaseUrl, schemaOf } from '../support/postgres.js';
+import { databaseUrl, schemaOf, privatePostgres } from '../support/postgres.js';
 import { Proxy, startProxy } from '../support/proxy.js';
 import { lendRedis, privateRedis, uniqueName } from '../support/redis.js';
 import { lendOutbox, lendRelay } from '../support/relay.js';
-import { startPostgres } from '../support/servers/postgres-server.js';
 
 const BOUND_MS = 1_000;
 const POLL_MS = 20;
@@ -139,6 +138,8 @@ interface Scene {
   change(item?: number): Promise<number>;
   /** Nothing waits any more. */
   drained(): Promise<unknown>;
+  /** Changes an item and claims its event, for a transaction that bumps nothing: another claim may come first. */
+  claimChange(claiming: Knex.Transaction): Promise<void>;
   /** Who was counted lately is not contested by another for some seconds: makes it long ago. */
   forgetCount(): PromiseLike<unknown>;
   /** Every entry is in the cache again, shows what is in PostgreSQL, and no read so far was too old. */
@@ -157,6 +158,15 @@ async function scene(lent?: Knex): Promise<Scene> {
   return {
     ...{ db, name, oracle, drained },
     change: (item = 1) => change(db, name, oracle, item),
+    claimChange: (claiming) =>
+      eventually(async () => {
+        await change(db, name, oracle, 1);
+        const { rows } = await claiming.raw<{ rows: unknown[] }>(
+          'select from gencache_outbox where cache = ? for update skip locked',
+          [name],
+        );
+        expect(rows.length).to.be.greaterThan(0);
+      }),
     forgetCount: () =>
       db('gencache_incarnation').update({ changed_at: db.raw(`clock_timestamp() - interval '1 minute'`) }),
     async recovered(reader) {
@@ -236,7 +246,7 @@ describe('a bound, and a relay that vouches for it', () => {
   }
 
   it('an event that nobody can relay keeps readers away, and only that long', async () => {
-    const { db, name, oracle, change, recovered } = await scene();
+    const { db, name, oracle, change, claimChange, recovered } = await scene();
     const redis = await privateRedis();
     lendRelay({ db, cache: name, url: redis.url, ...vouching });
     const reader = lendReader(db, redisStore(lendRedis({ url: redis.url })), name, oracle);
@@ -244,15 +254,7 @@ describe('a bound, and a relay that vouches for it', () => {
     reader.watch();
     const claiming = await db.transaction();
     await change(1);
-    // Somebody else's claim may come first; this one must be had.
-    await eventually(async () => {
-      await change(1);
-      const { rows } = await claiming.raw<{ rows: unknown[] }>(
-        'select from gencache_outbox where cache = ? for update skip locked',
-        [name],
-      );
-      expect(rows.length).to.be.greaterThan(0);
-    });
+    await claimChange(claiming);
     await reader.bypasses();
     await claiming.commit();
     await recovered(reader);
@@ -394,8 +396,7 @@ describe('a bound, and a relay that vouches for it', () => {
   describe('PostgreSQL', () => {
     /** A server of the spec's own. */
     async function lendServer(settings: Record<string, string> = {}) {
-      const server = await startPostgres({ settings });
-      lend({ what: 'a private PostgreSQL', close: () => server.stop() });
+      const server = await privatePostgres({ settings });
       const db = knex({
         client: 'pg',
         connection: server.url,
@@ -487,17 +488,10 @@ describe('a bound, and a relay that vouches for it', () => {
 
     for (const ms of [-600_000, -5_000, -800, -300, 300, 5_000, 600_000]) {
       it(`set ${ms < 0 ? 'back' : 'on'} by ${Math.abs(ms)} ms while an event waits makes nobody read what is too old`, async () => {
-        const { db, name, reader, jump, change, recovered } = await clocked();
+        const { db, reader, jump, claimChange, recovered } = await clocked();
         reader.watch();
         const claiming = await db.transaction();
-        await eventually(async () => {
-          await change(1);
-          const { rows } = await claiming.raw<{ rows: unknown[] }>(
-            'select from gencache_outbox where cache = ? for update skip locked',
-            [name],
-          );
-          expect(rows.length).to.be.greaterThan(0);
-        });
+        await claimChange(claiming);
         for (let i = 0; i < 3; i++) {
           jump(ms);
           for (let polls = 0; polls < 3; polls++) await reader.fetch(1);

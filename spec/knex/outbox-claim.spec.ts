@@ -1,4 +1,5 @@
 /** What a claim finds, and what it costs, on real transactions. The arithmetic is specified in outbox-frontier.spec.ts. */
+import { privatePostgres } from '../support/postgres.js';
 import { expect } from 'chai';
 import knex, { type Knex } from 'knex';
 import { installOutbox } from '../../lib/index.js';
@@ -8,7 +9,6 @@ import { survey } from '../../lib/knex/outbox/survey.js';
 import { Ages } from '../../lib/knex/relay/ages.js';
 import { lend } from '../support/lenders.js';
 import { lendOutbox } from '../support/relay.js';
-import { startPostgres } from '../support/servers/postgres-server.js';
 
 const CACHE = 'shop';
 
@@ -277,8 +277,7 @@ describe('a claim', () => {
 
 describe('a prepared transaction', () => {
   it('is not skipped, however long it waits, and its events are claimed after COMMIT PREPARED', async () => {
-    const server = await startPostgres({ settings: { max_prepared_transactions: '5' } });
-    lend({ what: 'a private PostgreSQL', close: () => server.stop() });
+    const server = await privatePostgres({ settings: { max_prepared_transactions: '5' } });
     const db = knex({ client: 'pg', connection: server.url, pool: { min: 0, max: 5 } });
     lend({ what: 'its Knex', close: () => db.destroy() });
     await installOutbox(db);

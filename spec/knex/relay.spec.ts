@@ -21,11 +21,10 @@ import { bumping, DisplacedError, relayBatch } from '../../lib/knex/relay/batch.
 import { recordCommands } from '../support/commands.js';
 import { deferred, eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
-import { databaseUrl, schemaOf } from '../support/postgres.js';
+import { databaseUrl, schemaOf, privatePostgres } from '../support/postgres.js';
 import { startProxy } from '../support/proxy.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from '../support/redis.js';
 import { lendOutbox, lendRelay } from '../support/relay.js';
-import { startPostgres } from '../support/servers/postgres-server.js';
 import { rejection, thrown } from '../store/rejection.js';
 
 describe('a relay', () => {
@@ -689,8 +688,7 @@ describe('a relay', () => {
 
 describe('hints, by NOTIFY', () => {
   it('make PREPARE TRANSACTION fail, and switched off again leave nothing behind: it works', async () => {
-    const server = await startPostgres({ settings: { max_prepared_transactions: '5' } });
-    lend({ what: 'a private PostgreSQL', close: () => server.stop() });
+    const server = await privatePostgres({ settings: { max_prepared_transactions: '5' } });
     const db = knex({ client: 'pg', connection: server.url, pool: { min: 0, max: 5 } });
     lend({ what: 'its Knex', close: () => db.destroy() });
     await installOutbox(db);

@@ -112,6 +112,18 @@ describe('a writer that dies', () => {
   });
 
   describe('strict', () => {
+    /** A writer whose COMMIT was carried out under quarantine, and which does not know it. */
+    const committedStrictly = async () => {
+      const writer = await begin({ strict: true });
+      redisProxy.holdReplies();
+      goOn(writer);
+      await outcome('quarantine');
+      postgresProxy.holdReplies();
+      redisProxy.releaseReplies();
+      await committed();
+      return writer;
+    };
+
     it('before its quarantine: nothing happens', async () => {
       const writer = await begin({ strict: true });
       await kill(writer);
@@ -151,13 +163,7 @@ describe('a writer that dies', () => {
 
     it('after COMMIT, before the lift: nothing older is read, whether the quarantine stands or has lapsed', async () => {
       const seen = watch(reader, db);
-      const writer = await begin({ strict: true });
-      redisProxy.holdReplies();
-      goOn(writer);
-      await outcome('quarantine');
-      postgresProxy.holdReplies();
-      redisProxy.releaseReplies();
-      await committed();
+      const writer = await committedStrictly();
       await kill(writer);
       expect(await reader.outcome()).to.equal('quarantine');
       await outcome('hit'); // lapsed, and filled by the one that watches
@@ -169,13 +175,7 @@ describe('a writer that dies', () => {
 
     it('after the lift: nothing older is read, and it is bumped again', async () => {
       const seen = watch(reader, db);
-      const writer = await begin({ strict: true });
-      redisProxy.holdReplies();
-      goOn(writer);
-      await outcome('quarantine');
-      postgresProxy.holdReplies();
-      redisProxy.releaseReplies();
-      await committed();
+      const writer = await committedStrictly();
       redisProxy.holdReplies();
       postgresProxy.releaseReplies();
       await eventually(async () => expect(await generation()).to.match(/^[0-9]+\./));

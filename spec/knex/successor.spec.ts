@@ -1,14 +1,13 @@
 /** Relays on two PostgreSQLs of one past, or of none, with one Redis: only the one that is written to may vouch. */
+import { privatePostgres } from '../support/postgres.js';
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { installOutbox, type Relay } from '../../lib/index.js';
 import { freshnessKey, keyPrefix, markKey } from '../../lib/key.js';
 import { deferred, eventually } from '../support/deferred.js';
 import { lendKnex } from '../support/knexes.js';
-import { lend } from '../support/lenders.js';
 import { lendRedis, uniqueName } from '../support/redis.js';
 import { lendOutbox, lendRelay } from '../support/relay.js';
-import { startPostgres } from '../support/servers/postgres-server.js';
 import { recorded } from '../support/shop.js';
 
 const BOUND_MS = 1_000;
@@ -87,8 +86,7 @@ describe('a relay', () => {
   });
 
   it('of another system contests the mark, when it has stood for five seconds: readers of one at a time', async () => {
-    const server = await startPostgres();
-    lend({ what: 'a private PostgreSQL', close: () => server.stop() });
+    const server = await privatePostgres();
     const other = lendKnex(server.url, 'public');
     await installOutbox(other);
     const relay = start();

@@ -531,6 +531,13 @@ describe('transaction', () => {
     });
   }
 
+  it('whose work misses a table of its own, whatever its name, rejects with what PostgreSQL says of that', async () => {
+    const work = (trx: Knex.Transaction) => trx.raw('select schema_version from gencache_fans.schema_info');
+    const error = await rejection(shop.cache.transaction(work));
+    expect(error).to.have.property('code', '42P01');
+    expect(error.message).to.contain('relation "gencache_fans.schema_info" does not exist');
+  });
+
   it('without an outbox to record in commits nothing', async () => {
     await db.raw('drop table gencache_outbox, gencache_boot, gencache_incarnation');
     const error = await rejection(shop.cache.transaction((trx) => trx('item').where({ id: 1 }).update({ price: 5 })));

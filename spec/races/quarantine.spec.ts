@@ -7,20 +7,13 @@
 import { expect } from 'chai';
 import { nonce } from '../../lib/generation.js';
 import { generationKey, type GenerationKey, keyPrefix } from '../../lib/key.js';
-import { memoryStore, redisStore, type Store } from '../../lib/index.js';
+import type { Store } from '../../lib/index.js';
 import { type Deadline, withDeadline } from '../../lib/deadline.js';
 import { lend } from '../support/lenders.js';
-import { lendRedis, uniqueName } from '../support/redis.js';
+import { uniqueName } from '../support/redis.js';
+import { sharedStores } from '../support/stores.js';
 import { interleavings } from './interleavings.js';
 import { Database, Process, type SteppedRead } from './process.js';
-
-const STORES: Readonly<Record<string, () => () => Store>> = {
-  memoryStore: () => {
-    const shared = memoryStore({ maxBytes: 1 << 30 });
-    return () => shared;
-  },
-  redisStore: () => () => redisStore(lendRedis({ lazyConnect: true })),
-};
 
 /**
  * Who takes a step: readers A and C; R, who reads at one go in each; strict writers V and W; a plain bump B; the
@@ -128,7 +121,7 @@ class World {
   }
 }
 
-for (const [name, make] of Object.entries(STORES)) {
+for (const [name, make] of Object.entries(sharedStores({ maxBytes: 1 << 30 }))) {
   describe(`strict commits on ${name}, in every interleaving`, () => {
     for (const warm of [true, false]) {
       const all = async (steps: Partial<Record<Client, number>>) => {

@@ -5,10 +5,11 @@
  */
 import { expect } from 'chai';
 import { generationKey, keyPrefix } from '../../lib/key.js';
-import { memoryStore, redisStore, type Store } from '../../lib/index.js';
+import type { Store } from '../../lib/index.js';
 import { withDeadline } from '../../lib/deadline.js';
 import { lend } from '../support/lenders.js';
-import { lendRedis, uniqueName } from '../support/redis.js';
+import { uniqueName } from '../support/redis.js';
+import { sharedStores } from '../support/stores.js';
 import { interleavings } from './interleavings.js';
 import { Database, Process, type SteppedRead } from './process.js';
 
@@ -25,14 +26,6 @@ const STARTS = {
   warm: async (process: Process, item: number) => {
     await process.read(item);
   },
-};
-
-const STORES: Readonly<Record<string, () => () => Store>> = {
-  memoryStore: () => {
-    const shared = memoryStore({ maxBytes: 1 << 30 });
-    return () => shared;
-  },
-  redisStore: () => () => redisStore(lendRedis({ lazyConnect: true })),
 };
 
 /** Who takes a step: readers A and C, writers B and D, and the eviction E of the item's generation. */
@@ -113,7 +106,7 @@ class World {
   }
 }
 
-for (const [name, make] of Object.entries(STORES)) {
+for (const [name, make] of Object.entries(sharedStores({ maxBytes: 1 << 30 }))) {
   describe(`on ${name}, in every interleaving`, () => {
     for (const start of Object.keys(STARTS) as (keyof typeof STARTS)[]) {
       const all = async (steps: Partial<Record<Client, number>>, together: boolean) => {

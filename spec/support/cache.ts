@@ -1,4 +1,5 @@
 import { type CacheOptions, type Entry, GenerationalCache, integer, redisStore } from '../../lib/index.js';
+import type { BypassReason, ReadEvent } from '../../lib/index.js';
 import { deferred } from './deferred.js';
 import { lend } from './lenders.js';
 import { lendRedis, uniqueName } from './redis.js';
@@ -49,4 +50,26 @@ export function lendCache(
     return gate.resolve;
   };
   return { name, cache, rows, loads, items, value, hold };
+}
+
+/** Reads of a lent cache, with what came of them. */
+export function watchReads({ cache, value }: Pick<LentCache, 'cache' | 'value'>) {
+  const reads: ReadEvent[] = [];
+  cache.on('read', (event) => reads.push(event));
+  return {
+    /** Of the entries bypassed so far, how many for this reason. */
+    bypasses: (reason: BypassReason) =>
+      reads.reduce((sum, read) => sum + (read.bypassReason === reason ? read.bypasses : 0), 0),
+    /** How a lookup ends: of a bypass, its reason. */
+    async outcome(item = 1) {
+      const looked = await value.lookup({ item });
+      return looked.outcome === 'bypass' ? looked.reason : looked.outcome;
+    },
+    /** The value, when its fill has ended too. */
+    async fetch(item = 1) {
+      const fetched = await value.fetch({ item });
+      await cache.settled();
+      return fetched;
+    },
+  };
 }

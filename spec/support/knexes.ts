@@ -11,16 +11,16 @@ export async function lendProxied(schema: string, url = databaseUrl()): Promise<
   return { db: lendKnex(target.href, schema), proxy };
 }
 
-/** A Knex of this URL and schema; destroyed after the spec. */
-export function lendKnex(url: string, schema: string, pool: Knex.PoolConfig = {}): Knex {
+/** A Knex of this URL, and schema if given; destroyed after the spec. */
+export function lendKnex(url: string, schema?: string, pool: Knex.PoolConfig = {}): Knex {
   const db = knex({
     client: 'pg',
-    connection: { connectionString: url, application_name: schema },
-    searchPath: [schema],
+    connection: { connectionString: url, ...(schema !== undefined && { application_name: schema }) },
+    ...(schema !== undefined && { searchPath: [schema] }),
     pool: { min: 0, max: 10, ...pool },
     // Specs that cut connections see it where they await queries.
     log: { warn() {}, error() {}, deprecate() {}, debug() {} },
   });
-  lend({ what: `a Knex of ${schema}`, close: () => db.destroy() });
+  lend({ what: `a Knex of ${schema ?? url}`, close: () => db.destroy() });
   return db;
 }

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import knex, { type Knex } from 'knex';
 import pg from 'pg';
 import { lend, type Lifetime } from './lenders.js';
+import { type PostgresServer, type PostgresServerOptions, startPostgres } from './servers/postgres-server.js';
 
 /** The shared database's URL; with a schema, one whose connections look only there. */
 export function databaseUrl(schema?: string): string {
@@ -56,6 +57,16 @@ export async function lendDatabase(options: LendDatabaseOptions = {}): Promise<K
     options.for,
   );
   return database;
+}
+
+/** A private server for what would disturb others, must be set at its start, or concerns all of its databases. */
+export async function privatePostgres(
+  options: PostgresServerOptions & { for?: Lifetime } = {},
+): Promise<PostgresServer> {
+  const { for: lifetime, ...rest } = options;
+  const server = await startPostgres(rest);
+  lend({ what: `the private PostgreSQL of port ${server.port}`, close: ({ keep }) => server.stop({ keep }) }, lifetime);
+  return server;
 }
 
 /** The schema of a lent Knex. */

@@ -24,13 +24,3 @@ export function lendRelay(
   lend({ what: 'a relay', close: () => relay.stop() });
   return relay;
 }
-
-export interface OutboxRow {
-  readonly path: string;
-  readonly lookup: string | null;
-  readonly args: unknown;
-  readonly held_by: string | null;
-  readonly source: string;
-  readonly operation: string;
-  readonly application: string;
-}

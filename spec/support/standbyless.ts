@@ -1,14 +1,12 @@
 import knex, { type Knex } from 'knex';
+import { privatePostgres } from './postgres.js';
 import { installOutbox } from '../../lib/index.js';
 import { eventually } from './deferred.js';
-import { lend } from './lenders.js';
-import { startPostgres } from './servers/postgres-server.js';
 import { createItems } from './shop.js';
 
 /** A private PostgreSQL, with items, an outbox, and a standby that never answers. For a suite: starting it takes a second. */
 export async function standbyless() {
-  const server = await startPostgres({ settings: { synchronous_standby_names: 'nobody' } });
-  lend({ what: 'the private PostgreSQL', close: () => server.stop() }, 'suite');
+  const server = await privatePostgres({ settings: { synchronous_standby_names: 'nobody' }, for: 'suite' });
   const setUp = knex({ client: 'pg', connection: server.url });
   await installOutbox(setUp);
   await createItems(setUp);

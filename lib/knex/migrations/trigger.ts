@@ -16,6 +16,8 @@ import type { OutboxOptions } from '../outbox/place.js';
 import { functionsNamed, type Relation, triggersNamed } from '../triggers/catalog.js';
 import { installing, nameOf, NOBODY, underLocks } from '../triggers/lock.js';
 import { findOutbox, type Outbox } from '../triggers/place.js';
+import { forget, keep } from '../triggers/registry.js';
+import { TRANSITION_TABLES } from '../triggers/rows.js';
 import { body, execute, hash, literal } from '../triggers/sql.js';
 import { checkCacheName } from '../../cache-name.js';
 import { recordDue } from './due.js';
@@ -28,14 +30,7 @@ export interface MigrationsTriggerOptions extends OutboxOptions, MigrationsTable
 
 /** In `gencache_trigger`, beside the triggers on the application's own tables. */
 const NAME = 'migrations';
-const DEFINITION = JSON.stringify({ kind: NAME });
-
-const EVENTS = {
-  insert: 'referencing new table as gencache_new',
-  update: 'referencing old table as gencache_old new table as gencache_new',
-  delete: 'referencing old table as gencache_old',
-  truncate: '',
-} as const;
+const DEFINITION = { kind: NAME };
 
 /**
  * Bumps the cache after every change of Knex's list of migrations. Call it in a migration, after `installOutbox`:
@@ -92,18 +87,19 @@ export async function coveredByTrigger(db: Knex, caches: readonly string[], list
 
 async function install(
   trx: Knex.Transaction,
-  { at }: Outbox,
+  outbox: Outbox,
   cache: string,
   list: Relation,
   source: string,
 ): Promise<void> {
+  const { at } = outbox;
   const name = functionName(cache, list.schema, list.name);
   await execute(
     trx,
     `create or replace function ${at}${name}() returns trigger
      language plpgsql security definer set search_path = pg_catalog, pg_temp as ${body(source)}`,
   );
-  for (const [event, transition] of Object.entries(EVENTS)) {
+  for (const [event, transition] of Object.entries(TRANSITION_TABLES)) {
     const trigger = triggerName(cache, event);
     await execute(trx, `drop trigger if exists ${trigger} on ${nameOf(list)}`);
     await execute(
@@ -114,13 +110,7 @@ async function install(
     // Also where session_replication_role is `replica`.
     await execute(trx, `alter table ${nameOf(list)} enable always trigger ${trigger}`);
   }
-  await trx.raw(
-    `insert into ${at}gencache_trigger (cache, table_schema, table_name, name, definition)
-     values (?, ?, ?, ?, ?::jsonb)
-     on conflict (cache, table_schema, table_name, name)
-     do update set definition = excluded.definition, installed_at = excluded.installed_at`,
-    [cache, list.schema, list.name, NAME, DEFINITION],
-  );
+  await keep(trx, outbox, { cache, schema: list.schema, table: list.name, name: NAME }, DEFINITION);
 }
 
 async function isInstalled(
@@ -166,11 +156,7 @@ async function uninstall(
     await underLocks(trx, locks, async () => {
       await execute(trx, `drop function if exists ${outbox.at}${name}() cascade`);
     });
-    await trx.raw(
-      `delete from ${outbox.at}gencache_trigger
-       where cache = ? and table_schema = ? and table_name = ? and name = ?`,
-      [cache, schema, table, NAME],
-    );
+    await forget(trx, outbox, { cache, schema, table, name: NAME });
   }
 }
 
@@ -212,7 +198,7 @@ function triggerName(cache: string, event: string): string {
 }
 
 function triggerNames(cache: string): string[] {
-  return Object.keys(EVENTS).map((event) => triggerName(cache, event));
+  return Object.keys(TRANSITION_TABLES).map((event) => triggerName(cache, event));
 }
 
 function missing(found: string, remedy: string): ConfigurationError {

@@ -1,10 +1,8 @@
+import { BUMP_SCOPES_MAX } from '../../bumper.js';
 import { withDeadline } from '../../deadline.js';
 import { nonce } from '../../generation.js';
 import { type GenerationKey, generationKey, keyPrefix } from '../../key.js';
 import type { Store } from '../../store/store.js';
-
-/** One command moves at most this many scopes. */
-const SCOPES_MAX = 1_000;
 
 /**
  * Gives scopes, declared here or not, generations never used before. One command for each 1,000, each under a deadline
@@ -26,7 +24,11 @@ export async function bumpPaths(
     await withDeadline('bump', deadlineMs, (deadline) => store.bump(keys, nonce(), 0, deadline));
     servers.add(store.incarnation);
   }
-  if (servers.size === 0) return store.incarnation;
+  return servers.size === 0 ? store.incarnation : theOnly(servers);
+}
+
+/** Of the incarnations that took some commands, the one that took all of them; undefined if there is none such. */
+export function theOnly(servers: ReadonlySet<string | undefined>): string | undefined {
   return servers.size === 1 ? [...servers][0] : undefined;
 }
 
@@ -34,8 +36,8 @@ export async function bumpPaths(
 export function chunksOfKeys(cache: string, paths: readonly string[]): GenerationKey[][] {
   const prefix = keyPrefix(cache);
   const chunks: GenerationKey[][] = [];
-  for (let start = 0; start < paths.length; start += SCOPES_MAX) {
-    chunks.push(paths.slice(start, start + SCOPES_MAX).map((path) => generationKey(prefix, path)));
+  for (let start = 0; start < paths.length; start += BUMP_SCOPES_MAX) {
+    chunks.push(paths.slice(start, start + BUMP_SCOPES_MAX).map((path) => generationKey(prefix, path)));
   }
   return chunks;
 }

@@ -1,13 +1,18 @@
 import { ConfigurationError } from '../../errors.js';
+import { codeOf, messageOf, UNDEFINED_TABLE } from '../postgres-error.js';
 import type { OutboxOptions } from './place.js';
 
-/** PostgreSQL's words for a table, or a schema, that is not there. */
-const UNDEFINED = new Set(['42P01', '3F000']);
+/** One of the outbox's tables as the server names it, in any language; not a schema of such a name. */
+const OUTBOX_TABLE = /(?:^|[^A-Za-z0-9_])gencache_[a-z_]+(?![A-Za-z0-9_.])/;
+
+/** Whether a query failed since there is no outbox where it looked, or one of an older release. */
+export function isOutboxMissing(error: unknown): boolean {
+  return error instanceof Error && codeOf(error) === UNDEFINED_TABLE && OUTBOX_TABLE.test(messageOf(error));
+}
 
 /** The error itself; or, if what is missing is the outbox, one that says so in a sentence. */
 export function explained(error: unknown, { schema }: OutboxOptions): unknown {
-  const { code, message } = error as { code?: unknown; message?: unknown };
-  if (!UNDEFINED.has(String(code)) || !/gencache_|schema/.test(String(message))) return error;
+  if (!isOutboxMissing(error)) return error;
   const where = schema === undefined ? 'on the search path of this connection' : `in the schema "${schema}"`;
   return new ConfigurationError(
     `What changes is recorded in an outbox. There is none of this release ${where}. Call \`installOutbox\` in a migration, ` +

@@ -4,11 +4,14 @@ import { findRelation, functionsNamed, type Relation, triggersNamed } from '../t
 import { installing, NO_WRITERS, NOBODY, underLocks } from '../triggers/lock.js';
 import { type OutboxOptions, qualifier, quoted } from './place.js';
 
+/** The channel of every cache's hints; the payload is the cache's name. */
+export const CHANNEL = 'gencache';
+
 const NAME = 'gencache_notify';
 
 const SOURCE = `
   begin
-    perform pg_notify('gencache', cache) from (select distinct cache from recorded) as caches;
+    perform pg_notify('${CHANNEL}', cache) from (select distinct cache from recorded) as caches;
     return null;
   end`;
 

@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { LOCK_NOT_AVAILABLE } from '../postgres-error.js';
 import { type OddEvent, type OutboxEvent, SEGMENT } from './event.js';
 import { type OutboxOptions, qualifier } from './place.js';
 
@@ -37,6 +38,11 @@ export async function resolve(
   const paths = new Set<string>();
   const poisoned: Resolved['poisoned'][number][] = [];
   const lookups = new Map<string, OutboxEvent[]>();
+  const ask = (lookup: string, event: OutboxEvent) => {
+    const asking = lookups.get(lookup);
+    if (asking) asking.push(event);
+    else lookups.set(lookup, [event]);
+  };
   const poison = ({ path, odd }: OutboxEvent, reason: string) => {
     const bumped = nearestScope(path);
     paths.add(bumped);
@@ -47,7 +53,7 @@ export async function resolve(
     if (odd === null || (odd.lookup === null && nearestScope(path) === path)) paths.add(path);
     else if (odd.lookup === null) poison(event, `Its path is none: ${JSON.stringify(path.slice(0, 200))}.`);
     else if (!LOOKUP.test(odd.lookup)) poison(event, `Its lookup is none: ${JSON.stringify(odd.lookup)}.`);
-    else lookups.set(odd.lookup, [...(lookups.get(odd.lookup) ?? []), event]);
+    else ask(odd.lookup, event);
   }
   for (const [lookup, asking] of lookups) {
     const found = new Set<string>();
@@ -98,7 +104,6 @@ async function lookUp(
 
 /** A looked-up table that somebody keeps locked, in ms: all other events would wait as well. */
 const LOCK_TIMEOUT_MS = 500;
-const LOCK_NOT_AVAILABLE = '55P03';
 /** `statement_timeout`: halves would take as long again. */
 const TIMED_OUT = '57014';
 

@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { codeOf } from '../postgres-error.js';
 import { type OutboxOptions, qualifier } from './place.js';
 
 /** A transaction's id, and the server that gave it, which never gives it again. */
@@ -38,7 +39,7 @@ export async function currentXid(
     const { id, server: name } = results.at(-1)!.rows[0]!;
     return id === null ? undefined : { id, server: name ?? undefined };
   } catch (error) {
-    if ((error as { code?: unknown }).code === NO_TRANSACTION) return 'ended';
+    if (codeOf(error) === NO_TRANSACTION) return 'ended';
     throw error;
   }
 }

@@ -1,7 +1,6 @@
 import type { Knex } from 'knex';
+import { CHANNEL } from '../outbox/notify.js';
 
-/** The channel of every cache's hints; the payload is the cache's name. */
-export const CHANNEL = 'gencache';
 const RETRY_MS = 1_000;
 
 interface RawConnection {

@@ -2,9 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import { checkCacheName } from '../../cache-name.js';
 import { describe } from '../../describe.js';
+import { endsWithin } from '../../ends-within.js';
 import { ConfigurationError } from '../../errors.js';
 import type { Logger } from '../../log.js';
-import { checkBound } from '../../options.js';
+import { checkBound, wholeNumber } from '../../options.js';
 import type { Store } from '../../store/store.js';
 import { Telemetry } from '../../telemetry.js';
 import { Frontier } from '../outbox/frontier.js';
@@ -177,10 +178,7 @@ export class Relay {
     this.#stopping = true;
     this.#wake?.();
     this.#hints?.close();
-    let limit: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => (limit = setTimeout(resolve, this.#options.stopDeadlineMs)));
-    await Promise.race([this.#ended, late]);
-    clearTimeout(limit);
+    await endsWithin(this.#options.stopDeadlineMs, this.#ended);
     await this.#options.store.close();
   }
 
@@ -240,8 +238,8 @@ export class Relay {
       };
       const lanes = await Promise.allSettled(Array.from({ length: LANES }, lane));
       for (const ended of lanes) if (ended.status === 'rejected') throw ended.reason;
+      return 'busy';
     }
-    if (claimed >= batchMax) return 'busy';
     // Nothing, though there is something: others have claimed it.
     return claimed > 0 ? 'worked' : 'idle';
   }
@@ -323,10 +321,7 @@ export class Relay {
       ['silenceMaxMs', silenceMaxMs, 1],
       ['stopDeadlineMs', stopDeadlineMs, 0],
     ] as const) {
-      if (Number.isInteger(value) && value >= least && value <= 3_600_000) continue;
-      throw new ConfigurationError(
-        `${name} is a whole number from ${least} to 3600000. Got ${describe(value)}. Leave it out for the default.`,
-      );
+      wholeNumber(name, value, least, 3_600_000);
     }
   }
 }

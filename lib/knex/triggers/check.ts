@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import type { OutboxOptions } from '../outbox/place.js';
+import { codeOf, INSUFFICIENT_PRIVILEGE } from '../postgres-error.js';
 import { functionsNamed } from './catalog.js';
 import { FOREIGN_REMEDY, foreignMessage, repair } from './install.js';
 import { installing, nameOf, TableLockedError } from './lock.js';
@@ -99,16 +100,13 @@ export async function repairTriggers(db: Knex, options: OutboxOptions = {}): Pro
         if (definition !== undefined) await repair(trx, outbox, definition);
       });
     } catch (error) {
-      if (!(error instanceof TableLockedError) && (error as { code?: unknown }).code !== INSUFFICIENT_PRIVILEGE)
-        throw error;
+      if (!(error instanceof TableLockedError) && codeOf(error) !== INSUFFICIENT_PRIVILEGE) throw error;
       failures.push(error);
     }
   }
   if (failures.length > 0) throw failures[0];
   return checkTriggers(db, options);
 }
-
-const INSUFFICIENT_PRIVILEGE = '42501';
 
 async function missingFunctions(db: Knex, outbox: Outbox, definition: Definition): Promise<string[]> {
   const names = functionNames(outbox, definition);

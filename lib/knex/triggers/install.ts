@@ -31,7 +31,7 @@ export async function install(trx: Knex.Transaction, outbox: Outbox, definition:
   if (wrong.length === 0 && isDeepStrictEqual(before, now)) return;
   await change(trx, wrong, async () => {
     await dropFunctions(trx, outbox, unneeded);
-    await keep(trx, outbox, now);
+    await keep(trx, outbox, now, now);
   });
 }
 

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import { GencacheError } from '../../errors.js';
 import { quoted } from '../outbox/place.js';
+import { codeOf, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE } from '../postgres-error.js';
 import type { Relation } from './catalog.js';
 import { execute } from './sql.js';
 
@@ -27,8 +28,6 @@ const LOCK_TIMEOUT_MS = 500;
 const ATTEMPTS = 10;
 /** Between attempts, times their number, and up to twice that. */
 const PAUSE_MS = 50;
-const LOCK_NOT_AVAILABLE = '55P03';
-const DEADLOCK_DETECTED = '40P01';
 
 /** A table stayed locked by others. Nothing was changed. */
 export class TableLockedError extends GencacheError {
@@ -127,8 +126,4 @@ async function setLockTimeout(trx: Knex.Transaction, value: string): Promise<voi
 
 async function pause(attempt: number): Promise<void> {
   await sleep(PAUSE_MS * attempt * (1 + Math.random()));
-}
-
-function codeOf(error: unknown): string | undefined {
-  return (error as { code?: string } | undefined)?.code;
 }

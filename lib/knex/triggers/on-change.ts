@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { describe } from '../../describe.js';
 import { ConfigurationError } from '../../errors.js';
-import { type OutboxOptions, quoted } from '../outbox/place.js';
+import type { OutboxOptions } from '../outbox/place.js';
 import { findRelation } from './catalog.js';
 import {
   type Bump,
@@ -13,7 +13,7 @@ import {
 } from './definition.js';
 import { install } from './install.js';
 import { installing } from './lock.js';
-import { findOutbox, type Outbox } from './place.js';
+import { outboxOf } from './place.js';
 import { shown } from './resolve.js';
 
 export interface ChangeOptions {
@@ -107,7 +107,11 @@ export class Change {
   async install(): Promise<void> {
     await installing(this.#db, async (trx) => {
       const definition = await this.#definition(trx);
-      await install(trx, await outboxFor(trx, this.#options.outbox), definition);
+      await install(
+        trx,
+        await outboxOf(trx, this.#options.outbox, "say where it is: `outbox: { schema: 'audit' }`"),
+        definition,
+      );
     });
   }
 
@@ -175,15 +179,5 @@ async function named(
       (dot > 0
         ? `A schema stands beside the table: pass '${table.slice(dot + 1)}' with { schema: '${table.slice(0, dot)}' }.`
         : 'Create it in an earlier migration, or name its schema.'),
-  );
-}
-
-async function outboxFor(trx: Knex.Transaction, options: OutboxOptions = {}): Promise<Outbox> {
-  const outbox = await findOutbox(trx, options);
-  if (outbox !== undefined) return outbox;
-  const where = options.schema === undefined ? 'on the search path' : `in schema ${quoted(options.schema)}`;
-  throw new ConfigurationError(
-    `Triggers record into the outbox. There is none ${where}. Call \`installOutbox\` in an earlier migration, or say ` +
-      "where it is: `outbox: { schema: 'audit' }`.",
   );
 }

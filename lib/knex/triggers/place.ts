@@ -16,12 +16,12 @@ export async function findOutbox(db: Knex, options: OutboxOptions = {}): Promise
   return relation === undefined ? undefined : { schema: relation.schema, at: `${quoted(relation.schema)}.` };
 }
 
-/** Finds the outbox. Throws ConfigurationError if there is none. One query. */
-export async function outboxOf(db: Knex, options: OutboxOptions = {}): Promise<Outbox> {
+/** Finds the outbox. Throws ConfigurationError if there is none; `otherwise`: how its schema is named here. One query. */
+export async function outboxOf(db: Knex, options: OutboxOptions = {}, otherwise = 'name its schema'): Promise<Outbox> {
   const outbox = await findOutbox(db, options);
   if (outbox !== undefined) return outbox;
   const where = options.schema === undefined ? 'on the search path' : `in schema ${quoted(options.schema)}`;
   throw new ConfigurationError(
-    `Triggers record into the outbox. There is none ${where}. Call \`installOutbox\` in an earlier migration, or name its schema.`,
+    `Triggers record into the outbox. There is none ${where}. Call \`installOutbox\` in an earlier migration, or ${otherwise}.`,
   );
 }

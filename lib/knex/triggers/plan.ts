@@ -13,6 +13,7 @@ import { nameOf } from './lock.js';
 import type { Outbox } from './place.js';
 import { recorderSource } from './recorder.js';
 import type { Tables } from './resolve.js';
+import { TRANSITION_TABLES } from './rows.js';
 import { body, hash } from './sql.js';
 
 /**
@@ -68,13 +69,6 @@ export type Difference =
 
 /** `pg_trigger.tgtype`: https://github.com/postgres/postgres/blob/REL_15_STABLE/src/include/catalog/pg_trigger.h */
 const TYPE = { row: 1, insert: 4, delete: 8, update: 16, truncate: 32 } as const;
-
-const TRANSITION_TABLES = {
-  insert: 'referencing new table as gencache_new',
-  update: 'referencing old table as gencache_old new table as gencache_new',
-  delete: 'referencing old table as gencache_old',
-  truncate: '',
-} as const;
 
 /** One query. */
 export async function planOf(db: Knex, outbox: Outbox, definition: Definition, tables: Tables): Promise<Plan> {

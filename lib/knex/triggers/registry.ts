@@ -31,9 +31,16 @@ export async function installed(db: Knex, { at }: Outbox, which: WhichTriggers =
   return rows.map(({ definition }) => definition);
 }
 
+/** What a definition is kept under. */
+export type DefinitionKey = Pick<Definition, 'cache' | 'schema' | 'table' | 'name'>;
+
 /** Keeps it, instead of the one that was kept for that cache, table and name. */
-export async function keep(trx: Knex.Transaction, { at }: Outbox, definition: Installed): Promise<void> {
-  const { cache, schema, table, name } = definition;
+export async function keep(
+  trx: Knex.Transaction,
+  { at }: Outbox,
+  { cache, schema, table, name }: DefinitionKey,
+  definition: Installed | { readonly kind: string },
+): Promise<void> {
   await trx.raw(
     `insert into ${at}gencache_trigger (cache, table_schema, table_name, name, definition) values (?, ?, ?, ?, ?)
      on conflict (cache, table_schema, table_name, name)
@@ -42,8 +49,11 @@ export async function keep(trx: Knex.Transaction, { at }: Outbox, definition: In
   );
 }
 
-export async function forget(trx: Knex.Transaction, { at }: Outbox, definition: Definition): Promise<void> {
-  const { cache, schema, table, name } = definition;
+export async function forget(
+  trx: Knex.Transaction,
+  { at }: Outbox,
+  { cache, schema, table, name }: DefinitionKey,
+): Promise<void> {
   await trx.raw(
     `delete from ${at}gencache_trigger where cache = ? and table_schema = ? and table_name = ? and name = ?`,
     [cache, schema, table, name],

@@ -21,6 +21,14 @@ export const SIDES = {
   delete: ['gencache_old'],
 } as const;
 
+/** How a statement-level trigger names them. */
+export const TRANSITION_TABLES = {
+  insert: 'referencing new table as gencache_new',
+  update: 'referencing old table as gencache_old new table as gencache_new',
+  delete: 'referencing old table as gencache_old',
+  truncate: '',
+} as const;
+
 export function columnsOf(table: Table, names: readonly string[]): Column[] {
   return names.map((name) => table.columns.get(name)!);
 }

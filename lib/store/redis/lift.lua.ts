@@ -1,3 +1,5 @@
+import { GENERATION } from './generation.lua.js';
+
 export const LIFT = `
 -- Takes a writer's token out of each generation; where no live one is left, gives it a value never used before.
 -- KEYS: generations. ARGV: [1] the token, [2] the nonce, [3] the TTL in ms of such a value.
@@ -6,28 +8,17 @@ export const LIFT = `
 -- Atomic, so that a generation comes back only in the very step that finds no other writer at work.
 -- A server that is out of memory refuses SET: a generation is deleted instead, which is as good (bump.lua.ts); a
 -- quarantine that other writers need stays as it is, and this token in it until it lapses.
+${GENERATION}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local one = ',' .. string.rep('[%w_-]', 16) .. '@%d+'
 local replies = {}
 local absent
 for i, key in ipairs(KEYS) do
   local value = redis.pcall('GET', key)
-  local n, tokens, nonce
   if not value then
     absent = key
-  elseif type(value) == 'string' then
-    n, nonce = string.match(value, '^(%d+)%.([%w_-]+)$')
-    if not n or #nonce ~= 16 then
-      n, tokens = string.match(value, '^(%d+)!(.+)$')
-      if n and string.gsub(',' .. tokens, one, '') ~= '' then
-        n = nil
-      end
-    end
-    if n and #n > 15 then
-      n = nil
-    end
   end
+  local n, tokens = parse(value)
   local reply = '0'
   if n then
     local others = {}

@@ -1,30 +1,24 @@
+import { GENERATION } from './generation.lua.js';
+
 export const QUARANTINE = `
 -- Puts a writer's token into each generation's own value, '<n>!<token>@<lapses at>,...', which destroys the generation.
 -- KEYS: generations. ARGV: [1] the token, [2] in how many ms it lapses.
 -- Returns how many of them held the token, live; -i if KEYS[i] holds something foreign, and then nothing is written.
 -- Atomic, so that of two writers at once neither loses its token, and no generation is used between being read and
 -- being destroyed. A key expires with the latest of its tokens; lapsed ones are dropped.
+${GENERATION}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lapses = now + tonumber(ARGV[2])
-local one = ',' .. string.rep('[%w_-]', 16) .. '@%d+'
 local bumps, tokens = {}, {}
 for i, key in ipairs(KEYS) do
   local value = redis.pcall('GET', key)
   if not value then
     bumps[i] = '0'
-  elseif type(value) == 'string' then
-    local n, nonce = string.match(value, '^(%d+)%.([%w_-]+)$')
-    if n and #nonce == 16 then
-      bumps[i] = n
-    else
-      bumps[i], tokens[i] = string.match(value, '^(%d+)!(.+)$')
-      if bumps[i] and string.gsub(',' .. tokens[i], one, '') ~= '' then
-        return -i
-      end
-    end
+  else
+    bumps[i], tokens[i] = parse(value)
   end
-  if not bumps[i] or #bumps[i] > 15 then
+  if not bumps[i] then
     return -i
   end
 end

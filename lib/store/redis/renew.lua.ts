@@ -1,3 +1,5 @@
+import { IDENTITY } from './identity.lua.js';
+
 export const RENEW = `
 -- Extends freshness keys, if this server is still who the caller checked, and no repair was lost or made since.
 -- KEYS: [1] the mark, then the freshness keys, whose names end in ':' and their bound in ms.
@@ -7,11 +9,8 @@ export const RENEW = `
 -- Atomic, so that nothing is renewed after a repair, a demotion or a restart that this call has not seen.
 -- An instant in the past changes nothing: PXAT would delete the key, and with it another relay's renewal. One further
 -- away than the bound was reckoned before the clock went back; so was such an expiry, which is cut.
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local replication = redis.call('INFO', 'replication')
-local role = string.match(replication, 'role:(%w+)')
-local replid = string.match(replication, 'master_replid:(%w+)')
-if role ~= 'master' or not run or not replid or run .. '.' .. replid ~= ARGV[2] then
+${IDENTITY}
+if not isServer(ARGV[2]) then
   return -1
 end
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then

@@ -1,3 +1,6 @@
+import { GENERATION } from './generation.lua.js';
+import { IDENTITY } from './identity.lua.js';
+
 export const REPAIR = `
 -- Bumps the global generation, and writes the mark which says that no bump from before is missing.
 -- KEYS: [1] the global generation, [2] the mark.
@@ -6,22 +9,17 @@ export const REPAIR = `
 -- Returns 1; 0 where another server runs this, or one that is not a primary, and then nothing is done.
 -- Atomic, so that no mark ever stands on a server whose global generation was not bumped under that incarnation.
 -- As bump.lua.ts: a missing generation stays missing, writers' tokens stay, what is foreign stays, and is not read.
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local replication = redis.call('INFO', 'replication')
-local role = string.match(replication, 'role:(%w+)')
-local replid = string.match(replication, 'master_replid:(%w+)')
-if role ~= 'master' or not run or not replid or run .. '.' .. replid ~= ARGV[3] then
+${IDENTITY}
+${GENERATION}
+if not isServer(ARGV[3]) then
   return 0
 end
-local value = redis.pcall('GET', KEYS[1])
-if type(value) == 'string' then
-  local n, nonce = string.match(value, '^(%d+)%.([%w_-]+)$')
-  if n and #n <= 15 and #nonce == 16 then
-    local ttl = math.max(tonumber(ARGV[5]), redis.call('PTTL', KEYS[1]))
-    local fresh = string.format('%.0f', tonumber(n) + 1) .. '.' .. ARGV[4]
-    if redis.pcall('SET', KEYS[1], fresh, 'PX', ttl).err then
-      redis.call('DEL', KEYS[1])
-    end
+local n, tokens = parse(redis.pcall('GET', KEYS[1]))
+if n and not tokens then
+  local ttl = math.max(tonumber(ARGV[5]), redis.call('PTTL', KEYS[1]))
+  local fresh = string.format('%.0f', tonumber(n) + 1) .. '.' .. ARGV[4]
+  if redis.pcall('SET', KEYS[1], fresh, 'PX', ttl).err then
+    redis.call('DEL', KEYS[1])
   end
 end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])

@@ -1,3 +1,4 @@
+import { lendOutbox } from '../../support/relay.js';
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { checkTriggers, repairTriggers, type TriggerProblem } from '../../../lib/knex/triggers/check.js';
@@ -5,7 +6,7 @@ import { onChangeOf } from '../../../lib/knex/triggers/on-change.js';
 import { removeTriggers } from '../../../lib/knex/triggers/uninstall.js';
 import { rejection } from '../../store/rejection.js';
 import { schemaOf } from '../../support/postgres.js';
-import { CACHE as cache, leftovers, lendOutboxDatabase, takePaths } from './support.js';
+import { CACHE as cache, leftovers, takePaths } from './support.js';
 
 describe('triggers on a family of tables', () => {
   let db: Knex;
@@ -14,7 +15,7 @@ describe('triggers on a family of tables', () => {
   const install = (table: string) => onChangeOf(db, table, { cache }).bump({ shop: 'shop' }).install();
 
   beforeEach(async () => {
-    db = await lendOutboxDatabase();
+    db = await lendOutbox();
     await db.raw(`
       create table part (id int, shop int, name text, primary key (id, shop)) partition by range (shop);
       create table part_low partition of part for values from (0) to (100) partition by list (shop);

@@ -1,3 +1,5 @@
+import { lendOutbox } from '../../support/relay.js';
+import { lendKnex } from '../../support/knexes.js';
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { installOutbox, uninstallOutbox } from '../../../lib/knex/outbox/install.js';
@@ -5,15 +7,15 @@ import { checkTriggers } from '../../../lib/knex/triggers/check.js';
 import { onChangeOf } from '../../../lib/knex/triggers/on-change.js';
 import { removeTriggers } from '../../../lib/knex/triggers/uninstall.js';
 import { rejection } from '../../store/rejection.js';
-import { deferred, eventually } from '../../support/deferred.js';
-import { lendDatabase, schemaOf } from '../../support/postgres.js';
-import { CACHE as cache, leftovers, lendKnex, lendOutboxDatabase, lendPostgres, takePaths } from './support.js';
+import { eventually } from '../../support/deferred.js';
+import { lendDatabase, schemaOf, privatePostgres } from '../../support/postgres.js';
+import { CACHE as cache, leftovers, takePaths, holding } from './support.js';
 
 describe('installing triggers', () => {
   let db: Knex;
 
   beforeEach(async () => {
-    db = await lendOutboxDatabase({ pool: { min: 0, max: 22 } });
+    db = await lendOutbox({ pool: { min: 0, max: 22 } });
     await db.raw('create table item (id int primary key, shop int)');
   });
 
@@ -23,19 +25,7 @@ describe('installing triggers', () => {
       .install();
 
   /** Holds the table in a transaction until it is told to end. */
-  async function hold(mode: string): Promise<() => Promise<void>> {
-    const [held, ends] = [deferred(), deferred()];
-    const holding = db.transaction(async (trx) => {
-      await trx.raw(`lock table item in ${mode} mode`);
-      held.resolve();
-      await ends.promise;
-    });
-    await held.promise;
-    return async () => {
-      ends.resolve();
-      await holding;
-    };
-  }
+  const hold = (mode: string) => holding(db, (trx) => trx.raw(`lock table item in ${mode} mode`));
 
   it('from 20 connections at once makes them once', async () => {
     await Promise.all(Array.from({ length: 20 }, () => install(db)));
@@ -166,7 +156,7 @@ describe('installing triggers', () => {
 
 describe('triggers', () => {
   it('take part in two-phase commit', async () => {
-    const { url } = await lendPostgres({ settings: { max_prepared_transactions: '2' } });
+    const { url } = await privatePostgres({ settings: { max_prepared_transactions: '2' } });
     const db = lendKnex(url);
     await installOutbox(db);
     await db.raw('create table item (id int primary key, shop int)');
@@ -178,7 +168,7 @@ describe('triggers', () => {
   });
 
   it('call nothing that somebody put into public, where everybody may create', async () => {
-    const { url } = await lendPostgres({});
+    const { url } = await privatePostgres({});
     const db = lendKnex(url);
     await installOutbox(db, { schema: 'audit' });
     await db.raw('create table item (id int primary key, shop int)');
@@ -198,7 +188,7 @@ describe('triggers', () => {
 
   it('record what logical replication applies, where the table is said to be a subscriber', async function () {
     this.timeout(60_000);
-    const { url } = await lendPostgres({ settings: { wal_level: 'logical' } });
+    const { url } = await privatePostgres({ settings: { wal_level: 'logical' } });
     const publisher = lendKnex(url);
     await publisher.raw('create database subscriber');
     const subscriber = lendKnex(url.replace(/\/postgres$/, '/subscriber'));

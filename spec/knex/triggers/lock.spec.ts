@@ -1,3 +1,6 @@
+import { lendOutbox } from '../../support/relay.js';
+import { lendKnex } from '../../support/knexes.js';
+import { privatePostgres } from '../../support/postgres.js';
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { installedRelease, installOutbox, uninstallOutbox } from '../../../lib/knex/outbox/install.js';
@@ -6,34 +9,19 @@ import { checkTriggers } from '../../../lib/knex/triggers/check.js';
 import { onChangeOf } from '../../../lib/knex/triggers/on-change.js';
 import { uninstallTriggers } from '../../../lib/knex/triggers/uninstall.js';
 import { rejection } from '../../store/rejection.js';
-import { deferred, eventually } from '../../support/deferred.js';
-import { CACHE as cache, leftovers, lendKnex, lendOutboxDatabase, lendPostgres } from './support.js';
+import { eventually } from '../../support/deferred.js';
+import { CACHE as cache, leftovers, holding } from './support.js';
 
 describe('installing, and who else uses the tables', function () {
   this.timeout(60_000);
   let db: Knex;
 
   beforeEach(async () => {
-    db = await lendOutboxDatabase({ pool: { min: 0, max: 6 } });
+    db = await lendOutbox({ pool: { min: 0, max: 6 } });
     await db.raw('create table item (id int primary key, shop int)');
   });
 
   const install = (on: Knex) => onChangeOf(on, 'item', { cache }).bump({ shop: 'shop' }).install();
-
-  /** Does something in a transaction that stays open until it is told to end. */
-  async function hold(work: (trx: Knex.Transaction) => PromiseLike<unknown>): Promise<() => Promise<void>> {
-    const [held, ends] = [deferred(), deferred()];
-    const holding = db.transaction(async (trx) => {
-      await work(trx);
-      held.resolve();
-      await ends.promise;
-    });
-    await held.promise;
-    return async () => {
-      ends.resolve();
-      await holding;
-    };
-  }
 
   async function awaited(table: string, on = db): Promise<void> {
     await eventually(async () => {
@@ -60,7 +48,7 @@ describe('installing, and who else uses the tables', function () {
 
   it('an installation that is cancelled for a deadlock is tried again', async () => {
     // Before the wait for a table is given up.
-    const { url } = await lendPostgres({ settings: { deadlock_timeout: '300ms' } });
+    const { url } = await privatePostgres({ settings: { deadlock_timeout: '300ms' } });
     const own = lendKnex(url);
     await installOutbox(own);
     await own.raw('create table item (id int primary key, shop int)');
@@ -80,11 +68,11 @@ describe('installing, and who else uses the tables', function () {
 
   describe('notifyRelays', () => {
     it('locks nothing where it is as asked', async () => {
-      const still = await hold((trx) => record(trx, 'shop=1'));
+      const still = await holding(db, (trx) => record(trx, 'shop=1'));
       await notifyRelays(db, false);
       await still();
       await notifyRelays(db, true);
-      const release = await hold((trx) => record(trx, 'shop=1'));
+      const release = await holding(db, (trx) => record(trx, 'shop=1'));
       await notifyRelays(db, true);
       await release();
     });
@@ -102,7 +90,7 @@ describe('installing, and who else uses the tables', function () {
     for (const on of [true, false]) {
       it(`switched ${on ? 'on' : 'off'} waits for a long writer, and gives way to others`, async () => {
         await notifyRelays(db, !on);
-        const release = await hold((trx) => record(trx, 'shop=1'));
+        const release = await holding(db, (trx) => record(trx, 'shop=1'));
         const switching = notifyRelays(db, on);
         await awaited('gencache_outbox');
         await record(db, 'shop=2');
@@ -127,7 +115,7 @@ describe('installing, and who else uses the tables', function () {
       ['gencache_outbox', uninstallOutbox],
     ] as const) {
       await install(db);
-      const release = await hold((trx) =>
+      const release = await holding(db, (trx) =>
         table === 'item' ? trx('item').insert({ id: 1, shop: 1 }) : record(trx, 'shop=1'),
       );
       const uninstalling = uninstall(db);

@@ -1,3 +1,4 @@
+import { lendOutbox } from '../../support/relay.js';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Knex } from 'knex';
@@ -9,13 +10,13 @@ import { removeTriggers, uninstallTriggers } from '../../../lib/knex/triggers/un
 import { withoutEvents } from '../../../lib/knex/triggers/without-events.js';
 import { rejection } from '../../store/rejection.js';
 import { schemaOf } from '../../support/postgres.js';
-import { CACHE as cache, leftovers, lendOutboxDatabase, takeEvents, takePaths, takeScopes } from './support.js';
+import { CACHE as cache, leftovers, takeEvents, takePaths, takeScopes } from './support.js';
 
 describe('onChangeOf', () => {
   let db: Knex;
 
   beforeEach(async () => {
-    db = await lendOutboxDatabase();
+    db = await lendOutbox();
     await db.raw(`
       create type colour as enum ('red', 'Green light');
       create domain sku as varchar(300) check (value <> 'no');

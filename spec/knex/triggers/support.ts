@@ -1,34 +1,24 @@
-import knex, { type Knex } from 'knex';
-import { installOutbox } from '../../../lib/knex/outbox/install.js';
-import { lend } from '../../support/lenders.js';
-import { lendDatabase, type LendDatabaseOptions } from '../../support/postgres.js';
-import {
-  type PostgresServer,
-  type PostgresServerOptions,
-  startPostgres,
-} from '../../support/servers/postgres-server.js';
+import type { Knex } from 'knex';
+import { deferred } from '../../support/deferred.js';
 
 export const CACHE = 'shop';
 
-/** A schema of its own with an outbox. */
-export async function lendOutboxDatabase(options?: LendDatabaseOptions): Promise<Knex> {
-  const db = await lendDatabase(options);
-  await installOutbox(db);
-  return db;
-}
-
-/** A PostgreSQL of its own, for what must be set at its start or concerns a whole database. */
-export async function lendPostgres(options: PostgresServerOptions): Promise<PostgresServer> {
-  const server = await startPostgres(options);
-  lend({ what: 'a private PostgreSQL', close: ({ keep }) => server.stop({ keep }) });
-  return server;
-}
-
-/** A Knex on any database. */
-export function lendKnex(url: string): Knex {
-  const db = knex({ client: 'pg', connection: url });
-  lend({ what: `the Knex of ${url}`, close: () => db.destroy() });
-  return db;
+/** Does something in a transaction that stays open until it is told to end. */
+export async function holding(
+  db: Knex,
+  work: (trx: Knex.Transaction) => PromiseLike<unknown>,
+): Promise<() => Promise<void>> {
+  const [held, ends] = [deferred(), deferred()];
+  const transaction = db.transaction(async (trx) => {
+    await work(trx);
+    held.resolve();
+    await ends.promise;
+  });
+  await held.promise;
+  return async () => {
+    ends.resolve();
+    await transaction;
+  };
 }
 
 export interface RecordedEvent {
