@@ -4,10 +4,10 @@
  */
 import { connect } from 'node:net';
 import { Redis } from 'ioredis';
-import { seal } from '../lib/envelope.js';
-import { type Generation, generation, nonce } from '../lib/generation.js';
-import { childPath, entryKey, generationKey, keyPrefix } from '../lib/key.js';
-import { generationTtl } from '../lib/ttl.js';
+import { seal } from '../lib/codec/envelope.js';
+import { type Generation, generation, nonce } from '../lib/model/generation.js';
+import { childPath, entryKey, generationKey, keyPrefix } from '../lib/model/key.js';
+import { generationTtl } from '../lib/model/ttl.js';
 import { fiveWorkflows, plainPayload, TTL_MS } from './workload.js';
 
 export interface Population {

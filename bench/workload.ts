@@ -2,7 +2,7 @@
  * What every measure stores: five workflows of one detector and environment, about 600 bytes as JSON.
  */
 import { Redis, type RedisOptions } from 'ioredis';
-import { decode, encode } from '../lib/codec.js';
+import { decode, encode } from '../lib/codec/codec.js';
 import { type CacheSettings, GenerationalCache, integer, nullable, redisStore } from '../lib/index.js';
 import type { Workflow } from '../lib/workflow-engine/index.js';
 

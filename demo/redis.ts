@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import { memoryStore, redisStore, type Store } from '../lib/index.js';
-import { keyPrefix } from '../lib/key.js';
+import { keyPrefix } from '../lib/model/key.js';
 
 export interface DemoRedis {
   readonly kind: 'embedded' | 'external';

@@ -1,19 +1,19 @@
-import { type Clock, monotonicClock } from './clock.js';
-import type { EntryOptions, KeyInput, KeyKinds } from './definition.js';
-import { describe } from './describe.js';
+import { type Clock, monotonicClock } from './ports/clock.js';
+import type { EntryOptions, KeyInput, KeyKinds } from './model/entry-definition.js';
+import { describe } from './errors/describe.js';
 import { Engine } from './engine.js';
 import type { Entry } from './entry.js';
-import { ConfigurationError } from './errors.js';
-import type { CacheEvents } from './events.js';
-import { Hierarchy } from './hierarchy.js';
-import type { IdKind } from './id-kind.js';
+import { ConfigurationError } from './errors/errors.js';
+import type { CacheEvents } from './telemetry/events.js';
+import { Hierarchy } from './model/namespace-node.js';
+import type { IdKind } from './model/id-kind.js';
 import { type BumpOptions, Namespace } from './namespace.js';
 import { type CacheSettings, checkOptions } from './options.js';
-import type { Scope } from './scope.js';
-import { type Committed, noSource, type Source, type TransactionOptions } from './source.js';
-import type { Statistics } from './statistics.js';
-import type { Store } from './store/store.js';
-import { bumpsOf, outboxOf } from './writing.js';
+import type { Scope } from './model/scope.js';
+import { type Committed, noSource, type Source, type TransactionOptions } from './ports/source.js';
+import type { Statistics } from './telemetry/statistics.js';
+import type { Store } from './ports/store.js';
+import { bumpsOf, outboxOf } from './write/bump-target.js';
 
 type NoIds = Record<never, never>;
 

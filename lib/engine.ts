@@ -1,23 +1,23 @@
-import { Bumper } from './bumper.js';
-import type { Clock } from './clock.js';
-import { endsWithin } from './ends-within.js';
-import { ClosedError } from './errors.js';
-import type { Attributes } from './events.js';
-import { Filler } from './filler.js';
-import { Freshness } from './freshness.js';
-import { keyPrefix } from './key.js';
-import { logTo } from './log.js';
-import { Lookup } from './lookup.js';
+import { Bumper } from './write/bumper.js';
+import type { Clock } from './ports/clock.js';
+import { endsWithin } from './async/ends-within.js';
+import { ClosedError } from './errors/errors.js';
+import type { Attributes } from './telemetry/events.js';
+import { Filler } from './read/filler.js';
+import { Freshness } from './read/freshness.js';
+import { keyPrefix } from './model/key.js';
+import { logTo } from './telemetry/log.js';
+import { Lookup } from './read/lookup.js';
 import type { CheckedOptions } from './options.js';
-import { type CallLabels, Reader } from './reader.js';
-import { Scopes } from './scope.js';
-import type { Source } from './source.js';
-import { Statistics } from './statistics.js';
-import type { Store } from './store/store.js';
-import { Telemetry } from './telemetry.js';
-import { generationTtl } from './ttl.js';
-import { Verifier } from './verifier.js';
-import { Work } from './work.js';
+import { type CallLabels, Reader } from './read/reader.js';
+import { Scopes } from './model/scope.js';
+import type { Source } from './ports/source.js';
+import { Statistics } from './telemetry/statistics.js';
+import type { Store } from './ports/store.js';
+import { Telemetry } from './telemetry/emitter.js';
+import { generationTtl } from './model/ttl.js';
+import { Verifier } from './read/verifier.js';
+import { Work } from './async/in-flight.js';
 
 /** The parts of one cache, wired. What namespaces and entries work with. */
 export class Engine {

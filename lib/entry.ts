@@ -1,13 +1,13 @@
-import type { Address, Definition } from './definition.js';
-import { withDeadline } from './deadline.js';
-import { describe } from './describe.js';
-import { ABSENT } from './envelope.js';
-import { ConfigurationError } from './errors.js';
-import type { Attributes } from './events.js';
+import type { Address, Definition } from './model/entry-definition.js';
+import { withDeadline } from './async/deadline.js';
+import { describe } from './errors/describe.js';
+import { ABSENT } from './codec/envelope.js';
+import { ConfigurationError } from './errors/errors.js';
+import type { Attributes } from './telemetry/events.js';
 import type { Engine } from './engine.js';
-import { vectorAt } from './lookup.js';
-import type { Outcome } from './outcome.js';
-import type { Vector } from './vector.js';
+import { vectorAt } from './read/lookup.js';
+import type { Outcome } from './model/outcome.js';
+import type { Vector } from './model/vector.js';
 
 /** How a call is marked. */
 export interface ReadOptions {

@@ -1,12 +1,12 @@
-import { Definition, type EntryOptions, type KeyInput, type KeyKinds } from './definition.js';
+import { Definition, type EntryOptions, type KeyInput, type KeyKinds } from './model/entry-definition.js';
 import type { Engine } from './engine.js';
 import { Entry } from './entry.js';
-import { ConfigurationError } from './errors.js';
-import type { Attributes } from './events.js';
-import type { Hierarchy } from './hierarchy.js';
-import type { IdKind } from './id-kind.js';
-import type { Scope } from './scope.js';
-import { bumpsOf, outboxOf } from './writing.js';
+import { ConfigurationError } from './errors/errors.js';
+import type { Attributes } from './telemetry/events.js';
+import type { Hierarchy } from './model/namespace-node.js';
+import type { IdKind } from './model/id-kind.js';
+import type { Scope } from './model/scope.js';
+import { bumpsOf, outboxOf } from './write/bump-target.js';
 
 /** How a bump is marked, and when it happens. */
 export interface BumpOptions<Transaction = never> {

@@ -1,8 +1,8 @@
-import { checkCacheName } from './cache-name.js';
-import { describe } from './describe.js';
-import { ConfigurationError } from './errors.js';
-import type { Logger } from './log.js';
-import { checkTtl } from './ttl.js';
+import { checkCacheName } from './model/cache-name.js';
+import { describe } from './errors/describe.js';
+import { ConfigurationError } from './errors/errors.js';
+import type { Logger } from './telemetry/log.js';
+import { checkTtl } from './model/ttl.js';
 
 /** What an owner can set. Every default has its unit and its reason in the README's table. */
 export interface CacheSettings {

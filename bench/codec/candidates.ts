@@ -4,8 +4,8 @@
  */
 import { deserialize, serialize } from 'node:v8';
 
-import { decode, encode } from '../../lib/codec.js';
-import { survey } from '../../lib/encodable.js';
+import { decode, encode } from '../../lib/codec/codec.js';
+import { survey } from '../../lib/codec/encodable.js';
 
 export interface Candidate {
   readonly name: string;
@@ -103,7 +103,7 @@ export async function candidates(): Promise<Candidate[]> {
       ),
     );
   }
-  all.push({ name: 'lib/codec.ts', encode: (value) => tagged(encode(value)), decode: untagged });
+  all.push({ name: 'lib/codec/codec.ts', encode: (value) => tagged(encode(value)), decode: untagged });
   return all;
 }
 

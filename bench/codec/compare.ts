@@ -1,6 +1,6 @@
 /**
  * Which codec for cached values? Fidelity first (a value comes back identical or is refused), then speed, then
- * size. Prints the table in the header of lib/codec.ts. Run from bench/: `tsx codec/compare.ts`.
+ * size. Prints the table in the header of lib/codec/codec.ts. Run from bench/: `tsx codec/compare.ts`.
  *
  * Speed is measured on five workflows with one Date, on the same with five, and on the same without; after the
  * fidelity cases, so that the code has met other shapes than those.

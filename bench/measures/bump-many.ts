@@ -1,6 +1,6 @@
 import type { Measure } from '../bench.js';
 import { countCommands } from '../count.js';
-import { generation, nonce } from '../../lib/generation.js';
+import { generation, nonce } from '../../lib/model/generation.js';
 import { compare } from '../measure.js';
 import { scopeIds, type ThreeLevels, threeLevels } from '../workload.js';
 

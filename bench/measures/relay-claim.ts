@@ -1,7 +1,7 @@
 import knex, { type Knex } from 'knex';
 import { claimEvents } from '../../lib/knex/outbox/event.js';
 import { Frontier } from '../../lib/knex/outbox/frontier.js';
-import { installOutbox } from '../../lib/knex/outbox/install.js';
+import { installOutbox } from '../../lib/knex/install/install-outbox.js';
 import { survey } from '../../lib/knex/outbox/survey.js';
 import type { Measure } from '../bench.js';
 import { startDurable } from '../durable.js';

@@ -1,8 +1,8 @@
 import type { Redis } from 'ioredis';
 import type { Knex } from 'knex';
-import { generation, nonce } from '../../lib/generation.js';
-import { childPath, generationKey, keyPrefix } from '../../lib/key.js';
-import { generationTtl } from '../../lib/ttl.js';
+import { generation, nonce } from '../../lib/model/generation.js';
+import { childPath, generationKey, keyPrefix } from '../../lib/model/key.js';
+import { generationTtl } from '../../lib/model/ttl.js';
 import type { Bench, Measure } from '../bench.js';
 import { startDurable } from '../durable.js';
 import { intervalOfMedian, median } from '../measure.js';

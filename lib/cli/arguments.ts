@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
-import { describe } from '../describe.js';
-import { checkCacheName } from '../cache-name.js';
+import { describe } from '../errors/describe.js';
+import { checkCacheName } from '../model/cache-name.js';
 
 /** The command line breaks a rule: told with the usage, and exit code 64. */
 export class UsageError extends Error {}

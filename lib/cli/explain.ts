@@ -1,5 +1,5 @@
-import { describe } from '../describe.js';
-import { messageOf } from '../knex/postgres-error.js';
+import { describe } from '../errors/describe.js';
+import { messageOf } from '../knex/postgres/sqlstate.js';
 
 /** An error in words: of drivers' errors some have none, and Knex puts the whole query before others. */
 export function explain(error: unknown): string {

@@ -1,4 +1,4 @@
-import type { Logger } from '../log.js';
+import type { Logger } from '../telemetry/log.js';
 import type { Terminal } from './terminal.js';
 
 /** A line that was written is not written again for so long, in ms: a server that is away fails twice a second. */

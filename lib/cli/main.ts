@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { COMMANDS } from './commands.js';
+import { COMMANDS } from './commands/index.js';
 import { run } from './program.js';
 import { Terminal } from './terminal.js';
 

@@ -5,7 +5,7 @@
  *     1   it failed, or the check found something
  *     64  the command line breaks a rule; told on stderr, with the usage
  */
-import { ConfigurationError } from '../errors.js';
+import { ConfigurationError } from '../errors/errors.js';
 import { Arguments, UsageError } from './arguments.js';
 import { type Command, FAILED, helpOf, OK, optionsOf, overview, USAGE, usageOf } from './command.js';
 import { explain } from './explain.js';

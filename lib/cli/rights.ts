@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { type OutboxOptions, qualifier, quoted } from '../knex/outbox/place.js';
+import { type OutboxOptions, qualifier, quoted } from '../knex/outbox/location.js';
 
 /** What a relay does with each table. Others read them, and those with `bump(..., { trx })` insert events. */
 const NEEDED: Readonly<Record<string, readonly string[]>> = {

@@ -1,9 +1,9 @@
 import { Redis } from 'ioredis';
 import knex, { type Knex } from 'knex';
-import { endsWithin } from '../ends-within.js';
-import type { OutboxOptions } from '../knex/outbox/place.js';
+import { endsWithin } from '../async/ends-within.js';
+import type { OutboxOptions } from '../knex/outbox/location.js';
 import { type Arguments, type Options, UsageError } from './arguments.js';
-import { toldOfPostgres } from './postgres-error.js';
+import { toldOfPostgres } from './postgres-remedies.js';
 import type { Terminal } from './terminal.js';
 
 export const DATABASE: Options = {

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
-import { ConfigurationError, GencacheError } from '../errors.js';
-import { connectionOf, cut } from './connection.js';
+import { ConfigurationError, GencacheError } from '../errors/errors.js';
+import { connectionOf, cut } from './postgres/pooled-connection.js';
 import type { Writer } from './writer.js';
-import { outcomeOf, type Xid } from './outbox/xid.js';
+import { outcomeOf, type Xid } from './outbox/transaction-id.js';
 
 /** COMMIT was sent, and what became of it can't be told. If it committed, its events are in the outbox. */
 export class CommitUnknownError extends GencacheError {

@@ -1,12 +1,12 @@
 import type { Knex } from 'knex';
-import { describe } from '../describe.js';
-import { ConfigurationError } from '../errors.js';
-import type { Bumps, Committed, Outbox, TransactionOptions } from '../source.js';
-import { explained } from './outbox/no-outbox.js';
-import type { OutboxOptions } from './outbox/place.js';
+import { describe } from '../errors/describe.js';
+import { ConfigurationError } from '../errors/errors.js';
+import type { Bumps, Committed, Outbox, TransactionOptions } from '../ports/source.js';
+import { explained } from './outbox/missing-outbox.js';
+import type { OutboxOptions } from './outbox/location.js';
 import { recordEvents } from './outbox/record.js';
 import { settleEvents } from './outbox/settle.js';
-import type { Xid } from './outbox/xid.js';
+import type { Xid } from './outbox/transaction-id.js';
 import { transact, transactWithin } from './transaction.js';
 import { type Writer, WRITER_LIMITS, type WriterLimits } from './writer.js';
 

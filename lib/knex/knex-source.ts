@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
-import type { Source } from '../source.js';
+import type { Source } from '../ports/source.js';
 import { KnexOutbox } from './knex-outbox.js';
-import type { OutboxOptions } from './outbox/place.js';
+import type { OutboxOptions } from './outbox/location.js';
 
 /** What loaders of a Knex source read with. */
 export interface KnexContext {

@@ -21,16 +21,16 @@
  * comes out. One that nobody awaited may fail later still: PostgreSQL then answers COMMIT with ROLLBACK.
  */
 import type { Knex } from 'knex';
-import { endsWithin } from '../ends-within.js';
-import { ConfigurationError } from '../errors.js';
-import type { Bumps, Committed, TransactionOptions } from '../source.js';
+import { endsWithin } from '../async/ends-within.js';
+import { ConfigurationError } from '../errors/errors.js';
+import type { Bumps, Committed, TransactionOptions } from '../ports/source.js';
 import { commit, CommitUnknownError } from './commit.js';
-import { noteBoot } from './outbox/incarnation.js';
-import type { OutboxOptions } from './outbox/place.js';
+import { noteBoot } from './outbox/authority.js';
+import type { OutboxOptions } from './outbox/location.js';
 import { settleEvents } from './outbox/settle.js';
-import { Quarantine } from './quarantine.js';
+import { Quarantine } from './strict-commit.js';
 import type { Writer } from './writer.js';
-import { currentXid, type Xid } from './outbox/xid.js';
+import { currentXid, type Xid } from './outbox/transaction-id.js';
 
 /**
  * Three queries besides BEGIN, those of `work` and COMMIT, and one command for each 1,000 scopes; strict four, and two.

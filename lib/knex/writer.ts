@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import type { OutboxOptions } from './outbox/place.js';
+import type { OutboxOptions } from './outbox/location.js';
 
 /** Who writes: its database, the outbox there, and how long what takes. */
 export interface Writer {

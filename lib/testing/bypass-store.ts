@@ -1,4 +1,4 @@
-import type { Store } from '../store/store.js';
+import type { Store } from '../ports/store.js';
 
 /**
  * A store that holds nothing: every read goes to the loader and fills nothing, every bump succeeds at once.

@@ -1,6 +1,6 @@
-import type { Clock } from '../clock.js';
-import { describe } from '../describe.js';
-import { ConfigurationError } from '../errors.js';
+import type { Clock } from '../ports/clock.js';
+import { describe } from '../errors/describe.js';
+import { ConfigurationError } from '../errors/errors.js';
 
 /** A clock that stands still until told. */
 export interface ManualClock extends Clock {

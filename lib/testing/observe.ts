@@ -1,5 +1,5 @@
-import { GencacheError } from '../errors.js';
-import type { BumpEvent, CacheEvents, LoadEvent } from '../events.js';
+import { GencacheError } from '../errors/errors.js';
+import type { BumpEvent, CacheEvents, LoadEvent } from '../telemetry/events.js';
 
 type Name = keyof CacheEvents;
 

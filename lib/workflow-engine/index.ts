@@ -3,8 +3,8 @@ export {
   lockDetectorsOfEnvironment,
   lockDetectorsOfWorkflows,
   WorkflowChanges,
-} from './changes.js';
-export { workflowEngineMigrations } from './migrations.js';
-export { installWorkflowTriggers } from './triggers.js';
+} from './workflow-changes.js';
+export { workflowEngineMigrations } from './workflow-migrations.js';
+export { installWorkflowTriggers } from './workflow-triggers.js';
 export { type Workflow, unionOfWorkflows } from './workflow.js';
 export { type Id, WorkflowCache, type WorkflowCacheOptions } from './workflow-cache.js';

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { GenerationalCache } from '../cache.js';
 import type { ReadOptions } from '../entry.js';
-import { integer, nullable } from '../id-kind.js';
+import { integer, nullable } from '../model/id-kind.js';
 import type { KnexContext } from '../knex/knex-source.js';
 import type { BumpOptions } from '../namespace.js';
 import { toWorkflow, type Workflow, workflowRows } from './workflow.js';

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { integer } from '../id-kind.js';
+import { integer } from '../model/id-kind.js';
 
 /** What an event processor needs of a workflow. */
 export interface Workflow {

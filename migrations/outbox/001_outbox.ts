@@ -72,7 +72,7 @@ export async function up(db: Knex, at = ''): Promise<void> {
       primary key (cache, migration)
     )`);
 
-  // An id's text in a path, as lib/id-kind.ts has it.
+  // An id's text in a path, as lib/model/id-kind.ts has it.
   await db.raw(`
     create function ${at}gencache_escape(value text) returns text
     language plpgsql immutable strict parallel safe as $$

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { COMMANDS } from '../../lib/cli/commands.js';
+import { COMMANDS } from '../../lib/cli/commands/index.js';
 import { privateRedis } from '../support/redis.js';
 import { gencache, type Ran } from './gencache.js';
 

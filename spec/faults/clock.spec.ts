@@ -5,7 +5,7 @@
  */
 import { expect } from 'chai';
 import type { Redis } from 'ioredis';
-import { freshnessKey, keyPrefix } from '../../lib/key.js';
+import { freshnessKey, keyPrefix } from '../../lib/model/key.js';
 import { eventually } from '../support/deferred.js';
 import { lendRedis } from '../support/redis.js';
 import type { GatedProgram } from './program.js';

@@ -6,7 +6,7 @@
  * every doubt is in the readers' favour.
  */
 import { expect } from 'chai';
-import { parseGeneration } from '../../lib/generation.js';
+import { parseGeneration } from '../../lib/model/generation.js';
 
 /** The values of an item's generations, root first; null where there is none. */
 export type Values = readonly (string | null)[];

@@ -17,7 +17,7 @@ import { expect } from 'chai';
 import { Redis } from 'ioredis';
 import knex, { type Knex } from 'knex';
 import { installOutbox, redisStore, startRelay } from '../../lib/index.js';
-import { generationKey, keyPrefix } from '../../lib/key.js';
+import { generationKey, keyPrefix } from '../../lib/model/key.js';
 import { recordEvents } from '../../lib/knex/outbox/record.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';

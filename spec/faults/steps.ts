@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { BUMP } from '../../lib/store/redis/bump.lua.js';
-import { LIFT } from '../../lib/store/redis/lift.lua.js';
-import { QUARANTINE } from '../../lib/store/redis/quarantine.lua.js';
-import { RENEW } from '../../lib/store/redis/renew.lua.js';
-import { REPAIR } from '../../lib/store/redis/repair.lua.js';
+import { BUMP } from '../../lib/store/redis/commands/bump.lua.js';
+import { LIFT } from '../../lib/store/redis/commands/lift.lua.js';
+import { QUARANTINE } from '../../lib/store/redis/commands/quarantine.lua.js';
+import { RENEW } from '../../lib/store/redis/commands/renew.lua.js';
+import { REPAIR } from '../../lib/store/redis/commands/repair.lua.js';
 
 /** What a program does in one request, told by what that request holds. */
 export interface Step {

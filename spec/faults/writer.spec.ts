@@ -5,7 +5,7 @@
  * there, and so is its bump, by whoever lives.
  */
 import { expect } from 'chai';
-import { isQuarantined } from '../../lib/quarantine.js';
+import { isQuarantined } from '../../lib/model/quarantined-generation.js';
 import { eventually } from '../support/deferred.js';
 import { lendServers, Scene, type Servers, type WatchedRelay } from './scene.js';
 import { PLAIN, type Step, STRICT } from './steps.js';

@@ -4,7 +4,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { CommitUnknownError } from '../../lib/index.js';
-import { rejection } from '../store/rejection.js';
+import { rejection } from '../support/rejection.js';
 import { lendKnex } from '../support/knexes.js';
 import { lend } from '../support/lenders.js';
 import { databaseUrl, schemaOf } from '../support/postgres.js';

@@ -17,7 +17,7 @@ import { databaseUrl, schemaOf } from '../support/postgres.js';
 import { startProxy } from '../support/proxy.js';
 import { lendRedis, privateRedis, redisUrl } from '../support/redis.js';
 import { lendOutbox, lendRelay } from '../support/relay.js';
-import { rejection } from '../store/rejection.js';
+import { rejection } from '../support/rejection.js';
 import { lendKnex, lendProxied } from '../support/knexes.js';
 import { before, recordQueries } from '../support/queries.js';
 import { createItems, openShop, recorded, type Shop } from '../support/shop.js';

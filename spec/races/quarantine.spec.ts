@@ -5,10 +5,10 @@
  * promised for it begins with its lift.
  */
 import { expect } from 'chai';
-import { nonce } from '../../lib/generation.js';
-import { generationKey, type GenerationKey, keyPrefix } from '../../lib/key.js';
+import { nonce } from '../../lib/model/generation.js';
+import { generationKey, type GenerationKey, keyPrefix } from '../../lib/model/key.js';
 import type { Store } from '../../lib/index.js';
-import { type Deadline, withDeadline } from '../../lib/deadline.js';
+import { type Deadline, withDeadline } from '../../lib/async/deadline.js';
 import { lend } from '../support/lenders.js';
 import { uniqueName } from '../support/redis.js';
 import { sharedStores } from '../support/stores.js';

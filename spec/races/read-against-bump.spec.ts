@@ -4,9 +4,9 @@
  * that was bumped; and when all is over, every process reads the last commit.
  */
 import { expect } from 'chai';
-import { generationKey, keyPrefix } from '../../lib/key.js';
+import { generationKey, keyPrefix } from '../../lib/model/key.js';
 import type { Store } from '../../lib/index.js';
-import { withDeadline } from '../../lib/deadline.js';
+import { withDeadline } from '../../lib/async/deadline.js';
 import { lend } from '../support/lenders.js';
 import { uniqueName } from '../support/redis.js';
 import { sharedStores } from '../support/stores.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { lockDetectorsOfEnvironment, lockDetectorsOfWorkflows } from '../../lib/workflow-engine/index.js';
-import { rejection } from '../store/rejection.js';
+import { rejection } from '../support/rejection.js';
 import { deferred, eventually } from '../support/deferred.js';
 import { schemaOf } from '../support/postgres.js';
 import { lendWorkflowCache, lendWorkflowDatabase, names, seed } from './support.js';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import { freshnessKey, generationKey, keyPrefix, markKey } from '../../key.js';
-import { MARK_TTL_MS } from '../../store/store.js';
+import { freshnessKey, generationKey, keyPrefix, markKey } from '../../model/key.js';
+import { MARK_TTL_MS } from '../../ports/store.js';
 
 /** What relays leave in Redis. */
 export interface Watched {

@@ -1,9 +1,9 @@
-import { CHECK_NAME, looksMisspelt } from '../names.js';
-import type { OutboxFacts } from './outbox.js';
-import type { RedisFacts } from './redis.js';
-import { isAnotherServer } from './relay.js';
+import { CHECK_NAME, looksMisspelt } from '../cache-names.js';
+import type { OutboxFacts } from './outbox-findings.js';
+import type { RedisFacts } from './redis-findings.js';
+import { isAnotherServer } from './relay-findings.js';
 import type { Watched } from './relay-watch.js';
-import type { TriggerFacts } from './triggers.js';
+import type { TriggerFacts } from './trigger-findings.js';
 
 /** What was found out; what is missing could not be, or is not there. */
 export interface Facts {

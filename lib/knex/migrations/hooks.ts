@@ -30,13 +30,13 @@
  * for each migration that has no part in a common transaction.
  */
 import type { Knex } from 'knex';
-import { type OutboxOptions, qualifier } from '../outbox/place.js';
+import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { recordEvents } from '../outbox/record.js';
-import type { Relation } from '../triggers/catalog.js';
-import { recordDue } from './due.js';
+import type { Relation } from '../postgres/catalog.js';
+import { recordDue } from './due-bumps.js';
 import { migrationNameOf } from './migration-name.js';
-import { findLock, findMigrationsTable, notHeld, outboxIsThere } from './place.js';
-import { coveredByTrigger } from './trigger.js';
+import { findLock, findMigrationsTable, notHeld, outboxIsThere } from './migrations-table.js';
+import { coveredByTrigger } from './migrations-trigger.js';
 
 export type Hook = (db: Knex, migrations: unknown[]) => unknown;
 

@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import type { GenerationalCache } from '../../cache.js';
-import { ConfigurationError, GencacheError } from '../../errors.js';
+import { ConfigurationError, GencacheError } from '../../errors/errors.js';
 
 export interface MigrateOptions extends Knex.MigratorConfig {
   /** Which migrations run. Default: `latest`. */

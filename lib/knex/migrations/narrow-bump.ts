@@ -1,12 +1,12 @@
 import { basename, isAbsolute } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Knex } from 'knex';
-import { describe } from '../../describe.js';
-import { ConfigurationError } from '../../errors.js';
-import { type OutboxOptions, qualifier } from '../outbox/place.js';
-import { checkCacheName } from '../../cache-name.js';
-import { pathsOf, type ScopeIds } from './paths.js';
-import { outboxIsThere } from './place.js';
+import { describe } from '../../errors/describe.js';
+import { ConfigurationError } from '../../errors/errors.js';
+import { type OutboxOptions, qualifier } from '../outbox/location.js';
+import { checkCacheName } from '../../model/cache-name.js';
+import { pathsOf, type ScopeIds } from './narrowed-paths.js';
+import { outboxIsThere } from './migrations-table.js';
 
 export interface WaiveOptions extends OutboxOptions {
   readonly cache: string;

@@ -1,7 +1,7 @@
-import { describe } from '../../describe.js';
-import { ConfigurationError } from '../../errors.js';
-import type { OutboxOptions } from '../outbox/place.js';
-import { checkCacheName } from '../../cache-name.js';
+import { describe } from '../../errors/describe.js';
+import { ConfigurationError } from '../../errors/errors.js';
+import type { OutboxOptions } from '../outbox/location.js';
+import { checkCacheName } from '../../model/cache-name.js';
 import { type Hooks, migrationHooks } from './hooks.js';
 
 export type MigrationBumps = OutboxOptions &
@@ -18,7 +18,7 @@ export type MigrationBumps = OutboxOptions &
  * Takes what a knexfile may export (a configuration, several by environment, a function or a promise of either) and
  * returns the same, with lifecycle hooks added. The owner's own hooks go on to run; so does everything else as before.
  * `schema` is the outbox's. Hooks that are passed to `db.migrate.latest({ ... })` itself replace those of the
- * configuration, ours included; the migrations table's trigger (`trigger.ts`) covers that, and other tools.
+ * configuration, ours included; the migrations table's trigger (`migrations-trigger.ts`) covers that, and other tools.
  *
  * Throws ConfigurationError. Opens nothing: not even a fresh test database's migrations need Redis.
  */

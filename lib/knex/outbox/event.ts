@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { Frontier } from './frontier.js';
-import { type OutboxOptions, qualifier } from './place.js';
-import { serverSql, type Xid } from './xid.js';
+import { type OutboxOptions, qualifier } from './location.js';
+import { serverSql, type Xid } from './transaction-id.js';
 
 /** An event of the outbox, as far as whoever bumps needs it. */
 export interface OutboxEvent {
@@ -22,7 +22,7 @@ export interface OddEvent {
   readonly row: string;
 }
 
-/** Where a path is none: the relay bumps its nearest ancestor that is one. The grammar is in lib/key.ts. */
+/** Where a path is none: the relay bumps its nearest ancestor that is one. The grammar is in lib/model/key.ts. */
 export const SEGMENT = '[a-z][A-Za-z0-9_]{0,63}=[A-Za-z0-9_.~%-]{0,220}';
 /**
  * What may be no path, or very long; the first who asks makes sure. To ask for exactly `SEGMENT`, 16 times at most, takes PostgreSQL's

@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
-import { type OutboxOptions, qualifier } from './place.js';
-import { serverSql, type Xid } from './xid.js';
+import { type OutboxOptions, qualifier } from './location.js';
+import { serverSql, type Xid } from './transaction-id.js';
 
 /** What a change makes necessary, as the outbox keeps it. */
 export interface NewEvent {

@@ -1,10 +1,10 @@
 import type { Knex } from 'knex';
-import type { Bumps } from '../../source.js';
-import { bumpPaths } from './bump-paths.js';
+import type { Bumps } from '../../ports/source.js';
+import { bumpPaths } from '../../write/bump-paths.js';
 import { deleteEventsOf, eventsOf, type OutboxEvent } from './event.js';
-import type { OutboxOptions } from './place.js';
-import { resolve, topmost } from './resolve.js';
-import type { Xid } from './xid.js';
+import type { OutboxOptions } from './location.js';
+import { resolve, topmost } from './resolve-events.js';
+import type { Xid } from './transaction-id.js';
 
 /** What a strict commit put up before it, to be lifted after. */
 export interface Standing {

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { Frontier } from './frontier.js';
-import { type OutboxOptions, qualifier } from './place.js';
-import { parseSnapshot, type Snapshot } from './snapshot.js';
+import { type OutboxOptions, qualifier } from './location.js';
+import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
 
 /** A transaction with events, and the first of them. */
 export interface Found {

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { CHANNEL } from '../outbox/notify.js';
+import { CHANNEL } from '../install/notify-relays.js';
 
 const RETRY_MS = 1_000;
 

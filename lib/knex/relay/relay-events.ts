@@ -1,5 +1,5 @@
-import type { Batch } from './batch.js';
-import type { Released } from './held.js';
+import type { Batch } from './relay-batch.js';
+import type { Released } from './held-by-migration.js';
 import type { RepairCause } from './trust.js';
 
 /** What a relay tells about itself. */

@@ -20,16 +20,16 @@
  * A crash or a stop between any two steps leaves the keys to expire, and readers to leave the cache.
  */
 import type { Knex } from 'knex';
-import { withDeadline } from '../../deadline.js';
-import { nonce } from '../../generation.js';
-import { type FreshnessKey, freshnessKey, generationKey, keyPrefix, type MarkKey, markKey } from '../../key.js';
-import { type Renewal, type Store, StoreUnavailableError } from '../../store/store.js';
-import { generationTtl } from '../../ttl.js';
+import { withDeadline } from '../../async/deadline.js';
+import { nonce } from '../../model/generation.js';
+import { type FreshnessKey, freshnessKey, generationKey, keyPrefix, type MarkKey, markKey } from '../../model/key.js';
+import { type Renewal, type Store, StoreUnavailableError } from '../../ports/store.js';
+import { generationTtl } from '../../model/ttl.js';
 import type { Frontier } from '../outbox/frontier.js';
-import { count, type Incarnations, noteBoot, type Reign } from '../outbox/incarnation.js';
-import type { OutboxOptions } from '../outbox/place.js';
+import { count, type Incarnations, noteBoot, type Reign } from '../outbox/authority.js';
+import type { OutboxOptions } from '../outbox/location.js';
 import { type Asked, survey, type Survey } from '../outbox/survey.js';
-import { Ages } from './ages.js';
+import { Ages } from './event-ages.js';
 
 /** What a check came to. */
 export interface Checked {

@@ -1,6 +1,6 @@
-export { checkTriggers, repairTriggers, type TriggerProblem, type TriggerProblemKind } from './check.js';
-export type { Operation } from './definition.js';
-export { TableLockedError } from './lock.js';
+export { checkTriggers, repairTriggers, type TriggerProblem, type TriggerProblemKind } from './check-triggers.js';
+export type { Operation } from './trigger-definition.js';
+export { TableLockedError } from '../postgres/table-locks.js';
 export {
   type Change,
   changed,
@@ -9,5 +9,5 @@ export {
   type LookedUp,
   onChangeOf,
 } from './on-change.js';
-export { type RemoveOptions, removeTriggers, uninstallTriggers } from './uninstall.js';
+export { type RemoveOptions, removeTriggers, uninstallTriggers } from './remove-triggers.js';
 export { withoutEvents } from './without-events.js';

@@ -1,8 +1,8 @@
 import type { Knex } from 'knex';
-import { describe } from '../../describe.js';
-import { ConfigurationError } from '../../errors.js';
-import type { OutboxOptions } from '../outbox/place.js';
-import { findRelation } from './catalog.js';
+import { describe } from '../../errors/describe.js';
+import { ConfigurationError } from '../../errors/errors.js';
+import type { OutboxOptions } from '../outbox/location.js';
+import { findRelation } from '../postgres/catalog.js';
 import {
   type Bump,
   type Definition,
@@ -10,11 +10,11 @@ import {
   ROW_OPERATIONS,
   type RowOperation,
   validate,
-} from './definition.js';
-import { install } from './install.js';
-import { installing } from './lock.js';
-import { outboxOf } from './place.js';
-import { shown } from './resolve.js';
+} from './trigger-definition.js';
+import { install } from './install-triggers.js';
+import { installing } from '../postgres/table-locks.js';
+import { outboxOf } from '../outbox/installed-outbox.js';
+import { shown } from './named-tables.js';
 
 export interface ChangeOptions {
   /** The name of the cache that is to be bumped. */

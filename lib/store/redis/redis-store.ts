@@ -1,10 +1,10 @@
 import type { Redis } from 'ioredis';
-import type { Deadline } from '../../deadline.js';
-import { describe } from '../../describe.js';
-import { ConfigurationError } from '../../errors.js';
-import { generation, parseGeneration } from '../../generation.js';
-import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../../key.js';
-import { isQuarantined } from '../../quarantine.js';
+import type { Deadline } from '../../async/deadline.js';
+import { describe } from '../../errors/describe.js';
+import { ConfigurationError } from '../../errors/errors.js';
+import { generation, parseGeneration } from '../../model/generation.js';
+import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../../model/key.js';
+import { isQuarantined } from '../../model/quarantined-generation.js';
 import {
   type FillBatch,
   type FillReply,
@@ -15,9 +15,9 @@ import {
   repairRefused,
   type Store,
   type StoreListener,
-} from '../store.js';
-import { Connection } from './connection.js';
-import { Mget } from './mget.js';
+} from '../../ports/store.js';
+import { Connection } from './redis-connection.js';
+import { Mget } from './commands/mget.js';
 
 /**
  * A store on Redis 6.2 or later, for one cache.

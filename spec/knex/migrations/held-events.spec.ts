@@ -4,7 +4,7 @@ import knex, { type Knex } from 'knex';
 import { narrowBump, waiveBump } from '../../../lib/knex/migrations/narrow-bump.js';
 import { withGenerations } from '../../../lib/knex/migrations/with-generations.js';
 import { recordEvents } from '../../../lib/knex/outbox/record.js';
-import { rejection } from '../../store/rejection.js';
+import { rejection } from '../../support/rejection.js';
 import { eventually } from '../../support/deferred.js';
 import { lendKnex } from '../../support/knexes.js';
 import { lend } from '../../support/lenders.js';

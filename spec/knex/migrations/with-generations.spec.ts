@@ -3,9 +3,12 @@ import { type AddressInfo, createServer } from 'node:net';
 import { expect } from 'chai';
 import knex, { type Knex } from 'knex';
 import { withGenerations, type MigrationBumps } from '../../../lib/knex/migrations/with-generations.js';
-import { installMigrationsTrigger, uninstallMigrationsTrigger } from '../../../lib/knex/migrations/trigger.js';
+import {
+  installMigrationsTrigger,
+  uninstallMigrationsTrigger,
+} from '../../../lib/knex/migrations/migrations-trigger.js';
 import { narrowBump, waiveBump } from '../../../lib/knex/migrations/narrow-bump.js';
-import { installOutbox } from '../../../lib/knex/outbox/install.js';
+import { installOutbox } from '../../../lib/knex/install/install-outbox.js';
 import { lend } from '../../support/lenders.js';
 import { databaseUrl, lendDatabase, schemaOf } from '../../support/postgres.js';
 import { uniqueName } from '../../support/redis.js';

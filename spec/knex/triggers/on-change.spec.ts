@@ -2,13 +2,13 @@ import { lendOutbox } from '../../support/relay.js';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Knex } from 'knex';
-import { childPath } from '../../../lib/key.js';
-import { nullable, text } from '../../../lib/id-kind.js';
-import { checkTriggers, repairTriggers } from '../../../lib/knex/triggers/check.js';
+import { childPath } from '../../../lib/model/key.js';
+import { nullable, text } from '../../../lib/model/id-kind.js';
+import { checkTriggers, repairTriggers } from '../../../lib/knex/triggers/check-triggers.js';
 import { changed, onChangeOf } from '../../../lib/knex/triggers/on-change.js';
-import { removeTriggers, uninstallTriggers } from '../../../lib/knex/triggers/uninstall.js';
+import { removeTriggers, uninstallTriggers } from '../../../lib/knex/triggers/remove-triggers.js';
 import { withoutEvents } from '../../../lib/knex/triggers/without-events.js';
-import { rejection } from '../../store/rejection.js';
+import { rejection } from '../../support/rejection.js';
 import { schemaOf } from '../../support/postgres.js';
 import { CACHE as cache, leftovers, takeEvents, takePaths, takeScopes } from './support.js';
 
@@ -610,7 +610,7 @@ describe('onChangeOf', () => {
     });
 
     it('a database without an outbox', async () => {
-      const { uninstallOutbox } = await import('../../../lib/knex/outbox/install.js');
+      const { uninstallOutbox } = await import('../../../lib/knex/install/install-outbox.js');
       await uninstallOutbox(db);
       const error = await rejection(on().bump({}).install());
       expect(error.message).to.equal(

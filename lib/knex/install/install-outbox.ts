@@ -1,0 +1,122 @@
+import type { Knex } from 'knex';
+import * as outbox from '../../../migrations/outbox/001_outbox.js';
+import * as incarnation from '../../../migrations/outbox/002_incarnation.js';
+import { findRelation } from '../postgres/catalog.js';
+import { installing, NOBODY, type TableLock, underLocks } from '../postgres/table-locks.js';
+import { uninstallMigrationsTriggers } from '../migrations/migrations-trigger.js';
+import { findOutbox } from '../outbox/installed-outbox.js';
+import { removeAll } from '../triggers/remove-triggers.js';
+import { dropNotify } from './notify-relays.js';
+import { type OutboxOptions, qualifier, quoted } from '../outbox/location.js';
+
+interface Step {
+  up(db: Knex, at?: string): Promise<void>;
+  down(db: Knex, at?: string): Promise<void>;
+}
+
+/** Immutable once released: later changes are steps of their own. A release is the number of its steps. */
+const STEPS: readonly Step[] = [outbox, incarnation];
+
+/** The tables of each step. */
+const TABLES = [
+  ['release', 'outbox', 'set_aside', 'trigger', 'narrowed'],
+  ['incarnation', 'boot'],
+];
+
+/** What this release installs. */
+export const OUTBOX_RELEASE = STEPS.length;
+
+/**
+ * Makes the outbox, or brings an older release's up to this one; what waits in it stays. Does nothing where it is as it
+ * should be, so any number of processes may call it at once. Call it in a migration of your own:
+ *
+ *     export const up = (db) => installOutbox(db);
+ *
+ * In one transaction, or the caller's; holds an advisory lock until its end. `release` is for a migration that must
+ * stay as it was once written.
+ */
+export async function installOutbox(
+  db: Knex,
+  options: OutboxOptions & { readonly release?: number } = {},
+): Promise<void> {
+  const at = qualifier(options);
+  await installing(db, async (trx) => {
+    if (options.schema !== undefined) await trx.raw(`create schema if not exists ${quoted(options.schema)}`);
+    await trx.raw(
+      `create table if not exists ${at}gencache_release (
+         version int primary key, installed_at timestamptz not null default clock_timestamp())`,
+    );
+    const { rows } = await trx.raw<{ rows: { version: number }[] }>(`select version from ${at}gencache_release`);
+    const installed = new Set(rows.map(({ version }) => version));
+    for (const [i, step] of STEPS.slice(0, options.release).entries()) {
+      if (installed.has(i + 1)) continue;
+      await step.up(trx, at);
+      await trx.raw(`insert into ${at}gencache_release (version) values (?)`, [i + 1]);
+    }
+  });
+}
+
+/** Takes away every trigger, the outbox, and what waits in it. In one transaction, or the caller's. Throws TableLockedError. */
+export async function uninstallOutbox(db: Knex, options: OutboxOptions = {}): Promise<void> {
+  const at = qualifier(options);
+  await installing(db, async (trx) => {
+    const release = await installedRelease(trx, options);
+    if (release === undefined) return;
+    const outbox = await findOutbox(trx, options);
+    if (outbox !== undefined) await removeAll(trx, outbox);
+    await uninstallMigrationsTriggers(trx, options);
+    await underLocks(trx, await locksOn(trx, TABLES.slice(0, release).flat(), options), async () => {
+      await dropNotify(trx, options);
+      for (const step of STEPS.slice(0, release).toReversed()) await step.down(trx, at);
+      await trx.raw(`drop table ${at}gencache_release`);
+    });
+  });
+}
+
+/** To drop those of these tables that are there. A query for each. */
+async function locksOn(
+  trx: Knex.Transaction,
+  tables: readonly string[],
+  { schema }: OutboxOptions,
+): Promise<TableLock[]> {
+  const locks: TableLock[] = [];
+  for (const table of tables) {
+    const relation = await findRelation(trx, schema, `gencache_${table}`);
+    if (relation !== undefined) locks.push({ relation, mode: NOBODY });
+  }
+  return locks;
+}
+
+/** The release of the outbox that is there; undefined if there is none. One query. */
+export async function installedRelease(db: Knex, options: OutboxOptions = {}): Promise<number | undefined> {
+  const at = qualifier(options);
+  const { rows } = await db.raw<{ rows: { there: boolean }[] }>('select to_regclass(?) is not null as there', [
+    `${at}gencache_release`,
+  ]);
+  if (!rows[0]!.there) return undefined;
+  const { rows: found } = await db.raw<{ rows: { version: number | null }[] }>(
+    `select max(version) as version from ${at}gencache_release`,
+  );
+  return found[0]!.version ?? undefined;
+}
+
+/** Knex migrations of the outbox, for `migrationSource`, where it is kept apart from the application's own. */
+export const outboxMigrations: Knex.MigrationSource<number> = {
+  getMigrations: async () => STEPS.map((_, i) => i + 1),
+  getMigrationName: (release) => `gencache_outbox_${String(release).padStart(3, '0')}`,
+  getMigration: async (release) => ({
+    up: (db) => installOutbox(db, { release }),
+    down: (db) => (release === 1 ? uninstallOutbox(db) : withdraw(db, release)),
+  }),
+};
+
+async function withdraw(db: Knex, release: number): Promise<void> {
+  await installing(db, async (trx) => {
+    const { rows } = await trx.raw<{ rows: unknown[] }>(
+      'delete from gencache_release where version = ? returning version',
+      [release],
+    );
+    if (rows.length === 0) return;
+    await underLocks(trx, await locksOn(trx, TABLES[release - 1]!, {}), () => STEPS[release - 1]!.down(trx));
+  });
+}

@@ -1,0 +1,66 @@
+import type { Knex } from 'knex';
+import { ConfigurationError } from '../../errors/errors.js';
+import { findRelation, functionsNamed, type Relation, triggersNamed } from '../postgres/catalog.js';
+import { installing, NO_WRITERS, NOBODY, underLocks } from '../postgres/table-locks.js';
+import { type OutboxOptions, qualifier, quoted } from '../outbox/location.js';
+
+/** The channel of every cache's hints; the payload is the cache's name. */
+export const CHANNEL = 'gencache';
+
+const NAME = 'gencache_notify';
+
+const SOURCE = `
+  begin
+    perform pg_notify('${CHANNEL}', cache) from (select distinct cache from recorded) as caches;
+    return null;
+  end`;
+
+/**
+ * Makes every statement that records events send a NOTIFY as well, or no more: relays that `listen` then need not wait
+ * for their next poll. Off at first, and only ever a hint: NOTIFY serialises commits under heavy load, makes
+ * PREPARE TRANSACTION fail, and does not pass a transaction pooler. Does nothing, and locks nothing, where it is as asked;
+ * else it locks the outbox, for which every writer waits meanwhile. In one transaction, or the caller's. Throws
+ * ConfigurationError if there is no outbox, TableLockedError.
+ */
+export async function notifyRelays(db: Knex, on: boolean, options: OutboxOptions = {}): Promise<void> {
+  qualifier(options);
+  await installing(db, async (trx) => {
+    const outbox = await findRelation(trx, options.schema, 'gencache_outbox');
+    if (outbox === undefined) {
+      throw new ConfigurationError(
+        'Hints are sent by the outbox. There is none. Call `installOutbox` in an earlier migration, or name its schema.',
+      );
+    }
+    const found = await stateOf(trx, outbox);
+    if (found === (on ? 'on' : 'off')) return;
+    await underLocks(trx, [{ relation: outbox, mode: found === 'off' ? NO_WRITERS : NOBODY }], async () => {
+      await dropNotify(trx, options);
+      if (on) await create(trx, outbox);
+    });
+  });
+}
+
+/** Takes it away, if it is there. Under a lock on the outbox. */
+export async function dropNotify(trx: Knex.Transaction, options: OutboxOptions): Promise<void> {
+  await trx.raw(`drop function if exists ${qualifier(options)}${NAME}() cascade`);
+}
+
+/** `odd`: there is something, and not what is made today. */
+async function stateOf(trx: Knex.Transaction, outbox: Relation): Promise<'on' | 'off' | 'odd'> {
+  const made = (await functionsNamed(trx, outbox.schema, [NAME])).get(NAME);
+  if (made === undefined) return 'off';
+  const triggers = await triggersNamed(trx, [NAME]);
+  const sends = triggers.some(({ relation, enabled }) => relation.oid === outbox.oid && enabled === 'A');
+  return sends && made.source === SOURCE ? 'on' : 'odd';
+}
+
+async function create(trx: Knex.Transaction, { schema }: Relation): Promise<void> {
+  const at = `${quoted(schema)}.`;
+  await trx.raw(`
+    create function ${at}${NAME}() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$${SOURCE}$$`);
+  await trx.raw(`
+    create trigger ${NAME} after insert on ${at}gencache_outbox
+    referencing new table as recorded for each statement execute function ${at}${NAME}()`);
+  await trx.raw(`alter table ${at}gencache_outbox enable always trigger ${NAME}`);
+}

@@ -1,0 +1,208 @@
+/**
+ * The trigger on Knex's list of migrations: whoever writes there, the CLI, the API or another tool, has migrated.
+ *
+ * **Invariant.** A statement that changes the list commits with an event: global, or the scopes that all of its
+ * migrations narrowed their bumps to. In a batch that is one transaction, the event commits with the migrations. Else
+ * the list is written after the migration's own commit, and what a crash leaves in between is the lifecycle hooks'
+ * (`hooks.ts`); the trigger in turn covers those who run migrations without the hooks.
+ *
+ * SECURITY DEFINER with a fixed search_path, and what it computes from the table in a block of its own, so that it
+ * never fails a migration for want of a grant or a column: then the event is global. `gencache.events = 'off'`
+ * silences it, as it does every trigger of the outbox.
+ */
+import type { Knex } from 'knex';
+import { ConfigurationError } from '../../errors/errors.js';
+import type { OutboxOptions } from '../outbox/location.js';
+import { functionsNamed, type Relation, triggersNamed } from '../postgres/catalog.js';
+import { installing, nameOf, NOBODY, underLocks } from '../postgres/table-locks.js';
+import { findOutbox, type Outbox } from '../outbox/installed-outbox.js';
+import { forget, keep } from '../triggers/trigger-registry.js';
+import { TRANSITION_TABLES } from '../triggers/generate/rows.js';
+import { body, execute, hash, literal } from '../postgres/sql-text.js';
+import { checkCacheName } from '../../model/cache-name.js';
+import { recordDue } from './due-bumps.js';
+import { findMigrationsTable, type MigrationsTable } from './migrations-table.js';
+
+export interface MigrationsTriggerOptions extends OutboxOptions, MigrationsTable {
+  /** The cache whose scopes are bumped. */
+  readonly cache: string;
+}
+
+/** In `gencache_trigger`, beside the triggers on the application's own tables. */
+const NAME = 'migrations';
+const DEFINITION = { kind: NAME };
+
+/**
+ * Bumps the cache after every change of Knex's list of migrations. Call it in a migration, after `installOutbox`:
+ *
+ *     export const up = async (db) => {
+ *       await installOutbox(db);
+ *       await installMigrationsTrigger(db, { cache: 'shop' });
+ *     };
+ *
+ * In one transaction, or the caller's; holds an advisory lock until its end. Does nothing, and locks no table, where it
+ * is as it should be. Throws ConfigurationError if there is no outbox, or no list; TableLockedError.
+ */
+export async function installMigrationsTrigger(db: Knex, options: MigrationsTriggerOptions): Promise<void> {
+  const cache = checkCacheName(options.cache);
+  await installing(db, async (trx) => {
+    const outbox = await findOutbox(trx, options);
+    if (outbox === undefined) throw missing('no outbox', 'Call `installOutbox(db)` before');
+    const list = await findMigrationsTable(trx, options);
+    if (list === undefined)
+      throw missing(`no ${options.table ?? 'list of migrations'}`, 'Pass its `table`, and `tableSchema`');
+    const source = functionSource(outbox.at, cache, list);
+    if (await isInstalled(trx, outbox, cache, list, source)) return;
+    await underLocks(trx, [{ relation: list, mode: NOBODY }], () => install(trx, outbox, cache, list, source));
+  });
+}
+
+/**
+ * Takes it away, and leaves nothing but what was recorded. In one transaction, or the caller's. Does nothing where
+ * there is none. Throws TableLockedError.
+ */
+export async function uninstallMigrationsTrigger(db: Knex, options: MigrationsTriggerOptions): Promise<void> {
+  await installing(db, async (trx) => {
+    const list = await findMigrationsTable(trx, options);
+    await uninstall(trx, options, ({ cache, schema, table }) => {
+      return cache === options.cache && schema === list?.schema && table === list.name;
+    });
+  });
+}
+
+/** Takes all of them away, of every cache: a part of taking the outbox away, within `installing`. Throws TableLockedError. */
+export async function uninstallMigrationsTriggers(trx: Knex.Transaction, options: OutboxOptions): Promise<void> {
+  await uninstall(trx, options, () => true);
+}
+
+/** Those of these caches whose migrations the trigger on this list records. One query. */
+export async function coveredByTrigger(db: Knex, caches: readonly string[], list: Relation): Promise<Set<string>> {
+  const { rows } = await db.raw<{ rows: { name: string }[] }>(
+    `select tgname as name from pg_trigger where tgrelid = ?::oid and tgname = any(?) and tgenabled = 'A'`,
+    [list.oid, caches.flatMap(triggerNames)],
+  );
+  const enabled = new Set(rows.map(({ name }) => name));
+  return new Set(caches.filter((cache) => triggerNames(cache).every((name) => enabled.has(name))));
+}
+
+async function install(
+  trx: Knex.Transaction,
+  outbox: Outbox,
+  cache: string,
+  list: Relation,
+  source: string,
+): Promise<void> {
+  const { at } = outbox;
+  const name = functionName(cache, list.schema, list.name);
+  await execute(
+    trx,
+    `create or replace function ${at}${name}() returns trigger
+     language plpgsql security definer set search_path = pg_catalog, pg_temp as ${body(source)}`,
+  );
+  for (const [event, transition] of Object.entries(TRANSITION_TABLES)) {
+    const trigger = triggerName(cache, event);
+    await execute(trx, `drop trigger if exists ${trigger} on ${nameOf(list)}`);
+    await execute(
+      trx,
+      `create trigger ${trigger} after ${event} on ${nameOf(list)} ${transition}
+       for each statement execute function ${at}${name}()`,
+    );
+    // Also where session_replication_role is `replica`.
+    await execute(trx, `alter table ${nameOf(list)} enable always trigger ${trigger}`);
+  }
+  await keep(trx, outbox, { cache, schema: list.schema, table: list.name, name: NAME }, DEFINITION);
+}
+
+async function isInstalled(
+  trx: Knex.Transaction,
+  { at, schema }: Outbox,
+  cache: string,
+  list: Relation,
+  source: string,
+): Promise<boolean> {
+  const { rows } = await trx.raw<{ rows: unknown[] }>(
+    `select from ${at}gencache_trigger where cache = ? and table_schema = ? and table_name = ? and name = ?`,
+    [cache, list.schema, list.name, NAME],
+  );
+  const name = functionName(cache, list.schema, list.name);
+  const found = (await functionsNamed(trx, schema, [name])).get(name);
+  const covered = await coveredByTrigger(trx, [cache], list);
+  return rows.length > 0 && found?.source === source && found.definer && covered.has(cache);
+}
+
+interface Installed {
+  readonly cache: string;
+  readonly schema: string;
+  readonly table: string;
+}
+
+async function uninstall(
+  trx: Knex.Transaction,
+  options: OutboxOptions,
+  which: (row: Installed) => boolean,
+): Promise<void> {
+  const outbox = await findOutbox(trx, options);
+  if (outbox === undefined) return;
+  const { rows } = await trx.raw<{ rows: Installed[] }>(
+    `select cache, table_schema as schema, table_name as table from ${outbox.at}gencache_trigger
+     where definition->>'kind' = ?`,
+    [NAME],
+  );
+  for (const { cache, schema, table } of rows.filter(which)) {
+    const name = functionName(cache, schema, table);
+    // By its function, also where the table has another name by now.
+    const triggers = (await triggersNamed(trx, triggerNames(cache))).filter((trigger) => trigger.function === name);
+    const locks = triggers.map(({ relation }) => ({ relation, mode: NOBODY }) as const);
+    await underLocks(trx, locks, async () => {
+      await execute(trx, `drop function if exists ${outbox.at}${name}() cascade`);
+    });
+    await forget(trx, outbox, { cache, schema, table, name: NAME });
+  }
+}
+
+function functionSource(at: string, cache: string, list: Relation): string {
+  const due = recordDue({
+    at,
+    cache: literal(cache),
+    names: 'names',
+    source: literal(`${list.schema}.${list.name}`),
+    take: true,
+    unlessRecorded: false,
+  });
+  return `
+  declare
+    names text[] := array[null];
+  begin
+    begin
+      if TG_OP = 'INSERT' then select array_agg(name::text) into names from gencache_new;
+      elsif TG_OP = 'DELETE' then select array_agg(name::text) into names from gencache_old;
+      elsif TG_OP = 'UPDATE' then
+        select array_agg(name::text) into names
+        from (select name from gencache_new union all select name from gencache_old) as changed;
+      end if;
+    exception when others then
+      names := array[null];
+    end;
+    if names is null then return null; end if;
+    ${due};
+    return null;
+  end`;
+}
+
+function functionName(cache: string, schema: string, table: string): string {
+  return `gencache_migrations_${hash(cache, schema, table)}`;
+}
+
+function triggerName(cache: string, event: string): string {
+  return `gencache_migrations_${hash(cache)}_${event}`;
+}
+
+function triggerNames(cache: string): string[] {
+  return Object.keys(TRANSITION_TABLES).map((event) => triggerName(cache, event));
+}
+
+function missing(found: string, remedy: string): ConfigurationError {
+  return new ConfigurationError(
+    `The migrations trigger records in the outbox what happens to the list of migrations. There is ${found}. ${remedy}.`,
+  );
+}

@@ -1,0 +1,140 @@
+import type { Knex } from 'knex';
+import { LOCK_NOT_AVAILABLE } from '../postgres/sqlstate.js';
+import { type OddEvent, type OutboxEvent, SEGMENT } from './event.js';
+import { type OutboxOptions, qualifier } from './location.js';
+
+/** What to bump for some events, and which of them were not understood. */
+export interface Resolved {
+  /** Distinct scopes, none below another. */
+  readonly paths: readonly string[];
+  readonly poisoned: readonly { readonly event: OddEvent; readonly bumped: string; readonly reason: string }[];
+}
+
+/** Lookups that give more scopes than this are bumped as their fallbacks, to keep memory bounded. */
+const LOOKED_UP_MAX = 10_000;
+/** Lookups are functions of the outbox's schema with such names, and no others are called. */
+const LOOKUP = /^gencache_lookup_[a-z0-9_]{1,47}$/;
+
+/**
+ * Turns events into the scopes to bump.
+ *
+ * Lookups run here, after the commit of what they look up for, each in a fresh snapshot (READ COMMITTED): two
+ * transactions that each saw only their own half have both committed by the later one's turn (protocol rule 3).
+ *
+ * An event that is not understood is a commit all the same (rule 7): the nearest scope above that parses is bumped for
+ * it, global if none does. So is one whose lookup is gone or fails, unless that is for the moment (a connection, a lock,
+ * a shutdown): then this throws, and the events are tried again.
+ *
+ * A looked-up table that stays locked bumps its events' fallbacks, too: nothing else may wait for it.
+ *
+ * Two queries and a savepoint for each lookup function. Where one fails, its events are halved until those are found that it fails for:
+ * a savepoint and a query for each half.
+ */
+export async function resolve(
+  trx: Knex.Transaction,
+  events: readonly OutboxEvent[],
+  options: OutboxOptions,
+): Promise<Resolved> {
+  const paths = new Set<string>();
+  const poisoned: Resolved['poisoned'][number][] = [];
+  const lookups = new Map<string, OutboxEvent[]>();
+  const ask = (lookup: string, event: OutboxEvent) => {
+    const asking = lookups.get(lookup);
+    if (asking) asking.push(event);
+    else lookups.set(lookup, [event]);
+  };
+  const poison = ({ path, odd }: OutboxEvent, reason: string) => {
+    const bumped = nearestScope(path);
+    paths.add(bumped);
+    poisoned.push({ event: odd!, bumped, reason });
+  };
+  for (const event of events) {
+    const { path, odd } = event;
+    if (odd === null || (odd.lookup === null && nearestScope(path) === path)) paths.add(path);
+    else if (odd.lookup === null) poison(event, `Its path is none: ${JSON.stringify(path.slice(0, 200))}.`);
+    else if (!LOOKUP.test(odd.lookup)) poison(event, `Its lookup is none: ${JSON.stringify(odd.lookup)}.`);
+    else ask(odd.lookup, event);
+  }
+  for (const [lookup, asking] of lookups) {
+    const found = new Set<string>();
+    await lookUp(trx, lookup, asking, options, found, poison);
+    // Their fallbacks stand above all that they can find.
+    if (found.size > LOOKED_UP_MAX) for (const { path } of asking) paths.add(nearestScope(path));
+    else for (const path of found) paths.add(path);
+  }
+  return { paths: topmost(paths), poisoned };
+}
+
+/** Adds the scopes that a lookup finds for these events to `found`, more than `LOOKED_UP_MAX` only just. */
+async function lookUp(
+  trx: Knex.Transaction,
+  lookup: string,
+  events: readonly OutboxEvent[],
+  options: OutboxOptions,
+  found: Set<string>,
+  poison: (event: OutboxEvent, reason: string) => void,
+): Promise<void> {
+  if (found.size > LOOKED_UP_MAX) return;
+  const args = events.flatMap(({ odd }) => (Array.isArray(odd!.args) ? (odd!.args as unknown[]) : [odd!.args]));
+  try {
+    const { rows } = await trx.transaction(async (savepoint) => {
+      await savepoint.raw(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
+      return savepoint.raw<{ rows: { path: string }[] }>(
+        `select distinct coalesce(path, '') as path from ${qualifier(options)}${lookup}(?::jsonb) as path limit ?`,
+        [JSON.stringify(args), LOOKED_UP_MAX + 1],
+      );
+    });
+    for (const { path } of rows) found.add(nearestScope(path));
+  } catch (error) {
+    const { code, message } = error as { code?: unknown; message: string };
+    if (code === LOCK_NOT_AVAILABLE) {
+      for (const { path } of events) found.add(nearestScope(path));
+      return;
+    }
+    if (isTransient(code)) throw error;
+    if (events.length === 1 || code === TIMED_OUT) {
+      for (const event of events) poison(event, message);
+      return;
+    }
+    const half = events.length >> 1;
+    await lookUp(trx, lookup, events.slice(0, half), options, found, poison);
+    await lookUp(trx, lookup, events.slice(half), options, found, poison);
+  }
+}
+
+/** A looked-up table that somebody keeps locked, in ms: all other events would wait as well. */
+const LOCK_TIMEOUT_MS = 500;
+/** `statement_timeout`: halves would take as long again. */
+const TIMED_OUT = '57014';
+
+/**
+ * What another attempt may not meet again: no SQLSTATE at all (the connection), and its classes of connections,
+ * transactions, resources, locks, intervention and I/O. Whatever else there is would hold up the outbox for ever, and a
+ * fallback is always right.
+ */
+export function isTransient(code: unknown): boolean {
+  return code !== TIMED_OUT && !(typeof code === 'string' && /^(?!08|25|40|53|55|57|58)[0-9A-Z]{5}$/.test(code));
+}
+
+const ONE_SEGMENT = new RegExp(`^${SEGMENT}$`);
+
+/** The path itself, or its longest part from the root that parses. */
+export function nearestScope(path: string): string {
+  const good: string[] = [];
+  for (const segment of path.split('/')) {
+    if (!ONE_SEGMENT.test(segment)) break;
+    good.push(segment);
+  }
+  return good.slice(0, 16).join('/');
+}
+
+/** Those that have none of the others above them: bumping a scope makes everything below it unreachable. */
+export function topmost(paths: ReadonlySet<string>): string[] {
+  if (paths.has('')) return [''];
+  return [...paths].filter((path) => {
+    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
+      if (paths.has(path.slice(0, end))) return false;
+    }
+    return true;
+  });
+}

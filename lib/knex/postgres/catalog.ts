@@ -1,0 +1,174 @@
+import type { Knex } from 'knex';
+import { quoted } from '../outbox/location.js';
+
+/** A table as PostgreSQL's catalog has it. */
+export interface Relation {
+  readonly oid: string;
+  readonly schema: string;
+  readonly name: string;
+  /** `r` a table, `p` a partitioned one, `f` a foreign one, `v` a view, ... */
+  readonly kind: string;
+  readonly temporary: boolean;
+}
+
+/** Which kind of namespace a column's values can name; `other`: none. */
+export type ColumnKind = 'integer' | 'text' | 'enum' | 'uuid' | 'other';
+
+export interface Column {
+  readonly name: string;
+  readonly kind: ColumnKind;
+  /** As SQL writes it, an enumeration with its schema: `bigint`, `app.colour`. */
+  readonly type: string;
+  /** Whether its operators are PostgreSQL's own, which a fixed search_path finds. */
+  readonly native: boolean;
+  /** Whether values that `=` calls equal are equal to the byte, so that comparing them needs no image. */
+  readonly exact: boolean;
+}
+
+export interface Table extends Relation {
+  readonly columns: ReadonlyMap<string, Column>;
+  /** Empty without a primary key. */
+  readonly primaryKey: readonly string[];
+}
+
+/** A trigger that calls one of our functions, or has the name of one. */
+export interface InstalledTrigger {
+  readonly relation: Relation;
+  readonly name: string;
+  /** `O` origin and local (the default), `A` always, `R` replica, `D` disabled. */
+  readonly enabled: string;
+  readonly type: number;
+  readonly function: string;
+}
+
+export interface InstalledFunction {
+  readonly name: string;
+  readonly source: string;
+  readonly definer: boolean;
+  /** What it sets while it runs: `jit=off`. */
+  readonly settings: readonly string[];
+}
+
+const RELATION = `
+  class.oid::text as oid, space.nspname as schema, class.relname as name, class.relkind as kind,
+  class.relpersistence = 't' as temporary`;
+
+/** The table of that name, where the search path leads if no schema is given; undefined if there is none. One query. */
+export async function findRelation(
+  db: Knex,
+  schema: string | null | undefined,
+  table: string,
+): Promise<Relation | undefined> {
+  const name = schema === null || schema === undefined ? quoted(table) : `${quoted(schema)}.${quoted(table)}`;
+  const { rows } = await db.raw<{ rows: Relation[] }>(
+    `select ${RELATION} from pg_class class join pg_namespace space on space.oid = class.relnamespace
+     where class.oid = to_regclass(?)`,
+    [name],
+  );
+  return rows[0];
+}
+
+/** A table with its columns and primary key; undefined if there is none. Three queries. */
+export async function findTable(
+  db: Knex,
+  schema: string | null | undefined,
+  table: string,
+): Promise<Table | undefined> {
+  const relation = await findRelation(db, schema, table);
+  if (relation === undefined) return undefined;
+  const { rows: columns } = await db.raw<{ rows: Column[] }>(COLUMNS, [relation.oid]);
+  const { rows: keys } = await db.raw<{ rows: { name: string }[] }>(PRIMARY_KEY, [relation.oid]);
+  return {
+    ...relation,
+    columns: new Map(columns.map((column) => [column.name, column])),
+    primaryKey: keys.map(({ name }) => name),
+  };
+}
+
+/** `?`: a table. A domain counts as the type at its bottom. */
+const COLUMNS = `
+  with recursive typed as (
+    select attname, attnum, attcollation, atttypid as base from pg_attribute
+    where attrelid = ?::oid and attnum > 0 and not attisdropped
+    union all
+    select attname, attnum, attcollation, type.typbasetype
+    from typed join pg_type type on type.oid = typed.base and type.typtype = 'd'
+  )
+  select typed.attname as name,
+    case when type.typtype = 'e' then format('%s.%I', type.typnamespace::regnamespace, type.typname)
+      else format_type(typed.base, null) end as type,
+    type.typnamespace = 'pg_catalog'::regnamespace or type.typtype = 'e' as native,
+    type.typtype = 'e' or type.oid = any('{bool,int2,int4,int8,oid,uuid,bytea,date,timestamp,timestamptz}'::regtype[])
+      or type.oid = any('{text,varchar}'::regtype[]) and rules.collisdeterministic as exact,
+    case
+      when type.oid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'integer'
+      when type.oid in ('text'::regtype, 'varchar'::regtype) then 'text'
+      when type.oid = 'uuid'::regtype then 'uuid'
+      when type.typtype = 'e' then 'enum'
+      else 'other'
+    end as kind
+  from typed join pg_type type on type.oid = typed.base and type.typtype <> 'd'
+  left join pg_collation rules on rules.oid = typed.attcollation
+  order by typed.attnum`;
+
+/** `?`: a table. */
+const PRIMARY_KEY = `
+  select attname as name
+  from pg_index
+  cross join lateral unnest(indkey::int2[]) with ordinality as key (attnum, position)
+  join pg_attribute on attrelid = indrelid and pg_attribute.attnum = key.attnum
+  where indrelid = ?::oid and indisprimary and key.position <= indnkeyatts
+  order by key.position`;
+
+/** The table itself, its partitions and inheritance children, at any depth, by oid. One query. */
+export async function familyOf(db: Knex, oid: string): Promise<Relation[]> {
+  const { rows } = await db.raw<{ rows: Relation[] }>(
+    `with recursive family as (
+       select ?::oid as oid
+       union
+       select inhrelid from pg_inherits join family on inhparent = family.oid
+     )
+     select ${RELATION} from family join pg_class class on class.oid = family.oid
+     join pg_namespace space on space.oid = class.relnamespace order by class.oid`,
+    [oid],
+  );
+  return rows;
+}
+
+/** The triggers of these names, on whatever tables. One query. */
+export async function triggersNamed(db: Knex, names: readonly string[]): Promise<InstalledTrigger[]> {
+  const { rows } = await db.raw<{ rows: (InstalledTrigger & Relation & { trigger: string; calls: string })[] }>(
+    `select tgname as trigger, tgenabled as enabled, tgtype as type,
+       proname as calls, ${RELATION}
+     from pg_trigger installed
+     join pg_proc on pg_proc.oid = tgfoid
+     join pg_class class on class.oid = tgrelid
+     join pg_namespace space on space.oid = class.relnamespace
+     where tgname = any(?) and not tgisinternal
+     order by class.oid, tgname`,
+    [names as string[]],
+  );
+  return rows.map(({ oid, schema, name, kind, temporary, trigger, calls, enabled, type }) => ({
+    relation: { oid, schema, name, kind, temporary },
+    name: trigger,
+    enabled,
+    type,
+    function: calls,
+  }));
+}
+
+/** Those of these functions that are in the schema. One query. */
+export async function functionsNamed(
+  db: Knex,
+  schema: string,
+  names: readonly string[],
+): Promise<Map<string, InstalledFunction>> {
+  const { rows } = await db.raw<{ rows: InstalledFunction[] }>(
+    `select proname as name, prosrc as source, prosecdef as definer,
+       coalesce(proconfig, '{}') as settings
+     from pg_proc join pg_namespace space on space.oid = pronamespace
+     where nspname = ? and proname = any(?)`,
+    [schema, names as string[]],
+  );
+  return new Map(rows.map((row) => [row.name, row]));
+}

@@ -1,0 +1,94 @@
+import type { Knex } from 'knex';
+import type { Store } from '../../ports/store.js';
+import { bumpPaths } from '../../write/bump-paths.js';
+import { type OutboxOptions, qualifier } from '../outbox/location.js';
+import { isTransient, nearestScope, topmost } from '../outbox/resolve-events.js';
+import { type BatchOptions, bumping, demandCounted } from './relay-batch.js';
+
+/** What became of the events that migrations hold. */
+export interface Released {
+  /** How many were bumped for the last time, and deleted. */
+  readonly events: number;
+  /** The locks that are still taken, and why, where that can't be told. */
+  readonly locks: readonly { readonly table: string; readonly error: Error | undefined }[];
+}
+
+/**
+ * Bumps events that a running migration holds, and deletes those whose lock is free (protocol rule 13).
+ *
+ * A migration outside a transaction changes tables as it goes, and may die midway without a word. So the lock is looked
+ * at first and bumped after: the last bump comes after the last change, and each one before it is one more. A lock that
+ * can't be looked at may be taken: its events stay, and the owner is told.
+ *
+ * Claims nothing, so that a migration that narrows its bump does not wait for a relay: what two relays bump is bumped
+ * twice, and what is narrowed meanwhile is no longer there to be deleted. Four queries, and two for each lock.
+ */
+export async function relayHeld(
+  db: Knex,
+  store: Store,
+  cache: string,
+  { deadlineMs, silenceMaxMs, outbox }: Omit<BatchOptions, 'batchMax'>,
+): Promise<Released> {
+  return bumping(db, silenceMaxMs, async (trx) => {
+    const rows = await heldEvents(trx, cache, outbox);
+    const locks = new Map<string, boolean | Error>();
+    for (const { heldBy } of rows) if (!locks.has(heldBy)) locks.set(heldBy, await isLocked(trx, heldBy));
+    const paths = topmost(new Set(rows.map(({ path }) => nearestScope(path))));
+    const server = await bumpPaths(store, cache, paths, deadlineMs);
+    const done = rows.filter(({ heldBy }) => locks.get(heldBy) === false);
+    if (done.length > 0) {
+      await demandCounted(trx, store, cache, server, outbox);
+      await trx.raw(
+        `delete from ${qualifier(outbox)}gencache_outbox
+         where cache = ? and held_by is not null and (xid, seq) in (select * from unnest(?::xid8[], ?::bigint[]))`,
+        [cache, done.map(({ xid }) => xid), done.map(({ seq }) => seq)] as unknown as Knex.RawBinding[],
+      );
+    }
+    const taken = [...locks].filter(([, lock]) => lock !== false);
+    return {
+      events: done.length,
+      locks: taken.map(([table, lock]) => ({ table, error: lock instanceof Error ? lock : undefined })),
+    };
+  });
+}
+
+interface Held {
+  readonly xid: string;
+  readonly seq: string;
+  readonly path: string;
+  readonly heldBy: string;
+}
+
+async function heldEvents(trx: Knex.Transaction, cache: string, options: OutboxOptions): Promise<Held[]> {
+  const { rows } = await trx.raw<{ rows: Held[] }>(
+    `select xid::text, seq::text, path, held_by as "heldBy" from ${qualifier(options)}gencache_outbox
+     where cache = ? and held_by is not null`,
+    [cache],
+  );
+  return rows;
+}
+
+/**
+ * Whether a migration holds this lock; one whose table is gone is free. `table` is looked up, never run. Returns why, if
+ * it can't be told.
+ */
+async function isLocked(trx: Knex.Transaction, table: string): Promise<boolean | Error> {
+  try {
+    return await trx.transaction(async (savepoint) => {
+      const { rows } = await savepoint.raw<{ rows: { name: string }[] }>(
+        `select format('%I.%I', nspname, relname) as name from pg_class
+         join pg_namespace on pg_namespace.oid = relnamespace where pg_class.oid = to_regclass(?)`,
+        [table],
+      );
+      const name = rows[0]?.name.replaceAll('?', '\\?');
+      if (name === undefined) return false;
+      const { rows: locks } = await savepoint.raw<{ rows: unknown[] }>(
+        `select from ${name} where is_locked = 1 limit 1`,
+      );
+      return locks.length > 0;
+    });
+  } catch (error) {
+    if (isTransient((error as { code?: unknown }).code)) throw error;
+    return error as Error;
+  }
+}

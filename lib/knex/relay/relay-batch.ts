@@ -1,0 +1,105 @@
+import type { Knex } from 'knex';
+import { type Store, StoreUnavailableError } from '../../ports/store.js';
+import { withConnection } from '../postgres/pooled-connection.js';
+import { bumpPaths } from '../../write/bump-paths.js';
+import { claimEvents, setAside } from '../outbox/event.js';
+import type { Frontier } from '../outbox/frontier.js';
+import { countedRedis } from '../outbox/authority.js';
+import type { OutboxOptions } from '../outbox/location.js';
+import { resolve, type Resolved } from '../outbox/resolve-events.js';
+
+/** Events that were bumped and deleted. */
+export interface Batch {
+  readonly events: number;
+  readonly scopes: number;
+  /** Those scopes. */
+  readonly paths: readonly string[];
+  /** How many events each cause made: `detector UPDATE`. */
+  readonly causes: ReadonlyMap<string, number>;
+  readonly setAside: Resolved['poisoned'];
+  readonly durationMs: number;
+}
+
+/** The server that took the bumps is not the one that counts: the events stay. */
+export class DisplacedError extends StoreUnavailableError {}
+
+export interface BatchOptions {
+  readonly batchMax: number;
+  readonly deadlineMs: number;
+  /** A relay that falls silent between claim and commit is given up, and its claim with it, after so long, in ms. */
+  readonly silenceMaxMs: number;
+  readonly outbox: OutboxOptions;
+}
+
+/**
+ * Claims events, resolves, bumps, and deletes them, in one transaction (protocol rules 6, 7 and 10).
+ *
+ *     BEGIN  claim and delete  [lookups]  bump  is the server the one that counts?  COMMIT
+ *
+ * Before COMMIT a death, a failure or a lost connection puts the events back, bumped or not; a second bump is harmless. A relay that is
+ * stopped in between keeps its claim until PostgreSQL ends its session. Other relays pass over what is claimed.
+ * Five queries or more, and one command for each 1,000 scopes.
+ */
+export async function relayBatch(
+  db: Knex,
+  store: Store,
+  cache: string,
+  frontier: Frontier,
+  options: BatchOptions,
+): Promise<Batch> {
+  const { batchMax, deadlineMs, silenceMaxMs, outbox } = options;
+  const startedAtMs = performance.now();
+  return bumping(db, silenceMaxMs, async (trx) => {
+    const events = await claimEvents(trx, cache, frontier, batchMax, outbox);
+    const { paths, poisoned } = await resolve(trx, events, outbox);
+    const server = await bumpPaths(store, cache, paths, deadlineMs);
+    await setAside(trx, poisoned, outbox);
+    if (events.length > 0) await demandCounted(trx, store, cache, server, outbox);
+    const causes = new Map<string, number>();
+    for (const { cause } of events) causes.set(cause, (causes.get(cause) ?? 0) + 1);
+    const durationMs = performance.now() - startedAtMs;
+    return { events: events.length, scopes: paths.length, paths, causes, setAside: poisoned, durationMs };
+  });
+}
+
+/**
+ * A transaction that bumps. One query beside BEGIN and COMMIT.
+ *
+ * - Each statement sees what has committed before it, whatever the owner's default is.
+ * - It ends with its session if this process is stopped or cut off.
+ * - Its commit does not wait for the disk: all it does is to delete what was bumped, and if a crash undoes that, it is
+ *   bumped again.
+ * - Its connection is cut when it takes twice as long: PostgreSQL has ended its session by then, or does not answer.
+ */
+export function bumping<T>(db: Knex, silenceMaxMs: number, work: (trx: Knex.Transaction) => Promise<T>): Promise<T> {
+  return withConnection(db, 2 * silenceMaxMs, (connection) =>
+    db.transaction(
+      async (trx) => {
+        await trx.raw(
+          `set transaction isolation level read committed;
+           set local idle_in_transaction_session_timeout = ${silenceMaxMs}; set local synchronous_commit = off`,
+        );
+        return work(trx);
+      },
+      { connection },
+    ),
+  );
+}
+
+/** Throws unless the server that took the bumps is the one that counts, and will be when this transaction commits. */
+export async function demandCounted(
+  trx: Knex.Transaction,
+  store: Store,
+  cache: string,
+  server: string | undefined,
+  outbox: OutboxOptions,
+): Promise<void> {
+  const counted = await countedRedis(trx, cache, outbox);
+  if (server !== undefined && counted === server) return;
+  store.doubt?.();
+  throw new DisplacedError(
+    `Events are deleted when the server that counts has taken their bumps. ${counted ?? 'None'} counts, ` +
+      `${server ?? 'another, or several,'} took them. They stay, and are bumped again.`,
+    true,
+  );
+}

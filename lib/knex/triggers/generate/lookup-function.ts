@@ -1,0 +1,51 @@
+import { quoted } from '../../outbox/location.js';
+import type { Column, Table } from '../../postgres/catalog.js';
+import { type Bump, changedColumns, type Definition } from '../trigger-definition.js';
+import { idValue, pathOf } from './path-sql.js';
+import { hash, literal } from '../../postgres/sql-text.js';
+
+/**
+ * The name of the function that resolves a bump's look-up. It stands for all that the function reads, so that an event
+ * which waits in the outbox while another definition is installed finds its own function or none, in which case
+ * whoever resolves it bumps its path, global; it never finds one that reads other columns.
+ */
+export function lookUpName({ cache, schema, table, name, bumps }: Definition, index: number): string {
+  const { lookUp, ids } = bumps[index]!;
+  // Lists, since what comes back from jsonb has its keys in another order.
+  const on = lookUp!.on.map(({ column, changed }) => [column, changed]);
+  const path = ids.map(({ namespace, column, of }) => [namespace, column, of]);
+  return `gencache_lookup_${hash(cache, schema, table, name, lookUp!.schema, lookUp!.table, on, path)}`;
+}
+
+/**
+ * The body of `gencache_lookup_...(args jsonb) returns setof text`: images of changed rows, `[{"id": "9", ...}, ...]`, to
+ * the paths that they touch. Called after the commit, in a fresh snapshot (protocol rule 3). One query, by index where
+ * the looked-up table has one on those columns; reads that table with its caller's rights; takes no locks.
+ */
+export function lookUpSource(bump: Bump, changed: Table, lookedUp: Table, at: string): string {
+  const images = changedColumns(bump).map((name) => changed.columns.get(name)!);
+  const image = (name: string) => `image.c${images.findIndex((column) => column.name === name) + 1}`;
+  const found = (name: string) => `found.${quoted(name)}`;
+  const fields = images.map((column, i) => `(each ->> ${literal(column.name)})::${imageType(column)} as c${i + 1}`);
+  const pairs = bump.lookUp!.on.map((pair) => {
+    const column = lookedUp.columns.get(pair.column)!;
+    if (column.kind !== 'enum') return `${found(pair.column)} = ${image(pair.changed)}`;
+    return column.type === changed.columns.get(pair.changed)!.type
+      ? `${found(pair.column)} = ${image(pair.changed)}::${column.type}`
+      : `${found(pair.column)}::text = ${image(pair.changed)}`;
+  });
+  const path = pathOf(bump, at, ({ column: name, of }) => {
+    const [reference, column] =
+      of === 'changed' ? [image(name), changed.columns.get(name)!] : [found(name), lookedUp.columns.get(name)!];
+    return { reference: `(${idValue(reference, column)})`, column };
+  });
+  return `
+  select distinct ${path}
+  from (select ${fields.join(', ')} from jsonb_array_elements(args) as each) as image
+  join ${quoted(lookedUp.schema)}.${quoted(lookedUp.name)} as found on ${pairs.join(' and ')}`;
+}
+
+function imageType({ kind }: Column): string {
+  if (kind === 'integer') return 'bigint';
+  return kind === 'uuid' ? 'uuid' : 'text';
+}

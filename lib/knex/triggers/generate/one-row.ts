@@ -1,0 +1,77 @@
+import { quoted } from '../../outbox/location.js';
+import { type Bump, changedColumns, type RowOperation } from '../trigger-definition.js';
+import { lookUpName } from './lookup-function.js';
+import { idValue, pathOf } from './path-sql.js';
+import { columnsOf, differs, type Recorder, SIDES } from './rows.js';
+import { literal } from '../../postgres/sql-text.js';
+
+/**
+ * What all bumps have to say about a row that is its statement's only one, which most are: its old and its new image are
+ * one row, whatever its key, so that nothing needs pairing or sorting out. In one query, since for a single row starting
+ * an executor is most of the cost. `gencache_many` tells that there are more, null that one side, or both, have none.
+ * Its two scopes are two whatever the limit.
+ */
+export function ofOneRow(recorder: Recorder, operation: RowOperation, compared: readonly string[] | null): string {
+  const { definition, table, level } = recorder;
+  const sides = SIDES[operation];
+  const named = definition.bumps.map((bump, i) => ({ bump, i, ids: changedColumns(bump) }));
+  /** What `each` makes of the row's images: of both where they differ in these columns. */
+  const images = (ids: readonly string[], each: (side: string) => string, list: (items: string) => string) => {
+    const [side, other] = sides.map(each);
+    if (other === undefined || ids.length === 0) return list(side!);
+    const row = (of: string) =>
+      `row(${ids.map((id) => idValue(`${of}.${quoted(id)}`, table.columns.get(id)!)).join(', ')})`;
+    return (
+      `case when ${row('gencache_old')} is distinct from ${row('gencache_new')} ` +
+      `then ${list(`${side}, ${other}`)} else ${list(side!)} end`
+    );
+  };
+  const paths = named
+    .filter(({ bump }) => bump.lookUp === null)
+    .map(({ bump, ids }) =>
+      images(
+        ids,
+        (side) => pathIn(recorder, bump, side),
+        (items) => `array[${items}]`,
+      ),
+    );
+  const lookUps = named.filter(({ bump }) => bump.lookUp !== null);
+  const packs = lookUps.map(({ ids }) =>
+    images(
+      ids,
+      (side) => imageIn(ids, side),
+      (items) => `jsonb_build_array(${items})`,
+    ),
+  );
+  const names = lookUps.map(({ i }) => literal(lookUpName(definition, i)));
+  const targets: [variable: string, value: string][] = [];
+  if (paths.length > 0) targets.push(['gencache_paths', paths.join(' || ')]);
+  if (packs.length > 0) {
+    targets.push(['gencache_lookups', `array[${names.join(', ')}]`], ['gencache_images', `array[${packs.join(', ')}]`]);
+  }
+  const test =
+    operation === 'update' ? differs(columnsOf(table, compared ?? []), definition.columns === null) : undefined;
+  const values = targets.map(([, value]) =>
+    test === undefined ? value : `case when ${test} then ${value} else '{}' end`,
+  );
+  // Reads two rows at most, of pairs of all with all.
+  const many = 'lead(true, 1, false) over ()';
+  const from = sides.map((side) => (level === 'row' ? `(select ${side.slice(-3)}.*) as ${side}` : side)).join(', ');
+  return `
+      select ${[...(level === 'row' ? [] : [many]), ...values].join(`,
+        `)}
+      into ${[...(level === 'row' ? [] : ['gencache_many']), ...targets.map(([variable]) => variable)].join(', ')}
+      from ${from} limit 1;`;
+}
+
+function pathIn({ table, at }: Recorder, bump: Bump, side: string): string {
+  return pathOf(bump, at, ({ column: name }) => {
+    const column = table.columns.get(name)!;
+    return { reference: `(${idValue(`${side}.${quoted(name)}`, column)})`, column };
+  });
+}
+
+/** As text: a bigint as a number would lose digits on its way through JavaScript. */
+function imageIn(ids: readonly string[], side: string): string {
+  return `jsonb_build_object(${ids.map((id) => `${literal(id)}, ${side}.${quoted(id)}::text`).join(', ')})`;
+}

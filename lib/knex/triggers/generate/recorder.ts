@@ -1,0 +1,121 @@
+import type { Table } from '../../postgres/catalog.js';
+import { type Definition, type RowOperation, watchedColumns } from '../trigger-definition.js';
+import { ofManyRows } from './many-rows.js';
+import { ofOneRow } from './one-row.js';
+import { type Level, type Recorder, SIDES } from './rows.js';
+import { literal } from '../../postgres/sql-text.js';
+
+/**
+ * Writes the body of the PL/pgSQL function that records what a statement changed (ladder step 3).
+ *
+ *     off?        `set gencache.events = 'off'`: nothing
+ *     TRUNCATE    one event, for the path that the definition names
+ *     compute     the rows that changed -> their distinct ids, old and new -> paths, or images of rows to look up
+ *     record      an event for each path, or for their nearest common ancestor; one for each 100 images
+ *
+ * No loop over rows: each operation is one query on the transition tables, a short one for a single row. An UPDATE of
+ * more pairs old and new rows by the primary key, so that rows that did not change record nothing; without one all count.
+ * One of more than a thousand rows looks at the first before all.
+ *
+ * **Invariant.** A statement that changed a row commits with events that cover every scope its old and its new row
+ * name, or does not commit. Computing happens in a block of its own, whose failure (a column was renamed) records one
+ * global event instead of breaking the write; the block writes nothing, so PostgreSQL assigns it no subtransaction
+ * id. Recording happens outside of it.
+ *
+ * A full join can't be planned as a nested loop, whatever number of rows the cached plan was made for.
+ */
+export function recorderSource(definition: Definition, table: Table, at: string, level: Level): string {
+  const recorder: Recorder = { definition, table, at, level };
+  const cache = literal(definition.cache);
+  const insert = `insert into ${at}gencache_outbox (cache, path, lookup, args, source, operation)`;
+  const cause = `format('%I.%I', tg_table_schema, tg_table_name), tg_op`;
+  const watched = watchedColumns(definition);
+  return `
+declare
+  gencache_many boolean;
+  gencache_count bigint;
+  gencache_some text[];
+  gencache_paths text[] := '{}';
+  gencache_lookups text[] := '{}';
+  gencache_packs jsonb[];
+  gencache_images jsonb[] := '{}';
+  gencache_error text;
+begin
+  if current_setting('gencache.events', true) = 'off' then
+    return null;
+  end if;
+  if tg_op = 'TRUNCATE' then
+    ${insert}
+    values (${cache}, ${literal(definition.truncate)}, null, null, ${cause});
+    return null;
+  end if;
+  begin${definition.operations.map((operation) => computed(recorder, operation, watched)).join('')}
+  exception ${watched === null && definition.operations.includes('update') ? comparingImagesOnly(recorder) : ''}when others then
+    gencache_error := sqlstate || ': ' || sqlerrm;
+  end;
+  if gencache_error is not null then
+    ${insert}
+    values (${cache}, '', null, jsonb_build_object('error', gencache_error), ${cause});
+    return null;
+  end if;
+  if cardinality(gencache_paths) = 1 then
+    ${insert}
+    values (${cache}, gencache_paths[1], null, null, ${cause});
+  elsif cardinality(gencache_paths) > 1 then
+    ${insert}
+    select ${cache}, path, null, null, ${cause}
+    from unnest(gencache_paths) as path;
+  end if;
+  if cardinality(gencache_lookups) = 1 then
+    ${insert}
+    values (${cache}, '', gencache_lookups[1], gencache_images[1], ${cause});
+  elsif cardinality(gencache_lookups) > 1 then
+    ${insert}
+    select ${cache}, '', lookup, args, ${cause}
+    from unnest(gencache_lookups, gencache_images) as each (lookup, args);
+  end if;
+  return null;
+end`;
+}
+
+/** `compared`: the columns that may tell that a row changed; null: all of them, though its image tells as well. */
+function computed(recorder: Recorder, operation: RowOperation, compared: readonly string[] | null): string {
+  const { definition, level } = recorder;
+  const [first, ...more] = SIDES[operation].map((side) => `exists (select from ${side})`);
+  const any = [first, ...more].join(' or ');
+  const bumps = definition.bumps.map((bump, i) => ofManyRows(recorder, operation, compared, bump, i));
+  return `
+    if tg_op = '${operation.toUpperCase()}' then${ofOneRow(recorder, operation, compared)}${
+      level === 'row'
+        ? ''
+        : `
+      if gencache_many is null then
+        gencache_many := ${any};
+      end if;
+      if gencache_many then
+        gencache_paths := '{}';
+        gencache_lookups := '{}';
+        gencache_images := '{}';${bumps.join('')}
+      end if;`
+    }
+    end if;`;
+}
+
+/**
+ * For an UPDATE where a column is gone by now that only the comparison names: images tell as well which rows changed,
+ * and take twice as long. Without this, each UPDATE after an innocent DROP COLUMN would be a global event.
+ */
+function comparingImagesOnly(recorder: Recorder): string {
+  return `when undefined_column then
+    gencache_paths := '{}';
+    gencache_lookups := '{}';
+    gencache_images := '{}';
+    if tg_op <> 'UPDATE' then
+      gencache_error := sqlstate || ': ' || sqlerrm;
+    end if;
+    begin${computed(recorder, 'update', [])}
+    exception when others then
+      gencache_error := sqlstate || ': ' || sqlerrm;
+    end;
+  `;
+}

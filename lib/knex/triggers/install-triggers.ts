@@ -1,0 +1,144 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Knex } from 'knex';
+import { ConfigurationError } from '../../errors/errors.js';
+import { functionsNamed, type Relation, triggersNamed } from '../postgres/catalog.js';
+import type { Definition } from './trigger-definition.js';
+import { nameOf, NOBODY, NO_WRITERS, type TableLock, underLocks } from '../postgres/table-locks.js';
+import type { Outbox } from '../outbox/installed-outbox.js';
+import { type Difference, differences, functionNames, namesOf, planOf, triggersOf } from './trigger-plan.js';
+import { quoted } from '../outbox/location.js';
+import { forget, type Installed, installed, keep } from './trigger-registry.js';
+import { resolve } from './named-tables.js';
+import { execute } from '../postgres/sql-text.js';
+
+/**
+ * Brings a definition's functions and triggers to what it says, within `installing`. Locks the tables whose triggers change, and none where nothing does: a function is replaced
+ * without a lock on the tables that call it. Throws ConfigurationError, TableLockedError.
+ */
+export async function install(trx: Knex.Transaction, outbox: Outbox, definition: Definition): Promise<void> {
+  const tables = await resolve(trx, definition);
+  if ('faults' in tables) {
+    const [fault] = tables.faults;
+    throw new ConfigurationError(`${fault!.message} ${fault!.remedy}`);
+  }
+  const plan = await planOf(trx, outbox, definition, tables);
+  if (plan.foreign.length > 0) throw new ConfigurationError(`${foreignMessage(plan.foreign[0]!)} ${FOREIGN_REMEDY}`);
+  const [before] = await installed(trx, outbox, definition);
+  const now: Installed = { ...definition, primaryKey: tables.changed.primaryKey };
+  const needed = new Set(functionNames(outbox, definition));
+  const unneeded = before === undefined ? [] : functionNames(outbox, before).filter((name) => !needed.has(name));
+  const wrong = await differences(trx, plan);
+  if (wrong.length === 0 && isDeepStrictEqual(before, now)) return;
+  await change(trx, wrong, async () => {
+    await dropFunctions(trx, outbox, unneeded);
+    await keep(trx, outbox, now, now);
+  });
+}
+
+/**
+ * Brings a definition to what it says as far as its tables let it, within `installing`. Where columns are gone no
+ * function can be written, and the triggers call those that are there, which then bump everything. On a table that
+ * reaches a foreign one nothing is done: triggers might make writes fail that go through without. Throws
+ * TableLockedError.
+ */
+export async function repair(trx: Knex.Transaction, outbox: Outbox, definition: Installed): Promise<void> {
+  const tables = await resolve(trx, definition);
+  if (tables.changed === undefined) return;
+  const plan = await triggersOf(trx, outbox, definition, tables.changed);
+  if (plan.foreign.length > 0) return;
+  if (!('faults' in tables)) return install(trx, outbox, definition);
+  const calls = await functionsNamed(trx, plan.schema, functionNames(outbox, definition));
+  await change(
+    trx,
+    (await differences(trx, plan)).filter(
+      (it) => !('planned' in it && 'function' in it.planned) || calls.has(it.planned.function),
+    ),
+  );
+}
+
+/** PostgreSQL refuses writes through a table with transition tables that reach a foreign partition. */
+export function foreignMessage(relation: Relation): string {
+  return `Triggers see what is written to tables of this database, partitions and children too. ${nameOf(relation)} is a foreign table.`;
+}
+
+export const FOREIGN_REMEDY = 'Detach it and watch it where it is, or bump by hand after writing to the table.';
+
+/** Takes a definition's functions, triggers and row away, from whatever tables have them by now. Within `installing`. */
+export async function remove(trx: Knex.Transaction, outbox: Outbox, definition: Definition): Promise<void> {
+  const triggers = await triggersNamed(trx, Object.values(namesOf(outbox, definition).triggers));
+  const locks = triggers.map(({ relation }) => ({ relation, mode: NOBODY }) as const);
+  await underLocks(trx, locks, async () => {
+    await dropFunctions(trx, outbox, functionNames(outbox, definition));
+    await forget(trx, outbox, definition);
+  });
+}
+
+async function change(
+  trx: Knex.Transaction,
+  wrong: readonly Difference[],
+  further: () => Promise<void> = async () => {},
+): Promise<void> {
+  await underLocks(trx, wrong.flatMap(lockFor), async () => {
+    for (const difference of wrong) for (const statement of mend(difference)) await execute(trx, statement);
+    await further();
+  });
+}
+
+function lockFor(difference: Difference): TableLock[] {
+  switch (difference.problem) {
+    case 'function missing':
+    case 'function altered':
+      return [];
+    case 'trigger missing':
+    case 'trigger not enabled as installed':
+      return [{ relation: difference.planned.relation, mode: NO_WRITERS }];
+    case 'trigger altered':
+    case 'trigger left over':
+    default:
+      return [{ relation: difference.found.relation, mode: NOBODY }];
+  }
+}
+
+function mend(difference: Difference): string[] {
+  switch (difference.problem) {
+    case 'function missing':
+    case 'function altered':
+      return [difference.planned.statement];
+    case 'trigger missing':
+      return create(difference);
+    case 'trigger not enabled as installed':
+      return [enable(difference)];
+    case 'trigger altered':
+      return [drop(difference), ...create(difference)];
+    case 'trigger left over':
+    default:
+      return [drop(difference)];
+  }
+}
+
+type Planned = Extract<
+  Difference,
+  { problem: 'trigger missing' | 'trigger altered' | 'trigger not enabled as installed' }
+>;
+type Found = Extract<Difference, { problem: 'trigger altered' | 'trigger left over' }>;
+
+function create({ planned }: Planned): string[] {
+  return [`create trigger ${quoted(planned.name)} ${planned.clause}`, enable({ planned })];
+}
+
+/** On this table alone: whether its partitions have such a trigger is their own matter. */
+function enable({ planned }: Pick<Planned, 'planned'>): string {
+  const how = planned.enabled === 'A' ? 'always' : 'replica';
+  return `alter table only ${nameOf(planned.relation)} enable ${how} trigger ${quoted(planned.name)}`;
+}
+
+function drop({ found }: Pick<Found, 'found'>): string {
+  return `drop trigger ${quoted(found.name)} on ${nameOf(found.relation)}`;
+}
+
+/** With the triggers that call them, on whatever tables. */
+async function dropFunctions(trx: Knex.Transaction, { schema, at }: Outbox, names: readonly string[]): Promise<void> {
+  for (const name of (await functionsNamed(trx, schema, names)).keys()) {
+    await execute(trx, `drop function ${at}${quoted(name)} cascade`);
+  }
+}

@@ -1,0 +1,61 @@
+import type { Knex } from 'knex';
+import type { Definition } from './trigger-definition.js';
+import type { Outbox } from '../outbox/installed-outbox.js';
+
+/** A definition as it was installed, and the primary key that its functions were written for. */
+export interface Installed extends Definition {
+  readonly primaryKey: readonly string[];
+}
+
+export interface WhichTriggers {
+  readonly cache?: string;
+  readonly schema?: string;
+  readonly table?: string;
+  readonly name?: string;
+}
+
+/** What `gencache_trigger` keeps, in the order of installation. One query. */
+export async function installed(db: Knex, { at }: Outbox, which: WhichTriggers = {}): Promise<Installed[]> {
+  const { cache = null, schema = null, table = null, name = null } = which;
+  const { rows } = await db.raw<{ rows: { definition: Installed }[] }>(
+    `select definition from ${at}gencache_trigger,
+       (select ?::text as cache, ?::text as schema, ?::text as "table", ?::text as name) as which
+     where definition ->> 'kind' is null -- not the migrations table's
+       and gencache_trigger.cache = coalesce(which.cache, gencache_trigger.cache)
+       and table_schema = coalesce(which.schema, table_schema)
+       and table_name = coalesce(which.table, table_name)
+       and gencache_trigger.name = coalesce(which.name, gencache_trigger.name)
+     order by installed_at, table_schema, table_name, gencache_trigger.name`,
+    [cache, schema, table, name],
+  );
+  return rows.map(({ definition }) => definition);
+}
+
+/** What a definition is kept under. */
+export type DefinitionKey = Pick<Definition, 'cache' | 'schema' | 'table' | 'name'>;
+
+/** Keeps it, instead of the one that was kept for that cache, table and name. */
+export async function keep(
+  trx: Knex.Transaction,
+  { at }: Outbox,
+  { cache, schema, table, name }: DefinitionKey,
+  definition: Installed | { readonly kind: string },
+): Promise<void> {
+  await trx.raw(
+    `insert into ${at}gencache_trigger (cache, table_schema, table_name, name, definition) values (?, ?, ?, ?, ?)
+     on conflict (cache, table_schema, table_name, name)
+     do update set definition = excluded.definition, installed_at = excluded.installed_at`,
+    [cache, schema, table, name, JSON.stringify(definition)],
+  );
+}
+
+export async function forget(
+  trx: Knex.Transaction,
+  { at }: Outbox,
+  { cache, schema, table, name }: DefinitionKey,
+): Promise<void> {
+  await trx.raw(
+    `delete from ${at}gencache_trigger where cache = ? and table_schema = ? and table_name = ? and name = ?`,
+    [cache, schema, table, name],
+  );
+}

@@ -1,0 +1,136 @@
+import { ConfigurationError, IdError } from '../errors/errors.js';
+import type { IdKind } from './id-kind.js';
+import { childPath, isName, NAME_RULE } from './key.js';
+import type { Scope, Scopes } from './scope.js';
+import { describe } from '../errors/describe.js';
+
+/**
+ * The declared tree of namespaces: what names and kinds of ids a scope has, and which scope given ids are.
+ * Ids are named, so that they can't be swapped; the names down one branch differ.
+ */
+export class Hierarchy {
+  readonly scopes: Scopes;
+  readonly level: string;
+  readonly #kind: IdKind<unknown, unknown> | undefined;
+  /** Root first, without the root itself, which has no id. */
+  readonly #branch: readonly Hierarchy[];
+  readonly #children = new Map<string, Hierarchy>();
+
+  private constructor(
+    scopes: Scopes,
+    level: string,
+    parent: Hierarchy | undefined,
+    kind: IdKind<unknown, unknown> | undefined,
+  ) {
+    this.scopes = scopes;
+    this.level = level;
+    this.#kind = kind;
+    this.#branch = parent ? [...parent.#branch, this] : [];
+  }
+
+  static root(scopes: Scopes): Hierarchy {
+    return new Hierarchy(scopes, 'global', undefined, undefined);
+  }
+
+  /** The names of a scope's ids, root first. */
+  get idNames(): string[] {
+    return this.#branch.map((node) => node.level);
+  }
+
+  /** Declares a namespace below this one. Throws ConfigurationError for a name that is taken or can't be one. */
+  child(name: string, kind: IdKind<unknown, unknown>): Hierarchy {
+    if (!isName(name) || name === 'global') {
+      throw new ConfigurationError(
+        `A namespace's name is ${NAME_RULE}, and not "global": it stands in keys and in ids. Got ${describe(name)}. Choose such a name.`,
+      );
+    }
+    const taken = this.#children.has(name)
+      ? `below ${this.level}`
+      : this.idNames.includes(name)
+        ? 'above it'
+        : undefined;
+    if (taken) {
+      throw new ConfigurationError(
+        `A namespace is declared once. Got "${name}", which is already declared ${taken}. ` +
+          'Keep the object that the first declaration returned and use it everywhere.',
+      );
+    }
+    const node = new Hierarchy(this.scopes, name, this, kind);
+    this.#children.set(name, node);
+    return node;
+  }
+
+  /**
+   * The scope of `ids`, and their canonical values, root first: ids that are the same one have equal values.
+   * `keyNames` are ids that belong to an entry's optional key and are left alone.
+   * Throws IdError for a missing or unknown id, and for one its kind can't hold.
+   */
+  resolve(
+    ids: Readonly<Record<string, unknown>>,
+    keyNames: readonly string[] = NONE,
+  ): { scope: Scope; values: unknown[] } {
+    if (typeof ids !== 'object' || ids === null) throw notIds(ids, this.idNames);
+    const values: unknown[] = [];
+    let scope = this.scopes.root;
+    for (const node of this.#branch) {
+      const value = canonicalId(node.level, node.#kind!, ids);
+      values.push(value);
+      scope = scope.child(node.level, value) ?? node.#remember(scope, value);
+    }
+    let count = 0;
+    for (const _ in ids) count++;
+    if (count !== this.#branch.length + keyNames.length) {
+      const missing = keyNames.find((name) => ids[name] === undefined);
+      throw missing === undefined ? unknownId(ids, [...this.idNames, ...keyNames]) : missingId(missing, ids);
+    }
+    return { scope, values };
+  }
+
+  #remember(parent: Scope, id: unknown): Scope {
+    return this.scopes.remember(parent, this.level, id, childPath(parent.path, this.level, this.#kind!.text(id)));
+  }
+}
+
+/** The canonical value of the id `name` in `ids`. Throws IdError for a missing one, or one its kind can't hold. */
+export function canonicalId(
+  name: string,
+  kind: IdKind<unknown, unknown>,
+  ids: Readonly<Record<string, unknown>>,
+): unknown {
+  const input = ids[name];
+  const value = kind.value(input);
+  if (value !== undefined) return value;
+  if (input === undefined) throw missingId(name, ids);
+  throw new IdError(
+    name,
+    `The id "${name}" is of kind ${kind.name}: ${kind.holds}. Got ${describe(input)}. ` +
+      'Pass an id of that kind, or declare the namespace with the kind its ids have.',
+  );
+}
+
+const NONE: readonly string[] = [];
+
+function missingId(name: string, ids: unknown): IdError {
+  return new IdError(
+    name,
+    `Ids name every namespace from the root down. "${name}" is missing from ${describe(ids)}. ` +
+      `Add it, or bump or declare on the namespace above it.`,
+  );
+}
+
+function notIds(ids: unknown, names: readonly string[]): IdError {
+  return new IdError(
+    names[0] ?? 'ids',
+    `Ids are an object that names the namespaces from the root down: { ${names.join(', ')} }. ` +
+      `Got ${describe(ids)}. Pass such an object.`,
+  );
+}
+
+function unknownId(ids: Readonly<Record<string, unknown>>, names: readonly string[]): IdError {
+  const unknown = Object.keys(ids).find((name) => !names.includes(name)) ?? 'an inherited property';
+  return new IdError(
+    unknown,
+    `Ids name the namespaces from the root down and nothing else: ${names.join(', ') || 'none for global'}. ` +
+      `Got "${unknown}" in ${describe(ids)}. Leave it out, or use the namespace that declares it.`,
+  );
+}

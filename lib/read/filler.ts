@@ -1,0 +1,163 @@
+import type { Clock } from '../ports/clock.js';
+import { withDeadline } from '../async/deadline.js';
+import type { Address } from '../model/entry-definition.js';
+import { ABSENT, seal } from '../codec/envelope.js';
+import {
+  type GencacheError,
+  OversizedValueError,
+  SchemaMismatchError,
+  UnencodableValueError,
+} from '../errors/errors.js';
+import type { Attributes, RefusalReason } from '../telemetry/events.js';
+import { mismatch } from '../codec/schema.js';
+import type { Scope } from '../model/scope.js';
+import type { FillBatch, Store } from '../ports/store.js';
+import type { Telemetry } from '../telemetry/emitter.js';
+import { generationTtl, jittered } from '../model/ttl.js';
+import type { Vector } from '../model/vector.js';
+
+/** A value as it will be stored under a vector. */
+export interface Sealed {
+  readonly address: Address;
+  readonly vector: Vector;
+  readonly bytes: Buffer;
+}
+
+const FOREIGN_ENTRY =
+  "An entry's key holds a string that this library wrote. A key of another type is in its place. It was left alone, " +
+  'and the entry is loaded at every read. See who writes there; delete the key if nobody needs it.';
+
+/** One fill command carries at most this many entries, and about this many bytes. */
+const FILL_ENTRIES_MAX = 500;
+const FILL_BYTES_MAX = 1 << 20;
+
+/**
+ * Stores loaded values under the vectors their lookups returned.
+ *
+ * Safe without its check: an entry whose generation moved since lies under a vector nobody will ask for. The check
+ * saves that orphan, and counts it. Between load and fill a process may die: the next reader loads again.
+ */
+export class Filler {
+  readonly #store: Store;
+  readonly #telemetry: Telemetry;
+  readonly #clock: Clock;
+  readonly #options: { readonly ttlJitter: number; readonly maxValueBytes: number; readonly fillDeadlineMs: number };
+
+  constructor(
+    store: Store,
+    telemetry: Telemetry,
+    clock: Clock,
+    options: { ttlJitter: number; maxValueBytes: number; fillDeadlineMs: number },
+  ) {
+    this.#store = store;
+    this.#telemetry = telemetry;
+    this.#clock = clock;
+    this.#options = options;
+  }
+
+  /**
+   * The stored form of a value. Made before its caller has it, who may change it.
+   * Throws SchemaMismatchError, UnencodableValueError and OversizedValueError.
+   */
+  async seal(address: Address, vector: Vector, value: unknown): Promise<Sealed> {
+    const { schema } = address.definition;
+    const issue = schema && value !== ABSENT ? await mismatch(schema, value) : undefined;
+    if (issue !== undefined) throw new SchemaMismatchError(issue);
+    const bytes = seal(vector.entryKey, value);
+    const { maxValueBytes } = this.#options;
+    if (bytes.length > maxValueBytes) throw oversized(address, bytes.length, maxValueBytes);
+    return { address, vector, bytes };
+  }
+
+  /** Reports a value that was returned and not stored. */
+  refuse(address: Address, reason: RefusalReason, attributes: Attributes | undefined, error?: Error): void {
+    const { cache, name: entry } = address.definition;
+    this.#telemetry.emit('fill', { cache, entry, attributes, fills: 0, refused: 1, reason, error });
+  }
+
+  /** Why a seal was refused. Throws what is no refusal. */
+  static reasonOf(error: unknown): RefusalReason {
+    if (error instanceof UnencodableValueError) return 'unencodable';
+    if (error instanceof OversizedValueError) return 'oversized';
+    if (error instanceof SchemaMismatchError) return 'schema';
+    throw error;
+  }
+
+  /**
+   * Stores `sealed: [n]`, all of one definition; resolves when the store has answered, to how many were stored. One
+   * command for each 500 entries or 1 MiB. Never rejects: a store failure is counted and refuses the fill.
+   */
+  async fill(sealed: readonly Sealed[], attributes: Attributes | undefined): Promise<number> {
+    let filled = 0;
+    for (const chunk of chunks(sealed)) filled += await this.#fillChunk(chunk, attributes);
+    return filled;
+  }
+
+  async #fillChunk(chunk: readonly Sealed[], attributes: Attributes | undefined): Promise<number> {
+    const nowMs = this.#clock.nowMs();
+    const guards: FillBatch['guards'][number][] = [];
+    const entries: FillBatch['entries'][number][] = [];
+    const indexes = new Map<Scope, number>();
+    for (const { address, vector, bytes } of chunk) {
+      const { ttlMs: declaredMs } = address.definition;
+      const ttlMs = jittered(declaredMs, this.#options.ttlJitter) - Math.ceil(nowMs - vector.capturedAtMs);
+      if (ttlMs < 1) {
+        this.refuse(address, 'expired', attributes);
+        continue;
+      }
+      const own = vector.scopes.map((scope, i) => {
+        const token = vector.generations[i]!;
+        let index = indexes.get(scope);
+        if (index === undefined || guards[index]!.token !== token) {
+          index = guards.push({ key: scope.generationKey, token, ttlMs: generationTtl(declaredMs) }) - 1;
+          indexes.set(scope, index);
+        }
+        return index;
+      });
+      entries.push({ key: vector.entryKey, bytes, ttlMs, guards: own });
+    }
+    if (entries.length === 0) return 0;
+    const { cache, name: entry } = chunk[0]!.address.definition;
+    try {
+      const replies = await withDeadline('fill', this.#options.fillDeadlineMs, (deadline) =>
+        this.#store.fill({ guards, entries }, deadline),
+      );
+      const fills = replies.filter((reply) => reply === 'filled').length;
+      const reason = replies.find((reply) => reply !== 'filled');
+      const error = reason === 'foreign' ? new Error(FOREIGN_ENTRY) : undefined;
+      this.#telemetry.emit('fill', { cache, entry, attributes, fills, refused: replies.length - fills, reason, error });
+      return fills;
+    } catch (thrown) {
+      const error = thrown as GencacheError;
+      this.#telemetry.emit('storeFailure', { cache, operation: 'fill', error });
+      const refused = entries.length;
+      this.#telemetry.emit('fill', { cache, entry, attributes, fills: 0, refused, reason: 'store_failure' });
+      return 0;
+    }
+  }
+}
+
+function* chunks(sealed: readonly Sealed[]): Generator<readonly Sealed[]> {
+  let chunk: Sealed[] = [];
+  let bytes = 0;
+  for (const item of sealed) {
+    if (chunk.length > 0 && (chunk.length === FILL_ENTRIES_MAX || bytes + item.bytes.length > FILL_BYTES_MAX)) {
+      yield chunk;
+      chunk = [];
+      bytes = 0;
+    }
+    chunk.push(item);
+    bytes += item.bytes.length;
+  }
+  if (chunk.length > 0) yield chunk;
+}
+
+function oversized(address: Address, bytes: number, maxValueBytes: number): OversizedValueError {
+  return new OversizedValueError(
+    bytes,
+    maxValueBytes,
+    `An encoded value has ${maxValueBytes} bytes at most (maxValueBytes). The value of ` +
+      `"${address.definition.name}" at ${address.scope.path || 'global'} has ${bytes}. ` +
+      'Cache less of it, split it by a key, or raise maxValueBytes.',
+  );
+}

@@ -1,0 +1,315 @@
+/**
+ * Answers calls: looks up what one turn asked for together, loads what missed, returns it, and fills behind.
+ *
+ * Who may join whose load (a reader that starts after a commit must not get a load that began before it):
+ *
+ * - A miss joins the load of an entry that is under way in this process if both looked up the same vector: the later
+ *   reader read that vector from the store after it began, so nothing was bumped before. A load stays joinable until
+ *   its fill has settled, since the value is then as good as stored.
+ * - A bypass has no vector. It shares a load with those of its own turn, which all began before that load, and is
+ *   never joined later. Nor for want of a freshness key, though a load younger than the bound would be young enough: a
+ *   caller of `transaction` would not read its own writes, and nobody a strict commit.
+ * - A load on a caller's transaction is never shared.
+ *
+ * Each call settles as soon as all it asked for is there: a hit never waits for another call's load. Calls that
+ * share an entry get values of their own; one that asked twice for the same gets it once.
+ */
+import { Call, copied, Slot } from './call.js';
+import { Deadline } from '../async/deadline.js';
+import type { Address, Definition } from '../model/entry-definition.js';
+import { seal } from '../codec/envelope.js';
+import type { GencacheError } from '../errors/errors.js';
+import type { Attributes } from '../telemetry/events.js';
+import { Filler, type Sealed } from './filler.js';
+import { load } from './loader.js';
+import type { LookedUp, Lookup } from './lookup.js';
+import type { Source } from '../ports/source.js';
+import type { Store } from '../ports/store.js';
+import type { Telemetry } from '../telemetry/emitter.js';
+import { Turn } from '../async/microtask-batch.js';
+import type { Vector } from '../model/vector.js';
+import type { Verifier } from './verifier.js';
+import { Work } from '../async/in-flight.js';
+
+/** A lookup command reads at most this many entries, about 2,500 keys, with paths of about this many characters. */
+const LOOKUP_ENTRIES_MAX = 1_000;
+const LOOKUP_PATHS_MAX = 100_000;
+
+/** How a caller marked its call. */
+export interface CallLabels {
+  readonly attributes: Attributes | undefined;
+  readonly stack: string | undefined;
+}
+
+export class Reader {
+  readonly #store: Store;
+  readonly #source: Source<unknown, unknown>;
+  readonly #lookup: Lookup;
+  readonly #filler: Filler;
+  readonly #verifier: Verifier | undefined;
+  readonly #telemetry: Telemetry;
+  readonly #options: { readonly readDeadlineMs: number; readonly loadBatchMax: number };
+  readonly #turn = new Turn<Call>((calls) => this.#work.track(this.#read(calls)));
+  /** Loads under way, by entry key: a vector and a place. */
+  readonly #loading = new Map<string, Slot>();
+  /** Reads, loads and fills that `settled` waits for. */
+  readonly #work = new Work();
+
+  constructor(
+    store: Store,
+    source: Source<unknown, unknown>,
+    lookup: Lookup,
+    filler: Filler,
+    verifier: Verifier | undefined,
+    telemetry: Telemetry,
+    options: { readDeadlineMs: number; loadBatchMax: number },
+  ) {
+    this.#store = store;
+    this.#source = source;
+    this.#lookup = lookup;
+    this.#filler = filler;
+    this.#verifier = verifier;
+    this.#telemetry = telemetry;
+    this.#options = options;
+  }
+
+  /** `addresses: [n] -> [n]`, duplicates welcome. ABSENT where there is no row. */
+  fetch(definition: Definition, addresses: readonly Address[], labels: CallLabels): Promise<unknown[]> {
+    if (addresses.length === 0) return Promise.resolve([]);
+    const call = this.#call(definition, addresses, labels);
+    this.#turn.add(call);
+    return call.answer;
+  }
+
+  /** The same, on the caller's transaction: one query, no cache, nothing shared. */
+  fetchWithin(
+    trx: unknown,
+    definition: Definition,
+    addresses: readonly Address[],
+    labels: CallLabels,
+  ): Promise<unknown[]> {
+    if (addresses.length === 0) return Promise.resolve([]);
+    const call = this.#call(definition, addresses, labels);
+    const slots = Slot.of([call]);
+    for (const { address } of slots) call.count(address, WITHIN);
+    call.loads = slots.length;
+    this.#work.track(this.#loadAll(definition, slots, () => this.#source.context(trx)));
+    return call.answer;
+  }
+
+  /** Looks up without loading. */
+  async lookup(address: Address, labels: CallLabels): Promise<LookedUp> {
+    const call = this.#call(address.definition, [address], labels);
+    const [looked] = await this.#lookUp([address]);
+    call.count(address, looked!);
+    this.#report(call);
+    return looked!;
+  }
+
+  /** Resolves when nothing is under way any more. */
+  settled(): Promise<void> {
+    return this.#work.drained(this.#turn);
+  }
+
+  #call(definition: Definition, addresses: readonly Address[], { attributes, stack }: CallLabels): Call {
+    return new Call(definition, addresses, attributes, stack, this.#report);
+  }
+
+  async #read(calls: readonly Call[]): Promise<void> {
+    const slots = Slot.of(calls);
+    let missed: Map<Definition, Slot[]> | undefined;
+    try {
+      let reachable = true;
+      for (const chunk of lookupChunks(slots)) {
+        const addresses = chunk.map((slot) => slot.address);
+        // One deadline is enough to learn that the store does not answer.
+        const looked: readonly LookedUp[] = reachable ? await this.#lookUp(addresses) : addresses.map(() => UNREACHED);
+        reachable = looked[0] !== UNREACHED;
+        for (let i = 0; i < chunk.length; i++) {
+          const slot = chunk[i]!;
+          if (!this.#answer(slot, looked[i]!)) list((missed ??= new Map<Definition, Slot[]>()), slot);
+        }
+      }
+    } catch (error) {
+      // Nothing above is expected to throw; a call must not hang on what was not expected.
+      return this.#fail(slots, error);
+    }
+    if (missed === undefined) return;
+    const context = () => this.#source.context();
+    await Promise.all([...missed].map(([definition, group]) => this.#loadAll(definition, group, context)));
+  }
+
+  /** One deadline for all commands of a chunk; a store that fails makes every one of its entries a bypass. */
+  async #lookUp(addresses: readonly Address[]): Promise<readonly LookedUp[]> {
+    if (this.#store.bypassed) return addresses.map(() => BYPASS_STORE);
+    const deadline = new Deadline('read', this.#options.readDeadlineMs);
+    try {
+      return await this.#lookup.read(addresses, deadline);
+    } catch (error) {
+      const { cache } = addresses[0]!.definition;
+      this.#telemetry.emit('storeFailure', { cache, operation: 'read', error: error as GencacheError });
+      return addresses.map(() => UNREACHED);
+    } finally {
+      deadline.clear();
+    }
+  }
+
+  /** Answers a slot, or joins it to a load under way; false if it is to be loaded. */
+  #answer(slot: Slot, looked: LookedUp): boolean {
+    slot.count(looked);
+    if (looked.outcome === 'found') {
+      const { placed, capturedAtMs, value, bytes } = looked;
+      this.#verifier?.consider(slot.address, placed, capturedAtMs, bytes, slot.owner.attributes);
+      slot.give({ value, bytes, key: placed.key });
+      return true;
+    }
+    if (looked.outcome === 'miss') {
+      slot.vector = looked.vector;
+      const loading = this.#joinable(looked.vector, slot.address.definition);
+      if (loading !== undefined) {
+        if (loading.loaded) slot.give(copied(loading.loaded));
+        else (loading.joined ??= []).push(slot);
+        return true;
+      }
+      this.#loading.set(looked.vector.entryKey, slot);
+    }
+    slot.owner.loads++;
+    return false;
+  }
+
+  /** One query for each `loadBatchMax` slots, one after another. */
+  async #loadAll(definition: Definition, slots: readonly Slot[], context: () => unknown): Promise<void> {
+    const { loadBatchMax } = this.#options;
+    for (let start = 0; start < slots.length; start += loadBatchMax) {
+      const chunk = slots.slice(start, start + loadBatchMax);
+      try {
+        await this.#load(definition, chunk, context());
+      } catch (error) {
+        this.#fail(chunk, error);
+      }
+    }
+  }
+
+  async #load(definition: Definition, slots: readonly Slot[], context: unknown): Promise<void> {
+    const attributes = commonAttributes(slots);
+    const addresses = slots.map((slot) => slot.address);
+    const values = await load(definition, addresses, context, this.#telemetry, 'read', attributes);
+    // All are sealed before any is given: rows may share objects, and who has one may change it.
+    const sealed: (Sealed | undefined)[] = [];
+    for (const [i, { address, vector }] of slots.entries()) {
+      sealed.push(vector && (await this.#seal(address, vector, values[i], attributes)));
+    }
+    const loaded = slots.map((slot, i) => {
+      const key = slot.vector?.entryKey ?? '';
+      return { value: values[i], bytes: sealed[i]?.bytes ?? (slot.shared ? encoded(key, values[i]) : undefined), key };
+    });
+    for (const [i, slot] of slots.entries()) {
+      slot.loaded = loaded[i]!;
+      slot.give(loaded[i]!);
+      for (const joined of slot.joined ?? []) joined.give(copied(loaded[i]!));
+    }
+    const toFill = sealed.filter((item) => item !== undefined);
+    this.#work.track(this.#filler.fill(toFill, attributes).then(() => this.#forget(slots)));
+  }
+
+  /** The stored form of a loaded value; undefined, and reported, for one that can't be stored. */
+  async #seal(
+    address: Address,
+    vector: Vector,
+    value: unknown,
+    attributes: Attributes | undefined,
+  ): Promise<Sealed | undefined> {
+    try {
+      return await this.#filler.seal(address, vector, value);
+    } catch (error) {
+      this.#filler.refuse(address, Filler.reasonOf(error), attributes, error as Error);
+      return undefined;
+    }
+  }
+
+  /** The load of this vector's entry, unless its value would be older than the TTL by now. */
+  #joinable(vector: Vector, { ttlMs }: Definition): Slot | undefined {
+    const loading = this.#loading.get(vector.entryKey);
+    return loading && vector.capturedAtMs - loading.vector!.capturedAtMs < ttlMs ? loading : undefined;
+  }
+
+  #fail(slots: readonly Slot[], error: unknown): void {
+    this.#forget(slots);
+    for (const slot of slots) {
+      slot.fail(error);
+      for (const joined of slot.joined ?? []) joined.fail(error);
+    }
+  }
+
+  #forget(slots: readonly Slot[]): void {
+    for (const slot of slots) {
+      const key = slot.vector?.entryKey;
+      if (key !== undefined && this.#loading.get(key) === slot) this.#loading.delete(key);
+    }
+  }
+
+  readonly #report = (call: Call): void => {
+    const { definition, attributes, stack, hits, absentHits, bypasses, bypassReason, missed } = call;
+    const { loadBatchMax } = this.#options;
+    this.#telemetry.emit('read', {
+      cache: definition.cache,
+      entry: definition.name,
+      attributes,
+      hits,
+      absentHits,
+      staleHits: 0,
+      misses: missed.length,
+      missed,
+      bypasses,
+      bypassReason,
+      queriesAvoided: Math.ceil(call.distinct / loadBatchMax) - Math.ceil(call.loads / loadBatchMax),
+      stack,
+    });
+  };
+}
+
+/** By identity: the store failed a whole lookup, not only the second command of some of it. */
+const UNREACHED: LookedUp = { outcome: 'bypass', reason: 'store_failure' };
+const BYPASS_STORE: LookedUp = { outcome: 'bypass', reason: 'bypass_store' };
+const WITHIN: LookedUp = { outcome: 'bypass', reason: 'transaction' };
+
+function lookupChunks(slots: Slot[]): Slot[][] {
+  const chunks: Slot[][] = [];
+  let start = 0;
+  let paths = 0;
+  for (let end = 0; end < slots.length; end++) {
+    const { length } = slots[end]!.address.scope.path;
+    if (end > start && (end - start === LOOKUP_ENTRIES_MAX || paths + length > LOOKUP_PATHS_MAX)) {
+      chunks.push(slots.slice(start, end));
+      start = end;
+      paths = 0;
+    }
+    paths += length;
+  }
+  chunks.push(start === 0 ? slots : slots.slice(start));
+  return chunks;
+}
+
+function list(missed: Map<Definition, Slot[]>, slot: Slot): void {
+  const { definition } = slot.address;
+  const group = missed.get(definition);
+  if (group) group.push(slot);
+  else missed.set(definition, [slot]);
+}
+
+/** The stored form of a value that goes to several callers and not to the store; undefined if it has none. */
+function encoded(key: string, value: unknown): Buffer | undefined {
+  try {
+    return seal(key, value);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The attributes of calls that agree on them; a load for calls that don't is nobody's in particular. */
+function commonAttributes(slots: readonly Slot[]): Attributes | undefined {
+  const { attributes } = slots[0]!.owner;
+  if (attributes === undefined) return undefined;
+  const key = JSON.stringify(attributes);
+  return slots.every(({ owner }) => JSON.stringify(owner.attributes) === key) ? attributes : undefined;
+}

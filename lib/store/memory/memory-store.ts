@@ -1,0 +1,156 @@
+import { LRUCache } from 'lru-cache';
+import { type Clock, monotonicClock } from '../../ports/clock.js';
+import { describe } from '../../errors/describe.js';
+import { ConfigurationError } from '../../errors/errors.js';
+import { bumpsOf, generation, nonce, parseGeneration } from '../../model/generation.js';
+import { boundOf } from '../../model/key.js';
+import { isQuarantined, parseQuarantine, quarantined } from '../../model/quarantined-generation.js';
+import { type FillReply, MARK_TTL_MS, notToQuarantine, repairRefused, type Store } from '../../ports/store.js';
+
+export interface MemoryStoreOptions {
+  /** Keys and values together, at most, in bytes; the least recently used go first. Default: 64 MiB. */
+  readonly maxBytes?: number;
+  /** Default: monotonic time. For tests: `manualClock()`. */
+  readonly clock?: Clock;
+}
+
+/** What lru-cache keeps beside a key and its value, about. */
+const OVERHEAD_BYTES = 100;
+
+/**
+ * A store in this process's memory, with the semantics of the Redis one: TTLs, generations, atomic steps, bytes in
+ * and out. For a single process, and for tests. Other processes know nothing of its bumps.
+ */
+export function memoryStore(options: MemoryStoreOptions = {}): Store {
+  const maxBytes = options.maxBytes ?? 64 << 20;
+  if (!Number.isInteger(maxBytes) || maxBytes < 1) {
+    throw new ConfigurationError(
+      `An in-memory store is bounded: maxBytes is a whole number above 0. Got ${describe(maxBytes)}. ` +
+        'Leave it out for 64 MiB.',
+    );
+  }
+  const clock = options.clock ?? monotonicClock;
+  const values = new LRUCache<string, Buffer>({
+    maxSize: maxBytes,
+    sizeCalculation: (value, key) => key.length + value.length + OVERHEAD_BYTES,
+    // lru-cache takes an instant of 0 for "has no TTL", and a clock may start there.
+    perf: { now: () => clock.nowMs() + 1 },
+    ttlResolution: 0,
+  });
+  const get = (key: string) => values.get(key) ?? null;
+  const text = (key: string) => get(key)?.toString('latin1');
+  const set = (key: string, value: Buffer | string, ttlMs: number) =>
+    values.set(key, typeof value === 'string' ? Buffer.from(value) : value, { ttl: ttlMs });
+  const setUntil = (key: string, value: string, untilMs: number) => {
+    const ttlMs = untilMs - clock.nowMs();
+    if (ttlMs > 0) set(key, value, ttlMs);
+    else values.delete(key);
+  };
+  const bumpOne = (key: string, attempt: string, ttlMs: number) => {
+    const value = text(key);
+    if (value === undefined) return 'missing';
+    const token = parseGeneration(value);
+    if (token !== undefined) {
+      const bumped = generation(bumpsOf(token) + 1, attempt);
+      set(key, bumped, Math.max(ttlMs, values.getRemainingTTL(key)));
+      return bumped;
+    }
+    const quarantine = parseQuarantine(value);
+    if (quarantine === undefined) return 'foreign';
+    const { bumps, lapsesAtMs } = quarantine;
+    setUntil(key, quarantined({ bumps: bumps + 1, lapsesAtMs }), Math.max(...lapsesAtMs.values()));
+    return 'quarantined';
+  };
+  /** Whoever has another memory than this one's is another store. */
+  const incarnation = nonce();
+
+  // Nothing below awaits before it is done, so each call is atomic.
+  return {
+    name: 'memory',
+    incarnation,
+    read: async (keys) => keys.map(get),
+    async mint(keys, token, ttlMs) {
+      return keys.map((key) => {
+        const value = text(key);
+        if (value !== undefined) return parseGeneration(value) ?? (isQuarantined(value) ? 'quarantined' : 'foreign');
+        set(key, token, ttlMs);
+        return token;
+      });
+    },
+    bump: async (keys, attempt, ttlMs) => keys.map((key) => bumpOne(key, attempt, ttlMs)),
+    async fill({ guards, entries }) {
+      const stands = guards.map(({ key, token, ttlMs }) => {
+        const value = get(key);
+        if (value === null || value.toString('latin1') !== token) return false;
+        if (values.getRemainingTTL(key) < ttlMs / 2) set(key, value, ttlMs);
+        return true;
+      });
+      return entries.map((entry): FillReply => {
+        if (!entry.guards.every((guard) => stands[guard])) return 'moved';
+        set(entry.key, entry.bytes, entry.ttlMs);
+        return values.has(entry.key) ? 'filled' : 'oversized';
+      });
+    },
+    delete: async (keys) => keys.filter((key) => values.delete(key)).length,
+    async quarantine(keys, token, ttlMs) {
+      const nowMs = clock.nowMs();
+      const found = keys.map((key) => {
+        const value = text(key);
+        if (value === undefined) return { bumps: 0, lapsesAtMs: NOBODY };
+        const standing = parseGeneration(value);
+        const quarantine = standing ? { bumps: bumpsOf(standing), lapsesAtMs: NOBODY } : parseQuarantine(value);
+        if (quarantine === undefined) throw notToQuarantine(key);
+        return quarantine;
+      });
+      let held = 0;
+      found.forEach(({ bumps, lapsesAtMs }, i) => {
+        const tokens = new Map([...lapsesAtMs].filter(([, instant]) => instant > nowMs));
+        if (tokens.has(token)) held++;
+        tokens.set(token, Math.floor(nowMs) + ttlMs);
+        setUntil(keys[i]!, quarantined({ bumps, lapsesAtMs: tokens }), Math.max(...tokens.values()));
+      });
+      return held;
+    },
+    async lift(keys, token, attempt, ttlMs) {
+      const nowMs = clock.nowMs();
+      return keys.map((key) => {
+        const quarantine = parseQuarantine(text(key) ?? '');
+        if (quarantine === undefined) {
+          bumpOne(key, attempt, ttlMs);
+          return 'lapsed';
+        }
+        const { bumps, lapsesAtMs } = quarantine;
+        const tokens = new Map([...lapsesAtMs].filter(([, instant]) => instant > nowMs));
+        const kept = tokens.delete(token);
+        if (tokens.size === 0) set(key, generation(bumps + 1, attempt), ttlMs);
+        else setUntil(key, quarantined({ bumps, lapsesAtMs: tokens }), Math.max(...tokens.values()));
+        return kept ? 'kept' : 'lapsed';
+      });
+    },
+    timeMs: async () => Math.floor(clock.nowMs()),
+    async renew(renewal) {
+      if (renewal.incarnation !== incarnation) return 'other_server';
+      if (text(renewal.markKey) !== renewal.mark) return 'unmarked';
+      set(renewal.markKey, renewal.mark, MARK_TTL_MS);
+      const nowMs = clock.nowMs();
+      if (nowMs < renewal.asOfMs) return 'renewed';
+      for (const { key, untilMs } of renewal.keys) {
+        if (untilMs <= nowMs || untilMs > nowMs + boundOf(key)) continue;
+        const own = text(key)?.startsWith(`${incarnation} `) ?? false;
+        const expiresAtMs = nowMs + (own ? values.getRemainingTTL(key) : 0);
+        if (untilMs <= expiresAtMs && expiresAtMs <= nowMs + boundOf(key)) continue;
+        setUntil(key, `${incarnation} ${renewal.nonce}`, untilMs);
+      }
+      return 'renewed';
+    },
+    async repair(repair) {
+      if (repair.incarnation !== incarnation) throw repairRefused(repair.incarnation);
+      bumpOne(repair.globalKey, repair.attempt, repair.ttlMs);
+      set(repair.markKey, repair.mark, MARK_TTL_MS);
+    },
+    readMark: async (key) => text(key) ?? null,
+    close: async () => {},
+  };
+}
+
+const NOBODY: ReadonlyMap<string, number> = new Map();

@@ -1,0 +1,57 @@
+import { GENERATION } from './includes/generation.lua.js';
+
+export const LIFT = `
+-- Takes a writer's token out of each generation; where no live one is left, gives it a value never used before.
+-- KEYS: generations. ARGV: [1] the token, [2] the nonce, [3] the TTL in ms of such a value.
+-- Returns a character for each: '1' the token stood until now, '0' it had gone. Then a generation found there is bumped
+-- all the same, since it may have been minted and filled while the commit was under way; a missing one is left missing.
+-- Atomic, so that a generation comes back only in the very step that finds no other writer at work.
+-- A server that is out of memory refuses SET: a generation is deleted instead, which is as good (bump.lua.ts); a
+-- quarantine that other writers need stays as it is, and this token in it until it lapses.
+${GENERATION}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local replies = {}
+local absent
+for i, key in ipairs(KEYS) do
+  local value = redis.pcall('GET', key)
+  if not value then
+    absent = key
+  end
+  local n, tokens = parse(value)
+  local reply = '0'
+  if n then
+    local others = {}
+    local latest = 0
+    for token, at in string.gmatch(tokens or '', '([%w_-]+)@(%d+)') do
+      if tonumber(at) > now then
+        if token == ARGV[1] then
+          reply = '1'
+        else
+          others[#others + 1] = token .. '@' .. at
+          latest = math.max(latest, tonumber(at))
+        end
+      end
+    end
+    if #others > 0 then
+      redis.pcall('SET', key, n .. '!' .. table.concat(others, ','), 'KEEPTTL')
+      redis.call('PEXPIREAT', key, string.format('%.0f', latest))
+    else
+      local wanted = tonumber(ARGV[3])
+      if not tokens then
+        wanted = math.max(wanted, redis.call('PTTL', key))
+      end
+      local fresh = string.format('%.0f', tonumber(n) + 1) .. '.' .. ARGV[2]
+      if redis.pcall('SET', key, fresh, 'PX', wanted).err then
+        redis.call('DEL', key)
+      end
+    end
+  end
+  replies[i] = reply
+end
+-- As in bump.lua.ts: a primary made a replica must not say that there is nothing to lift.
+if absent then
+  redis.call('DEL', absent)
+end
+return table.concat(replies)
+`;

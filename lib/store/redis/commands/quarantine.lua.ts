@@ -1,0 +1,42 @@
+import { GENERATION } from './includes/generation.lua.js';
+
+export const QUARANTINE = `
+-- Puts a writer's token into each generation's own value, '<n>!<token>@<lapses at>,...', which destroys the generation.
+-- KEYS: generations. ARGV: [1] the token, [2] in how many ms it lapses.
+-- Returns how many of them held the token, live; -i if KEYS[i] holds something foreign, and then nothing is written.
+-- Atomic, so that of two writers at once neither loses its token, and no generation is used between being read and
+-- being destroyed. A key expires with the latest of its tokens; lapsed ones are dropped.
+${GENERATION}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lapses = now + tonumber(ARGV[2])
+local bumps, tokens = {}, {}
+for i, key in ipairs(KEYS) do
+  local value = redis.pcall('GET', key)
+  if not value then
+    bumps[i] = '0'
+  else
+    bumps[i], tokens[i] = parse(value)
+  end
+  if not bumps[i] then
+    return -i
+  end
+end
+local held = 0
+for i, key in ipairs(KEYS) do
+  local latest = lapses
+  local value = bumps[i] .. '!' .. ARGV[1] .. '@' .. string.format('%.0f', lapses)
+  for token, at in string.gmatch(tokens[i] or '', '([%w_-]+)@(%d+)') do
+    if tonumber(at) > now then
+      if token == ARGV[1] then
+        held = held + 1
+      else
+        value = value .. ',' .. token .. '@' .. at
+        latest = math.max(latest, tonumber(at))
+      end
+    end
+  end
+  redis.call('SET', key, value, 'PXAT', string.format('%.0f', latest))
+end
+return held
+`;

@@ -1,0 +1,53 @@
+import { describe } from '../errors/describe.js';
+import type { Telemetry } from './emitter.js';
+
+/** Where a cache logs: pino, winston and console fit. */
+export interface Logger {
+  debug(message: string): void;
+  info(message: string): void;
+  warn(message: string): void;
+  error(message: string): void;
+}
+
+/** Writes a line for each miss and bump (debug), and for each failure (warn; a stale entry: error). */
+export function logTo(log: Logger, telemetry: Telemetry): void {
+  telemetry.on('read', ({ cache, entry, missed, bypasses, bypassReason, stack }) => {
+    for (const { path, cause, bumped } of missed) {
+      const by = bumped === undefined ? '' : ` by ${bumped || 'global'}`;
+      log.debug(`${cache}: miss of ${entry} at ${path || 'global'}: ${cause}${by}${trace(stack)}`);
+    }
+    if (bypasses > 0) log.debug(`${cache}: bypass of ${bypasses} ${entry}: ${bypassReason}${trace(stack)}`);
+  });
+  telemetry.on('bump', ({ cache, level, cause, bumps, moved, paths, error, stack }) => {
+    const shown = paths.map((path) => path || 'global').join(' ') + (bumps > paths.length ? ' …' : '');
+    if (error === undefined) {
+      log.debug(`${cache}: bump of ${bumps} ${level}, ${moved} cached: ${cause}: ${shown}${trace(stack)}`);
+    } else {
+      log.warn(
+        `${cache}: bump of ${bumps} ${level} failed: ${cause}: ${shown}: ${error instanceof Error ? error.message : describe(error)}${trace(stack)}`,
+      );
+    }
+  });
+  telemetry.on('fill', ({ cache, entry, refused, reason, error }) => {
+    if (error) log.warn(`${cache}: ${refused} ${entry} not stored: ${reason}: ${error.message}`);
+  });
+  telemetry.on('decodeFailure', ({ cache, entry, path, message }) => {
+    log.warn(`${cache}: ${entry} at ${path || 'global'} can't be used: ${message}`);
+  });
+  telemetry.on('storeFailure', ({ cache, operation, error }) => {
+    log.warn(`${cache}: store failed, ${operation}: ${error.message}`);
+  });
+  telemetry.on('staleEntry', ({ cache, entry, path, vector }) => {
+    log.error(`${cache}: stale entry confirmed: ${entry} at ${path || 'global'} under ${String(vector)}`);
+  });
+  telemetry.on('vouched', ({ cache, maxStalenessMs, isVouched }) => {
+    if (isVouched) log.info(`${cache}: a relay vouches for ${maxStalenessMs} ms; reading the store again`);
+    else log.warn(`${cache}: no relay vouches for ${maxStalenessMs} ms; reading the source alone`);
+  });
+  telemetry.on('storeUp', ({ cache }) => log.info(`${cache}: store is up`));
+  telemetry.on('notice', ({ cache, message }) => log.warn(`${cache}: ${message}`));
+}
+
+function trace(stack: string | undefined): string {
+  return stack === undefined ? '' : `\n${stack}`;
+}

@@ -1,0 +1,139 @@
+import type { Attributes, MissCause } from './events.js';
+import type { Telemetry } from './emitter.js';
+
+/**
+ * The counters of a cache. They only grow; `load_duration_ms` is a sum, to be divided by `queries_run`.
+ * Each is counted from one event, whose declaration (`events.ts`) says who emits it and when.
+ */
+export const COUNTERS = {
+  /** Entries answered by the store, read by `fetch`, `fetchMany` and `lookup`. */
+  hits: 'read',
+  /** Of a cached "there is no such row". */
+  absent_hits: 'read',
+  /** Hits beyond their time, within a grace. */
+  stale_hits: 'read',
+  /** By `cause`. */
+  misses: 'read',
+  /** Entries read from the source alone, since the store was not to be used, by `reason`. */
+  bypasses: 'read',
+  /** Queries of calls that needed none: all they asked for was there, or on its way to another call. */
+  queries_avoided: 'read',
+  /** Calls of loaders to answer callers. A loader that sends two statements counts as one. */
+  queries_run: 'load',
+  /** Calls of loaders by `verifyRate`. */
+  queries_verifying: 'load',
+  /** Milliseconds spent in loaders, together. */
+  load_duration_ms: 'load',
+  load_errors: 'load',
+  /** Entries stored. */
+  fills: 'fill',
+  /** Entries loaded and not stored, by `reason`. */
+  refused_fills: 'fill',
+  /** Scopes asked to move, by `level` and `cause`. */
+  bumps: 'bump',
+  /** Calls of `bump` and `bumpMany` that rejected, by `level` and `cause`. */
+  failed_bumps: 'bump',
+  /** Entries and generations in the store that could not be used, by `reason`. */
+  decode_failures: 'decodeFailure',
+  /** By `operation`. */
+  store_failures: 'storeFailure',
+  /** Hits compared with the source. */
+  verified: 'verify',
+  /** Confirmed stale entries. */
+  stale_entries: 'staleEntry',
+} as const;
+
+export type Counter = keyof typeof COUNTERS;
+
+/** One counter with one set of labels: `cache`, `entry`, what the counter says, and the caller's attributes. */
+export interface Series {
+  readonly counter: Counter;
+  readonly labels: Readonly<Record<string, string | number | boolean>>;
+  readonly value: number;
+}
+
+/** Label sets with attributes, or causes of bumps, beyond this many are counted together, under `overflow: true`. */
+const SERIES_MAX = 2_000;
+
+/** Adds up the events of a cache. */
+export class Statistics {
+  readonly #series = new Map<string, { counter: Counter; labels: Series['labels']; value: number }>();
+
+  constructor(telemetry: Telemetry) {
+    telemetry.on('read', (event) => {
+      const { hits, absentHits, staleHits, missed, bypasses, bypassReason, queriesAvoided } = event;
+      if (hits > 0) this.#add('hits', hits, event);
+      if (absentHits > 0) this.#add('absent_hits', absentHits, event);
+      if (staleHits > 0) this.#add('stale_hits', staleHits, event);
+      for (const [cause, misses] of countBy(missed)) this.#add('misses', misses, event, { cause });
+      if (bypasses > 0) this.#add('bypasses', bypasses, event, { reason: bypassReason! });
+      if (queriesAvoided > 0) this.#add('queries_avoided', queriesAvoided, event);
+    });
+    telemetry.on('load', (event) => {
+      this.#add(event.purpose === 'read' ? 'queries_run' : 'queries_verifying', event.queries, event);
+      this.#add('load_duration_ms', event.durationMs, event);
+      this.#add('load_errors', event.error === undefined ? 0 : 1, event);
+    });
+    telemetry.on('fill', (event) => {
+      this.#add('fills', event.fills, event);
+      this.#add('refused_fills', event.refused, event, { reason: event.reason! });
+    });
+    // A cause is text of the caller's, like an attribute.
+    telemetry.on('bump', ({ cache, level, cause, attributes, bumps, error }) => {
+      const labels = { cache, attributes: { ...attributes, cause } };
+      if (error === undefined) this.#add('bumps', bumps, labels, { level });
+      else this.#add('failed_bumps', 1, labels, { level });
+    });
+    telemetry.on('decodeFailure', (event) => this.#add('decode_failures', 1, event, { reason: event.reason }));
+    telemetry.on('storeFailure', (event) => this.#add('store_failures', 1, event, { operation: event.operation }));
+    telemetry.on('verify', (event) => this.#add('verified', event.verified, event));
+    telemetry.on('staleEntry', (event) => this.#add('stale_entries', 1, event));
+  }
+
+  /** The sum of a counter over the series that have all of these labels. */
+  total(counter: Counter, labels: Series['labels'] = {}): number {
+    let sum = 0;
+    for (const series of this.#series.values()) {
+      if (series.counter === counter && has(series.labels, labels)) sum += series.value;
+    }
+    return sum;
+  }
+
+  /** Every series, for an exporter. */
+  series(): Series[] {
+    return [...this.#series.values()].map((series) => ({ ...series }));
+  }
+
+  /** Every hit comes by here: one without attributes costs a short string and a look-up. */
+  #add(
+    counter: Counter,
+    value: number,
+    { cache, entry, attributes }: { cache: string; entry?: string; attributes?: Attributes | undefined },
+    further?: Series['labels'],
+  ): void {
+    if (value === 0) return;
+    let key = `${counter} ${entry}`;
+    for (const name in further) key += ` ${further[name]}`;
+    for (const name in attributes) key += ` ${JSON.stringify(name)} ${JSON.stringify(attributes[name])}`;
+    const series = this.#series.get(key);
+    if (series) series.value += value;
+    else if (attributes !== undefined && attributes !== OVERFLOW && this.#series.size >= SERIES_MAX) {
+      this.#add(counter, value, { cache, ...(entry === undefined ? {} : { entry }), attributes: OVERFLOW }, further);
+    } else {
+      const labels = { ...attributes, ...further, cache, ...(entry === undefined ? {} : { entry }) };
+      this.#series.set(key, { counter, labels, value });
+    }
+  }
+}
+
+function countBy(missed: readonly { readonly cause: MissCause }[]): ReadonlyMap<MissCause, number> {
+  const counts = new Map<MissCause, number>();
+  for (const { cause } of missed) counts.set(cause, (counts.get(cause) ?? 0) + 1);
+  return counts;
+}
+
+const OVERFLOW: Attributes = { overflow: true };
+
+function has(labels: Series['labels'], wanted: Series['labels']): boolean {
+  return Object.entries(wanted).every(([name, value]) => labels[name] === value);
+}

@@ -1,0 +1,258 @@
+import { expect } from 'chai';
+import type { Knex } from 'knex';
+import { installOutbox, notifyRelays } from '../../../lib/index.js';
+import { freshnessKey, generationKey, keyPrefix } from '../../../lib/model/key.js';
+import { eventually } from '../../support/deferred.js';
+import { databaseUrl, lendDatabase, schemaOf } from '../../support/postgres.js';
+import { lendRedis, privateRedis, uniqueName } from '../../support/redis.js';
+import { lendOutbox } from '../../support/relay.js';
+import { type Env, gencache, serversOf, startGencache } from '../gencache.js';
+
+describe('gencache relay', function () {
+  this.timeout(60_000);
+  let db: Knex;
+  let env: Env;
+  let cache: string;
+
+  beforeEach(async () => {
+    db = await lendOutbox();
+    env = serversOf(db);
+    cache = uniqueName();
+  });
+
+  const record = (path: string) => db('gencache_outbox').insert({ cache, path, source: 'item', operation: 'UPDATE' });
+  const drained = () =>
+    eventually(async () => expect(await db('gencache_outbox')).to.deep.equal([]), { withinMs: 15_000 });
+
+  /** A scope's generation, to see it bumped. */
+  const generationOf = async (path: string, redis = lendRedis()) => {
+    const key = generationKey(keyPrefix(cache), path);
+    await redis.set(key, `7.${'a'.repeat(16)}`, 'PX', 60_000);
+    return () => redis.get(key);
+  };
+
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    it(`bumps and deletes what is recorded, until ${signal}; then it exits with 0`, async () => {
+      const item = await generationOf('item=1');
+      await record('item=1');
+      const relay = startGencache(['relay', '--cache', cache], env);
+      await drained();
+      expect(await item()).to.match(/^8\./);
+      const { code, out, err } = await relay.end(signal);
+      expect({ code, out }).to.deep.equal({ code: 0, out: '' });
+      expect(err)
+        .to.match(/info +\S+: relay \d+ has begun\n/)
+        .and.match(/info +\S+: stopping\n/);
+      expect(err).to.match(
+        /info +\S+: lag \d+ ms; 1 events to 1 scopes, 1 since the last report; 1 repairs; .*; trusted\n$/,
+      );
+    });
+  }
+
+  it('writes a report line as often as asked, and a line for each batch if asked', async () => {
+    const relay = startGencache(['relay', '--cache', cache, '--report', '50', '--verbose', '--batch', '2'], env);
+    await relay.said(/repairs; .*trusted\n[^]*repairs; .*trusted\n/);
+    await record('item=1');
+    await relay.said(/debug \S+: relayed 1 events to 1 scopes in [\d.]+ ms: 1 item UPDATE\n/);
+    await relay.end('SIGTERM');
+  });
+
+  it('leaves the events of other caches alone', async () => {
+    await db('gencache_outbox').insert({ cache: uniqueName('other'), path: '', source: 'x', operation: 'y' });
+    await record('item=1');
+    const relay = startGencache(['relay', '--cache', cache], env);
+    await eventually(async () => expect(await db('gencache_outbox').where({ cache })).to.deep.equal([]), {
+      withinMs: 15_000,
+    });
+    await relay.end('SIGTERM');
+    expect(await db('gencache_outbox')).to.have.length(1);
+  });
+
+  it('warns that its name may be misspelt, where only others are recorded', async () => {
+    const alone = startGencache(['relay', '--cache', cache], env);
+    expect(await alone.said(/global bumped/)).to.not.include('no trigger');
+    const other = uniqueName('other');
+    await db('gencache_outbox').insert({ cache: other, path: '', source: 'x', operation: 'y' });
+    const misspelt = startGencache(['relay', '--cache', cache], env);
+    await misspelt.said(
+      new RegExp(
+        `warn +${cache}: no trigger and no event here has the name ${cache}; there are ${other}\\. See whether --cache`,
+      ),
+    );
+    const meant = startGencache(['relay', '--cache', other], env);
+    expect(await meant.said(/global bumped/)).to.not.include('no trigger');
+  });
+
+  it('vouches for each bound that it was given', async () => {
+    const redis = lendRedis();
+    const args = ['relay', '--cache', cache, '--max-staleness', '5000', '--max-staleness', '9000', '--poll', '20'];
+    const relay = startGencache(args, env);
+    const ttls = () =>
+      Promise.all([5_000, 9_000].map((boundMs) => redis.pttl(freshnessKey(keyPrefix(cache), boundMs))));
+    await eventually(
+      async () => {
+        const [five, nine] = await ttls();
+        expect(five).to.be.within(1, 5_000);
+        expect(nine).to.be.within(5_001, 9_000);
+      },
+      { withinMs: 15_000 },
+    );
+    await relay.end('SIGTERM');
+  });
+
+  it('works on few sessions, which say who they are', async () => {
+    const relay = startGencache(['relay', '--cache', cache], env);
+    await relay.said(/global bumped/);
+    const { rows } = await db.raw(
+      `select pid from pg_stat_activity where application_name = 'gencache-relay' and query like '%' || ? || '%'`,
+      ['gencache_outbox'],
+    );
+    expect(rows.length).to.be.within(1, 3);
+    await relay.end('SIGTERM');
+  });
+
+  it('works on an outbox in another schema', async () => {
+    const schema = `${schemaOf(db)}_audit`;
+    await installOutbox(db, { schema });
+    try {
+      await db.withSchema(schema).table('gencache_outbox').insert({ cache, path: '', source: 'x', operation: 'y' });
+      const relay = startGencache(['relay', '--cache', cache, '--schema', schema], env);
+      await eventually(async () => expect(await db.withSchema(schema).table('gencache_outbox')).to.deep.equal([]), {
+        withinMs: 15_000,
+      });
+      expect((await relay.end('SIGTERM')).code).to.equal(0);
+    } finally {
+      await db.raw('drop schema ?? cascade', [schema]);
+    }
+  });
+
+  it('is woken by a hint, if it listens', async () => {
+    await notifyRelays(db, true);
+    const relay = startGencache(['relay', '--cache', cache, '--poll', '3600000', '--listen'], env);
+    await relay.said(/global bumped/);
+    await eventually(
+      async () => {
+        const { rows } = await db.raw(`select from pg_stat_activity where query = 'listen gencache'`);
+        expect(rows).to.not.deep.equal([]);
+      },
+      { withinMs: 10_000 },
+    );
+    await record('item=1');
+    await drained();
+    expect((await relay.end('SIGTERM')).code).to.equal(0);
+  });
+
+  describe('when it can not begin', () => {
+    it('exits with 1 where there is no outbox', async () => {
+      const { code, err } = await gencache(['relay', '--cache', cache], serversOf(await lendDatabase()));
+      expect(err).to.match(/^A relay works on an outbox of release \d+\. There is none\. Call `installOutbox`/);
+      expect(code).to.equal(1);
+    });
+
+    it('exits with 1 where the outbox is of an older release', async () => {
+      const older = await lendDatabase();
+      await installOutbox(older, { release: 1 });
+      const { code, err } = await gencache(['relay', '--cache', cache], serversOf(older));
+      expect(err).to.match(/^A relay works on an outbox of release \d+\. Its release is 1\. /);
+      expect(code).to.equal(1);
+    });
+
+    it('exits with 1 where PostgreSQL does not answer', async () => {
+      const { code, err } = await gencache(['relay', '--cache', cache], {
+        ...env,
+        DATABASE_URL: 'postgres://postgres@127.0.0.1:1/postgres',
+      });
+      expect(err).to.equal(
+        "gencache relay failed: PostgreSQL can't be asked: connect ECONNREFUSED 127.0.0.1:1. See DATABASE_URL (or " +
+          '--database), the server and the network.\n',
+      );
+      expect(code).to.equal(1);
+    });
+
+    it('exits with 1 where its role lacks rights, and says what to grant', async () => {
+      const role = uniqueName('role');
+      await db.raw('create role ??', [role]);
+      try {
+        await db.raw('grant usage on schema ?? to ??', [schemaOf(db), role]);
+        const as = { ...env, DATABASE_URL: databaseUrl(`${schemaOf(db)} -c role=${role}`) };
+        const refused = await gencache(['relay', '--cache', cache], as);
+        expect(refused.err).to.match(
+          new RegExp(
+            `^A relay works on the outbox's tables in PostgreSQL\\. The role ${role} may not: .*SELECT on gencache_release`,
+          ),
+        );
+        expect(refused).to.include({ code: 1, out: '' });
+        const status = await gencache(['outbox', 'status'], as);
+        expect(status.err).to.match(
+          new RegExp(
+            `^gencache outbox status failed: PostgreSQL refuses it to the role ${role}: permission denied for table `,
+          ),
+        );
+        // What either says is enough.
+        await db.raw(/grant.*;/.exec(refused.err)![0]);
+        const relay = startGencache(['relay', '--cache', cache], as);
+        await relay.said(/global bumped/);
+        await relay.end('SIGTERM');
+        await db.raw(/grant.*;/.exec(status.err)![0]);
+        expect((await gencache(['outbox', 'status'], as)).code).to.equal(0);
+      } finally {
+        await db.raw('drop owned by ?? cascade', [role]);
+        await db.raw('drop role ??', [role]);
+      }
+    });
+  });
+
+  describe('when a server goes away', () => {
+    it('goes on after PostgreSQL has ended its sessions', async () => {
+      const relay = startGencache(['relay', '--cache', cache], {
+        ...env,
+        DATABASE_URL: `${databaseUrl(schemaOf(db))}&application_name=${cache}`,
+      });
+      await relay.said(/global bumped/);
+      const { rows } = await db.raw(
+        'select pg_terminate_backend(pid) as ended from pg_stat_activity where application_name = ?',
+        [cache],
+      );
+      expect(rows).to.not.deep.equal([]);
+      await record('item=1');
+      await drained();
+      expect((await relay.end('SIGTERM')).code).to.equal(0);
+    });
+
+    it('goes on after a restart of Redis, which it bumps everything for', async () => {
+      const server = await privateRedis();
+      const relay = startGencache(['relay', '--cache', cache], serversOf(db, server.url));
+      await relay.said(/relaying from now on; global bumped/);
+      await server.restart();
+      await relay.said(/warn +\S+: global bumped, since bumps or commits may have been lost: store\n/);
+      const item = await generationOf('item=1', lendRedis({ url: server.url }));
+      await record('item=1');
+      await drained();
+      expect(await item()).to.match(/^8\./);
+      expect((await relay.end('SIGTERM')).code).to.equal(0);
+    });
+
+    it('waits for a Redis that is away when it begins, and tells so once', async () => {
+      const server = await privateRedis();
+      await server.kill('SIGKILL');
+      const relay = startGencache(['relay', '--cache', cache, '--report', '100'], serversOf(db, server.url));
+      await relay.said(/[3-9] failures, [^]*[3-9] failures, /);
+      const said = await relay.said(/ECONNREFUSED/);
+      expect(said.match(/store failed: connect ECONNREFUSED/g)).to.have.length(1);
+      await record('item=1');
+      await server.restart();
+      await drained();
+      expect((await relay.end('SIGTERM')).code).to.equal(0);
+    });
+
+    it('stops within its bound while Redis hangs, with what it claimed left to others', async () => {
+      const server = await privateRedis();
+      const relay = startGencache(['relay', '--cache', cache], serversOf(db, server.url));
+      await relay.said(/global bumped/);
+      server.pause();
+      await record('item=1');
+      expect((await relay.end('SIGTERM')).code).to.equal(0);
+      expect(await db('gencache_outbox').pluck('path')).to.deep.equal(['item=1']);
+    });
+  });
+});

@@ -1,0 +1,242 @@
+import { expect } from 'chai';
+import type { Knex } from 'knex';
+import { installOutbox, memoryStore, notifyRelays, outboxMigrations, uninstallOutbox } from '../../../lib/index.js';
+import { installedRelease, OUTBOX_RELEASE } from '../../../lib/knex/install/install-outbox.js';
+import { recordEvents } from '../../../lib/knex/outbox/record.js';
+import { eventually } from '../../support/deferred.js';
+import { lend } from '../../support/lenders.js';
+import { databaseUrl, lendDatabase, schemaOf } from '../../support/postgres.js';
+import { runProgram } from '../../support-specs/programs/run.js';
+import { uniqueName } from '../../support/redis.js';
+import { lendRelay } from '../../support/relay.js';
+import { rejection } from '../../support/rejection.js';
+
+const TABLES = ['boot', 'incarnation', 'narrowed', 'outbox', 'release', 'set_aside', 'trigger'];
+
+/** Everything of a schema that PostgreSQL's catalogue knows of, but for what hangs on tables. */
+async function objects(db: Knex, schema = schemaOf(db)): Promise<string[]> {
+  const { rows } = await db.raw<{ rows: { name: string }[] }>(
+    `select relname as name from pg_class where relnamespace = to_regnamespace(?) and relkind in ('r', 'v', 'S', 'm', 'c')
+     union all select proname || '()' from pg_proc where pronamespace = to_regnamespace(?)
+     union all select typname || ' type' from pg_type where typnamespace = to_regnamespace(?) and typrelid = 0 and typelem = 0
+     order by 1`,
+    Array(3).fill(`"${schema.replaceAll('"', '""')}"`),
+  );
+  return rows.map(({ name }) => name);
+}
+
+describe('the outbox', () => {
+  let db: Knex;
+
+  beforeEach(async () => {
+    db = await lendDatabase({ pool: { max: 20 } });
+  });
+
+  const events = () => db('gencache_outbox').orderBy('seq').pluck<string[]>('path');
+  const record = (path: string, cache = 'shop') =>
+    db('gencache_outbox').insert({ cache, path, source: 'spec', operation: 'INSERT' });
+
+  it('is installed, and once more does nothing', async () => {
+    await installOutbox(db);
+    const first = await objects(db);
+    expect(first).to.include.members(TABLES.map((table) => `gencache_${table}`));
+    await record('item=1');
+    const queries: string[] = [];
+    db.on('query', ({ sql }: { sql: string }) => queries.push(sql));
+    await installOutbox(db);
+    expect(
+      queries.filter((sql) =>
+        /^\s*(insert|drop|alter|create (table|index|func|unlogged) (?!if not exists))/i.test(sql),
+      ),
+    ).to.deep.equal([]);
+    expect(await objects(db)).to.deep.equal(first);
+    expect(await events()).to.deep.equal(['item=1']);
+    expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
+  });
+
+  it('is installed once by 20 processes at once, and a trigger with it, while somebody writes', async () => {
+    await db.raw('create table item (id bigint primary key)');
+    const gate = await db.transaction();
+    await gate.raw('select pg_advisory_xact_lock(20)');
+    const programs = Array.from({ length: 20 }, () =>
+      runProgram('spec/programs/installing.ts', [databaseUrl(), schemaOf(db), 'item']),
+    );
+    await eventually(
+      async () => {
+        const { rows } = await db.raw<{ rows: unknown[] }>(
+          `select from pg_locks where locktype = 'advisory' and objid = 20 and not granted`,
+        );
+        expect(rows).to.have.length(20);
+      },
+      { withinMs: 15_000 },
+    );
+    await gate.rollback();
+    const installed = Promise.all(programs.map(({ ended }) => ended));
+    let id = 0;
+    while (programs.some(({ child }) => child.exitCode === null && child.signalCode === null)) {
+      await db('item').insert({ id: ++id });
+    }
+    expect(await installed).to.deep.equal(Array(20).fill(0));
+    await db('item').insert({ id: ++id });
+    expect(await db('gencache_outbox').where({ path: `item=${id}` })).to.have.length(1);
+    expect(await db('gencache_trigger')).to.have.length(1);
+  });
+
+  it('is installed once by 20 connections at once', async () => {
+    await Promise.all(Array.from({ length: 20 }, () => installOutbox(db)));
+    expect(await db('gencache_release').orderBy('version').pluck('version')).to.deep.equal(
+      Array.from({ length: OUTBOX_RELEASE }, (_, i) => i + 1),
+    );
+    await record('item=1');
+    expect(await events()).to.deep.equal(['item=1']);
+  });
+
+  it('of an older release is brought up to this one, and what waits in it is relayed', async () => {
+    const cache = uniqueName();
+    await installOutbox(db, { release: 1 });
+    expect(await installedRelease(db)).to.equal(1);
+    await record('item=1', cache);
+    await Promise.all([installOutbox(db), installOutbox(db)]);
+    expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
+    expect(await events()).to.deep.equal(['item=1']);
+    const relay = lendRelay({ db, cache });
+    await eventually(() => expect(relay.status.events).to.equal(1));
+    expect(await events()).to.deep.equal([]);
+  });
+
+  it('is not taken back to an older release by a migration that asks for one', async () => {
+    await installOutbox(db);
+    await installOutbox(db, { release: 1 });
+    expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
+    expect(await objects(db)).to.include('gencache_incarnation');
+  });
+
+  it('takes part in the caller’s transaction', async () => {
+    const error = new Error('changed my mind');
+    const failing = db.transaction(async (trx) => {
+      await installOutbox(trx);
+      throw error;
+    });
+    expect(await rejection(failing)).to.equal(error);
+    expect(await objects(db)).to.deep.equal([]);
+    await db.transaction((trx) => installOutbox(trx));
+    expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
+  });
+
+  it('uninstalled leaves nothing, whatever was in it', async () => {
+    await installOutbox(db);
+    await notifyRelays(db, true);
+    await record('item=1');
+    await uninstallOutbox(db);
+    expect(await objects(db)).to.deep.equal([]);
+    await uninstallOutbox(db);
+    expect(await installedRelease(db)).to.equal(undefined);
+    await installOutbox(db, { release: 1 });
+    await uninstallOutbox(db);
+    expect(await objects(db)).to.deep.equal([]);
+  });
+
+  describe('in another schema', () => {
+    const lendSchema = (name: string) => {
+      lend({
+        what: `the schema ${name}`,
+        close: () => db.raw(`drop schema if exists "${name.replaceAll('"', '""')}" cascade`),
+      });
+      return name;
+    };
+
+    for (const hostile of [
+      'Robert"); drop table item; --',
+      "it's $$ a 'trap'",
+      'with.dot and %I',
+      'ünïcødé ☃',
+      '${at}',
+      '-- \n',
+    ]) {
+      it(`named ${JSON.stringify(hostile)} is installed, relayed and uninstalled`, async () => {
+        // Spec runs share the database: 40 bytes are left.
+        const schema = lendSchema(`${hostile}${uniqueName('')}`);
+        await db.schema.createTable('item', (table) => table.increments());
+        await installOutbox(db, { schema });
+        await installOutbox(db, { schema });
+        const names = await objects(db, schema);
+        expect(names).to.include.members(TABLES.map((table) => `gencache_${table}`));
+        expect(await objects(db)).to.deep.equal(['item', 'item_id_seq']);
+        const cache = uniqueName();
+        await recordEvents(
+          db,
+          ['item=1', 'no path'].map((path) => ({ cache, path, source: 'spec', operation: 'INSERT' })),
+          { schema },
+        );
+        await recordEvents(db, [{ cache, path: 'item=2', source: 's', operation: 'o', heldBy: 'gone' }], { schema });
+        await notifyRelays(db, true, { schema });
+        const relay = lendRelay({ db, cache, schema });
+        await eventually(() => expect(relay.status).to.include({ events: 3, setAside: 1, failures: 0 }));
+        await notifyRelays(db, false, { schema });
+        expect(await objects(db, schema)).to.deep.equal(names);
+        await relay.stop();
+        await uninstallOutbox(db, { schema });
+        expect(await objects(db, schema)).to.deep.equal([]);
+      });
+    }
+
+    it('whose name Knex or PostgreSQL would change is refused', async () => {
+      for (const [schema, shown] of [
+        ['a?b', "'a?b'"],
+        ['a:cache', "'a:cache'"],
+        ['a\\b', "'a\\\\b'"],
+        ['', "''"],
+        ['x'.repeat(64), undefined],
+        ['☃'.repeat(22), undefined],
+        [7 as never, '7'],
+      ] as const) {
+        const error = await rejection(installOutbox(db, { schema }));
+        expect(error).to.include({ code: 'CONFIGURATION' });
+        if (shown === undefined) continue;
+        expect(error.message).to.equal(
+          'The schema of an outbox has a name of 1 to 63 bytes, without "?", ":" and "\\". ' +
+            `Got ${shown}. Choose another, or leave it out for the first of the search path.`,
+        );
+      }
+    });
+  });
+
+  describe('as Knex migrations', () => {
+    const config: Knex.MigratorConfig = { migrationSource: outboxMigrations, tableName: 'outbox_migrations' };
+
+    it('goes up and down, all at once and one by one', async () => {
+      await db.migrate.latest(config);
+      expect(await db('outbox_migrations').orderBy('id').pluck('name')).to.deep.equal(
+        Array.from({ length: OUTBOX_RELEASE }, (_, i) => `gencache_outbox_00${i + 1}`),
+      );
+      expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
+      await db.migrate.down(config);
+      expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE - 1);
+      expect(await objects(db)).to.not.include('gencache_incarnation');
+      await db.migrate.up(config);
+      expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
+      await db.migrate.rollback(config, true);
+      expect((await objects(db)).filter((name) => name.startsWith('gencache_'))).to.deep.equal([]);
+    });
+
+    it('finds it installed already', async () => {
+      await installOutbox(db);
+      await record('item=1');
+      await db.migrate.latest(config);
+      expect(await events()).to.deep.equal(['item=1']);
+    });
+  });
+
+  it('of an older release, or none, is told by a relay, which goes on when it is there', async () => {
+    const cache = uniqueName();
+    const store = memoryStore();
+    const failures: string[] = [];
+    const relay = lendRelay({ db, cache, store, pollMs: 5 });
+    relay.on('failure', ({ error }) => failures.push(error.message));
+    await eventually(() => expect(failures.length).to.be.greaterThan(1));
+    expect(failures[0]).to.contain('There is none of this release on the search path of this connection.');
+    await installOutbox(db, { release: 1 });
+    await installOutbox(db);
+    await eventually(() => expect(relay.status.trusted).to.equal(true));
+  });
+});

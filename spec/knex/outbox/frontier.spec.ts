@@ -1,0 +1,323 @@
+/**
+ * The two pieces of arithmetic with snapshots that the relay relies on, on a model of PostgreSQL's transactions: they
+ * begin, record events, commit or abort in any order, while relays, other processes and migrations come in between.
+ */
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { Frontier } from '../../../lib/knex/outbox/frontier.js';
+import { parseSnapshot, type Snapshot } from '../../../lib/knex/postgres/snapshot.js';
+import { type Asked, type Found, type Survey, TAIL_MAX } from '../../../lib/knex/outbox/survey.js';
+import { Ages } from '../../../lib/knex/relay/event-ages.js';
+
+interface Event extends Found {
+  held: boolean;
+}
+
+/** PostgreSQL, as far as an outbox of one cache is concerned. A step takes a millisecond. */
+class Model {
+  nowMs = 0;
+  /** What the store's clock shows beyond that. */
+  offsetMs = 0;
+  readonly #open = new Map<bigint, Event[]>();
+  /** Committed, and not yet deleted. */
+  events: Event[] = [];
+  readonly committedAtMs = new Map<bigint, number>();
+  #next = 3n;
+  #ended = 2n;
+  #seq = 1n;
+
+  get open(): bigint[] {
+    return [...this.#open.keys()];
+  }
+
+  begin(): void {
+    this.#open.set(this.#next++, []);
+  }
+
+  record(nth: number, held: boolean): void {
+    const xid = this.#nth(nth);
+    if (xid !== undefined) this.#open.get(xid)!.push({ xid, seq: this.#seq++, held });
+  }
+
+  end(nth: number, commits: boolean): void {
+    const xid = this.#nth(nth);
+    if (xid === undefined) return;
+    if (commits) {
+      this.events.push(...this.#open.get(xid)!);
+      this.committedAtMs.set(xid, this.nowMs);
+    }
+    this.#open.delete(xid);
+    if (xid > this.#ended) this.#ended = xid;
+  }
+
+  /** A migration's lock is free: the event is one like others, of a transaction from long ago. */
+  letGo(nth: number): void {
+    const held = this.events.filter((event) => event.held);
+    if (held.length > 0) held[nth % held.length]!.held = false;
+  }
+
+  snapshot(): Snapshot {
+    const xmax = this.#ended + 1n;
+    return parseSnapshot(`1:${xmax}:${this.open.filter((xid) => xid < xmax).join()}`);
+  }
+
+  /** What the query of survey.ts returns. */
+  survey({ open, high }: Frontier, asked: Asked | undefined): Survey {
+    const snapshot = this.snapshot();
+    const firsts = new Map<bigint, Found>();
+    const held = new Map<bigint, Found>();
+    for (const event of [...this.events].sort(inOrder)) {
+      const into = event.held ? held : firsts;
+      if (!into.has(event.xid)) into.set(event.xid, event);
+    }
+    const left = open.flatMap(({ xid, seq }) => {
+      const first = this.events
+        .filter((event) => !event.held && event.xid === xid && event.seq >= seq)
+        .sort(inOrder)[0];
+      return first ? [first] : [];
+    });
+    const beyond = this.events.filter((event) => !event.held && inOrder(event, high) >= 0).sort(inOrder);
+    const tail: Found[] = [];
+    for (const event of beyond) {
+      if (tail.at(-1)?.xid === event.xid) continue;
+      const last = tail.at(-1);
+      const goOn =
+        last === undefined ||
+        (asked !== undefined &&
+          last.xid < asked.latest.xmax &&
+          (last.xid >= asked.oldest.xmax || asked.oldest.open.includes(last.xid)));
+      if (!goOn || tail.length === TAIL_MAX) break;
+      tail.push(event);
+    }
+    return {
+      ...{ snapshot, left, tail, isTailCut: tail.length === TAIL_MAX, held: [...held.values()] },
+      ...{ postgres: 'p', counted: undefined, lagMs: undefined },
+    };
+  }
+
+  /** What a claim finds, which is then bumped and deleted, by anybody. */
+  claim({ open, high }: Frontier, max: number): number {
+    const found = this.events
+      .filter((event) => !event.held)
+      .filter(
+        (event) => inOrder(event, high) >= 0 || open.some(({ xid, seq }) => event.xid === xid && event.seq >= seq),
+      )
+      .sort(inOrder)
+      .slice(0, max);
+    this.events = this.events.filter((event) => !found.includes(event));
+    return found.length;
+  }
+
+  deleteOne(nth: number): void {
+    if (this.events.length > 0) this.events.splice(nth % this.events.length, 1);
+  }
+
+  #nth(nth: number): bigint | undefined {
+    return this.open[nth % Math.max(1, this.open.length)];
+  }
+}
+
+function inOrder(a: Found, b: Found): number {
+  return a.xid === b.xid ? Number(a.seq - b.seq) : Number(a.xid - b.xid);
+}
+
+const nth = fc.nat(9);
+const step = fc.oneof(
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('begin' as const) }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({ kind: fc.constant('record' as const), nth, held: fc.nat(9).map((n) => n === 0) }),
+  },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('end' as const), nth, commits: fc.nat(4).map((n) => n > 0) }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('claim' as const), max: fc.integer({ min: 1, max: 4 }) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('deleteOne' as const), nth }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('letGo' as const), nth }) },
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant('check' as const) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('clock' as const), byMs: fc.integer({ min: -50, max: 50 }) }) },
+);
+
+interface Seen {
+  readonly model: Model;
+  readonly frontier: Frontier;
+  readonly ageMs: number | undefined;
+}
+
+/** Runs steps, and calls `check` after each survey. Returns what it came to. */
+function run(steps: readonly (typeof step extends fc.Arbitrary<infer S> ? S : never)[], check: (seen: Seen) => void) {
+  const model = new Model();
+  const frontier = new Frontier();
+  const ages = new Ages();
+  for (const each of steps) {
+    model.nowMs++;
+    if (each.kind === 'begin') model.begin();
+    else if (each.kind === 'record') model.record(each.nth, each.held);
+    else if (each.kind === 'end') model.end(each.nth, each.commits);
+    else if (each.kind === 'claim') model.claim(frontier, each.max);
+    else if (each.kind === 'deleteOne') model.deleteOne(each.nth);
+    else if (each.kind === 'letGo') model.letGo(each.nth);
+    else if (each.kind === 'clock') model.offsetMs += each.byMs;
+    else {
+      const now = { timeMs: model.nowMs + model.offsetMs, ownMs: model.nowMs };
+      const surveyed = model.survey(frontier, ages.asked);
+      const ageMs = ages.check(now, surveyed);
+      frontier.advance(surveyed);
+      check({ model, frontier, ageMs });
+    }
+  }
+  return { model, frontier, ages };
+}
+
+describe('the frontier', () => {
+  it('has every event in it that is there or will ever be', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+        run(steps, ({ model, frontier: { open, high } }) => {
+          for (const event of model.events) {
+            const isIn =
+              inOrder(event, high) >= 0 || open.some(({ xid, seq }) => event.xid === xid && event.seq >= seq);
+            expect(isIn, `event ${event.xid}/${event.seq}`).to.equal(true);
+          }
+          for (const xid of model.open) {
+            expect(xid >= high.xid || open.some((other) => other.xid === xid && other.seq === 0n), `${xid}`).to.equal(
+              true,
+            );
+          }
+        });
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  it('leaves nothing behind: when all have ended, what is claimed until nothing is found is everything', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+        const { model, frontier } = run(steps, () => {});
+        while (model.open.length > 0) model.end(0, true);
+        for (const event of model.events) event.held = false;
+        while (model.claim(frontier, 3) > 0)
+          if (model.nowMs++ % 2 === 0) frontier.advance(model.survey(frontier, undefined));
+        expect(model.events).to.deep.equal([]);
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  it('moves on: behind it is all but the open, the held and the waiting', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+        run(steps, ({ model, frontier: { open, high } }) => {
+          const waiting = new Set([...model.open, ...model.events.map(({ xid }) => xid)]);
+          for (const { xid } of open) expect(waiting.has(xid), `${xid} is over`).to.equal(true);
+          const [first] = model.events.filter(({ held }) => !held).sort(inOrder);
+          const least = first === undefined || first.xid >= model.snapshot().xmax ? model.snapshot().xmax : first.xid;
+          expect(high.xid >= least).to.equal(true);
+        });
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('is not moved beyond what this history has given, by an id of another one', () => {
+    const model = new Model();
+    const frontier = new Frontier();
+    model.events.push({ xid: 10n ** 9n, seq: 1n, held: false }); // from a restored dump
+    frontier.advance(model.survey(frontier, undefined));
+    model.begin();
+    model.record(0, false);
+    model.end(0, true);
+    expect(frontier.high.xid).to.equal(3n);
+    expect(model.claim(frontier, 9)).to.equal(2);
+  });
+});
+
+describe('the age of the oldest event', () => {
+  it('is never less than the time since a change was visible that has not been bumped, whatever the store’s clock does', () => {
+    let vouched = 0;
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 160 }), (steps) => {
+        run(steps, ({ model, ageMs }) => {
+          if (ageMs === undefined) return;
+          vouched++;
+          for (const { xid, seq } of model.events) {
+            expect(model.nowMs - model.committedAtMs.get(xid)!, `event ${xid}/${seq}`).to.be.at.most(ageMs);
+          }
+        });
+      }),
+      { numRuns: 5_000 },
+    );
+    expect(vouched).to.be.greaterThan(1_000);
+  });
+
+  const at = (timeMs: number) => ({ timeMs, ownMs: timeMs });
+  /** A survey of a database whose transactions end in order, up to `xid`, with events of these. */
+  const surveyed = (xid: bigint, ...events: bigint[]): Survey => ({
+    ...{ snapshot: parseSnapshot(`1:${xid + 1n}:`), left: [], held: [], isTailCut: false },
+    tail: events.map((each) => ({ xid: each, seq: 1n })),
+    ...{ postgres: 'p', counted: undefined, lagMs: undefined },
+  });
+
+  it('is none until the outbox was empty, or what was found is outlived', () => {
+    const ages = new Ages();
+    expect(ages.check(at(1_000), surveyed(10n, 5n))).to.equal(undefined);
+    expect(ages.check(at(1_100), surveyed(20n, 5n))).to.equal(undefined);
+    expect(ages.check(at(1_200), surveyed(30n, 15n))).to.equal(200); // 15 committed after the first check
+    expect(ages.check(at(1_300), surveyed(40n))).to.equal(0);
+  });
+
+  it('under a load that never leaves the outbox empty stays as old as events wait', () => {
+    const ages = new Ages();
+    ages.check(at(0), surveyed(0n));
+    for (let tick = 1n; tick < 500n; tick++) {
+      // Events wait for 7 checks.
+      const ageMs = ages.check(at(Number(tick) * 100), surveyed(tick * 10n, tick * 10n - 69n, tick * 10n));
+      if (tick > 10n) expect(ageMs).to.equal(700);
+    }
+  });
+
+  it('falls at once when a long backlog gets short', () => {
+    const ages = new Ages();
+    ages.check(at(0), surveyed(0n));
+    let nowMs = 0;
+    for (let tick = 1n; tick <= 40n; tick++) ages.check(at((nowMs += 100)), surveyed(tick * 10n, 1n));
+    expect(ages.check(at((nowMs += 100)), surveyed(410n, 405n))).to.equal(100);
+  });
+
+  it('remembers a bounded number of checks, at the cost of larger ages only', () => {
+    const ages = new Ages();
+    ages.check(at(0), surveyed(0n));
+    for (let tick = 1n; tick <= 5_000n; tick++) ages.check(at(Number(tick) * 100), surveyed(tick * 10n, 25_001n));
+    const ageMs = ages.check(at(500_100), surveyed(50_010n, 25_001n))!;
+    expect(ageMs).to.be.within(250_100, 275_000);
+  });
+
+  it('of transactions more than a survey lists is that of none', () => {
+    const ages = new Ages();
+    ages.check(at(0), surveyed(0n));
+    ages.check(at(100), {
+      ...surveyed(1_000n, 5n),
+      snapshot: parseSnapshot(`1:1001:${Array.from({ length: 400 }, (_, i) => i + 300).join()}`),
+    });
+    const many = Array.from({ length: TAIL_MAX }, (_, i) => BigInt(i + 300));
+    expect(ages.check(at(200), { ...surveyed(2_000n, ...many), isTailCut: true })).to.equal(200);
+    expect(ages.check(at(300), surveyed(2_000n, 301n, 302n))).to.equal(200); // seen by the third check, not by the second
+  });
+
+  it('by a store’s clock that was set back, or a machine that slept, is the longer of the two', () => {
+    for (const [later, ageMs] of [
+      [{ timeMs: 4_000, ownMs: 6_000 }, 1_000],
+      [{ timeMs: 65_000, ownMs: 5_010 }, 60_000],
+    ] as const) {
+      const ages = new Ages();
+      ages.check(at(5_000), surveyed(10n));
+      expect(ages.check(later, surveyed(20n, 15n))).to.equal(ageMs);
+    }
+  });
+
+  it('is none after another incarnation', () => {
+    const ages = new Ages();
+    ages.check(at(0), surveyed(10n));
+    ages.reset();
+    expect(ages.asked).to.equal(undefined);
+    expect(ages.check(at(100), surveyed(20n, 15n))).to.equal(undefined);
+  });
+});

@@ -1,0 +1,490 @@
+/**
+ * Ladder step 4b, protocol rule 12: once a strict commit is visible, nothing older is read. COMMIT is held open by a
+ * standby that never answers: it is under way, and nobody sees what it commits.
+ */
+import { expect } from 'chai';
+import type { Knex } from 'knex';
+import { QuarantineError } from '../../lib/index.js';
+import { generationKey, keyPrefix } from '../../lib/model/key.js';
+import { observe } from '../../lib/testing/index.js';
+import { rejection } from '../support/rejection.js';
+import { recordCommands } from '../support/commands.js';
+import { deferred, eventually } from '../support/deferred.js';
+import { startProxy } from '../support/proxy.js';
+import { lendRedis, privateRedis, redisUrl } from '../support/redis.js';
+import { lendRelay } from '../support/relay.js';
+import { lendKnex, lendProxied } from '../support/knexes.js';
+import { before as beforeQuery, recordQueries } from '../support/queries.js';
+import { openShop, recorded, type Shop, type ShopOptions } from '../support/shop.js';
+import { standbyless } from '../support/standbyless.js';
+import { watch } from '../support/watch.js';
+
+describe('a strict commit', () => {
+  let postgres: Awaited<ReturnType<typeof standbyless>>;
+  let db: Knex;
+  /** A process that writes, and one that reads. */
+  let writer: Shop;
+  let reader: Shop;
+
+  before(async () => {
+    postgres = await standbyless();
+  });
+
+  beforeEach(async () => {
+    db = lendKnex(postgres.url, 'public');
+    await db('item').delete();
+    await db('item').insert([
+      { id: 1, price: 0 },
+      { id: 2, price: 0 },
+    ]);
+    await db('gencache_outbox').delete();
+    await open();
+  });
+
+  afterEach(() => postgres.releaseAll(db));
+
+  const open = async (options: ShopOptions = {}, readers: ShopOptions = {}) => {
+    writer = openShop(db, options);
+    reader = openShop(db, { name: writer.name, ...readers });
+    await reader.warm(1);
+    await reader.warm(2);
+  };
+  const price = async () => ((await db('item').where({ id: 1 })) as [{ price: number }])[0].price;
+  /** A strict commit that hangs in COMMIT, until it is let go on. */
+  const hang = async (work: (trx: Knex.Transaction) => Promise<unknown>, ...others: number[]) => {
+    const committed = writer.cache.transaction(postgres.hangs(work), { strict: true });
+    committed.catch(() => {});
+    const pid = await postgres.hanging(db, ...others);
+    const goOn = async () => {
+      await postgres.release(db, pid);
+      return committed;
+    };
+    return { pid, committed, goOn };
+  };
+  /** A reader fills, and from then on hits, what is no longer under quarantine. */
+  const fillAnew = async () => {
+    await eventually(async () => expect(await reader.outcome()).to.equal('miss'));
+    await reader.warm();
+    expect(await reader.outcome()).to.equal('hit');
+  };
+
+  it('takes readers away from the cache before it is visible, and lets them back after', async () => {
+    const { goOn } = await hang(writer.change(5));
+    expect(await reader.outcome(1)).to.equal('quarantine');
+    expect(await reader.outcome(2)).to.equal('hit');
+    expect(await reader.warm()).to.equal(0);
+    expect(await goOn()).to.deep.equal({ value: undefined, bump: 'done', strict: 'kept' });
+    expect(await reader.outcome()).to.equal('miss');
+    expect(await reader.warm()).to.equal(5);
+    expect(await recorded(db)).to.deep.equal([]);
+  });
+
+  it('is never followed by something older: readers that look and fetch all the time', async () => {
+    const readers = [reader, writer, openShop(db, { name: writer.name })].map((shop) => watch(shop, db));
+    for (let to = 1; to <= 30; to++) {
+      expect(await writer.set(to, { strict: true })).to.include({ bump: 'done', strict: 'kept' });
+      const target = readers[0]!.reads + 2;
+      await eventually(() => expect(readers[0]!.reads).to.be.at.least(target));
+    }
+    for (const each of readers) {
+      await each.end();
+      expect(each.stale).to.deep.equal([]);
+    }
+    expect(reader.cache.statistics.total('hits')).to.be.greaterThan(0);
+  });
+
+  it('differs in that from a plain one, between whose commit and bump they find it', async () => {
+    const redis = await startProxy(Number(new URL(redisUrl()).port || 6379));
+    await open({ redis: redis.url, bumpDeadlineMs: 10_000 });
+    const seen = watch(reader, db);
+    beforeQuery(db, 'COMMIT', () => redis.hold());
+    const writing = writer.set(5);
+    await eventually(() => expect(seen.stale[0]).to.deep.equal({ got: 0, least: 5 }));
+    redis.release();
+    expect(await writing).to.deep.equal({ value: 'now 5', bump: 'done' });
+    await seen.end();
+  });
+
+  it('costs one query and one command more than a plain one', async () => {
+    let queries: string[] = [];
+    const { commands } = await recordCommands(
+      redisUrl(),
+      async () => {
+        queries = await recordQueries(db, () => writer.set(5, { strict: true }));
+      },
+      { from: writer.name },
+    );
+    expect(queries).to.deep.equal([
+      'BEGIN;',
+      'update "item" set "price', // the work's
+      'insert into gencache_out', // the work's bump
+      'set constraints all imme', // deferred triggers now; silence is limited from here; which transaction this is
+      'select event.path, event', // what to put under quarantine
+      'COMMIT;',
+      'select event.path, event', // what to bump
+      'with counted as (select ', // deletes that
+    ]);
+    expect(commands.map(([command]) => command)).to.deep.equal([
+      'EVAL', // quarantines
+      'EVAL', // lifts, which bumps
+    ]);
+  });
+
+  it('that wrote nothing sends no command', async () => {
+    const { commands, result } = await recordCommands(
+      redisUrl(),
+      () => writer.cache.transaction((trx) => trx('item').pluck('price'), { strict: true }),
+      { from: writer.name },
+    );
+    expect(result).to.deep.equal({ value: [0, 0], bump: 'done', strict: 'kept' });
+    expect(commands).to.deep.equal([]);
+  });
+
+  it('of 1,001 scopes is two commands before and two after', async () => {
+    const ids = Array.from({ length: 1_001 }, (_, item) => ({ item: item + 1 }));
+    const { commands, result } = await recordCommands(
+      redisUrl(),
+      () => writer.cache.transaction((trx) => writer.items.bumpMany(ids, { trx }), { strict: true }),
+      { from: writer.name },
+    );
+    expect(result).to.include({ bump: 'done', strict: 'kept' });
+    expect(commands.map(([command]) => command)).to.have.length(4);
+    expect(await reader.outcome()).to.equal('miss');
+  });
+
+  it('whose work fails sends no command, and nothing changes', async () => {
+    const thrown = new Error('on purpose');
+    const { commands } = await recordCommands(
+      redisUrl(),
+      async () => {
+        const failing = writer.cache.transaction(
+          async (trx) => {
+            await writer.change(5)(trx);
+            throw thrown;
+          },
+          { strict: true },
+        );
+        expect(await rejection(failing)).to.equal(thrown);
+      },
+      { from: writer.name },
+    );
+    expect(commands).to.deep.equal([]);
+    expect(await reader.outcome()).to.equal('hit');
+  });
+
+  it('that fails at COMMIT is lifted: readers load what is still there', async () => {
+    const { db: own, proxy } = await lendProxied('public', postgres.url);
+    const proxied = openShop(own, { name: writer.name });
+    const committing = deferred();
+    beforeQuery(own, 'COMMIT', () => {
+      proxy.hold();
+      committing.resolve();
+    });
+    const writing = rejection(
+      proxied.cache.transaction(
+        async (trx) => {
+          await trx('item');
+          await proxied.change(5)(trx);
+        },
+        { strict: true, isolationLevel: 'serializable' },
+      ),
+    );
+    await committing.promise;
+    expect(await reader.outcome()).to.equal('quarantine');
+    await db.transaction(
+      async (other) => {
+        await other('item');
+        await other('item').where({ id: 2 }).update({ price: 1 });
+      },
+      { isolationLevel: 'serializable' },
+    );
+    proxy.release();
+    expect(await writing).to.have.property('code', '40001');
+    expect(await price()).to.equal(0);
+    expect(await recorded(db)).to.deep.equal([]);
+    expect(await reader.outcome()).to.equal('miss');
+    expect(await reader.warm()).to.equal(0);
+    expect(await reader.outcome()).to.equal('hit');
+  });
+
+  describe('renews its quarantine', () => {
+    it('for as long as COMMIT takes', async () => {
+      await open({ limits: { quarantineMs: 600 } });
+      const { goOn } = await hang(writer.change(5));
+      const untilMs = performance.now() + 1_500;
+      while (performance.now() < untilMs) expect(await reader.outcome()).to.equal('quarantine');
+      expect(await goOn()).to.include({ bump: 'done', strict: 'kept' });
+      expect(await reader.outcome()).to.equal('miss');
+    });
+
+    it('and notices when it was evicted: from then on readers stay away again, and it says so', async () => {
+      await open({ limits: { quarantineMs: 800 } });
+      const { goOn } = await hang(writer.change(5));
+      await lendRedis().del(keyOf(writer));
+      await eventually(async () => expect(await reader.outcome()).to.equal('quarantine'));
+      expect(await goOn()).to.deep.equal({ value: undefined, bump: 'done', strict: 'degraded' });
+      expect(await reader.warm()).to.equal(5);
+    });
+
+    it('and says so too when the answer of a renewal that put it back was lost', async () => {
+      const redis = await startProxy(Number(new URL(redisUrl()).port || 6379));
+      await open({ redis: redis.url, limits: { quarantineMs: 2_000 } });
+      const { goOn } = await hang(writer.change(5));
+      await lendRedis().del(keyOf(writer));
+      await fillAnew(); // what is not yet committed
+      await redis.dropReplies(); // of the renewal
+      await eventually(async () => expect(await reader.outcome()).to.equal('quarantine'));
+      expect(await goOn()).to.include({ bump: 'done', strict: 'degraded' });
+      expect(await reader.warm()).to.equal(5);
+    });
+  });
+
+  describe('of two writers of one scope', () => {
+    for (const first of ['the one', 'the other']) {
+      it(`lets nobody back before both are visible, ${first} first`, async () => {
+        const seen = watch(reader, db);
+        const one = await hang(writer.change(5, 1));
+        const other = await hang((trx) => writer.items.bump({ item: 1 }, { trx }), one.pid);
+        const order = first === 'the one' ? [one, other] : [other, one];
+        expect(await order[0]!.goOn()).to.include({ bump: 'done', strict: 'kept' });
+        expect(await reader.outcome()).to.equal('quarantine');
+        expect(await order[1]!.goOn()).to.include({ bump: 'done', strict: 'kept' });
+        await seen.end();
+        expect(seen.stale).to.deep.equal([]);
+        expect(await reader.warm()).to.equal(5);
+        expect(await reader.outcome()).to.equal('hit');
+      });
+    }
+  });
+
+  it('with a bump while it commits stays under quarantine, and is kept', async () => {
+    const { goOn } = await hang(writer.change(5));
+    await reader.items.bump({ item: 1 });
+    await reader.cache.bump();
+    expect(await reader.outcome()).to.equal('quarantine');
+    expect(await goOn()).to.include({ bump: 'done', strict: 'kept' });
+    expect(await reader.warm()).to.equal(5);
+  });
+
+  it('whose events a relay bumps and deletes first is lifted all the same', async () => {
+    const relay = lendRelay({ db, cache: writer.name });
+    await eventually(() => expect(relay.status.trusted).to.equal(true));
+    const { db: own, proxy } = await lendProxied('public', postgres.url);
+    const proxied = openShop(own, { name: writer.name });
+    const seen = watch(reader, db);
+    beforeQuery(own, 'COMMIT', () => proxy.holdReplies());
+    const writing = proxied.set(5, { strict: true });
+    await eventually(() => expect(relay.status.events).to.equal(1));
+    await eventually(async () => expect(await recorded(db)).to.deep.equal([]));
+    expect(await reader.outcome()).to.equal('quarantine');
+    proxy.releaseReplies();
+    expect(await writing).to.include({ bump: 'done', strict: 'kept' });
+    await seen.end();
+    expect(seen.stale).to.deep.equal([]);
+    expect(await reader.warm()).to.equal(5);
+    expect(await reader.outcome()).to.equal('hit');
+  });
+
+  describe('that loses its quarantine while COMMIT runs says that it is a plain one, and bumps', () => {
+    it('when it lapses, its renewals not getting through', async () => {
+      const redis = await startProxy(Number(new URL(redisUrl()).port || 6379));
+      await open({ redis: redis.url, limits: { quarantineMs: 600 }, bumpDeadlineMs: 100 });
+      const { goOn } = await hang(writer.change(5));
+      redis.hold();
+      await fillAnew();
+      redis.release();
+      expect(await goOn()).to.include({ bump: 'done', strict: 'degraded' });
+      expect(await reader.warm()).to.equal(5);
+    });
+
+    it('when it is evicted', async () => {
+      const { goOn } = await hang(writer.change(5));
+      await lendRedis().del(keyOf(writer));
+      await fillAnew();
+      expect(await goOn()).to.include({ bump: 'done', strict: 'degraded' });
+      expect(await reader.outcome()).to.equal('miss');
+      expect(await reader.warm()).to.equal(5);
+    });
+
+    it('when Redis restarts, empty', async () => {
+      const server = await privateRedis();
+      await open({ redis: server.url }, { redis: server.url });
+      const { goOn } = await hang(writer.change(5));
+      await server.restart();
+      await fillAnew();
+      expect(await goOn()).to.include({ bump: 'done', strict: 'degraded' });
+      expect(await reader.warm()).to.equal(5);
+    });
+  });
+
+  it('rejects, and commits nothing, when Redis can’t be told before it', async () => {
+    const server = await privateRedis();
+    await open({ redis: server.url, bumpDeadlineMs: 100 }, { redis: server.url });
+    const error = await rejection(
+      writer.cache.transaction(
+        async (trx) => {
+          await writer.change(5)(trx);
+          server.pause();
+        },
+        { strict: true },
+      ),
+    );
+    server.resume();
+    expect(error).to.be.instanceOf(QuarantineError);
+    expect(error).to.have.property('code', 'QUARANTINE');
+    expect(error.message).to.equal(
+      'A strict commit begins when readers of what changes leave the cache. The store could not be told: A quarantine ' +
+        'must be answered by the store within 100 ms, and was not. Look at the load of the store and of this event ' +
+        'loop, or raise the deadline. The transaction was rolled back. Try again, or commit without `strict`.',
+    );
+    expect(await price()).to.equal(0);
+    expect(await recorded(db)).to.deep.equal([]);
+    // What the paused server got, it carries out: the quarantine, and the lift.
+    await eventually(async () => expect(await reader.outcome()).to.equal('miss'));
+    expect(await writer.set(6, { strict: true })).to.include({ bump: 'done', strict: 'kept' });
+  });
+
+  it('is pending, and promises nothing, when Redis can’t be told after it; a relay bumps', async () => {
+    const server = await privateRedis();
+    await open({ redis: server.url, limits: { quarantineMs: 1_000 }, bumpDeadlineMs: 100 }, { redis: server.url });
+    const { goOn } = await hang(writer.change(5));
+    server.pause();
+    const { error, ...result } = await goOn();
+    expect(result).to.deep.equal({ value: undefined, bump: 'pending', strict: 'degraded' });
+    expect(error).to.have.property('code', 'DEADLINE');
+    expect(await recorded(db)).to.deep.equal(['item=1']);
+    expect(await reader.warm()).to.equal(5); // from the source
+    server.resume();
+    lendRelay({ db, cache: writer.name, url: server.url });
+    await eventually(async () => expect(await recorded(db)).to.deep.equal([]));
+    await eventually(async () => expect(await reader.outcome()).to.equal('miss'));
+    expect(await reader.warm()).to.equal(5);
+  });
+
+  it('that was silent for too long before COMMIT is ended by PostgreSQL, and commits nothing', async () => {
+    const { db: own, proxy } = await lendProxied('public', postgres.url);
+    const proxied = openShop(own, { name: writer.name, limits: { quarantineMs: 800 } });
+    const committing = deferred();
+    beforeQuery(own, 'COMMIT', () => {
+      proxy.hold();
+      committing.resolve();
+    });
+    const writing = rejection(proxied.set(5, { strict: true }));
+    await committing.promise;
+    expect(await sessionsInTransaction(db)).to.equal(1);
+    await eventually(async () => expect(await sessionsInTransaction(db)).to.equal(0));
+    expect(await reader.outcome()).to.equal('quarantine');
+    proxy.release(); // COMMIT arrives now
+    expect(await writing)
+      .to.have.property('message')
+      .that.matches(/idle-in-transaction timeout|terminated|ECONNRESET/);
+    expect(await price()).to.equal(0);
+    expect(await recorded(db)).to.deep.equal([]);
+    expect(await reader.outcome()).to.equal('miss');
+  });
+
+  it('covers scopes that deferred triggers add', async () => {
+    await db.raw(
+      `create function record_item() returns trigger language plpgsql as $$ begin
+         insert into gencache_outbox (cache, path, source, operation)
+           values ('${writer.name}', 'item=' || new.id, 'item', tg_op);
+         return null;
+       end $$;
+       create constraint trigger record_item after update on item deferrable initially deferred
+         for each row execute function record_item()`,
+    );
+    try {
+      const { goOn } = await hang(async (trx) => {
+        await trx('item').where({ id: 1 }).update({ price: 5 });
+        expect(await recorded(trx)).to.deep.equal([]);
+      });
+      expect(await reader.outcome()).to.equal('quarantine');
+      expect(await goOn()).to.include({ bump: 'done', strict: 'kept' });
+      expect(await reader.warm()).to.equal(5);
+    } finally {
+      await db.raw('drop function record_item cascade');
+    }
+  });
+
+  describe('that a look-up finds to concern more, after it', () => {
+    beforeEach(() =>
+      db.raw(
+        `create table link (of_item int);
+         insert into link values (1);
+         create function gencache_lookup_links(args jsonb) returns setof text language sql stable as
+           $$ select 'item=' || of_item from link $$`,
+      ),
+    );
+
+    afterEach(() => db.raw('drop function gencache_lookup_links; drop table link'));
+
+    const relink = (trx: Knex.Transaction) =>
+      trx.raw(
+        `insert into gencache_outbox (cache, path, lookup, args, source, operation)
+         values (?, '', 'gencache_lookup_links', '[]', 'tag', 'UPDATE')`,
+        [writer.name],
+      );
+    /** Another transaction, which sees nothing of the one that commits. */
+    const linkMore = () => db.raw('insert into link values (2)');
+
+    it('says so, and bumps that too', async () => {
+      const seen = observe(writer.cache);
+      const { goOn } = await hang(relink);
+      expect(await reader.outcome(1)).to.equal('quarantine');
+      expect(await reader.outcome(2)).to.equal('hit');
+      await linkMore();
+      expect(await goOn()).to.include({ bump: 'done', strict: 'degraded' });
+      expect(await reader.outcome(1)).to.equal('miss');
+      expect(await reader.outcome(2)).to.equal('miss');
+      expect(seen.events('bump')[0]).to.include({ bumps: 2, cause: 'tag UPDATE' });
+      expect(await recorded(db)).to.deep.equal([]);
+    });
+
+    it('says so when a relay was faster, too', async () => {
+      const relay = lendRelay({ db, cache: writer.name });
+      await eventually(() => expect(relay.status.trusted).to.equal(true));
+      const { db: own, proxy } = await lendProxied('public', postgres.url);
+      writer = openShop(own, { name: writer.name });
+      const { pid, committed } = await hang(relink);
+      await linkMore();
+      proxy.holdReplies();
+      await postgres.release(db, pid);
+      await eventually(() => expect(relay.status.events).to.equal(1));
+      proxy.releaseReplies();
+      expect(await committed).to.include({ bump: 'done', strict: 'degraded' });
+    });
+
+    it('is kept when it finds what it found before', async () => {
+      const { goOn } = await hang(relink);
+      expect(await goOn()).to.include({ bump: 'done', strict: 'kept' });
+    });
+  });
+
+  for (const [policy, matches] of [
+    ['volatile-ttl', true],
+    ['allkeys-lru', true],
+    ['noeviction', false],
+  ] as const) {
+    it(`on a Redis with ${policy}: the owner is ${matches ? '' : 'not '}told, at start-up, what eviction costs it`, async () => {
+      const server = await privateRedis({ args: ['--maxmemory', '100mb', '--maxmemory-policy', policy] });
+      const shop = openShop(db, { redis: server.url });
+      const { promise, resolve } = deferred<string>();
+      shop.cache.on('notice', ({ message }) => resolve(message));
+      await shop.warm();
+      const warning = 'A strict commit whose quarantine is evicted is a plain one: strict commits want noeviction.';
+      expect((await promise).endsWith(warning)).to.equal(matches);
+    });
+  }
+});
+
+/** The generation of item 1. */
+function keyOf({ name }: Shop): string {
+  return generationKey(keyPrefix(name), 'item=1');
+}
+
+async function sessionsInTransaction(db: Knex): Promise<number> {
+  const { rows } = await db.raw<{ rows: { count: string }[] }>(
+    `select count(*) from pg_stat_activity where state = 'idle in transaction'`,
+  );
+  return Number(rows[0]!.count);
+}

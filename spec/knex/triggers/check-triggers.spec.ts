@@ -1,0 +1,294 @@
+import { lendOutbox } from '../../support/relay.js';
+import { expect } from 'chai';
+import type { Knex } from 'knex';
+import { checkTriggers, repairTriggers, type TriggerProblem } from '../../../lib/knex/triggers/check-triggers.js';
+import { onChangeOf } from '../../../lib/knex/triggers/on-change.js';
+import { removeTriggers } from '../../../lib/knex/triggers/remove-triggers.js';
+import { rejection } from '../../support/rejection.js';
+import { schemaOf } from '../../support/postgres.js';
+import { CACHE as cache, leftovers, takePaths } from './support.js';
+
+describe('triggers on a family of tables', () => {
+  let db: Knex;
+
+  const kinds = async () => (await checkTriggers(db)).map(({ problem }) => problem);
+  const install = (table: string) => onChangeOf(db, table, { cache }).bump({ shop: 'shop' }).install();
+
+  beforeEach(async () => {
+    db = await lendOutbox();
+    await db.raw(`
+      create table part (id int, shop int, name text, primary key (id, shop)) partition by range (shop);
+      create table part_low partition of part for values from (0) to (100) partition by list (shop);
+      create table part_low_1 partition of part_low for values in (1, 2);
+      create table part_high (name text, shop int not null, id int not null);
+      alter table part attach partition part_high for values from (100) to (200);
+      create table parent (id int primary key, shop int);
+      create table child (extra text) inherits (parent);
+      create table grandchild (more text) inherits (child);`);
+  });
+
+  it('see what is written to the partitioned table, once', async () => {
+    await install('part');
+    await db.raw(`insert into part values (1, 1, 'a'), (2, 2, 'b'), (3, 150, 'c')`);
+    expect(await takePaths(db)).to.deep.equal(['INSERT shop=1', 'INSERT shop=150', 'INSERT shop=2']);
+    await db.raw(`update part set name = 'c' where id > 1`);
+    expect(await takePaths(db)).to.deep.equal(['UPDATE shop=2']);
+    await db.raw(`update part set shop = 151 where id = 1`);
+    expect(await takePaths(db)).to.deep.equal(['UPDATE shop=1', 'UPDATE shop=151']);
+    await db.raw(`delete from part where id = 3`);
+    expect(await takePaths(db)).to.deep.equal(['DELETE shop=150']);
+  });
+
+  it('see what names a partition, nested or with its columns in another order', async () => {
+    await install('part');
+    await db.raw(`insert into part_low_1 values (1, 1, 'a')`);
+    await db.raw(`insert into part_low values (2, 2, 'a')`);
+    await db.raw(`insert into part_high (id, shop, name) values (3, 150, 'a')`);
+    await db.raw(`update part_high set name = 'b'`);
+    await db.raw(`truncate part_high`);
+    expect(await takePaths(db)).to.deep.equal([
+      'INSERT shop=1',
+      'INSERT shop=150',
+      'INSERT shop=2',
+      'TRUNCATE ',
+      'UPDATE shop=150',
+    ]);
+  });
+
+  it('see what names an inheritance child, or its parent', async () => {
+    await install('parent');
+    await db.raw(`insert into grandchild values (1, 1, 'x', 'y')`);
+    await db.raw(`update grandchild set more = 'z'`);
+    await db.raw(`update parent set shop = 2`);
+    await db.raw(`delete from child`);
+    expect(await takePaths(db)).to.deep.equal([
+      'DELETE shop=2',
+      'INSERT shop=1',
+      'UPDATE shop=1',
+      'UPDATE shop=1',
+      'UPDATE shop=2',
+    ]);
+  });
+
+  it('are reported missing on a new partition, and made by a repair, without a lock on the others', async () => {
+    await install('part');
+    await install('parent');
+    expect(await checkTriggers(db)).to.deep.equal([]);
+    await db.raw(`create table part_low_3 partition of part_low for values in (3);
+                  create table late () inherits (grandchild)`);
+    const missing = await checkTriggers(db);
+    expect(new Set(missing.map(({ problem, table }) => `${table}: ${problem}`))).to.deep.equal(
+      new Set([`${schemaOf(db)}.part: trigger missing`, `${schemaOf(db)}.parent: trigger missing`]),
+    );
+    expect(missing).to.have.length(8);
+    expect(missing[0]!.message).to.match(
+      /^The table, each partition and each inheritance child has its triggers\. "\w+"\."part_low_3" lacks gencache_\w+\.$/,
+    );
+
+    await db.transaction(async (reader) => {
+      await reader.raw('lock table part_low_1 in row exclusive mode');
+      await repairTriggers(db);
+    });
+    expect(await checkTriggers(db)).to.deep.equal([]);
+    await db.raw(`insert into part_low_3 values (1, 3)`);
+    expect(await takePaths(db)).to.deep.equal(['INSERT shop=3']);
+  });
+
+  it('are reported left over on a partition that was detached', async () => {
+    await install('part');
+    await db.raw('alter table part detach partition part_high');
+    expect(new Set(await kinds())).to.deep.equal(new Set(['trigger left over']));
+    await repairTriggers(db);
+    expect(await checkTriggers(db)).to.deep.equal([]);
+    await removeTriggers(db, 'part', { cache });
+    expect(await leftovers(db)).to.deep.equal([]);
+  });
+
+  it('can’t be on a foreign partition: refused, and reported when it came later', async () => {
+    const wrapper = `wrapper_${schemaOf(db)}`;
+    await db.raw(`create foreign data wrapper ${wrapper}; create server ${wrapper} foreign data wrapper ${wrapper}`);
+    try {
+      await db.raw('create table plain (id int, shop int) partition by list (shop)');
+      await install('plain');
+      await db.raw(`create foreign table elsewhere partition of plain for values in (3) server ${wrapper}`);
+      expect(await kinds()).to.deep.equal(['foreign partition']);
+      const error = await rejection(install('plain'));
+      expect(error).to.include({ name: 'ConfigurationError' });
+      expect(error.message).to.equal(
+        'Triggers see what is written to tables of this database, partitions and children too. ' +
+          `"${schemaOf(db)}"."elsewhere" is a foreign table. ` +
+          'Detach it and watch it where it is, or bump by hand after writing to the table.',
+      );
+    } finally {
+      await db.raw(`drop foreign data wrapper ${wrapper} cascade`);
+    }
+  });
+
+  it('go from all of them', async () => {
+    await install('part');
+    await install('parent');
+    await removeTriggers(db, 'part', { cache });
+    await removeTriggers(db, 'parent', { cache });
+    expect(await leftovers(db)).to.deep.equal([]);
+  });
+
+  describe('checkTriggers reports', () => {
+    const damages: Record<string, [damage: string, problems: TriggerProblem['problem'][], repairs: boolean]> = {
+      'DISABLE TRIGGER ALL and ENABLE, which turn ALWAYS into ORIGIN': [
+        'alter table parent disable trigger all; alter table parent enable trigger all',
+        Array<TriggerProblem['problem']>(4).fill('trigger not enabled as installed'),
+        true,
+      ],
+      'disabled triggers': [
+        'alter table child disable trigger user',
+        Array<TriggerProblem['problem']>(4).fill('trigger not enabled as installed'),
+        true,
+      ],
+      'a trigger that was dropped': [
+        `do $$ declare t name; begin
+           select tgname into t from pg_trigger where tgrelid = 'grandchild'::regclass and tgname ~ 'delete';
+           execute format('drop trigger %I on grandchild', t); end $$`,
+        ['trigger missing'],
+        true,
+      ],
+      'a function that was altered': [
+        `do $$ declare f text; begin
+           select pg_get_functiondef(tgfoid) into f from pg_trigger where tgrelid = 'parent'::regclass limit 1;
+           execute replace(f, 'if tg_op = ''TRUNCATE''', 'if false'); end $$`,
+        ['function altered'],
+        true,
+      ],
+      'a function that lost its search_path': [
+        `do $$ declare f regprocedure; begin
+           select tgfoid into f from pg_trigger where tgrelid = 'parent'::regclass limit 1;
+           execute format('alter function %s reset search_path', f); end $$`,
+        ['function altered'],
+        true,
+      ],
+      'functions that were dropped, with their triggers': [
+        `do $$ declare f regprocedure; begin
+           select tgfoid into f from pg_trigger where tgrelid = 'parent'::regclass limit 1;
+           execute format('drop function %s cascade', f); end $$`,
+        ['function missing', ...Array<TriggerProblem['problem']>(12).fill('trigger missing')],
+        true,
+      ],
+      'a primary key that changed': [
+        'alter table parent drop constraint parent_pkey, add primary key (shop)',
+        ['primary key changed'],
+        true,
+      ],
+      'a column that was renamed': ['alter table parent rename shop to store', ['column missing'], false],
+      'a column that has another type': ['alter table parent alter shop type numeric', ['column unsuitable'], false],
+      'a table that is gone': ['drop table parent cascade', ['table missing'], false],
+      'a table that has another name': ['alter table parent rename to father', ['table missing'], false],
+    };
+    for (const [what, [damage, problems, repairs]] of Object.entries(damages)) {
+      it(what, async () => {
+        await install('parent');
+        await db.raw(damage);
+        expect(await kinds()).to.deep.equal(problems);
+        for (const problem of await checkTriggers(db)) {
+          expect(problem).to.include({ cache, table: `${schemaOf(db)}.parent` });
+          expect(problem.message).to.match(/\.$/);
+          expect(problem.remedy).to.match(/\.$/);
+        }
+        if (repairs) {
+          await repairTriggers(db);
+          expect(await checkTriggers(db)).to.deep.equal([]);
+        } else {
+          await removeTriggers(db, 'parent', { cache });
+          expect(await leftovers(db)).to.deep.equal([]);
+        }
+      });
+    }
+
+    it('all that is wrong with one, not the first alone', async () => {
+      await onChangeOf(db, 'parent', { cache }).lookUp('part', { id: 'id' }).bump({ shop: 'shop' }).install();
+      await db.raw('alter table part rename shop to store; alter table grandchild disable trigger user');
+      await db.raw(`do $$ declare f text; begin
+        select proname into f from pg_proc where proname ~ '^gencache_lookup_' and pronamespace = current_schema()::regnamespace;
+        execute format('drop function %I(jsonb)', f); end $$`);
+      expect(await kinds()).to.deep.equal([
+        'column missing',
+        'function missing',
+        ...Array<TriggerProblem['problem']>(4).fill('trigger not enabled as installed'),
+        'looked-up table not watched',
+      ]);
+    });
+
+    it('how to remove what is left of a table that is gone', async () => {
+      await install('parent');
+      await db.raw('drop table parent cascade');
+      const [{ remedy }] = (await checkTriggers(db)) as [TriggerProblem];
+      const schema = schemaOf(db);
+      expect(remedy).to.equal(
+        `Run \`gencache triggers remove --cache shop --table ${schema}.parent\`, or in a migration call ` +
+          `\`removeTriggers(db, 'parent', { cache: 'shop', schema: '${schema}' })\`. If it has another name now, install ` +
+          'on that as well.',
+      );
+    });
+
+    it('a looked-up table that has no triggers of its own', async () => {
+      await onChangeOf(db, 'parent', { cache }).lookUp('part', { id: 'id' }).bump({ shop: 'shop' }).install();
+      expect(await kinds()).to.deep.equal(['looked-up table not watched']);
+      await install('part');
+      expect(await kinds()).to.deep.equal([]);
+    });
+  });
+
+  describe('repairTriggers', () => {
+    const disabled = (table: string) =>
+      db.raw('alter table ?? disable trigger user', [table]) as unknown as Promise<unknown>;
+
+    it('repairs the others of a table that is gone, and returns what is left', async () => {
+      await install('parent');
+      await install('part');
+      await db.raw('drop table parent cascade');
+      await disabled('part');
+      const left = await repairTriggers(db);
+      expect(left.map(({ table, problem }) => `${table}: ${problem}`)).to.deep.equal([
+        `${schemaOf(db)}.parent: table missing`,
+      ]);
+      expect(await checkTriggers(db)).to.deep.equal(left);
+      await db.raw(`insert into part values (1, 1, 'a')`);
+      expect(await takePaths(db)).to.deep.equal(['INSERT shop=1']);
+      await removeTriggers(db, 'parent', { cache });
+      expect(await repairTriggers(db)).to.deep.equal([]);
+    });
+
+    it('switches triggers on again whose columns are gone: they bump everything', async () => {
+      await install('parent');
+      await db.raw('alter table parent rename shop to store');
+      await disabled('parent');
+      expect((await repairTriggers(db)).map(({ problem }) => problem)).to.deep.equal(['column missing']);
+      await db.raw('insert into parent values (1, 1)');
+      expect(await takePaths(db)).to.deep.equal(['INSERT ']);
+    });
+
+    it('makes no trigger whose columns, and function, are gone', async () => {
+      await install('parent');
+      await db.raw('alter table parent rename shop to store');
+      await db.raw(`do $$ declare f regprocedure; begin
+        select tgfoid into f from pg_trigger where tgrelid = 'parent'::regclass limit 1;
+        execute format('drop function %s cascade', f); end $$`);
+      const before = await kinds();
+      expect(before).to.include('function missing').and.include('trigger missing');
+      expect((await repairTriggers(db)).map(({ problem }) => problem)).to.deep.equal(before);
+    });
+
+    it('of a table that stays locked rejects when the others are done', async function () {
+      this.timeout(60_000);
+      await install('parent');
+      await install('part');
+      await disabled('parent');
+      await disabled('part');
+      await db.transaction(async (reader) => {
+        await reader.raw('lock table parent in row exclusive mode');
+        expect(await rejection(repairTriggers(db))).to.include({ name: 'TableLockedError' });
+      });
+      expect(new Set((await checkTriggers(db)).map(({ table }) => table))).to.deep.equal(
+        new Set([`${schemaOf(db)}.parent`]),
+      );
+    });
+  });
+});

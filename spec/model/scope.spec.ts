@@ -1,0 +1,43 @@
+import { expect } from 'chai';
+import { Scopes } from '../../lib/model/scope.js';
+
+describe('the scopes that a process remembers', () => {
+  const remember = (scopes: Scopes, id: number) =>
+    scopes.root.child('item', id) ?? scopes.remember(scopes.root, 'item', id, `item=${id}`);
+
+  it('have one object each, found by their canonical ids', () => {
+    const scopes = new Scopes('p:', 10);
+    const one = remember(scopes, 1);
+    expect(remember(scopes, 1)).to.equal(one);
+    expect(scopes.root.child('item', '1')).to.equal(undefined);
+    expect(scopes.root.child('other', 1)).to.equal(undefined);
+    expect(one.lineage.map(({ path }) => path)).to.deep.equal(['', 'item=1']);
+    expect(one.generationKey).to.equal('p:g:item=1');
+  });
+
+  it('are bounded: the oldest is forgotten, and made anew when it is asked for', () => {
+    const scopes = new Scopes('p:', 3);
+    const [one, two] = [1, 2, 3, 4].map((id) => remember(scopes, id));
+    expect(scopes.root.child('item', 1)).to.equal(undefined);
+    expect(remember(scopes, 2)).to.equal(two);
+    const again = remember(scopes, 1);
+    expect(again).to.not.equal(one);
+    expect(again.path).to.equal('item=1');
+    // which took the place of the then oldest
+    expect(scopes.root.child('item', 2)).to.equal(undefined);
+    expect(scopes.root.child('item', 4)).to.not.equal(undefined);
+  });
+
+  it('below a forgotten one are forgotten with it, and a new one of its name is left alone by what goes later', () => {
+    const scopes = new Scopes('p:', 3);
+    const parent = remember(scopes, 1);
+    scopes.remember(parent, 'part', 7, 'item=1/part=7');
+    remember(scopes, 2);
+    remember(scopes, 3); // forgets item=1
+    const anew = remember(scopes, 1); // forgets item=1/part=7, of the old parent
+    expect(anew.child('part', 7)).to.equal(undefined);
+    scopes.remember(anew, 'part', 7, 'item=1/part=7'); // forgets item=2
+    expect(scopes.root.child('item', 1)).to.equal(anew);
+    expect(anew.child('part', 7)!.lineage[1]).to.equal(anew);
+  });
+});

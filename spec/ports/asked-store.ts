@@ -1,0 +1,148 @@
+import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../../lib/model/key.js';
+import { entryKey, freshnessKey, generationKey, keyPrefix, markKey } from '../../lib/model/key.js';
+import { withDeadline } from '../../lib/async/deadline.js';
+import { generation, type Generation, nonce } from '../../lib/model/generation.js';
+import type { FillBatch, Store } from '../../lib/index.js';
+import type { Renewal, Repair } from '../../lib/ports/store.js';
+
+const LIMIT_MS = 10_000;
+
+/** What a spec's relay leaves after its repair, unless the spec says otherwise. */
+export const MARK = 'mark of a spec';
+
+/** A store whose calls bring a deadline of their own, and keys that no other spec uses. */
+export class AskedStore {
+  readonly store: Store;
+  /** Every key that was made, for `elapse`. */
+  readonly keys: string[] = [];
+  readonly #prefix: string;
+  readonly #limitMs: number;
+  #made = 0;
+
+  constructor(store: Store, name: string, limitMs = LIMIT_MS) {
+    this.store = store;
+    this.#prefix = keyPrefix(name);
+    this.#limitMs = limitMs;
+  }
+
+  generationKey(): GenerationKey {
+    const key = generationKey(this.#prefix, `item=${this.#made++}`);
+    this.keys.push(key);
+    return key;
+  }
+
+  entryKey(): EntryKey {
+    const key = entryKey(this.#prefix, 1, `item=${this.#made++}`, 'value', generation(0, nonce()));
+    this.keys.push(key);
+    return key;
+  }
+
+  /** A freshness key and the mark; the same at each call. */
+  freshnessKey(boundMs: number): FreshnessKey {
+    const key = freshnessKey(this.#prefix, boundMs);
+    if (!this.keys.includes(key)) this.keys.push(key);
+    return key;
+  }
+
+  get markKey(): MarkKey {
+    const key = markKey(this.#prefix);
+    if (!this.keys.includes(key)) this.keys.push(key);
+    return key;
+  }
+
+  read(...keys: (GenerationKey | EntryKey | FreshnessKey)[]) {
+    return this.#ask('read', (deadline) => this.store.read(keys, deadline));
+  }
+
+  /** What is there, as text. */
+  async text(key: GenerationKey | EntryKey | FreshnessKey): Promise<string | undefined> {
+    return (await this.read(key))[0]?.toString('latin1');
+  }
+
+  mint(keys: readonly GenerationKey[], token: Generation = generation(0, nonce()), ttlMs = 60_000) {
+    return this.#ask('mint', (deadline) => this.store.mint(keys, token, ttlMs, deadline));
+  }
+
+  /** A generation that stands, with its key. */
+  async minted(ttlMs = 60_000): Promise<{ key: GenerationKey; token: Generation }> {
+    const key = this.generationKey();
+    const [token] = await this.mint([key], undefined, ttlMs);
+    return { key, token: token as Generation };
+  }
+
+  bump(keys: readonly GenerationKey[], attempt = nonce(), ttlMs = 60_000) {
+    return this.#ask('bump', (deadline) => this.store.bump(keys, attempt, ttlMs, deadline));
+  }
+
+  fill(guards: FillBatch['guards'], ...entries: FillBatch['entries'][number][]) {
+    return this.#ask('fill', (deadline) => this.store.fill({ guards, entries }, deadline));
+  }
+
+  /** Puts bytes under any key, which no part of the library would. */
+  async plant(
+    key: GenerationKey | EntryKey | FreshnessKey | MarkKey,
+    bytes: Buffer | string,
+    ttlMs = 60_000,
+  ): Promise<void> {
+    await this.fill([], { key: key as string as EntryKey, bytes: Buffer.from(bytes), ttlMs, guards: [] });
+  }
+
+  quarantine(keys: readonly GenerationKey[], token = nonce(), ttlMs = 30_000) {
+    return this.#ask('quarantine', (deadline) => this.store.quarantine(keys, token, ttlMs, deadline));
+  }
+
+  lift(keys: readonly GenerationKey[], token: string, attempt = nonce(), ttlMs = 60_000) {
+    return this.#ask('lift', (deadline) => this.store.lift(keys, token, attempt, ttlMs, deadline));
+  }
+
+  timeMs() {
+    return this.#ask('time', (deadline) => this.store.timeMs(deadline));
+  }
+
+  renew(renewal: Pick<Renewal, 'keys'> & Partial<Renewal>) {
+    return this.#ask('renew', (deadline) =>
+      this.store.renew(
+        {
+          markKey: this.markKey,
+          mark: MARK,
+          incarnation: this.store.incarnation!,
+          asOfMs: 0,
+          nonce: nonce(),
+          ...renewal,
+        },
+        deadline,
+      ),
+    );
+  }
+
+  repair(repair: Partial<Repair> = {}) {
+    const { markKey } = this;
+    return this.#ask('repair', (deadline) =>
+      this.store.repair(
+        {
+          ...{ globalKey: generationKey(this.#prefix, ''), markKey, mark: MARK },
+          ...{ incarnation: this.store.incarnation!, attempt: nonce(), ttlMs: 60_000 },
+          ...repair,
+        },
+        deadline,
+      ),
+    );
+  }
+
+  readMark() {
+    return this.#ask('readMark', (deadline) => this.store.readMark(this.markKey, deadline));
+  }
+
+  delete(...keys: EntryKey[]) {
+    return this.#ask('delete', (deadline) => this.store.delete(keys, deadline));
+  }
+
+  /** Takes a generation away as an eviction does. */
+  async evict(key: GenerationKey | FreshnessKey | MarkKey): Promise<void> {
+    await this.delete(key as string as EntryKey);
+  }
+
+  #ask<T>(operation: string, work: Parameters<typeof withDeadline<T>>[2]): Promise<T> {
+    return withDeadline(operation, this.#limitMs, work);
+  }
+}

@@ -1,0 +1,430 @@
+/**
+ * `maxStalenessMs`: the store is used only while somebody vouches, by the freshness key, that nothing read there is
+ * older. Specs write that key as a relay does. Every store keeps this; what only Redis can do is specified below it.
+ */
+import { expect } from 'chai';
+import sinon from 'sinon';
+import { nonce } from '../../lib/model/generation.js';
+import { memoryStore, redisStore, type Store } from '../../lib/index.js';
+import { freshnessKey, generationKey, keyPrefix, markKey } from '../../lib/model/key.js';
+import { withDeadline } from '../../lib/async/deadline.js';
+import { bypassStore, manualClock } from '../../lib/testing/index.js';
+import { lendCache, watchReads } from '../support/cache.js';
+import { recordCommands } from '../support/commands.js';
+import { eventually } from '../support/deferred.js';
+import { lend } from '../support/lenders.js';
+import { lendRedis, privateRedis, redisUrl, uniqueName } from '../support/redis.js';
+import { sharedStores } from '../support/stores.js';
+import { freePort } from '../support/servers/free-port.js';
+import { before } from '../ports/before.js';
+import { thrown } from '../support/rejection.js';
+
+const BOUND_MS = 30_000;
+const MARK = 'mark of a spec';
+
+/** What a relay does to the store, by hand. */
+class Relay {
+  readonly key;
+  readonly #store: Store;
+  readonly #prefix: string;
+
+  constructor(store: Store, name: string) {
+    this.#store = store;
+    this.#prefix = keyPrefix(name);
+    this.key = freshnessKey(this.#prefix, BOUND_MS);
+  }
+
+  async repair(): Promise<void> {
+    await this.#ask((deadline) => this.#store.timeMs(deadline)); // connected
+    const { incarnation } = this.#store;
+    const globalKey = generationKey(this.#prefix, '');
+    await this.#ask((deadline) =>
+      this.#store.repair(
+        {
+          ...{ globalKey, markKey: markKey(this.#prefix), mark: MARK },
+          ...{ incarnation: incarnation!, attempt: nonce(), ttlMs: 60_000 },
+        },
+        deadline,
+      ),
+    );
+  }
+
+  /** Vouches from now on for so long. */
+  async renew(ms = BOUND_MS): Promise<void> {
+    const nowMs = await this.#ask((deadline) => this.#store.timeMs(deadline));
+    const found = await this.#ask((deadline) =>
+      this.#store.renew(
+        {
+          ...{
+            markKey: markKey(this.#prefix),
+            mark: MARK,
+            incarnation: this.#store.incarnation!,
+            asOfMs: 0,
+            nonce: nonce(),
+          },
+          keys: [{ key: this.key, untilMs: nowMs + ms }],
+        },
+        deadline,
+      ),
+    );
+    expect(found).to.equal('renewed');
+  }
+
+  /** The key expires, or is evicted. */
+  async vanish(): Promise<void> {
+    const key = this.key as string as Parameters<Store['delete']>[0][number];
+    await this.#ask((deadline) => this.#store.delete([key], deadline));
+  }
+
+  #ask<T>(work: Parameters<typeof withDeadline<T>>[2]): Promise<T> {
+    return withDeadline('relay', 10_000, work);
+  }
+}
+
+/** A cache with a bound, and a relay, each with a connection of its own where there are any. */
+function lendBounded(open: () => Store, options: NonNullable<Parameters<typeof lendCache>[0]> = {}) {
+  const name = uniqueName();
+  const clock = manualClock();
+  const ownStore = open();
+  const lent = lendCache({
+    ...{ name, clock, store: ownStore, maxStalenessMs: BOUND_MS, readDeadlineMs: 10_000 },
+    rows: new Map([[1, 'one']]),
+    ...options,
+  });
+  const relayStore = open();
+  if (relayStore !== ownStore) lend({ what: 'the relay’s store', close: () => relayStore.close() });
+  return { ...lent, ...watchReads(lent), clock, relay: new Relay(relayStore, name) };
+}
+
+for (const [name, make] of Object.entries(sharedStores())) {
+  describe(`a bound, on ${name}`, () => {
+    it('while nobody vouches every read goes to the source, and nothing is stored', async () => {
+      const { fetch, loads, bypasses, cache } = lendBounded(make());
+      for (let read = 0; read < 3; read++) expect(await fetch()).to.equal('one');
+      expect(loads).to.deep.equal([[1], [1], [1]]);
+      expect(bypasses('not_fresh')).to.equal(3);
+      expect(cache.statistics.total('fills')).to.equal(0);
+      expect(cache.statistics.total('misses')).to.equal(0);
+    });
+
+    it('while a relay vouches the cache is used; when it stops, within its word, no more; and when it returns, again', async () => {
+      const { fetch, outcome, relay, loads } = lendBounded(make());
+      await relay.repair();
+      await relay.renew(2_000);
+      expect(await fetch()).to.equal('one');
+      expect(await outcome()).to.equal('hit');
+      await eventually(async () => expect(await outcome()).to.equal('not_fresh'));
+      expect(await fetch()).to.equal('one');
+      expect(loads).to.have.length(2);
+      await relay.renew();
+      expect(await outcome()).to.equal('hit');
+      await fetch();
+      expect(loads).to.have.length(2);
+    });
+
+    it('a scope that had no generation when somebody vouched is a miss, and filled', async () => {
+      const { fetch, outcome, relay, cache } = lendBounded(make());
+      await relay.repair();
+      await relay.renew();
+      await fetch();
+      expect(cache.statistics.total('misses')).to.equal(1);
+      expect(await outcome()).to.equal('hit');
+    });
+
+    it('of a batch everything is bypassed, and one query reads it', async () => {
+      const { value, loads, bypasses } = lendBounded(make(), { rows: new Map([1, 2, 3].map((id) => [id, id])) });
+      expect(await value.fetchMany([1, 2, 3].map((item) => ({ item })))).to.deep.equal([1, 2, 3]);
+      expect(loads).to.deep.equal([[1, 2, 3]]);
+      expect(bypasses('not_fresh')).to.equal(3);
+    });
+
+    it('a value seen for longer than the bound, by this process’s own clock, vouches no more', async () => {
+      const { fetch, outcome, relay, clock } = lendBounded(make());
+      await relay.repair();
+      await relay.renew(BOUND_MS - 5_000);
+      await fetch();
+      clock.advance(BOUND_MS);
+      expect(await outcome()).to.equal('hit');
+      clock.advance(1);
+      expect(await outcome()).to.equal('not_fresh');
+      clock.advance(BOUND_MS);
+      expect(await outcome()).to.equal('not_fresh');
+      await relay.renew(); // another value
+      expect(await outcome()).to.equal('hit');
+    });
+
+    it('nobody vouches any more when a lookup reads for the second time: that is a bypass too', async () => {
+      let reads = 0;
+      let vanish = async () => {};
+      const shared = make();
+      const between = async () => void (++reads === 2 && (await vanish()));
+      const { fetch, relay, name, bypasses, value } = lendBounded(() => before(shared(), 'read', between));
+      await relay.repair();
+      await relay.renew();
+      await fetch();
+      const other = lendCache({ name, store: shared() });
+      await other.items.bump({ item: 1 });
+      await other.value.fetch({ item: 1 });
+      await other.cache.settled();
+      vanish = () => relay.vanish();
+      reads = 0;
+      expect(await value.fetch({ item: 1 })).to.equal('one');
+      expect(reads).to.equal(2);
+      expect(bypasses('not_fresh')).to.equal(1);
+    });
+
+    it('another bound’s key vouches for nothing', async () => {
+      const { relay, outcome } = lendBounded(make(), { maxStalenessMs: BOUND_MS - 1 });
+      await relay.repair();
+      await relay.renew();
+      expect(await outcome()).to.equal('not_fresh');
+    });
+
+    it('reads the bumps as ever', async () => {
+      const { relay, fetch, outcome, items, rows } = lendBounded(make());
+      await relay.repair();
+      await relay.renew();
+      await fetch();
+      rows.set(1, 'newer');
+      await items.bump({ item: 1 });
+      expect(await fetch()).to.equal('newer');
+      expect(await outcome()).to.equal('hit');
+    });
+
+    it('while nobody vouches, no load is joined: who fetches after a commit of their own reads it', async () => {
+      const { fetch, hold, items, loads, rows, value } = lendBounded(make());
+      const release = hold();
+      const first = value.fetch({ item: 1 });
+      await eventually(() => expect(loads).to.have.length(1));
+      rows.set(1, 'newer');
+      await items.bump({ item: 1 });
+      const second = fetch();
+      await eventually(() => expect(loads).to.have.length(2));
+      release();
+      expect(await Promise.all([first, second])).to.deep.equal(['one', 'newer']);
+    });
+  });
+}
+
+describe('a bound, on redisStore', () => {
+  const open = () => redisStore(lendRedis({ lazyConnect: true }));
+
+  it('costs no command: a hit is one MGET, with the freshness key; so is a read that nobody vouches for', async () => {
+    const { name, fetch, relay, outcome, value } = lendBounded(open);
+    await relay.repair();
+    await relay.renew();
+    await fetch();
+    const record = (work: () => Promise<unknown>) =>
+      recordCommands(redisUrl(), work, { from: name }).then(({ commands }) => commands);
+    const [hit, ...more] = await record(async () => expect(await value.fetch({ item: 1 })).to.equal('one'));
+    expect(hit![0]).to.equal('MGET'); // the generations, the entry, the freshness key
+    expect(hit!.at(-1)).to.equal(relay.key);
+    expect(hit).to.have.length(1 + 2 + 1 + 1);
+    expect(more).to.deep.equal([]);
+
+    await lendRedis().del(relay.key);
+    const bypassed = await record(async () => expect(await outcome()).to.equal('not_fresh'));
+    expect(bypassed.map(([command]) => command)).to.deep.equal([
+      'MGET', // the same
+    ]);
+  });
+
+  it('without it nobody asks for a freshness key', async () => {
+    const { name, fetch } = lendBounded(open, { maxStalenessMs: undefined as never });
+    const { commands } = await recordCommands(redisUrl(), fetch, { from: name });
+    expect(commands.flat().filter((argument) => argument.includes(':f:'))).to.deep.equal([]);
+  });
+
+  it('the second read of a lookup asks for it too', async () => {
+    const { name, fetch, relay, items } = lendBounded(open);
+    await relay.repair();
+    await relay.renew();
+    await fetch();
+    await fetch();
+    const other = lendCache({ name, store: open() });
+    await other.items.bump({ item: 1 });
+    await items.bump({ item: 1 });
+    await fetch();
+    await other.items.bump({ item: 1 });
+    const { commands } = await recordCommands(redisUrl(), fetch, { from: name });
+    const reads = commands.filter(([command]) => command === 'MGET');
+    expect(reads).to.have.length(2); // under the generations remembered; under those that were bumped meanwhile
+    for (const read of reads) expect(read.at(-1)).to.equal(relay.key);
+  });
+
+  it('what is no freshness value vouches for nothing', async () => {
+    const { relay, outcome, fetch } = lendBounded(open);
+    await relay.repair();
+    await relay.renew();
+    await fetch();
+    const client = lendRedis();
+    const sound = (await client.get(relay.key))!;
+    const [incarnation, own] = sound.split(' ') as [string, string];
+    const bad = [
+      '',
+      ' ',
+      incarnation,
+      `${incarnation} `,
+      ` ${own}`,
+      `${sound} `,
+      `${incarnation}  ${own}`,
+      `${sound}x`,
+    ];
+    for (const value of bad) {
+      await client.set(relay.key, value, 'PX', 10_000);
+      expect(await outcome(), value).to.equal('not_fresh');
+    }
+    await client.del(relay.key);
+    await client.sadd(relay.key, sound);
+    expect(await outcome()).to.equal('not_fresh');
+    await client.set(relay.key, sound, 'PX', 10_000);
+    expect(await outcome()).to.equal('hit');
+  });
+
+  it('a value that names another incarnation vouches for nothing', async () => {
+    const { relay, outcome, fetch } = lendBounded(open);
+    await relay.repair();
+    await relay.renew();
+    await fetch();
+    const client = lendRedis();
+    const [incarnation, own] = (await client.get(relay.key))!.split(' ') as [string, string];
+    for (const other of [incarnation.replace(/.$/, 'x'), incarnation.toUpperCase(), incarnation.split('.')[0]]) {
+      await client.set(relay.key, `${other} ${own}`, 'PX', 10_000);
+      expect(await outcome(), other).to.equal('not_fresh');
+    }
+  });
+
+  it('after a restart from an old snapshot, nothing in it vouches', async () => {
+    const server = await privateRedis();
+    const at = () => redisStore(lendRedis({ url: server.url, lazyConnect: true }));
+    const { relay, outcome, fetch, rows, items, cache } = lendBounded(at, { bumpDeadlineMs: 10_000 });
+    await relay.repair();
+    await relay.renew();
+    await fetch();
+    const admin = lendRedis({ url: server.url });
+    await admin.save();
+    rows.set(1, 'newer');
+    await items.bump({ item: 1 });
+    expect(await fetch()).to.equal('newer');
+    const incarnation = relay.key && (await admin.get(relay.key))!.split(' ')[0];
+
+    const back = new Promise((resolve) => cache.on('storeUp', resolve));
+    await server.kill('SIGKILL');
+    await server.restart(); // with the entry, the generations and the freshness key from before the bump
+    await back;
+    expect((await admin.get(relay.key))!.split(' ')[0]).to.equal(incarnation);
+    expect(await outcome()).to.equal('not_fresh');
+    expect(await fetch()).to.equal('newer');
+
+    await relay.repair(); // bumps global
+    await relay.renew();
+    expect(await outcome()).to.equal('miss');
+    expect(await fetch()).to.equal('newer');
+    expect(await outcome()).to.equal('hit');
+  });
+
+  it('a primary with another past, under an open connection, is asked who it is, once for many reads, and used again', async () => {
+    const server = await privateRedis();
+    const at = () => redisStore(lendRedis({ url: server.url, lazyConnect: true }));
+    const { relay, outcome, fetch, name, cache } = lendBounded(at);
+    await relay.repair();
+    await relay.renew();
+    await fetch();
+    const downs: unknown[] = [];
+    cache.on('storeFailure', (event) => downs.push(event));
+    const admin = lendRedis({ url: server.url });
+    const before = (await admin.get(relay.key))!.split(' ')[0]!;
+    // Demoted and promoted again, between two commands of the cache: nobody's connection noticed.
+    await admin
+      .multi()
+      .replicaof('127.0.0.1', await freePort())
+      .replicaof('NO', 'ONE')
+      .exec();
+    const run = /run_id:(\w+)/.exec(await admin.info('server'))![1];
+    const replid = /master_replid:(\w+)/.exec(await admin.info('replication'))![1];
+    expect(`${run}.${replid}`).to.not.equal(before);
+    await admin.set(relay.key, `${run}.${replid} ${nonce()}`, 'PX', 10_000);
+
+    const { commands } = await recordCommands(
+      server.url,
+      async () => {
+        for (let read = 0; read < 20; read++) await outcome();
+        await eventually(async () => expect(await outcome()).to.equal('hit'));
+      },
+      { keyless: true },
+    );
+    expect(commands.filter(([command]) => command === 'INFO')).to.have.length(1);
+    expect(
+      commands.filter((command) => command.join().includes(name)).every(([command]) => command === 'MGET'),
+    ).to.equal(true);
+    expect(downs).to.deep.equal([]);
+  });
+
+  it('a primary made a replica, under an open connection, is left', async () => {
+    const server = await privateRedis();
+    const at = () => redisStore(lendRedis({ url: server.url, lazyConnect: true }));
+    const { relay, outcome, fetch, cache } = lendBounded(at, { readDeadlineMs: 200 });
+    await relay.repair();
+    await relay.renew();
+    await fetch();
+    const failures: string[] = [];
+    cache.on('storeFailure', ({ error }) => failures.push(error.message));
+    const admin = lendRedis({ url: server.url });
+    await admin
+      .multi()
+      .del(relay.key)
+      .replicaof('127.0.0.1', await freePort())
+      .exec();
+    expect(await outcome()).to.equal('not_fresh');
+    await eventually(async () => expect(await outcome()).to.equal('store_failure'));
+    expect(failures.join(' ')).to.contain('The server connected to says that it is a replica.');
+    await admin.replicaof('NO', 'ONE');
+    await eventually(async () => expect(await outcome()).to.equal('not_fresh'));
+  });
+
+  it('a Redis user who may not ask INFO is told that the cache reads the source', async () => {
+    const server = await privateRedis();
+    const admin = lendRedis({ url: server.url });
+    await admin.call('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '+@all', '-info');
+    const url = server.url.replace('redis://', 'redis://app:secret@');
+    const at = () => redisStore(lendRedis({ url, lazyConnect: true, enableReadyCheck: false }));
+    const warn = sinon.stub(console, 'warn'); // ioredis prints that it could not make its own check
+    const notices: string[] = [];
+    const { outcome, cache, relay } = lendBounded(at);
+    cache.on('notice', ({ message }) => notices.push(message));
+    const run = /run_id:(\w+)/.exec(await admin.info('server'))![1];
+    const replid = /master_replid:(\w+)/.exec(await admin.info('replication'))![1];
+    await admin.set(relay.key, `${run}.${replid} ${nonce()}`, 'PX', 10_000);
+    expect(await outcome()).to.equal('not_fresh');
+    warn.restore();
+    expect(notices).to.include(
+      'A cache with maxStalenessMs must know whether Redis went back in time, by INFO (run_id, master_replid). This ' +
+        'user or server does not tell: such a cache reads the source. Let the user run INFO, also inside scripts.',
+    );
+  });
+});
+
+describe('maxStalenessMs', () => {
+  it('is a whole number from 100 ms to an hour', () => {
+    for (const [maxStalenessMs, shown] of [
+      [99, '99'],
+      [3_600_001, '3600001'],
+      [1_000.5, '1000.5'],
+      [NaN, 'NaN'],
+      [null as never, 'null'],
+      ['1s' as never, "'1s'"],
+    ] as const) {
+      expect(thrown(() => lendCache({ store: memoryStore(), maxStalenessMs }))).to.include({
+        name: 'ConfigurationError',
+        message: `maxStalenessMs is a whole number from 100 to 3600000. Got ${shown}. Leave it out for no bound.`,
+      });
+    }
+    for (const maxStalenessMs of [100, 3_600_000]) lendCache({ store: memoryStore(), maxStalenessMs });
+  });
+
+  it('on a bypass store changes nothing', async () => {
+    const { fetch, bypasses } = lendBounded(() => bypassStore());
+    expect(await fetch()).to.equal('one');
+    expect(bypasses('bypass_store')).to.equal(1);
+  });
+});

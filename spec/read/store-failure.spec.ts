@@ -1,0 +1,184 @@
+import { expect } from 'chai';
+import { BumpError, type StoreFailureEvent } from '../../lib/index.js';
+import { lendCache } from '../support/cache.js';
+import { eventually } from '../support/deferred.js';
+import { startProxy } from '../support/proxy.js';
+import { lendRedis, privateRedis } from '../support/redis.js';
+
+describe('when Redis fails', () => {
+  async function lendFailing(options: { readDeadlineMs?: number; bumpDeadlineMs?: number } = {}) {
+    const server = await privateRedis();
+    const proxy = await startProxy(server.port);
+    const lent = lendCache({ ...options, url: proxy.url, rows: new Map([[1, 'one']]) });
+    const failures: StoreFailureEvent[] = [];
+    lent.cache.on('storeFailure', (event) => failures.push(event));
+    expect(await lent.value.fetch({ item: 1 })).to.equal('one');
+    await lent.cache.settled();
+    return { ...lent, server, proxy, failures };
+  }
+
+  it('a read that gets no answer goes to the source after its deadline, and is counted as a bypass', async () => {
+    const { server, value, cache, rows, failures } = await lendFailing();
+    server.pause();
+    rows.set(1, 'newer');
+    expect(await value.fetch({ item: 1 })).to.equal('newer');
+    expect(cache.statistics.total('bypasses')).to.equal(1);
+    expect(cache.statistics.total('store_failures', { operation: 'read' })).to.equal(1);
+    expect(failures[0]!.error).to.deep.include({ code: 'DEADLINE', limitMs: 100 });
+    expect(failures[0]!.error.message).to.equal(
+      'A read must be answered by the store within 100 ms, and was not. ' +
+        'Look at the load of the store and of this event loop, or raise the deadline.',
+    );
+    server.resume();
+  });
+
+  it('a bypass fills nothing, and the cache is used again when Redis is back', async () => {
+    const { server, value, cache, rows, loads } = await lendFailing();
+    server.pause();
+    rows.set(1, 'never stored');
+    await value.fetch({ item: 1 });
+    server.resume();
+    await eventually(async () => {
+      const before = loads.length;
+      expect(await value.fetch({ item: 1 })).to.equal('one');
+      expect(loads).to.have.length(before);
+    });
+    expect(cache.statistics.total('fills')).to.equal(1);
+  });
+
+  it('reads go on while nobody listens, and hit again soon after Redis was restarted', async () => {
+    const { server, proxy, value, loads } = await lendFailing({ readDeadlineMs: 20 });
+    proxy.refuse();
+    proxy.cut();
+    for (let i = 0; i < 5; i++) expect(await value.fetch({ item: 1 })).to.equal('one');
+    expect(loads).to.have.length(6);
+    await server.restart();
+    await proxy.accept();
+    await eventually(async () => {
+      const before = loads.length;
+      expect(await value.fetch({ item: 1 })).to.equal('one');
+      expect(loads).to.have.length(before);
+    });
+  });
+
+  it('a connection that breaks in the middle of a read does not delay it to the deadline’s end and beyond', async () => {
+    const { proxy, value, failures } = await lendFailing({ readDeadlineMs: 10_000 });
+    proxy.holdReplies();
+    const read = value.fetch({ item: 1 });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    proxy.cut();
+    expect(await read).to.equal('one');
+    expect(failures.map(({ operation }) => operation)).to.include('read');
+    expect(failures.every(({ error }) => (error as { code?: string }).code !== 'DEADLINE')).to.equal(true);
+  });
+
+  it('concurrent reads of one turn share a load also when they bypass', async () => {
+    const { server, value, loads } = await lendFailing();
+    server.pause();
+    await Promise.all([
+      value.fetch({ item: 1 }),
+      value.fetch({ item: 1 }),
+      value.fetchMany([{ item: 1 }, { item: 2 }]),
+    ]);
+    expect(loads).to.deep.equal([[1], [1, 2]]);
+    server.resume();
+  });
+
+  it('a bypass is never joined by a later reader', async () => {
+    const { server, value, loads, hold, rows } = await lendFailing({ readDeadlineMs: 20 });
+    server.pause();
+    const release = hold();
+    const early = value.fetch({ item: 1 });
+    await eventually(() => expect(loads).to.have.length(2));
+    rows.set(1, 'committed meanwhile');
+    const late = value.fetch({ item: 1 });
+    await eventually(() => expect(loads).to.have.length(3));
+    release();
+    expect(await early).to.equal('one');
+    expect(await late).to.equal('committed meanwhile');
+    server.resume();
+  });
+
+  it('a bump that gets no answer rejects, and says that its outcome is unknown', async () => {
+    const { server, items, cache } = await lendFailing({ bumpDeadlineMs: 50 });
+    server.pause();
+    const error = await items.bump({ item: 1 }).catch((thrown: unknown) => thrown);
+    server.resume();
+    expect(error).to.be.instanceOf(BumpError);
+    expect(error).to.deep.include({ code: 'BUMP', outcome: 'unknown', paths: ['item=1'] });
+    expect((error as Error).message).to.equal(
+      'A bump must reach the store, or what was cached before it stays readable. The bump of 1 item failed: ' +
+        'A bump must be answered by the store within 50 ms, and was not. ' +
+        'Look at the load of the store and of this event loop, or raise the deadline. ' +
+        'Whether it was carried out is unknown. Bump again: it is harmless, and the only remedy before the TTL.',
+    );
+    expect(cache.statistics.total('failed_bumps', { level: 'item', cause: 'call' })).to.equal(1);
+  });
+
+  it('a bump that can’t be sent rejects, and says so', async () => {
+    const { proxy, items } = await lendFailing({ bumpDeadlineMs: 50 });
+    proxy.refuse();
+    proxy.cut();
+    await eventually(async () => {
+      const error = await items.bump({ item: 1 }).catch((thrown: unknown) => thrown);
+      expect(error).to.deep.include({ code: 'BUMP', outcome: 'not_sent' });
+      expect((error as Error).message).to.match(
+        /Redis must be connected within 50 ms, and was not: .*ECONNREFUSED.*It was not sent\. Bump again/,
+      );
+    });
+  });
+
+  it('a bump whose reply is lost rejects, is not sent again by itself, and can be repeated', async () => {
+    const { proxy, items, value, rows } = await lendFailing();
+    rows.set(1, 'newer');
+    const dropped = proxy.dropReplies();
+    const error = await items.bump({ item: 1 }).catch((thrown: unknown) => thrown);
+    await dropped;
+    expect(error).to.deep.include({ code: 'BUMP', outcome: 'unknown' });
+    await items.bump({ item: 1 });
+    expect(await value.fetch({ item: 1 })).to.equal('newer');
+  });
+
+  it('a fill that fails is counted, and its caller has its value all the same', async () => {
+    const { server, value, rows, loads, cache, hold } = await lendFailing({ readDeadlineMs: 1_000 });
+    rows.set(2, 'two');
+    const release = hold();
+    const read = value.fetch({ item: 2 });
+    await eventually(() => expect(loads).to.have.length(2));
+    server.pause();
+    release();
+    expect(await read).to.equal('two');
+    await cache.settled();
+    server.resume();
+    expect(cache.statistics.total('refused_fills', { reason: 'store_failure' })).to.equal(1);
+  });
+
+  it('a FLUSHALL costs misses and nothing else', async () => {
+    const { server, value, rows, items } = await lendFailing();
+    await lendRedis({ url: server.url }).flushall();
+    rows.set(1, 'newer');
+    expect(await value.fetch({ item: 1 })).to.equal('newer');
+    await items.bump({ item: 1 });
+    expect(await value.fetch({ item: 1 })).to.equal('newer');
+  });
+
+  it('calls made before Redis is ready wait for it within their deadline', async () => {
+    const server = await privateRedis();
+    const proxy = await startProxy(server.port);
+    proxy.refuse();
+    const { value, rows, cache } = lendCache({ url: proxy.url, readDeadlineMs: 5_000 });
+    rows.set(1, 'one');
+    const read = value.fetch({ item: 1 });
+    await proxy.accept();
+    expect(await read).to.equal('one');
+    expect(cache.statistics.total('misses')).to.equal(1);
+    expect(cache.statistics.total('bypasses')).to.equal(0);
+  });
+
+  it('close does not wait for a Redis that is gone', async () => {
+    const { server, cache, value } = await lendFailing({ readDeadlineMs: 20 });
+    await server.stop();
+    await value.fetch({ item: 1 });
+    await cache.close();
+  });
+});

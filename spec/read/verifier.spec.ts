@@ -1,0 +1,128 @@
+import { expect } from 'chai';
+import type { StaleEntryEvent } from '../../lib/index.js';
+import { lendCache } from '../support/cache.js';
+import { deferred, eventually } from '../support/deferred.js';
+
+describe('verifyRate', () => {
+  it('finds a planted stale entry, and reports it with its vector', async () => {
+    const lines: string[] = [];
+    const log = { debug() {}, info() {}, warn() {}, error: (line: string) => lines.push(line) };
+    const { cache, value, rows } = lendCache({ verifyRate: 1, verifyDelayMs: 5, log });
+    const stale: StaleEntryEvent[] = [];
+    cache.on('staleEntry', (event) => stale.push(event));
+    rows.set(1, 'old');
+    await value.fetch({ item: 1 });
+    await cache.settled();
+    rows.set(1, 'new'); // and nobody bumps
+
+    expect(await value.fetch({ item: 1 })).to.equal('old');
+    await cache.settled();
+
+    expect(stale).to.have.length(1);
+    expect(stale[0]).to.deep.include({ entry: 'value', path: 'item=1', cached: 'old', loaded: 'new' });
+    expect(String(stale[0]!.vector)).to.match(/^global 0\.\S{16}, item=1 0\.\S{16}$/);
+    expect(lines).to.have.length(1);
+    expect(lines[0]).to.match(/: stale entry confirmed: value at item=1 under global 0\./);
+    expect(cache.statistics.total('stale_entries')).to.equal(1);
+    expect(cache.statistics.total('verified')).to.equal(1);
+    // the first look and the second; neither counts as a query run for a caller
+    expect(cache.statistics.total('queries_verifying')).to.equal(2);
+    expect(cache.statistics.total('queries_run')).to.equal(1);
+  });
+
+  it('finds a planted row that the cache believes absent', async () => {
+    const { cache, value, rows } = lendCache({ verifyRate: 1, verifyDelayMs: 0 });
+    const stale: StaleEntryEvent[] = [];
+    cache.on('staleEntry', (event) => stale.push(event));
+    await value.fetch({ item: 1 });
+    await cache.settled();
+    rows.set(1, 'appeared');
+    expect(await value.fetch({ item: 1 })).to.equal(undefined);
+    await cache.settled();
+    expect(stale[0]).to.deep.include({ cached: undefined, loaded: 'appeared' });
+  });
+
+  it('does not take a value that does not equal itself, an invalid Date, for a stale one', async () => {
+    const { cache, value, rows } = lendCache({ verifyRate: 1, verifyDelayMs: 0 });
+    rows.set(1, { at: new Date(NaN) });
+    await value.fetch({ item: 1 });
+    await cache.settled();
+    await value.fetch({ item: 1 });
+    await cache.settled();
+    expect(cache.statistics.total('verified')).to.equal(1);
+    expect(cache.statistics.total('stale_entries')).to.equal(0);
+  });
+
+  it('finds none in a healthy run, with edits that are bumped', async () => {
+    const { cache, value, rows, items } = lendCache({ verifyRate: 1, verifyDelayMs: 20 });
+    for (let id = 0; id < 20; id++) rows.set(id, { id, edits: 0 });
+    const ids = [...rows.keys()].map((item) => ({ item }));
+    for (let round = 0; round < 30; round++) {
+      const item = round % 20;
+      rows.set(item, { id: item, edits: round });
+      const bumped = items.bump({ item });
+      await value.fetchMany(ids);
+      await bumped;
+    }
+    await cache.settled();
+    expect(cache.statistics.total('verified')).to.be.greaterThan(400);
+    expect(cache.statistics.total('stale_entries')).to.equal(0);
+  });
+
+  it('calls a difference settled when the bump arrives before the second look', async () => {
+    const { cache, value, rows, items } = lendCache({ verifyRate: 1, verifyDelayMs: 500 });
+    let settled = 0;
+    cache.on('verify', (event) => (settled += event.settled));
+    rows.set(1, 'old');
+    await value.fetch({ item: 1 });
+    await cache.settled();
+    rows.set(1, 'new'); // committed; the bump is on its way
+    const seen = deferred();
+    cache.on('load', ({ purpose }) => purpose === 'verify' && seen.resolve());
+    expect(await value.fetch({ item: 1 })).to.equal('old');
+    await seen.promise;
+    await items.bump({ item: 1 });
+    await cache.settled();
+    expect(settled).to.equal(1);
+    expect(cache.statistics.total('stale_entries')).to.equal(0);
+  });
+
+  it('never touches the answer: a source that fails is reported and costs the caller nothing', async () => {
+    const errors: unknown[] = [];
+    const { cache, value, rows } = lendCache({ verifyRate: 1 });
+    cache.on('verify', ({ error }) => errors.push(error));
+    rows.set(1, 'one');
+    await value.fetch({ item: 1 });
+    await cache.settled();
+    rows.has = () => {
+      throw new Error('source down');
+    };
+    expect(await value.fetch({ item: 1 })).to.equal('one');
+    await cache.settled();
+    expect(errors).to.have.length(1);
+    expect((errors[0] as Error).message).to.equal('source down');
+  });
+
+  it('verifies about the share it is told to', async () => {
+    const { cache, value, rows } = lendCache({ verifyRate: 0.2 });
+    rows.set(1, 'one');
+    await value.fetch({ item: 1 });
+    await cache.settled();
+    for (let i = 0; i < 500; i++) await value.fetch({ item: 1 });
+    await cache.settled();
+    // 500 draws of 0.2: mean 100, standard deviation 9
+    expect(cache.statistics.total('verified')).to.be.within(50, 150);
+  });
+
+  it('does not keep close waiting for a second look', async () => {
+    const { cache, value, rows, loads } = lendCache({ verifyRate: 1, verifyDelayMs: 3_600_000 });
+    rows.set(1, 'old');
+    await value.fetch({ item: 1 });
+    await cache.settled();
+    rows.set(1, 'new');
+    await value.fetch({ item: 1 });
+    await eventually(() => expect(loads).to.have.length(2));
+    await cache.close();
+    expect(cache.statistics.total('stale_entries')).to.equal(0);
+  });
+});

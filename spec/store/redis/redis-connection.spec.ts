@@ -1,0 +1,178 @@
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+import { expect } from 'chai';
+import { redisStore, type StoreFailureEvent, type StoreSignal, StoreUnavailableError } from '../../../lib/index.js';
+import { lendCache } from '../../support/cache.js';
+import { eventually } from '../../support/deferred.js';
+import { lend } from '../../support/lenders.js';
+import { lendRedis, privateRedis, uniqueName } from '../../support/redis.js';
+import { freePort } from '../../support/servers/free-port.js';
+import { AskedStore } from '../../ports/asked-store.js';
+import { rejection } from '../../support/rejection.js';
+
+/** A store on this server, and what it signals. */
+function lendStore(url: string, limitMs = 2_000) {
+  const store = redisStore(lendRedis({ url, lazyConnect: true }));
+  lend({ what: 'the store', close: () => store.close() });
+  const signals: StoreSignal[] = [];
+  store.listen!((signal) => signals.push(signal));
+  const downs = () => signals.flatMap((signal) => (signal.kind === 'down' ? [signal.error.message] : []));
+  const kinds = () => signals.map(({ kind }) => kind).filter((kind) => kind !== 'notice');
+  return { asked: new AskedStore(store, uniqueName(), limitMs), downs, kinds };
+}
+
+/**
+ * A server that answers some requests itself, as `answer` says, and has the others answered by Redis. `answer` gets
+ * what arrived at once, which is one command for a client that awaits each.
+ */
+async function startAnswering(redisPort: number, answer: (request: string) => string | undefined): Promise<string> {
+  const sockets = new Set<Socket>();
+  const server = createServer((client) => {
+    const redis = connect(redisPort, '127.0.0.1');
+    for (const [socket, other] of [
+      [client, redis],
+      [redis, client],
+    ] as const) {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => other.destroy());
+    }
+    redis.pipe(client);
+    client.on('data', (request) => {
+      const reply = answer(request.toString('latin1'));
+      if (reply === undefined) redis.write(request);
+      else client.write(reply);
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  lend({
+    what: 'the answering server',
+    close() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  });
+  return `redis://127.0.0.1:${(server.address() as { port: number }).port}`;
+}
+
+describe('the connection to Redis', () => {
+  const REPLICA =
+    'Generations are read from a primary: a replica may be behind. The server connected to says that it is a ' +
+    'replica. Pass the primary, or the Sentinels that know it.';
+
+  describe('when the primary is made a replica', () => {
+    /** A replica of a server that is not there: it keeps its data, and takes no writes. */
+    async function lendDemoted() {
+      const server = await privateRedis();
+      const admin = lendRedis({ url: server.url });
+      const lent = lendStore(server.url);
+      const { key, token } = await lent.asked.minted();
+      const absent = lent.asked.generationKey();
+      await admin.replicaof('127.0.0.1', await freePort());
+      return { ...lent, admin, key, token, absent };
+    }
+
+    it('a bump rejects, and the connection is made anew, which shows that nothing is to be read there', async () => {
+      const { asked, admin, key, token, downs, kinds } = await lendDemoted();
+      const error = await rejection(asked.bump([key]));
+      expect(error).to.be.instanceOf(StoreUnavailableError);
+      expect(error.message).to.contain('READONLY');
+      await eventually(() => expect(downs()).to.include(REPLICA));
+      expect(await rejection(new AskedStore(asked.store, uniqueName(), 50).read(key))).to.include({ sent: false });
+
+      await admin.replicaof('NO', 'ONE');
+      await eventually(() => expect(kinds().at(-1)).to.equal('up'));
+      expect(await asked.text(key)).to.equal(token);
+      await asked.bump([key]);
+      expect(await asked.text(key)).to.not.equal(token);
+    });
+
+    it('a bump of a scope without a generation there rejects as well: the primary may have one', async () => {
+      const { asked, absent, downs } = await lendDemoted();
+      expect(await rejection(asked.bump([absent]))).to.be.instanceOf(StoreUnavailableError);
+      await eventually(() => expect(downs()).to.include(REPLICA));
+    });
+
+    it('the same where READONLY stands inside a script’s error, as Redis 6 writes it', async () => {
+      const server = await privateRedis();
+      let demoted = false;
+      const url = await startAnswering(server.port, (request) =>
+        demoted && /\r\nEVAL/i.test(request)
+          ? '-ERR Error running script (call to f_0): @user_script:20: @user_script: 20: -READONLY You can’t write.\r\n'
+          : undefined,
+      );
+      const { asked, kinds } = lendStore(url);
+      const { key } = await asked.minted();
+      demoted = true;
+      expect((await rejection(asked.bump([key]))).message).to.contain('READONLY');
+      demoted = false;
+      await eventually(() => expect(kinds()).to.deep.equal(['up', 'down', 'up']));
+      await asked.bump([key]);
+    });
+  });
+
+  describe('when INFO is answered with an error', () => {
+    const BUSY = '-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n';
+
+    it('says that it is down, and is made anew until the server says who it is', async () => {
+      const server = await privateRedis();
+      let infos = 0;
+      // ioredis asks first, to know whether the server is loading; then the store, to know whether it is a replica.
+      const url = await startAnswering(server.port, (request) =>
+        /^\*1\r\n\$4\r\ninfo\r\n$/i.test(request) && ++infos === 2 ? BUSY : undefined,
+      );
+      const { asked, downs, kinds } = lendStore(url);
+      expect(await asked.read(asked.entryKey())).to.deep.equal([null]);
+      expect(infos).to.equal(4);
+      expect(kinds()).to.deep.equal(['down', 'up']);
+      expect(downs()[0]).to.match(/^BUSY Redis is busy running a script/);
+    });
+
+    it('the same while a script keeps the server busy', async () => {
+      const server = await privateRedis({ args: ['--lua-time-limit', '10'] });
+      const admin = lendRedis({ url: server.url });
+      const running = rejection(lendRedis({ url: server.url }).eval('while true do end', 0));
+      await eventually(async () => expect((await rejection(admin.info())).message).to.match(/^BUSY/));
+      const { asked, downs } = lendStore(server.url, 5_000);
+      const reading = asked.read(asked.entryKey());
+      await eventually(() => expect(downs().join(' ')).to.contain('BUSY'));
+      await admin.script('KILL');
+      expect(await reading).to.deep.equal([null]);
+      await running;
+    });
+  });
+
+  describe('when Redis is far behind', () => {
+    it('1,000 commands wait for it, and reads beyond go to the source at once', async () => {
+      const server = await privateRedis();
+      const { value, cache, rows, loads } = lendCache({ url: server.url, readDeadlineMs: 60_000 });
+      rows.set(1, 'one');
+      await value.fetch({ item: 1 });
+      await cache.settled();
+      const failures: StoreFailureEvent[] = [];
+      cache.on('storeFailure', (event) => failures.push(event));
+
+      server.pause();
+      rows.set(1, 'newer');
+      const reads: Promise<unknown>[] = [];
+      for (let turn = 0; turn < 1_500; turn++) {
+        reads.push(value.fetch({ item: 1 }));
+        await new Promise(setImmediate);
+      }
+      expect(new Set(await Promise.all(reads.slice(1_000)))).to.deep.equal(new Set(['newer']));
+      expect(cache.statistics.total('bypasses')).to.equal(500);
+      expect(loads).to.have.length(501);
+      expect(failures).to.have.length(500);
+      expect(failures[0]!.error).to.be.instanceOf(StoreUnavailableError);
+      expect(failures[0]!.error).to.include({
+        sent: false,
+        message: 'At most 1000 commands of one cache wait for Redis. As many do. It answers too slowly: see its load.',
+      });
+
+      server.resume();
+      expect(new Set(await Promise.all(reads.slice(0, 1_000)))).to.deep.equal(new Set(['one']));
+      expect(cache.statistics.total('hits')).to.equal(1_000);
+      expect(await value.fetch({ item: 1 })).to.equal('one');
+    });
+  });
+});

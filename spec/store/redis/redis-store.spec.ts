@@ -1,0 +1,679 @@
+import { expect } from 'chai';
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import { generation, nonce } from '../../../lib/model/generation.js';
+import { redisStore, type StoreSignal, StoreUnavailableError } from '../../../lib/index.js';
+import { recordCommands } from '../../support/commands.js';
+import { eventually } from '../../support/deferred.js';
+import { lend } from '../../support/lenders.js';
+import { startProxy } from '../../support/proxy.js';
+import { lendRedis, privateRedis, redisUrl, uniqueName } from '../../support/redis.js';
+import { freePort } from '../../support/servers/free-port.js';
+import { AskedStore } from '../../ports/asked-store.js';
+import { describeStore } from '../../ports/store-contract.js';
+import { rejection, thrown } from '../../support/rejection.js';
+
+describeStore('redisStore', async () => {
+  const asked = lendStore();
+  const client = lendRedis();
+  return {
+    asked,
+    /** Redis's clock is not ours to move: every key comes that much closer to its end. */
+    async elapse(ms) {
+      for (const key of asked.keys) {
+        const leftMs = await client.pttl(key);
+        if (leftMs >= 0) await client.pexpire(key, leftMs - ms);
+      }
+    },
+  };
+});
+
+/** A store on the shared server, or on another one; closed after the spec. */
+function lendStore(options: { url?: string; limitMs?: number } = {}): AskedStore & { readonly name: string } {
+  const name = uniqueName();
+  // The client says where; it need not even connect itself.
+  const client = lendRedis({ lazyConnect: true, ...(options.url === undefined ? {} : { url: options.url }) });
+  const store = redisStore(client);
+  lend({ what: `the store ${name}`, close: () => store.close() });
+  return Object.assign(new AskedStore(store, name, options.limitMs), { name });
+}
+
+/** A private server behind a proxy, a store that connects through the proxy, and a client that does not. */
+async function lendProxied(options: { limitMs?: number } = {}) {
+  const server = await privateRedis();
+  const proxy = await startProxy(server.port);
+  const asked = lendStore({ ...options, url: proxy.url });
+  await asked.read(asked.entryKey()); // connected
+  return { server, proxy, asked, direct: lendRedis({ url: server.url }) };
+}
+
+describe('redisStore', () => {
+  describe('commands', () => {
+    /** The commands' names of a piece of work, without those of others. */
+    const names = async (asked: AskedStore & { name: string }, work: () => Promise<unknown>) =>
+      (await recordCommands(redisUrl(), work, { from: asked.name })).commands.map(([name]) => name);
+
+    it('sends one for each call', async () => {
+      const asked = lendStore();
+      const guards = [await asked.minted(), await asked.minted()];
+      const entries = [asked.entryKey(), asked.entryKey()];
+      await asked.bump([asked.generationKey()]);
+      await asked.fill([]); // the scripts are known by now
+
+      expect(await names(asked, () => asked.read(...guards.map(({ key }) => key), ...entries))).to.deep.equal([
+        'MGET', // of all keys
+      ]);
+      expect(await names(asked, () => asked.mint([asked.generationKey(), asked.generationKey()]))).to.deep.equal([
+        'EVALSHA', // mints both
+      ]);
+      expect(await names(asked, () => asked.bump(guards.map(({ key }) => key)))).to.deep.equal([
+        'EVALSHA', // bumps both
+      ]);
+      const fill = () =>
+        asked.fill(
+          guards.map(({ key, token }) => ({ key, token, ttlMs: 60_000 })),
+          ...entries.map((key) => ({ key, bytes: Buffer.from('value'), ttlMs: 60_000, guards: [0, 1] })),
+        );
+      expect(await names(asked, fill)).to.deep.equal([
+        'EVALSHA', // checks both guards, fills both entries
+      ]);
+      expect(await names(asked, () => asked.delete(...entries))).to.deep.equal([
+        'UNLINK', // of both
+      ]);
+    });
+
+    it('sends one for each call of writers and relays', async () => {
+      const asked = lendStore();
+      await asked.timeMs();
+      const keys = [asked.generationKey(), asked.generationKey()];
+      const [token, global] = [nonce(), asked.generationKey()];
+      const scripts: [string, () => Promise<unknown>][] = [
+        ['puts the token into both', () => asked.quarantine(keys, token)],
+        ['takes it out of both', () => asked.lift(keys, token)],
+        ['checks the server, bumps global, writes the mark', () => asked.repair({ globalKey: global })],
+        [
+          'checks the server and the mark, extends both keys',
+          () => asked.renew({ keys: [1_000, 2_000].map((ms) => ({ key: asked.freshnessKey(ms), untilMs: 1 })) }),
+        ],
+      ];
+      for (const [what, call] of scripts) {
+        await call(); // known by now
+        expect(await names(asked, call), what).to.deep.equal(['EVALSHA']);
+      }
+      expect(await names(asked, () => asked.readMark())).to.deep.equal(['GET']);
+      const { commands } = await recordCommands(redisUrl(), () => asked.timeMs(), { keyless: true });
+      expect(commands.filter(([command]) => command === 'TIME')).to.have.length.at.least(1);
+    });
+
+    it('sends a script’s text with its first use on a connection, which is still one command', async () => {
+      const asked = lendStore();
+      await asked.read(asked.entryKey());
+      expect(await names(asked, () => asked.mint([asked.generationKey()]))).to.deep.equal([
+        'EVAL', // the text, and the mint
+      ]);
+      expect(await names(asked, () => asked.mint([asked.generationKey()]))).to.deep.equal([
+        'EVALSHA', // the mint
+      ]);
+    });
+
+    it('when the server has forgotten its scripts sends one more, and nothing is done twice', async () => {
+      const server = await privateRedis();
+      const asked = lendStore({ url: server.url });
+      const { key } = await asked.minted();
+      await asked.bump([key]);
+      await lendRedis({ url: server.url }).script('FLUSH');
+      const attempt = nonce();
+      const { result, commands } = await recordCommands(server.url, () => asked.bump([key], attempt), {
+        from: attempt,
+      });
+      expect(commands.map(([name]) => name)).to.deep.equal([
+        'EVALSHA', // NOSCRIPT: nothing was carried out
+        'EVAL', // bumps
+      ]);
+      expect(result).to.deep.equal([generation(2, attempt)]);
+    });
+  });
+
+  describe('TTLs, in Redis', () => {
+    it('everything it writes expires', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      const { key, token } = await asked.minted(60_000);
+      expect(await client.pttl(key)).to.be.within(50_000, 60_000);
+      await asked.bump([key], nonce(), 90_000);
+      expect(await client.pttl(key)).to.be.within(80_000, 90_000);
+      expect(token).to.match(/^0\./);
+      const entry = asked.entryKey();
+      await asked.plant(entry, 'value', 30_000);
+      expect(await client.pttl(entry)).to.be.within(20_000, 30_000);
+    });
+
+    it('a generation that somebody made persistent expires again after a bump, and after a fill', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      const { key, token } = await asked.minted();
+      await client.persist(key);
+      const guards = [{ key, token, ttlMs: 60_000 }];
+      await asked.fill(guards, { key: asked.entryKey(), bytes: Buffer.alloc(1), ttlMs: 1_000, guards: [0] });
+      expect(await client.pttl(key)).to.be.within(50_000, 60_000);
+      await client.persist(key);
+      await asked.bump([key], nonce(), 60_000);
+      expect(await client.pttl(key)).to.be.within(50_000, 60_000);
+    });
+  });
+
+  describe('instants, in Redis', () => {
+    it('a freshness key expires at the very instant it vouches until', async () => {
+      const asked = lendStore();
+      await asked.timeMs();
+      await asked.repair();
+      const [first, second] = [asked.freshnessKey(20_000), asked.freshnessKey(30_000)];
+      const nowMs = await asked.timeMs();
+      await asked.renew({
+        keys: [
+          { key: first, untilMs: nowMs + 12_345 },
+          { key: second, untilMs: nowMs + 23_456 },
+        ],
+      });
+      const client = lendRedis();
+      expect(await client.pexpiretime(first)).to.equal(nowMs + 12_345);
+      expect(await client.pexpiretime(second)).to.equal(nowMs + 23_456);
+      expect(await client.pttl(asked.markKey)).to.be.within(3_590_000, 3_600_000);
+    });
+
+    it('a quarantine expires at its latest token’s, also after a bump and a lift', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      const key = asked.generationKey();
+      const [A, B] = [nonce(), nonce()];
+      /** The instants in the value, the latest first. */
+      const instants = async () =>
+        [...(await client.get(key))!.matchAll(/@(\d+)/g)].map(([, at]) => Number(at)).sort((a, b) => b - a);
+      await asked.quarantine([key], A, 20_000);
+      await asked.quarantine([key], B, 10_000);
+      const [latest, earlier] = await instants();
+      expect(latest! - earlier!).to.be.within(9_000, 10_000);
+      expect(await client.pexpiretime(key)).to.equal(latest);
+      await asked.bump([key], nonce(), 60_000);
+      expect(await client.pexpiretime(key)).to.equal(latest);
+      await asked.lift([key], A);
+      expect(await instants()).to.deep.equal([earlier]);
+      expect(await client.pexpiretime(key)).to.equal(earlier);
+    });
+
+    it('a quarantine that somebody made persistent expires again after a bump', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      const key = asked.generationKey();
+      await asked.quarantine([key], nonce(), 20_000);
+      const expiresAtMs = await client.pexpiretime(key);
+      await client.persist(key);
+      await asked.bump([key]);
+      expect(await client.pexpiretime(key)).to.equal(expiresAtMs);
+    });
+  });
+
+  describe('its incarnation', () => {
+    const told = async (url: string) => {
+      const info = await lendRedis({ url }).info();
+      return `${/run_id:(\w+)/.exec(info)![1]}.${/master_replid:(\w+)/.exec(info)![1]}`;
+    };
+
+    it('is what INFO told when the connection was opened; nothing before, and nothing once closed', async () => {
+      const asked = lendStore();
+      expect(asked.store.incarnation).to.equal(undefined);
+      await asked.timeMs();
+      expect(asked.store.incarnation).to.equal(await told(redisUrl()));
+      await asked.store.close();
+      expect(asked.store.incarnation).to.equal(undefined);
+    });
+
+    it('after a restart is another, and none in between', async () => {
+      const server = await privateRedis();
+      const asked = lendStore({ url: server.url });
+      const seen: (string | undefined)[] = [];
+      asked.store.listen!(({ kind }) => kind !== 'notice' && seen.push(asked.store.incarnation));
+      await asked.timeMs();
+      const before = asked.store.incarnation;
+      await server.kill('SIGKILL');
+      await eventually(() => expect(asked.store.incarnation).to.equal(undefined));
+      await server.restart();
+      await eventually(() => expect(asked.store.incarnation).to.not.equal(undefined));
+      expect(asked.store.incarnation)
+        .to.equal(await told(server.url))
+        .and.to.not.equal(before);
+      expect(seen.filter((incarnation) => incarnation !== undefined)).to.deep.equal([before, asked.store.incarnation]);
+    });
+  });
+
+  it('a primary with another past, under an open connection, is found out by who renews or repairs', async () => {
+    for (const call of ['renew', 'repair'] as const) {
+      const server = await privateRedis();
+      const asked = lendStore({ url: server.url });
+      const admin = lendRedis({ url: server.url });
+      await asked.timeMs();
+      const before = asked.store.incarnation!;
+      const replicaOf = await freePort();
+      await admin.multi().replicaof(server.host, replicaOf).replicaof('NO', 'ONE').exec();
+      if (call === 'renew') expect(await asked.renew({ keys: [] })).to.equal('other_server');
+      else expect(await rejection(asked.repair())).to.include({ sent: false });
+      await eventually(() => expect(asked.store.incarnation).to.be.a('string').and.not.equal(before));
+      await asked.repair();
+      expect(await asked.renew({ keys: [] })).to.equal('renewed');
+    }
+  });
+
+  describe('a primary made a replica, under an open connection', () => {
+    it('renews nothing, repairs nothing, and takes no quarantine, nor lifts or bumps one', async () => {
+      const server = await privateRedis();
+      const asked = lendStore({ url: server.url });
+      const admin = lendRedis({ url: server.url });
+      const [held, missing, token] = [asked.generationKey(), asked.generationKey(), nonce()];
+      await asked.quarantine([held], token);
+      await asked.repair();
+      const nowMs = await asked.timeMs();
+      const { incarnation } = asked.store;
+      const key = asked.freshnessKey(30_000);
+      const others = Array.from({ length: 4 }, () => lendStore({ url: server.url }));
+      for (const other of others) await other.timeMs(); // connected
+      await admin.replicaof(server.host, await freePort());
+      const value = await admin.get(held);
+
+      expect(await asked.renew({ incarnation: incarnation!, keys: [{ key, untilMs: nowMs + 20_000 }] })).to.equal(
+        'other_server',
+      );
+      expect(await rejection(asked.repair({ incarnation: incarnation! }))).to.include({ sent: false });
+      expect(await admin.get(key)).to.equal(null);
+      // Of each, the first write that is refused is the last: the connection is given up.
+      const writes = [
+        (store: AskedStore) => store.quarantine([missing], token),
+        (store: AskedStore) => store.lift([held], token),
+        (store: AskedStore) => store.lift([missing], token),
+        (store: AskedStore) => store.bump([held]),
+      ];
+      for (const [i, write] of writes.entries()) {
+        const error = await rejection(write(others[i]!));
+        expect(error).to.be.instanceOf(StoreUnavailableError);
+        expect(error.message).to.contain('READONLY');
+      }
+      expect(await admin.get(held)).to.equal(value);
+    });
+  });
+
+  describe('a key of another type', () => {
+    it('under an entry’s name: reads as nothing, is not filled, can be deleted', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      const { key: guard, token } = await asked.minted();
+      const [set, free] = [asked.entryKey(), asked.entryKey()];
+      await client.sadd(set, 'member');
+      await client.expire(set, 60);
+      expect(await asked.read(set)).to.deep.equal([null]);
+      const entry = { bytes: Buffer.from('value'), ttlMs: 60_000, guards: [0] };
+      expect(
+        await asked.fill([{ key: guard, token, ttlMs: 60_000 }], { ...entry, key: set }, { ...entry, key: free }),
+      ).to.deep.equal(['foreign', 'filled']);
+      expect(await client.smembers(set)).to.deep.equal(['member']);
+      expect(await asked.delete(set)).to.equal(1);
+    });
+
+    it('under a generation’s name: is left alone by mint, bump and fill', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      const [hash, sound] = [asked.generationKey(), asked.generationKey()];
+      await client.hset(hash, 'field', 'value');
+      await client.expire(hash, 60);
+      const token = generation(0, nonce());
+      expect(await asked.mint([hash, sound], token)).to.deep.equal(['foreign', token]);
+      const attempt = nonce();
+      expect(await asked.bump([hash, sound], attempt)).to.deep.equal(['foreign', generation(1, attempt)]);
+      const entry = asked.entryKey();
+      const bytes = Buffer.from('value');
+      expect(
+        await asked.fill([{ key: hash, token, ttlMs: 60_000 }], { key: entry, bytes, ttlMs: 60_000, guards: [0] }),
+      ).to.deep.equal(['moved']);
+      expect(await client.hgetall(hash)).to.deep.equal({ field: 'value' });
+    });
+
+    it('under a generation’s name: no quarantine is put there, a lift and a repair leave it alone', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      await asked.timeMs();
+      const [hash, sound] = [asked.generationKey(), asked.generationKey()];
+      await client.hset(hash, 'field', 'value');
+      await client.expire(hash, 60);
+      expect(await rejection(asked.quarantine([sound, hash]))).to.include({ sent: false });
+      expect(await asked.text(sound)).to.equal(undefined);
+      expect(await asked.lift([hash], nonce())).to.deep.equal(['lapsed']);
+      await asked.repair({ globalKey: hash });
+      expect(await client.hgetall(hash)).to.deep.equal({ field: 'value' });
+    });
+
+    it('under a mark’s or a freshness key’s name: the mark is another, the freshness key is replaced', async () => {
+      const asked = lendStore();
+      const client = lendRedis();
+      const key = asked.freshnessKey(30_000);
+      const untilMs = (await asked.timeMs()) + 20_000;
+      await client.sadd(asked.markKey, 'member');
+      expect(await asked.renew({ keys: [{ key, untilMs }] })).to.equal('unmarked');
+      await asked.repair();
+      await client.sadd(key, 'member');
+      expect(await asked.renew({ keys: [{ key, untilMs }] })).to.equal('renewed');
+      expect(await asked.text(key)).to.match(new RegExp(`^${asked.store.incarnation} `));
+    });
+  });
+
+  describe('when the server’s memory is full, under noeviction', () => {
+    it('a bump still takes effect, and fills and mints are refused', async () => {
+      const server = await privateRedis();
+      const asked = lendStore({ url: server.url });
+      const admin = lendRedis({ url: server.url });
+      const { key, token } = await asked.minted();
+      const old = asked.entryKey();
+      await asked.plant(old, 'old');
+      await admin.config('SET', 'maxmemory-policy', 'noeviction');
+      await admin.config('SET', 'maxmemory', '1');
+
+      const refused = await rejection(
+        asked.fill([{ key, token, ttlMs: 60_000 }], {
+          key: old,
+          bytes: Buffer.from('new'),
+          ttlMs: 60_000,
+          guards: [0],
+        }),
+      );
+      expect(refused).to.be.instanceOf(StoreUnavailableError);
+      expect(refused.message).to.contain('OOM command not allowed');
+      expect(await rejection(asked.mint([asked.generationKey()]))).to.be.instanceOf(StoreUnavailableError);
+      expect(await asked.text(old)).to.equal('old');
+
+      await asked.bump([key]);
+      // Gone is as good as bumped: whoever needs it mints another.
+      expect(await asked.text(key)).to.equal(undefined);
+      await admin.config('SET', 'maxmemory', '0');
+      expect(await asked.mint([key])).to.not.deep.equal([token]);
+    });
+
+    it('no quarantine begins; those there stay through bumps, and the last lift ends them', async () => {
+      const server = await privateRedis();
+      const asked = lendStore({ url: server.url });
+      const admin = lendRedis({ url: server.url });
+      const [one, two, global] = [asked.generationKey(), asked.generationKey(), await asked.minted()];
+      const [A, B] = [nonce(), nonce()];
+      await asked.quarantine([one, two], A);
+      await asked.quarantine([two], B);
+      await admin.config('SET', 'maxmemory-policy', 'noeviction');
+      await admin.config('SET', 'maxmemory', '1');
+
+      expect((await rejection(asked.quarantine([asked.generationKey()], A))).message).to.contain('OOM');
+      const value = await asked.text(one);
+      expect(await asked.bump([one])).to.deep.equal(['quarantined']);
+      expect(await asked.text(one)).to.equal(value);
+      expect(await asked.lift([one, two], A)).to.deep.equal(['kept', 'kept']);
+      expect(await asked.text(one)).to.equal(undefined); // as good as a fresh value
+      expect(await asked.text(two)).to.contain(B);
+
+      // Redis lets a script that has written something go on.
+      await asked.repair({ globalKey: global.key });
+      expect(await asked.text(global.key)).to.equal(undefined);
+      expect(await asked.readMark()).to.not.equal(null);
+      await asked.evict(asked.markKey);
+      expect((await rejection(asked.repair({ globalKey: asked.generationKey() }))).message).to.contain('OOM');
+      expect(await asked.readMark()).to.equal(null);
+    });
+  });
+
+  describe('refuses a client', () => {
+    const client = (options: RedisOptions) => new Redis({ lazyConnect: true, ...options } as object);
+
+    it('with a keyPrefix', () => {
+      expect(thrown(() => redisStore(client({ keyPrefix: 'shop:' })))).to.include({
+        name: 'ConfigurationError',
+        code: 'CONFIGURATION',
+        message:
+          "A cache's keys are built in one place and start with its name. Got an ioredis client with keyPrefix " +
+          "'shop:', of which scripts and other clients know nothing. Put it into the cache's name instead.",
+      });
+    });
+
+    it('that reads from replicas', () => {
+      const message = (option: string) =>
+        'Generations are read from a primary: a replica may be behind, and would show what was already bumped. ' +
+        `Got an ioredis client with ${option}. Pass a client of the primary.`;
+      expect(thrown(() => redisStore(client({ readOnly: true })))).to.include({
+        name: 'ConfigurationError',
+        message: message('readOnly: true'),
+      });
+      expect(thrown(() => redisStore(client({ role: 'slave' })))).to.include({
+        name: 'ConfigurationError',
+        message: message("role: 'slave'"),
+      });
+    });
+
+    it('of a Redis Cluster', () => {
+      const cluster = new Cluster([{ host: '127.0.0.1', port: 1 }], { lazyConnect: true });
+      expect(thrown(() => redisStore(cluster as never))).to.include({
+        name: 'ConfigurationError',
+        message:
+          'One command must be able to read an entry and its generations. Got a Redis Cluster client, on which keys ' +
+          'of one cache lie on several servers. Pass a client of a single primary, or of its Sentinels.',
+      });
+      cluster.disconnect();
+    });
+
+    it('that is none', () => {
+      for (const [garbage, shown] of [
+        [undefined, 'undefined'],
+        [null, 'null'],
+        ['redis://127.0.0.1', "'redis://127.0.0.1'"],
+        [{ duplicate: 'no function' }, "{ duplicate: 'no function' }"],
+        [Redis, 'a function'],
+      ] as const) {
+        expect(thrown(() => redisStore(garbage as never))).to.include({
+          name: 'ConfigurationError',
+          message: `A Redis store connects as an ioredis client does. Got ${shown}. Pass \`new Redis(url)\` of ioredis.`,
+        });
+      }
+    });
+  });
+
+  it('serves one cache', async () => {
+    const { store } = lendStore();
+    store.listen!(() => {});
+    expect(thrown(() => store.listen!(() => {}))).to.include({
+      name: 'ConfigurationError',
+      message:
+        'A Redis store serves one cache, which closes its connection. This one already has a cache. ' +
+        'Call redisStore(redis) once for each.',
+    });
+  });
+
+  describe('a server that is a replica', () => {
+    it('is not read, and the error says so', async () => {
+      const primary = await privateRedis({ args: ['--repl-diskless-sync-delay', '0'] });
+      const replica = await privateRedis({ args: ['--replicaof', primary.host, String(primary.port)] });
+      const direct = lendRedis({ url: replica.url });
+      await eventually(async () => expect(await direct.info('replication')).to.contain('master_link_status:up'));
+      const why =
+        'Generations are read from a primary: a replica may be behind. The server connected to says that it is a ' +
+        'replica. Pass the primary, or the Sentinels that know it.';
+      const signals: StoreSignal[] = [];
+      const work = () => {
+        const asked = lendStore({ url: replica.url, limitMs: 300 });
+        asked.store.listen!((signal) => signals.push(signal));
+        return rejection(asked.read(asked.entryKey()));
+      };
+      const { result, commands } = await recordCommands(replica.url, work, { from: 'gencache' });
+      expect(result).to.be.instanceOf(StoreUnavailableError);
+      expect(result).to.include({
+        sent: false,
+        message: `Redis must be connected within 300 ms, and was not: ${why} See the server's address and the network.`,
+      });
+      expect(commands).to.deep.equal([]); // not even asked
+      expect(signals.map(({ kind }) => kind)).to.not.include('up');
+      expect(signals.map((signal) => signal.kind === 'down' && signal.error.message)).to.include(why);
+    });
+
+    it('is read once it was promoted', async () => {
+      const primary = await privateRedis({ args: ['--repl-diskless-sync-delay', '0'] });
+      const replica = await privateRedis({ args: ['--replicaof', primary.host, String(primary.port)] });
+      const asked = lendStore({ url: replica.url, limitMs: 300 });
+      await rejection(asked.read(asked.entryKey()));
+      await lendRedis({ url: replica.url }).replicaof('NO', 'ONE');
+      await eventually(async () => expect(await asked.read(asked.entryKey())).to.deep.equal([null]));
+    });
+  });
+
+  describe('a lost reply', () => {
+    it('rejects a bump as sent, whose nonce is never sent again, and the store is used again', async () => {
+      const { server, proxy, asked, direct } = await lendProxied();
+      const { key } = await asked.minted();
+      await asked.bump([key]); // the script is known
+      const attempt = nonce();
+      const { result, commands } = await recordCommands(
+        server.url,
+        async () => {
+          const dropped = proxy.dropReplies();
+          const error = await rejection(asked.bump([key], attempt));
+          await dropped;
+          // It was carried out, and its client was not told.
+          expect(await direct.get(key)).to.equal(generation(2, attempt));
+          // The store connects again, and whatever it would resend, it has sent before this.
+          expect(await asked.bump([key])).to.not.deep.equal([generation(3, attempt)]);
+          return error;
+        },
+        { keyless: true },
+      );
+      expect(result).to.be.instanceOf(StoreUnavailableError);
+      expect(result).to.include({ code: 'STORE_UNAVAILABLE', sent: true });
+      const carrying = commands.filter((command) => command.includes(attempt)).map(([name]) => name);
+      expect(carrying).to.deep.equal([
+        'EVALSHA', // the bump whose reply was lost
+      ]);
+    });
+
+    it('of the very first bump of a connection, the same', async () => {
+      const { server, proxy, asked } = await lendProxied();
+      const { key } = await asked.minted();
+      const attempt = nonce();
+      const { commands } = await recordCommands(
+        server.url,
+        async () => {
+          const dropped = proxy.dropReplies();
+          expect(await rejection(asked.bump([key], attempt))).to.include({ sent: true });
+          await dropped;
+          await asked.read(key);
+        },
+        { from: attempt },
+      );
+      expect(commands.map(([name]) => name)).to.deep.equal([
+        'EVAL', // the bump whose reply was lost
+      ]);
+    });
+
+    it('rejects a mint, a fill and a read alike', async () => {
+      const { proxy, asked } = await lendProxied();
+      const { key, token } = await asked.minted();
+      const entry = { key: asked.entryKey(), bytes: Buffer.from('value'), ttlMs: 60_000, guards: [0] };
+      for (const call of [
+        () => asked.mint([asked.generationKey()]),
+        () => asked.fill([{ key, token, ttlMs: 60_000 }], entry),
+        () => asked.read(key),
+      ]) {
+        const dropped = proxy.dropReplies();
+        expect(await rejection(call())).to.include({ code: 'STORE_UNAVAILABLE', sent: true });
+        await dropped;
+        expect(await asked.text(key)).to.equal(token);
+      }
+    });
+  });
+
+  describe('a connection that is cut', () => {
+    it('rejects what is in flight at once, long before its deadline, and is made again', async () => {
+      const { proxy, asked, direct } = await lendProxied({ limitMs: 60_000 });
+      const { key, token } = await asked.minted();
+      proxy.holdReplies();
+      const flying = [asked.read(key), asked.mint([key]), asked.bump([key])].map(rejection);
+      await eventually(async () => expect(await direct.get(key)).to.not.equal(token)); // the last of them has run
+      proxy.cut();
+      for (const error of await Promise.all(flying)) {
+        expect(error).to.be.instanceOf(StoreUnavailableError).and.to.include({ sent: true });
+      }
+      proxy.releaseReplies();
+      expect(await asked.text(key)).to.equal(await direct.get(key));
+    });
+
+    it('a call that finds it cut waits for the next one within its deadline', async () => {
+      const { proxy, asked } = await lendProxied();
+      const { key, token } = await asked.minted();
+      proxy.refuse();
+      proxy.cut();
+      const signals: StoreSignal['kind'][] = [];
+      asked.store.listen!(({ kind }) => signals.push(kind));
+      await eventually(() => expect(signals).to.include('down'));
+      const waiting = asked.text(key);
+      await proxy.accept();
+      expect(await waiting).to.equal(token);
+    });
+
+    it('a call that finds no server rejects at its deadline as not sent', async () => {
+      const { proxy, asked } = await lendProxied({ limitMs: 150 });
+      const signals: StoreSignal['kind'][] = [];
+      asked.store.listen!(({ kind }) => signals.push(kind));
+      proxy.refuse();
+      proxy.cut();
+      await eventually(() => expect(signals).to.include('down'));
+      const error = await rejection(asked.bump([asked.generationKey()]));
+      expect(error).to.be.instanceOf(StoreUnavailableError).and.to.include({ sent: false });
+      expect(error.message).to.match(
+        /^Redis must be connected within 150 ms, and was not: .*ECONNREFUSED.*\. See the server's address and the network\.$/,
+      );
+    });
+  });
+
+  describe('a half-open connection', () => {
+    it('rejects at the deadline, is given up, and another is made', async () => {
+      const { proxy, asked } = await lendProxied({ limitMs: 100 });
+      const { key, token } = await asked.minted();
+      const signals: StoreSignal['kind'][] = [];
+      asked.store.listen!(({ kind }) => signals.push(kind));
+      proxy.hold();
+      expect(await rejection(asked.read(key))).to.include({ code: 'DEADLINE', limitMs: 100 });
+      await eventually(() => expect(signals).to.include('down'));
+      proxy.cut(); // what is held is lost, as on a network that drops it
+      proxy.release();
+      await eventually(async () => expect(await asked.text(key)).to.equal(token));
+    });
+
+    it('is not what a busy event loop makes of a sound one', async () => {
+      const asked = lendStore();
+      const { key, token } = await asked.minted();
+      const signals: StoreSignal['kind'][] = [];
+      asked.store.listen!(({ kind }) => signals.push(kind));
+      const reading = asked.text(key);
+      const untilMs = performance.now() + 2_500; // longer than a connection may be silent; the reply waits
+      while (performance.now() < untilMs);
+      expect(await reading).to.equal(token);
+      expect(signals).to.deep.equal([]);
+    });
+
+    it('that comes back to life is used on, and a late reply is nobody else’s', async () => {
+      const { proxy, asked } = await lendProxied({ limitMs: 50 });
+      const [one, two] = [await asked.minted(), await asked.minted()];
+      proxy.hold();
+      expect(await rejection(asked.read(one.key))).to.include({ code: 'DEADLINE' });
+      proxy.release();
+      expect(await asked.text(two.key)).to.equal(two.token);
+      expect(proxy.connections).to.equal(1);
+    });
+  });
+
+  it('a closed store answers nothing, and leaves the client it was given open', async () => {
+    const client = lendRedis();
+    const store = redisStore(client);
+    const asked = new AskedStore(store, uniqueName(), 100);
+    await asked.read(asked.entryKey());
+    await store.close();
+    expect(await rejection(asked.read(asked.entryKey()))).to.be.instanceOf(StoreUnavailableError);
+    expect(await client.ping()).to.equal('PONG');
+  });
+});

@@ -1,0 +1,165 @@
+import { expect } from 'chai';
+import { COUNTERS, type Counter, memoryStore } from '../../lib/index.js';
+import { lendCache } from '../support/cache.js';
+import { eventually } from '../support/deferred.js';
+
+describe('telemetry', () => {
+  /** The counters that are not zero. */
+  function counted(cache: ReturnType<typeof lendCache>['cache']): Partial<Record<Counter, number>> {
+    const names = (Object.keys(COUNTERS) as Counter[]).filter((name) => name !== 'load_duration_ms');
+    return Object.fromEntries(names.map((name) => [name, cache.statistics.total(name)]).filter(([, n]) => n !== 0));
+  }
+
+  it('counts misses, fills, hits, absent hits, queries run and avoided, each once', async () => {
+    const { cache, value, rows } = lendCache();
+    rows.set(1, 'one');
+    await value.fetchMany([{ item: 1 }, { item: 2 }, { item: 1 }]);
+    await cache.settled();
+    expect(counted(cache)).to.deep.equal({ misses: 2, queries_run: 1, fills: 2 });
+    await value.fetchMany([{ item: 1 }, { item: 2 }, { item: 1 }]);
+    expect(counted(cache)).to.deep.equal({
+      hits: 1,
+      absent_hits: 1,
+      misses: 2,
+      queries_run: 1,
+      queries_avoided: 1,
+      fills: 2,
+    });
+    expect(cache.statistics.total('load_duration_ms')).to.be.greaterThan(0);
+  });
+
+  it('counts a query avoided for a call that joined another’s load', async () => {
+    const { cache, value, rows } = lendCache();
+    rows.set(1, 'one');
+    await Promise.all([value.fetch({ item: 1 }), value.fetch({ item: 1 }), value.fetch({ item: 1 })]);
+    await cache.settled();
+    expect(counted(cache)).to.deep.equal({ misses: 3, queries_run: 1, queries_avoided: 2, fills: 1 });
+  });
+
+  it('counts bumps by level and cause, and refused fills by reason', async () => {
+    const { cache, value, rows, items, hold, loads } = lendCache();
+    rows.set(1, 'one');
+    const release = hold();
+    const read = value.fetch({ item: 1 });
+    await eventually(() => expect(loads).to.have.length(1));
+    await items.bumpMany([{ item: 1 }, { item: 2 }, { item: 1 }]);
+    await cache.bump({ cause: 'deploy' });
+    release();
+    expect(await read).to.equal('one');
+    await cache.settled();
+    expect(counted(cache)).to.deep.equal({ misses: 1, queries_run: 1, refused_fills: 1, bumps: 3 });
+    expect(cache.statistics.total('bumps', { level: 'item', cause: 'call' })).to.equal(2);
+    expect(cache.statistics.total('bumps', { level: 'global', cause: 'deploy' })).to.equal(1);
+    expect(cache.statistics.total('refused_fills', { reason: 'moved', entry: 'value' })).to.equal(1);
+  });
+
+  it('labels what a call caused with the attributes the caller attached', async () => {
+    const { cache, name, value, rows } = lendCache();
+    rows.set(1, 'one');
+    await value.fetch({ item: 1 }, { attributes: { tenant: 'acme' } });
+    await value.fetch({ item: 2 }, { attributes: { tenant: 'globex' } });
+    await cache.settled();
+    await value.fetch({ item: 1 }, { attributes: { tenant: 'acme' } });
+    expect(cache.statistics.total('hits', { tenant: 'acme' })).to.equal(1);
+    expect(cache.statistics.total('hits', { tenant: 'globex' })).to.equal(0);
+    expect(cache.statistics.total('queries_run', { tenant: 'globex' })).to.equal(1);
+    expect(cache.statistics.series().find(({ counter }) => counter === 'hits')).to.deep.equal({
+      counter: 'hits',
+      labels: { tenant: 'acme', cache: name, entry: 'value' },
+      value: 1,
+    });
+  });
+
+  it('gives a load that serves calls with different attributes to neither', async () => {
+    const { cache, value } = lendCache();
+    await Promise.all([
+      value.fetch({ item: 1 }, { attributes: { tenant: 'acme' } }),
+      value.fetch({ item: 2 }, { attributes: { tenant: 'globex' } }),
+    ]);
+    expect(cache.statistics.total('queries_run')).to.equal(1);
+    expect(cache.statistics.total('queries_run', { tenant: 'acme' })).to.equal(0);
+    expect(cache.statistics.total('misses', { tenant: 'acme' })).to.equal(1);
+  });
+
+  it('bounds the label sets it keeps', async () => {
+    const { cache, value, rows } = lendCache({ store: memoryStore() });
+    rows.set(1, 'one');
+    for (let tenant = 0; tenant < 2_100; tenant++) await value.fetch({ item: 1 }, { attributes: { tenant } });
+    await cache.settled();
+    expect(cache.statistics.series().length).to.be.at.most(2_020);
+    expect(cache.statistics.total('hits') + cache.statistics.total('misses')).to.equal(2_100);
+    expect(cache.statistics.total('queries_avoided', { overflow: true })).to.be.greaterThan(0);
+  });
+
+  it('a listener that throws reaches no caller', async () => {
+    const { cache, value, rows } = lendCache();
+    rows.set(1, 'one');
+    const warnings: string[] = [];
+    const onWarning = (warning: Error) => warnings.push(warning.message);
+    process.on('warning', onWarning);
+    cache.on('read', () => {
+      throw new Error('my exporter');
+    });
+    expect(await value.fetch({ item: 1 })).to.equal('one');
+    await eventually(() => expect(warnings).to.deep.equal(['A gencache listener of "read" threw: Error: my exporter']));
+    process.off('warning', onWarning);
+  });
+
+  describe('the debug log', () => {
+    function lendLogged(options: { logStacks?: boolean } = {}) {
+      const lines: string[] = [];
+      const log = { debug: (line: string) => lines.push(line), info() {}, warn() {}, error() {} };
+      return { lines, ...lendCache({ ...options, log }) };
+    }
+
+    it('names the cause of each miss and bump', async () => {
+      const { cache, name, lines, value, items, rows } = lendLogged();
+      rows.set(1, 'one');
+      await value.fetch({ item: 1 });
+      await cache.settled();
+      await value.fetch({ item: 1 });
+      await value.delete({ item: 1 });
+      await value.fetch({ item: 1 });
+      await cache.settled();
+      await items.bump({ item: 1 });
+      await value.fetch({ item: 1 });
+      await cache.settled();
+      await items.bumpMany([{ item: 7 }]);
+      await cache.bump({ cause: 'everything changed' });
+      expect(lines).to.deep.equal([
+        `${name}: miss of value at item=1: no_generation`,
+        `${name}: miss of value at item=1: not_filled`,
+        `${name}: bump of 1 item, 1 cached: call: item=1`,
+        `${name}: miss of value at item=1: not_filled`,
+        `${name}: bump of 1 item, 0 cached: call: item=7`,
+        `${name}: bump of 1 global, 1 cached: everything changed: global`,
+      ]);
+    });
+
+    it('names the scope that another process bumped', async () => {
+      const { cache, name, lines, value, rows } = lendLogged();
+      const other = lendCache({ name });
+      rows.set(1, 'one');
+      await value.fetch({ item: 1 });
+      await cache.settled();
+      lines.length = 0;
+      await other.items.bump({ item: 1 });
+      await value.fetch({ item: 1 });
+      await cache.settled();
+      await other.cache.bump();
+      await value.fetch({ item: 1 });
+      expect(lines).to.deep.equal([
+        `${name}: miss of value at item=1: bumped by item=1`,
+        `${name}: miss of value at item=1: bumped by global`,
+      ]);
+    });
+
+    it('shows the caller’s stack on request', async () => {
+      const { lines, value, items } = lendLogged({ logStacks: true });
+      await value.fetch({ item: 1 });
+      await items.bump({ item: 1 });
+      expect(lines[0]).to.match(/^.*miss of value.*\n[^]*telemetry\.spec\.ts/);
+      expect(lines[1]).to.match(/^.*bump of 1 item.*\n[^]*telemetry\.spec\.ts/);
+    });
+  });
+});

@@ -1,0 +1,94 @@
+import { expect } from 'chai';
+import { GenerationalCache, integer, memoryStore } from '../../lib/index.js';
+import { lend } from '../support/lenders.js';
+
+/** More label sets than a cache keeps. */
+const TENANTS = 2_500;
+
+describe('statistics of more label sets than are kept', () => {
+  function lendShop() {
+    const cache = new GenerationalCache({ name: 'shop', store: memoryStore(), loadBatchMax: 10_000 });
+    lend({ what: 'the cache', close: () => cache.close() });
+    const items = cache.namespace('item', integer());
+    const declare = (name: string) =>
+      items.one(name, {
+        // A function has no stored form.
+        load: async (ids) => ids.map(({ item }) => ({ item, value: Number(item) < 0 ? () => {} : 'value' })),
+        by: ({ item }) => ({ item }),
+        value: ({ value }) => value,
+      });
+    type Entry = ReturnType<typeof declare>;
+    /** One call for each tenant. */
+    const fetchAs = (entry: Entry, item: number) =>
+      Promise.all(Array.from({ length: TENANTS }, (_, tenant) => entry.fetch({ item }, { attributes: { tenant } })));
+    return { cache, items, orders: declare('orders'), overflow: declare('overflow'), fetchAs };
+  }
+
+  it('keep the entry, and put { overflow: true } in place of the attributes', async () => {
+    const { cache, orders, fetchAs } = lendShop();
+    await orders.fetch({ item: 1 });
+    await cache.settled();
+    await fetchAs(orders, 1);
+    const series = cache.statistics.series().filter(({ counter }) => counter === 'hits');
+    const kept = series.filter(({ labels }) => labels['tenant'] !== undefined);
+    const rest = series.filter(({ labels }) => labels['tenant'] === undefined);
+    expect(kept.length).to.be.within(900, 2_000);
+    expect(rest).to.deep.equal([
+      { counter: 'hits', labels: { overflow: true, cache: 'shop', entry: 'orders' }, value: TENANTS - kept.length },
+    ]);
+    expect(cache.statistics.total('hits', { entry: 'orders' })).to.equal(TENANTS);
+    expect(cache.statistics.series().length).to.be.below(2_020);
+  });
+
+  it('keep the reason beside the entry', async () => {
+    const { cache, orders } = lendShop();
+    for (let tenant = 0; tenant < TENANTS; tenant++) {
+      await orders.fetch({ item: -1 }, { attributes: { tenant } });
+    }
+    await cache.settled();
+    const refused = { entry: 'orders', reason: 'unencodable' };
+    expect(cache.statistics.total('refused_fills', refused)).to.equal(TENANTS);
+    expect(cache.statistics.total('refused_fills', { ...refused, overflow: true })).to.be.above(0);
+  });
+
+  it('keep the level of bumps, whose causes overflow as attributes do', async () => {
+    const { cache, items } = lendShop();
+    for (let i = 0; i < TENANTS; i++) await items.bump({ item: 1 }, { cause: `migration ${i}` });
+    await cache.bump({ cause: 'one more' });
+    expect(cache.statistics.total('bumps', { level: 'item' })).to.equal(TENANTS);
+    expect(cache.statistics.total('bumps', { level: 'item', overflow: true })).to.equal(TENANTS - 2_000);
+    expect(cache.statistics.total('bumps', { level: 'global', overflow: true })).to.equal(1);
+  });
+
+  it('count what has no attributes as ever', async () => {
+    const { cache, orders, overflow, fetchAs } = lendShop();
+    await fetchAs(orders, 1);
+    await overflow.fetch({ item: 7 });
+    await cache.settled();
+    await overflow.fetch({ item: 7 });
+    const labels = { cache: 'shop', entry: 'overflow' };
+    const of = cache.statistics.series().filter((series) => series.labels['entry'] === 'overflow');
+    expect(of.find(({ counter }) => counter === 'misses')).to.deep.equal({
+      ...{ counter: 'misses', value: 1 },
+      labels: { ...labels, cause: 'no_generation' },
+    });
+    expect(of.find(({ counter }) => counter === 'hits')).to.deep.equal({ counter: 'hits', labels, value: 1 });
+  });
+
+  it('tell an entry that is named overflow from what overflowed', async () => {
+    const { cache, orders, overflow, fetchAs } = lendShop();
+    await overflow.fetch({ item: 1 });
+    await orders.fetch({ item: 1 });
+    await cache.settled();
+    await overflow.fetch({ item: 1 });
+    await fetchAs(orders, 1);
+    await fetchAs(overflow, 1);
+    await overflow.fetch({ item: 1 });
+    const plain = cache.statistics
+      .series()
+      .filter(({ counter, labels }) => counter === 'hits' && !('overflow' in labels) && !('tenant' in labels));
+    expect(plain).to.deep.equal([{ counter: 'hits', labels: { cache: 'shop', entry: 'overflow' }, value: 2 }]);
+    expect(cache.statistics.total('hits', { entry: 'overflow' })).to.equal(TENANTS + 2);
+    expect(cache.statistics.total('hits', { entry: 'orders' })).to.equal(TENANTS);
+  });
+});

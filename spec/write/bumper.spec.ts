@@ -1,0 +1,86 @@
+import { expect } from 'chai';
+import { BumpError, type BumpEvent } from '../../lib/index.js';
+import { lendCache } from '../support/cache.js';
+import { eventually } from '../support/deferred.js';
+import { startProxy } from '../support/proxy.js';
+import { lendRedis, privateRedis } from '../support/redis.js';
+import { rejection } from '../support/rejection.js';
+
+/** More than two commands of a bump, which carry 1,000 scopes each. */
+const IDS = Array.from({ length: 2_500 }, (_, item) => ({ item }));
+const PATHS = IDS.map(({ item }) => `item=${item}`);
+
+describe('bumpMany of more than a command carries', () => {
+  /** A cache that holds `old` for every id, while the source says `new` by now. */
+  async function lendOutdated(options: { url?: string; bumpDeadlineMs?: number } = {}) {
+    const rows = new Map<number, unknown>(IDS.map(({ item }) => [item, 'old']));
+    const lent = lendCache({ ...options, rows, readDeadlineMs: 10_000 });
+    await lent.value.fetchMany(IDS);
+    await lent.cache.settled();
+    for (const { item } of IDS) rows.set(item, 'new');
+    const bumps: BumpEvent[] = [];
+    lent.cache.on('bump', (event) => bumps.push(event));
+    const generationKey = (item: number) => `gencache:{${lent.name}:0}:g:item=${item}`;
+    return { ...lent, bumps, generationKey };
+  }
+
+  /** The ids that are still answered as they were before. */
+  async function stale({ value }: Awaited<ReturnType<typeof lendOutdated>>): Promise<number[]> {
+    const values = await value.fetchMany(IDS);
+    return IDS.map(({ item }) => item).filter((item) => values[item] !== 'new');
+  }
+
+  describe('when one of the first scopes has something else than a generation', () => {
+    it('bumps all others, and names that one', async () => {
+      const lent = await lendOutdated();
+      await lendRedis().set(lent.generationKey(5), 'not a generation', 'PX', 60_000);
+      const error = await rejection(lent.items.bumpMany(IDS));
+      expect(error).to.be.instanceOf(BumpError);
+      expect(error).to.deep.include({ code: 'BUMP', outcome: 'refused', paths: ['item=5'] });
+      expect(await stale(lent)).to.deep.equal([]);
+      expect(lent.bumps).to.have.length(1);
+      expect(lent.bumps[0]).to.include({ bumps: 2_500, moved: 1_500, error });
+      expect(lent.cache.statistics.total('failed_bumps')).to.equal(1);
+    });
+  });
+
+  describe('when several commands fail', () => {
+    it('rejects once, and names every scope', async () => {
+      const lent = await lendOutdated();
+      for (const item of [5, 7, 2_400]) {
+        await lendRedis().set(lent.generationKey(item), 'not a generation', 'PX', 60_000);
+      }
+      const error = await rejection(lent.items.bumpMany(IDS));
+      expect(error).to.deep.include({ outcome: 'refused', paths: ['item=5', 'item=7', 'item=2400'] });
+      expect(error.message).to.match(
+        /^2 commands of one bump failed\. The first: A generation is .* 2 of the item to bump have something else /,
+      );
+      expect(error.cause).to.deep.include({ code: 'BUMP', paths: ['item=5', 'item=7'] });
+      expect(await stale(lent)).to.deep.equal([]);
+      expect(lent.cache.statistics.total('failed_bumps')).to.equal(1);
+    });
+
+    it('says of them what is worst: one that may have been carried out counts for those that were not sent', async () => {
+      const server = await privateRedis();
+      const proxy = await startProxy(server.port);
+      const lent = await lendOutdated({ url: proxy.url, bumpDeadlineMs: 200 });
+      const direct = lendRedis({ url: server.url });
+      const before = await direct.get(lent.generationKey(0));
+      proxy.holdReplies();
+      const bumping = rejection(lent.items.bumpMany(IDS));
+      await eventually(async () => expect(await direct.get(lent.generationKey(0))).to.not.equal(before));
+      proxy.refuse(); // the second and third command find nobody
+      proxy.cut(); // the first one was carried out, and its reply is lost
+      const error = await bumping;
+      expect(error).to.deep.include({ outcome: 'unknown', paths: PATHS });
+      expect(error.message).to.match(
+        /^3 commands of one bump failed\. The first: .*Whether it was carried out is unknown/,
+      );
+
+      proxy.releaseReplies();
+      await proxy.accept();
+      await eventually(() => lent.items.bumpMany(IDS)); // bumping again is the remedy
+      expect(await stale(lent)).to.deep.equal([]);
+    });
+  });
+});

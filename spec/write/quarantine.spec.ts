@@ -1,0 +1,291 @@
+/**
+ * Strict commits (protocol rule 12), as the store and its readers see them: what a writer does around its COMMIT is
+ * taken step by step, by hand. The transaction itself is `knex/`'s.
+ */
+import { expect } from 'chai';
+import { nonce } from '../../lib/model/generation.js';
+import { redisStore, type Store } from '../../lib/index.js';
+import { generationKey, type GenerationKey, keyPrefix } from '../../lib/model/key.js';
+import { withDeadline } from '../../lib/async/deadline.js';
+import { observe } from '../../lib/testing/index.js';
+import { before } from '../ports/before.js';
+import { lendCache, watchReads } from '../support/cache.js';
+import { recordCommands } from '../support/commands.js';
+import { eventually } from '../support/deferred.js';
+import { lend } from '../support/lenders.js';
+import { lendRedis, redisUrl, uniqueName } from '../support/redis.js';
+import { sharedStores } from '../support/stores.js';
+
+/** A writer of strict commits: its token, and what it does with it. */
+class Writer {
+  readonly #store: Store;
+  readonly #token = nonce();
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /** How many held the token already. */
+  quarantine(keys: readonly GenerationKey[], ttlMs = 30_000): Promise<number> {
+    return withDeadline('quarantine', 10_000, (deadline) => this.#store.quarantine(keys, this.#token, ttlMs, deadline));
+  }
+
+  lift(keys: readonly GenerationKey[]): Promise<readonly ('kept' | 'lapsed')[]> {
+    return withDeadline('lift', 10_000, (deadline) =>
+      this.#store.lift(keys, this.#token, nonce(), 3_600_000, deadline),
+    );
+  }
+}
+
+/** A cache, and writers on a connection of their own where there are any. */
+function lendStrict(open: () => Store, wrap: (store: Store) => Store = (store) => store) {
+  const name = uniqueName();
+  const ownStore = open();
+  const lent = lendCache({ name, store: wrap(ownStore), rows: new Map([[1, 'old']]), readDeadlineMs: 10_000 });
+  const store = open();
+  if (store !== ownStore) lend({ what: 'the writers’ store', close: () => store.close() });
+  const item = generationKey(keyPrefix(name), 'item=1');
+  const global = generationKey(keyPrefix(name), '');
+  const evict = (key: GenerationKey) =>
+    withDeadline('delete', 10_000, (deadline) =>
+      store.delete([key as string as Parameters<Store['delete']>[0][number]], deadline),
+    );
+  return { ...lent, ...watchReads(lent), item, global, evict, writer: () => new Writer(store) };
+}
+
+for (const [name, make] of Object.entries(sharedStores())) {
+  describe(`a quarantine, on ${name}`, () => {
+    it('readers go to the source and fill nothing, and that is no failure of anybody', async () => {
+      const { cache, fetch, outcome, bypasses, writer, item, loads, rows } = lendStrict(make());
+      await fetch();
+      expect(await outcome()).to.equal('hit');
+      const seen = observe(cache);
+      await writer().quarantine([item]);
+      expect(await fetch()).to.equal('old'); // not committed yet
+      rows.set(1, 'new');
+      expect(await fetch()).to.equal('new'); // committed, not lifted
+      expect(await outcome()).to.equal('quarantine');
+      expect(bypasses('quarantine')).to.equal(3);
+      expect(loads).to.have.length(3);
+      for (const event of ['fill', 'decodeFailure', 'storeFailure'] as const) {
+        expect(seen.events(event), event).to.deep.equal([]);
+      }
+    });
+
+    it('after the lift the entry is a miss, is filled, and hit', async () => {
+      const { fetch, outcome, writer, item, rows, loads } = lendStrict(make());
+      await fetch();
+      const own = writer();
+      await own.quarantine([item]);
+      rows.set(1, 'new');
+      expect(await own.lift([item])).to.deep.equal(['kept']);
+      expect(await outcome()).to.equal('miss');
+      expect(await fetch()).to.equal('new');
+      expect(await outcome()).to.equal('hit');
+      expect(loads).to.have.length(2);
+    });
+
+    it('after an abort too: nobody trusts what was there before', async () => {
+      const { fetch, outcome, writer, item } = lendStrict(make());
+      await fetch();
+      const own = writer();
+      await own.quarantine([item]);
+      await own.lift([item]);
+      expect(await outcome()).to.equal('miss');
+      expect(await fetch()).to.equal('old');
+      expect(await outcome()).to.equal('hit');
+    });
+
+    it('a scope that had no generation is under quarantine as well', async () => {
+      const { fetch, outcome, writer, item } = lendStrict(make());
+      const own = writer();
+      await own.quarantine([item]);
+      expect(await fetch()).to.equal('old');
+      expect(await outcome()).to.equal('quarantine');
+      await own.lift([item]);
+      expect(await outcome()).to.equal('miss');
+    });
+
+    it('of an ancestor covers everything below it, where nothing is minted meanwhile', async () => {
+      const { name, value, fetch, outcome, writer, global, bypasses, evict } = lendStrict(make());
+      await fetch();
+      const own = writer();
+      await own.quarantine([global]);
+      expect(await value.fetchMany([{ item: 1 }, { item: 2 }])).to.deep.equal(['old', undefined]);
+      expect(bypasses('quarantine')).to.equal(2);
+      expect(await evict(generationKey(keyPrefix(name), 'item=2'))).to.equal(0);
+      await own.lift([global]);
+      expect(await outcome()).to.equal('miss');
+    });
+
+    it('of one scope leaves the others of a batch as they are', async () => {
+      const { value, cache, writer, item, bypasses } = lendStrict(make());
+      const ids = [{ item: 1 }, { item: 2 }];
+      await value.fetchMany(ids);
+      await cache.settled();
+      await writer().quarantine([item]);
+      expect(await value.fetchMany(ids)).to.deep.equal(['old', undefined]);
+      expect(bypasses('quarantine')).to.equal(1);
+      expect(cache.statistics.total('absent_hits')).to.equal(1);
+    });
+
+    it('a load that began before it fills nothing, nor is joined by readers that start in it', async () => {
+      const { value, cache, fetch, outcome, writer, item, hold, loads, rows } = lendStrict(make());
+      const release = hold();
+      const early = value.fetch({ item: 1 });
+      await eventually(() => expect(loads).to.have.length(1));
+      const own = writer();
+      await own.quarantine([item]);
+      rows.set(1, 'new');
+      const late = value.fetch({ item: 1 });
+      await eventually(() => expect(loads).to.have.length(2));
+      const later = value.fetch({ item: 1 });
+      await eventually(() => expect(loads).to.have.length(3)); // nor is a load that began in it
+      release();
+      expect(await Promise.all([early, late, later])).to.deep.equal(['old', 'new', 'new']);
+      await cache.settled();
+      expect(cache.statistics.total('refused_fills', { reason: 'moved' })).to.equal(1);
+      await own.lift([item]);
+      expect(await outcome()).to.equal('miss');
+      expect(await fetch()).to.equal('new');
+    });
+
+    it('put where a reader is about to mint is not minted over', async () => {
+      let between = async () => {};
+      const { fetch, outcome, writer, item, bypasses, cache } = lendStrict(make(), (store) =>
+        before(store, 'mint', () => between()),
+      );
+      const own = writer();
+      between = async () => void (await own.quarantine([item]));
+      expect(await fetch()).to.equal('old');
+      expect(bypasses('quarantine')).to.equal(1);
+      expect(cache.statistics.total('decode_failures')).to.equal(0);
+      between = async () => {};
+      expect(await own.lift([item])).to.deep.equal(['kept']);
+      expect(await outcome()).to.equal('miss');
+    });
+
+    it('a bump in it succeeds, and leaves it as it is', async () => {
+      const { cache, fetch, outcome, writer, item, items } = lendStrict(make());
+      await fetch();
+      const own = writer();
+      await own.quarantine([item]);
+      const seen = observe(cache);
+      await items.bump({ item: 1 });
+      expect(seen.events('bump')[0]).to.include({ bumps: 1, moved: 1, error: undefined });
+      expect(await outcome()).to.equal('quarantine');
+      expect(await own.quarantine([item])).to.equal(1); // the token stands
+      expect(await own.lift([item])).to.deep.equal(['kept']);
+      expect(await outcome()).to.equal('miss');
+    });
+
+    describe('of two overlapping writers', () => {
+      for (const [which, order] of [
+        ['first', [0, 1]],
+        ['second', [1, 0]],
+      ] as const) {
+        it(`lasts until both have lifted, the ${which} one first`, async () => {
+          const { fetch, outcome, writer, item, rows } = lendStrict(make());
+          await fetch();
+          const writers = [writer(), writer()];
+          for (const each of writers) expect(await each.quarantine([item])).to.equal(0);
+          rows.set(1, 'by one');
+          expect(await writers[order[0]]!.lift([item])).to.deep.equal(['kept']);
+          expect(await outcome()).to.equal('quarantine');
+          expect(await fetch()).to.equal('by one');
+          rows.set(1, 'by both');
+          expect(await writers[order[1]]!.lift([item])).to.deep.equal(['kept']);
+          expect(await outcome()).to.equal('miss');
+          expect(await fetch()).to.equal('by both');
+          expect(await outcome()).to.equal('hit');
+        });
+      }
+
+      it('one of which dies: the other’s lift leaves its token, which lapses', async () => {
+        const { fetch, outcome, writer, item, rows } = lendStrict(make());
+        await fetch();
+        const [dead, alive] = [writer(), writer()];
+        await dead.quarantine([item], 400);
+        await alive.quarantine([item]);
+        rows.set(1, 'new');
+        expect(await alive.lift([item])).to.deep.equal(['kept']);
+        await eventually(async () => expect(await outcome()).to.equal('miss'));
+        expect(await fetch()).to.equal('new');
+      });
+    });
+
+    describe('that is gone before its lift', () => {
+      it('because it lapsed: what was filled since is not read after the lift, which tells', async () => {
+        const { fetch, outcome, writer, item, rows } = lendStrict(make());
+        await fetch();
+        const own = writer();
+        await own.quarantine([item], 50);
+        await eventually(async () => expect(await outcome()).to.equal('miss'));
+        await fetch();
+        expect(await outcome()).to.equal('hit'); // 'old', and not from before the quarantine
+        rows.set(1, 'new'); // degraded to a plain commit
+        expect(await own.lift([item])).to.deep.equal(['lapsed']);
+        expect(await outcome()).to.equal('miss');
+        expect(await fetch()).to.equal('new');
+      });
+
+      it('because it was evicted: the same', async () => {
+        const { fetch, outcome, writer, item, evict, rows } = lendStrict(make());
+        await fetch();
+        const own = writer();
+        await own.quarantine([item]);
+        await evict(item);
+        expect(await outcome()).to.equal('miss');
+        await fetch();
+        rows.set(1, 'new');
+        expect(await own.lift([item])).to.deep.equal(['lapsed']);
+        expect(await fetch()).to.equal('new');
+      });
+
+      it('is noticed, and put up again, by a renewal', async () => {
+        const { fetch, outcome, writer, item, evict, global } = lendStrict(make());
+        const own = writer();
+        const keys = [item, global];
+        expect(await own.quarantine(keys)).to.equal(0);
+        expect(await own.quarantine(keys)).to.equal(2);
+        await evict(item);
+        await fetch();
+        expect(await own.quarantine(keys)).to.equal(1);
+        expect(await outcome()).to.equal('quarantine');
+        expect(await own.lift(keys)).to.deep.equal(['kept', 'kept']);
+      });
+    });
+  });
+}
+
+describe('a quarantine, on redisStore', () => {
+  const open = () => redisStore(lendRedis({ lazyConnect: true }));
+
+  it('costs a reader no command: its one MGET shows it', async () => {
+    const { name, outcome, writer, item, fetch } = lendStrict(open);
+    await fetch();
+    await writer().quarantine([item]);
+    const { commands } = await recordCommands(redisUrl(), async () => expect(await outcome()).to.equal('quarantine'), {
+      from: name,
+    });
+    expect(commands.map(([command]) => command)).to.deep.equal(['MGET']);
+  });
+
+  it('of 1,000 scopes is one command, and so is its lift', async () => {
+    const { name, writer } = lendStrict(open);
+    const own = writer();
+    const keys = Array.from({ length: 1_000 }, (_, id) => generationKey(keyPrefix(name), `item=${id}`));
+    const { commands } = await recordCommands(
+      redisUrl(),
+      async () => {
+        await own.quarantine(keys);
+        expect(new Set(await own.lift(keys))).to.deep.equal(new Set(['kept']));
+      },
+      { from: name },
+    );
+    expect(commands.map(([command]) => command)).to.deep.equal([
+      'EVAL', // quarantines all
+      'EVAL', // lifts all
+    ]);
+  });
+});
