@@ -158,7 +158,7 @@ describe('telemetry', () => {
       const { lines, value, items } = lendLogged({ logStacks: true });
       await value.fetch({ item: 1 });
       await items.bump({ item: 1 });
-      expect(lines[0]).to.match(/^.*miss of value.*\n[^]*telemetry\.spec\.ts/);
+      expect(lines[0]).to.match(/^.*miss of value.*\n[^]*events\.spec\.ts/);
       expect(lines[1]).to.match(/^.*bump of 1 item.*\n[^]*telemetry\.spec\.ts/);
     });
   });
