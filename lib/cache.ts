@@ -5,7 +5,7 @@ import { Engine } from './engine.js';
 import type { Entry } from './entry.js';
 import { ConfigurationError } from './errors/errors.js';
 import type { CacheEvents } from './telemetry/events.js';
-import { Hierarchy } from './model/namespace-node.js';
+import { NamespaceNode } from './model/namespace-node.js';
 import type { IdKind } from './model/id-kind.js';
 import { type BumpOptions, Namespace } from './namespace.js';
 import { type CacheSettings, checkOptions } from './options.js';
@@ -13,7 +13,7 @@ import type { Scope } from './model/scope.js';
 import { type Committed, noSource, type Source, type TransactionOptions } from './ports/source.js';
 import type { Statistics } from './telemetry/statistics.js';
 import type { Store } from './ports/store.js';
-import { bumpsOf, outboxOf } from './write/bump-target.js';
+import { bumpTarget, requireOutbox } from './write/bump-target.js';
 
 type NoIds = Record<never, never>;
 
@@ -53,7 +53,7 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
     }
     const source = (options.source ?? noSource) as Source<unknown, unknown>;
     this.#engine = new Engine(checked, options.store, source, options.clock ?? monotonicClock);
-    this.#root = new Namespace(this.#engine, Hierarchy.root(this.#engine.scopes));
+    this.#root = new Namespace(this.#engine, NamespaceNode.root(this.#engine.scopes));
   }
 
   get name(): string {
@@ -123,8 +123,8 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
     options: TransactionOptions<Transaction> = {},
   ): Promise<Committed<T>> {
     const engine = this.#engine.opened();
-    const transacting = outboxOf(engine).transact<T>(work as never, bumpsOf(engine, 'transaction'), options);
-    engine.work.track(transacting);
+    const transacting = requireOutbox(engine).transact<T>(work as never, bumpTarget(engine, 'transaction'), options);
+    engine.inFlight.track(transacting);
     return transacting;
   }
 

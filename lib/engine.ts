@@ -10,22 +10,22 @@ import { logTo } from './telemetry/log.js';
 import { Lookup } from './read/lookup.js';
 import type { CheckedOptions } from './options.js';
 import { type CallLabels, Reader } from './read/reader.js';
-import { Scopes } from './model/scope.js';
+import { ScopeRegistry } from './model/scope.js';
 import type { Source } from './ports/source.js';
 import { Statistics } from './telemetry/statistics.js';
 import type { Store } from './ports/store.js';
-import { Telemetry } from './telemetry/emitter.js';
+import { Emitter } from './telemetry/emitter.js';
 import { generationTtl } from './model/ttl.js';
 import { Verifier } from './read/verifier.js';
-import { Work } from './async/in-flight.js';
+import { InFlight } from './async/in-flight.js';
 
 /** The parts of one cache, wired. What namespaces and entries work with. */
 export class Engine {
   readonly options: CheckedOptions;
   readonly store: Store;
   readonly source: Source<unknown, unknown>;
-  readonly scopes: Scopes;
-  readonly telemetry = new Telemetry();
+  readonly scopes: ScopeRegistry;
+  readonly telemetry = new Emitter();
   readonly statistics = new Statistics(this.telemetry);
   readonly lookup: Lookup;
   readonly filler: Filler;
@@ -33,7 +33,7 @@ export class Engine {
   readonly bumper: Bumper;
   readonly verifier: Verifier | undefined;
   /** Bumps, lookups, explicit fills and deletes under way. */
-  readonly work = new Work();
+  readonly inFlight = new InFlight();
   #longestTtlMs: number;
   #closing: Promise<void> | undefined;
 
@@ -45,10 +45,11 @@ export class Engine {
     this.store = store;
     this.source = source;
     this.#longestTtlMs = options.ttlMs;
-    this.scopes = new Scopes(prefix, options.rememberedScopesMax);
-    const vouched = (isVouched: boolean) =>
-      telemetry.emit('vouched', { cache: name, maxStalenessMs: maxStalenessMs!, isVouched });
-    const freshness = maxStalenessMs === undefined ? undefined : new Freshness(store, prefix, maxStalenessMs, vouched);
+    this.scopes = new ScopeRegistry(prefix, options.rememberedScopesMax);
+    const freshnessChanged = (isFresh: boolean) =>
+      telemetry.emit('freshnessChanged', { cache: name, maxStalenessMs: maxStalenessMs!, isFresh });
+    const freshness =
+      maxStalenessMs === undefined ? undefined : new Freshness(store, prefix, maxStalenessMs, freshnessChanged);
     this.lookup = new Lookup(store, prefix, schemaVersion, telemetry, clock, freshness);
     this.filler = new Filler(store, telemetry, clock, options);
     this.verifier = options.verifyRate > 0 ? new Verifier(this.lookup, source, telemetry, options) : undefined;
@@ -58,7 +59,7 @@ export class Engine {
     if (options.log) logTo(options.log, telemetry);
     store.listen?.((signal) => {
       if (signal.kind === 'up') telemetry.emit('storeUp', { cache: name });
-      else if (signal.kind === 'notice') telemetry.emit('notice', { cache: name, message: signal.message });
+      else if (signal.kind === 'warning') telemetry.emit('warning', { cache: name, message: signal.message });
       else telemetry.emit('storeFailure', { cache: name, operation: 'connection', error: signal.error });
     });
   }
@@ -99,7 +100,7 @@ export class Engine {
   }
 
   async #ended(): Promise<void> {
-    await this.work.idle();
+    await this.inFlight.idle();
     await this.reader.settled();
     await this.verifier?.close();
   }

@@ -1,4 +1,4 @@
-import type { Address, Definition } from './model/entry-definition.js';
+import type { Address, EntryDefinition } from './model/entry-definition.js';
 import { withDeadline } from './async/deadline.js';
 import { describe } from './errors/describe.js';
 import { ABSENT } from './codec/envelope.js';
@@ -28,12 +28,12 @@ export interface FetchOptions<Transaction> extends ReadOptions {
  * `Row | undefined` for `one`, undefined when there is no such row, and `Row[]` for `list`.
  */
 export class Entry<Ids extends object, Value, Transaction = never> {
-  readonly #definition: Definition;
+  readonly #definition: EntryDefinition;
   readonly #engine: Engine;
   /** What a vector was looked up for: a fill goes there and nowhere else. */
   readonly #lookedUp = new WeakMap<Vector, Address>();
 
-  constructor(definition: Definition, engine: Engine) {
+  constructor(definition: EntryDefinition, engine: Engine) {
     this.#definition = definition;
     this.#engine = engine;
   }
@@ -72,10 +72,10 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * two where `fetch` needs two. A failing store is a bypass. Throws IdError.
    */
   async lookup(ids: Ids, options?: ReadOptions): Promise<Outcome<Value>> {
-    const { reader, work, labels } = this.#engine.opened();
+    const { reader, inFlight, labels } = this.#engine.opened();
     const address = this.#definition.address(ids as Record<string, unknown>);
     const looking = reader.lookup(address, labels(options, this.lookup));
-    work.track(looking);
+    inFlight.track(looking);
     const looked = await looking;
     if (looked.outcome === 'bypass') return looked;
     const vector = looked.outcome === 'miss' ? looked.vector : vectorAt(address, looked.placed, looked.capturedAtMs);
@@ -93,7 +93,7 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * ConfigurationError for a vector that this entry's `lookup` did not return. A failing store refuses the fill.
    */
   async fill(vector: Vector, value: Value, options?: ReadOptions): Promise<'filled' | 'refused'> {
-    const { filler, work } = this.#engine.opened();
+    const { filler, inFlight } = this.#engine.opened();
     const address = this.#lookedUp.get(vector);
     if (!address) {
       throw new ConfigurationError(
@@ -103,7 +103,7 @@ export class Entry<Ids extends object, Value, Transaction = never> {
     }
     const stored = value === undefined && this.#one ? ABSENT : value;
     const filling = filler.seal(address, vector, stored).then((sealed) => filler.fill([sealed], options?.attributes));
-    work.track(filling);
+    inFlight.track(filling);
     return (await filling) === 1 ? 'filled' : 'refused';
   }
 
@@ -112,14 +112,14 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * old value back after a delete. Throws IdError, and what the store throws.
    */
   async delete(ids: Ids): Promise<boolean> {
-    const { lookup, store, options, telemetry, work } = this.#engine.opened();
+    const { lookup, store, options, telemetry, inFlight } = this.#engine.opened();
     const address = this.#definition.address(ids as Record<string, unknown>);
     if (store.bypassed) return false;
     const deleting = withDeadline('delete', options.bumpDeadlineMs, async (deadline) => {
       const key = await lookup.locate(address, deadline);
       return key !== undefined && (await store.delete([key], deadline)) > 0;
     });
-    work.track(deleting);
+    inFlight.track(deleting);
     try {
       return await deleting;
     } catch (error) {

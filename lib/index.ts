@@ -40,7 +40,7 @@ export type { BumpOptions, Namespace } from './namespace.js';
 export type { CacheSettings } from './options.js';
 export type { Outcome } from './model/outcome.js';
 export type { Scope } from './model/scope.js';
-export type { Bumps, Committed, Outbox, Source, TransactionOptions } from './ports/source.js';
+export type { BumpTarget, Committed, Outbox, Source, TransactionOptions } from './ports/source.js';
 export { COUNTERS, type Counter, type Series, type Statistics } from './telemetry/statistics.js';
 export { memoryStore, type MemoryStoreOptions } from './store/memory/memory-store.js';
 export { redisStore } from './store/redis/redis-store.js';

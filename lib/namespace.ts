@@ -1,12 +1,12 @@
-import { Definition, type EntryOptions, type KeyInput, type KeyKinds } from './model/entry-definition.js';
+import { EntryDefinition, type EntryOptions, type KeyInput, type KeyKinds } from './model/entry-definition.js';
 import type { Engine } from './engine.js';
 import { Entry } from './entry.js';
 import { ConfigurationError } from './errors/errors.js';
 import type { Attributes } from './telemetry/events.js';
-import type { Hierarchy } from './model/namespace-node.js';
+import type { NamespaceNode } from './model/namespace-node.js';
 import type { IdKind } from './model/id-kind.js';
 import type { Scope } from './model/scope.js';
-import { bumpsOf, outboxOf } from './write/bump-target.js';
+import { bumpTarget, requireOutbox } from './write/bump-target.js';
 
 /** How a bump is marked, and when it happens. */
 export interface BumpOptions<Transaction = never> {
@@ -26,10 +26,10 @@ export interface BumpOptions<Transaction = never> {
  */
 export class Namespace<In extends object, Out extends object, Context, Transaction> {
   readonly #engine: Engine;
-  readonly #hierarchy: Hierarchy;
+  readonly #hierarchy: NamespaceNode;
   readonly #entries = new Set<string>();
 
-  constructor(engine: Engine, hierarchy: Hierarchy) {
+  constructor(engine: Engine, hierarchy: NamespaceNode) {
     this.#engine = engine;
     this.#hierarchy = hierarchy;
   }
@@ -94,14 +94,14 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     if (options?.trx !== undefined) {
       const paths = [...new Set(scopes.map((scope) => scope.path))];
       const cause = options.cause ?? 'call';
-      return outboxOf(engine).record(options.trx, paths, cause, bumpsOf(engine, this.name, options.attributes));
+      return requireOutbox(engine).record(options.trx, paths, cause, bumpTarget(engine, this.name, options.attributes));
     }
     const bumped = engine.bumper.bump(this.name, scopes, {
       cause: options?.cause ?? 'call',
       attributes: options?.attributes,
       stack: engine.stack(this.#bump),
     });
-    engine.work.track(bumped);
+    engine.inFlight.track(bumped);
     await bumped;
   }
 
@@ -109,7 +109,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     name: string,
     shape: 'one' | 'list',
     options: EntryOptions<In, Out, K, Context, Row, Value>,
-  ): Definition {
+  ): EntryDefinition {
     if (this.#entries.has(name)) {
       throw new ConfigurationError(
         `An entry is declared once. Got "${name}", which ${this.name} already has. ` +
@@ -118,7 +118,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     }
     const { name: cache, ttlMs } = this.#engine.options;
     // The definition is where static types end: it works on ids by name.
-    const definition = new Definition(cache, this.#hierarchy, name, shape, options as never, ttlMs);
+    const definition = new EntryDefinition(cache, this.#hierarchy, name, shape, options as never, ttlMs);
     this.#engine.declareTtl(definition.ttlMs);
     this.#entries.add(name);
     return definition;

@@ -5,7 +5,7 @@
 import { deserialize, serialize } from 'node:v8';
 
 import { decode, encode } from '../../lib/codec/codec.js';
-import { survey } from '../../lib/codec/encodable.js';
+import { classify } from '../../lib/codec/encodable.js';
 
 export interface Candidate {
   readonly name: string;
@@ -112,7 +112,7 @@ function guarded(name: string, rich: (value: unknown) => Buffer, back: (bytes: B
   return {
     name,
     encode(value) {
-      const needs = survey(value);
+      const needs = classify(value);
       if (!needs.rich && needs.dates.length === 0) return tagged({ tag: 'j', bytes: json.encode(value) });
       return tagged({ tag: 'r', bytes: rich(value) });
     },

@@ -2,7 +2,7 @@ import knex, { type Knex } from 'knex';
 import { claimEvents } from '../../lib/knex/outbox/event.js';
 import { Frontier } from '../../lib/knex/outbox/frontier.js';
 import { installOutbox } from '../../lib/knex/install/install-outbox.js';
-import { survey } from '../../lib/knex/outbox/survey.js';
+import { surveyOutbox } from '../../lib/knex/outbox/survey.js';
 import type { Measure } from '../bench.js';
 import { startDurable } from '../durable.js';
 import { compare, type Side } from '../measure.js';
@@ -71,7 +71,7 @@ async function record(db: Knex, schema: string, events: number): Promise<void> {
 async function outbox(db: Knex, schema: string) {
   const options = { schema };
   const frontier = new Frontier();
-  frontier.advance(await survey(db, CACHE, frontier, undefined, options));
+  frontier.advance(await surveyOutbox(db, CACHE, frontier, undefined, options));
   await record(db, schema, CLAIMED);
   let trx: Knex.Transaction | undefined;
   const end = async () => void (await trx?.rollback());
@@ -86,7 +86,7 @@ async function outbox(db: Knex, schema: string) {
       if (claimed.length !== CLAIMED) throw new Error(`A claim finds ${CLAIMED} events: it found ${claimed.length}.`);
     },
   });
-  const polling = (from: Frontier): Side => ({ run: () => survey(db, CACHE, from, undefined, options) });
+  const polling = (from: Frontier): Side => ({ run: () => surveyOutbox(db, CACHE, from, undefined, options) });
   return {
     claim: claiming(frontier),
     obviousClaim: claiming(new Frontier()),

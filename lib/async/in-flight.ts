@@ -1,5 +1,5 @@
 /** Counts what is under way, and tells when nothing is. */
-export class Work {
+export class InFlight {
   #underWay = 0;
   #waiting: (() => void)[] = [];
 

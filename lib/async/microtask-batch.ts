@@ -5,7 +5,7 @@
  * resolve together still join (the scheduling of graphql/dataloader, `enqueuePostPromiseJob`). DataLoader itself
  * settles its batch as one, so that a hit would wait for another entry's load.
  */
-export class Turn<T> {
+export class MicrotaskBatch<T> {
   #items: T[] = [];
   readonly #run: (items: T[]) => void;
 

@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from '../knex/outbox/location.js';
 
 /** What the outbox tells about a cache's name. That a relay ran under it is no evidence: that relay may be misspelt. */
-export interface Names {
+export interface CacheNames {
   /** Whether triggers, a migration or an event that still waits have this name. */
   readonly recorded: boolean;
   /** Whether a relay has ever run under it. */
@@ -14,7 +14,7 @@ export interface Names {
 const OTHERS_MAX = 20;
 
 /** One query, by index: a few rows of the outbox for each cache. */
-export async function lookUpName(db: Knex, cache: string, outbox: OutboxOptions): Promise<Names> {
+export async function findCacheNames(db: Knex, cache: string, outbox: OutboxOptions): Promise<CacheNames> {
   const at = qualifier(outbox);
   const { rows } = await db.raw<{ rows: { names: string[]; relayed: boolean }[] }>(
     `with recursive waiting (cache) as (
@@ -25,10 +25,10 @@ export async function lookUpName(db: Knex, cache: string, outbox: OutboxOptions)
      ), recorded as (
        select cache from waiting where cache is not null
        union select cache from ${at}gencache_trigger
-       union select cache from ${at}gencache_set_aside
+       union select cache from ${at}gencache_dead_letter
      )
      select array(select cache from recorded order by cache <> :cache, cache limit :max) as names,
-       exists (select from ${at}gencache_incarnation where cache = :cache) as relayed`,
+       exists (select from ${at}gencache_authority where cache = :cache) as relayed`,
     { cache, max: OTHERS_MAX + 1 },
   );
   const { names, relayed } = rows[0]!;
@@ -36,11 +36,11 @@ export async function lookUpName(db: Knex, cache: string, outbox: OutboxOptions)
 }
 
 /** Whether it is likelier that the name is misspelt than that its writers all bump by hand. */
-export function looksMisspelt({ recorded, others }: Names): boolean {
+export function looksMisspelt({ recorded, others }: CacheNames): boolean {
   return !recorded && others.length > 0;
 }
 
-export function misspelt(cache: string, { others }: Names): string {
+export function misspelt(cache: string, { others }: CacheNames): string {
   return `no trigger and no event here has the name ${cache}; there are ${others.join(', ')}`;
 }
 

@@ -1,5 +1,5 @@
 import { describe } from '../errors/describe.js';
-import { messageOf } from '../knex/postgres/sqlstate.js';
+import { serverMessageOf } from '../knex/postgres/sqlstate.js';
 
 /** An error in words: of drivers' errors some have none, and Knex puts the whole query before others. */
 export function explain(error: unknown): string {
@@ -8,5 +8,5 @@ export function explain(error: unknown): string {
   const { code } = error as { code?: unknown };
   if (error.message === '') return typeof code === 'string' ? code : error.name;
   const fromPostgres = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code);
-  return fromPostgres ? messageOf(error) : error.message;
+  return fromPostgres ? serverMessageOf(error) : error.message;
 }

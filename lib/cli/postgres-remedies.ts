@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { isOutboxMissing } from '../knex/outbox/missing-outbox.js';
 import type { OutboxOptions } from '../knex/outbox/location.js';
-import { codeOf, INSUFFICIENT_PRIVILEGE, UNDEFINED_SCHEMA } from '../knex/postgres/sqlstate.js';
+import { sqlstateOf, INSUFFICIENT_PRIVILEGE, UNDEFINED_SCHEMA } from '../knex/postgres/sqlstate.js';
 import { UsageError } from './arguments.js';
 import { explain } from './explain.js';
 import { currentRole, grants, lackingRights } from './rights.js';
@@ -12,7 +12,7 @@ const NO_SESSION = /^(E[A-Z]{3,}|08...|28...|3D000|53300|57P0.)$/;
 /** Says of an error that it is PostgreSQL's, where that was looked for, and what to do. Others are left as they are. */
 export async function toldOfPostgres(db: Knex, outbox: OutboxOptions, error: unknown): Promise<unknown> {
   if (error instanceof UsageError) return error;
-  const code = codeOf(firstOf(error));
+  const code = sqlstateOf(firstOf(error));
   if (code === INSUFFICIENT_PRIVILEGE) {
     // Whoever may not look that up is told the rest.
     const role = await currentRole(db).catch(() => 'this role');
@@ -42,6 +42,6 @@ export async function toldOfPostgres(db: Knex, outbox: OutboxOptions, error: unk
 
 /** Of several addresses tried, the first's, unless all of them have a code. */
 function firstOf(error: unknown): unknown {
-  const isBundle = codeOf(error) === undefined && error instanceof AggregateError && error.errors.length > 0;
+  const isBundle = sqlstateOf(error) === undefined && error instanceof AggregateError && error.errors.length > 0;
   return isBundle ? firstOf(error.errors[0]) : error;
 }

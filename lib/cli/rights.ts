@@ -5,8 +5,8 @@ import { type OutboxOptions, qualifier, quoted } from '../knex/outbox/location.j
 const NEEDED: Readonly<Record<string, readonly string[]>> = {
   gencache_release: ['SELECT'],
   gencache_outbox: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
-  gencache_set_aside: ['SELECT', 'INSERT'],
-  gencache_incarnation: ['SELECT', 'INSERT', 'UPDATE'],
+  gencache_dead_letter: ['SELECT', 'INSERT'],
+  gencache_authority: ['SELECT', 'INSERT', 'UPDATE'],
   gencache_boot: ['SELECT', 'INSERT'],
   gencache_trigger: ['SELECT'],
 };

@@ -35,7 +35,7 @@
  */
 import { DefaultDeserializer, serialize } from 'node:v8';
 
-import { survey, type DatePath } from './encodable.js';
+import { classify, type DatePath } from './encodable.js';
 import { UnencodableValueError } from '../errors/errors.js';
 
 /** How a payload is written: `j` JSON, `d` JSON with Dates, `v` V8's serializer. Part of the stored form. */
@@ -51,7 +51,7 @@ export interface Encoded {
  * equal copies. Throws `UnencodableValueError`, with the path, for anything that would come back changed.
  */
 export function encode(value: unknown): Encoded {
-  const { rich, dates } = survey(value);
+  const { rich, dates } = classify(value);
   try {
     if (rich || !jsonIsNative()) return { tag: 'v', bytes: serialize(value) };
     if (dates.length > 0) return { tag: 'd', bytes: Buffer.from(JSON.stringify([dates, value])) };

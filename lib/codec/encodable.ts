@@ -26,7 +26,7 @@ export const MAX_OBJECTS = 10_000_000;
 export type DatePath = readonly (string | number)[];
 
 /** What a value needs in order to come back identical: `rich` as soon as it holds anything but JSON and valid Dates. */
-export interface Survey {
+export interface Classification {
   readonly rich: boolean;
   /** Complete unless `rich`. */
   readonly dates: readonly DatePath[];
@@ -37,7 +37,7 @@ export interface Survey {
  * Costs about as much as `JSON.stringify`: most of it is asking each object for symbols, accessors and
  * non-enumerable properties.
  */
-export function survey(value: unknown): Survey {
+export function classify(value: unknown): Classification {
   const walk = new Walk();
   walk.visit(value, 0);
   return walk;
@@ -66,7 +66,7 @@ const VIEW_PROTOTYPES = new Set<unknown>(
   ].map((view) => view.prototype),
 );
 
-class Walk implements Survey {
+class Walk implements Classification {
   rich = false;
   readonly dates: DatePath[] = [];
   // Indexed by depth and overwritten in place: a push and a pop for each node cost more than the node.

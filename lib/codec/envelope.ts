@@ -23,7 +23,7 @@ import { decode, encode } from './codec.js';
 export const ABSENT: unique symbol = Symbol('gencache.absent');
 
 /** Why an entry's bytes are not this key's value; each is a miss, counted by reason and logged. */
-export type Unopenable =
+export type UnreadableReason =
   /** Too short to be an entry. */
   | 'truncated'
   /** Not written by this library. */
@@ -37,7 +37,7 @@ export type Unopenable =
 
 export type Opened =
   | { readonly ok: true; readonly value: unknown }
-  | { readonly ok: false; readonly reason: Unopenable; readonly message: string };
+  | { readonly ok: false; readonly reason: UnreadableReason; readonly message: string };
 
 const MAGIC = 0x67_63;
 const FORMAT = 1;
@@ -121,6 +121,6 @@ function hex(checksum: number): string {
   return checksum.toString(16).padStart(8, '0');
 }
 
-function refuse(reason: Unopenable, found: string, remedy: string): Opened {
+function refuse(reason: UnreadableReason, found: string, remedy: string): Opened {
   return { ok: false, reason, message: `${found} ${remedy}` };
 }

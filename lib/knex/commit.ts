@@ -3,13 +3,13 @@ import type { Knex } from 'knex';
 import { ConfigurationError, GencacheError } from '../errors/errors.js';
 import { connectionOf, cut } from './postgres/pooled-connection.js';
 import type { Writer } from './writer.js';
-import { outcomeOf, type Xid } from './outbox/transaction-id.js';
+import { outcomeOf, type TransactionId } from './outbox/transaction-id.js';
 
 /** COMMIT was sent, and what became of it can't be told. If it committed, its events are in the outbox. */
 export class CommitUnknownError extends GencacheError {
   readonly transactionId: string | undefined;
 
-  constructor(xid: Xid | undefined, cause: Error) {
+  constructor(xid: TransactionId | undefined, cause: Error) {
     super(
       'COMMIT_UNKNOWN',
       'A transaction commits or does not, and PostgreSQL knows which. This one lost its connection before the answer to ' +
@@ -32,7 +32,7 @@ const ASK_EVERY_MS = 50;
  * id, on another connection. So it is when no answer comes, in case the connection is half-open: a COMMIT may take as
  * long as it needs, as long as PostgreSQL says that it is under way.
  */
-export async function commit(writer: Writer, trx: Knex.Transaction, xid: Xid | undefined): Promise<void> {
+export async function commit(writer: Writer, trx: Knex.Transaction, xid: TransactionId | undefined): Promise<void> {
   let reply;
   const watch = new AbortController();
   try {
@@ -66,7 +66,7 @@ function isRefusal(error: unknown): boolean {
 async function leaveIfSettled(
   { db, outbox, limits }: Writer,
   trx: Knex.Transaction,
-  xid: Xid,
+  xid: TransactionId,
   signal: AbortSignal,
 ): Promise<void> {
   let isUnderWay = true;
@@ -81,7 +81,10 @@ async function leaveIfSettled(
   cut(await connectionOf(trx));
 }
 
-async function settled({ db, outbox, limits }: Writer, xid: Xid): Promise<'committed' | 'aborted' | undefined> {
+async function settled(
+  { db, outbox, limits }: Writer,
+  xid: TransactionId,
+): Promise<'committed' | 'aborted' | undefined> {
   const giveUp = new AbortController();
   const limit = sleep(limits.settleMs, undefined, { signal: giveUp.signal }).catch(() => undefined);
   try {

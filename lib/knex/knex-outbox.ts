@@ -1,12 +1,12 @@
 import type { Knex } from 'knex';
 import { describe } from '../errors/describe.js';
 import { ConfigurationError } from '../errors/errors.js';
-import type { Bumps, Committed, Outbox, TransactionOptions } from '../ports/source.js';
-import { explained } from './outbox/missing-outbox.js';
+import type { BumpTarget, Committed, Outbox, TransactionOptions } from '../ports/source.js';
+import { explainMissingOutbox } from './outbox/missing-outbox.js';
 import type { OutboxOptions } from './outbox/location.js';
 import { recordEvents } from './outbox/record.js';
 import { settleEvents } from './outbox/settle.js';
-import type { Xid } from './outbox/transaction-id.js';
+import type { TransactionId } from './outbox/transaction-id.js';
 import { transact, transactWithin } from './transaction.js';
 import { type Writer, WRITER_LIMITS, type WriterLimits } from './writer.js';
 
@@ -25,7 +25,7 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
     this.#writer = { db, outbox, limits: { ...WRITER_LIMITS, ...limits } };
   }
 
-  async record(trx: Knex.Transaction, paths: readonly string[], cause: string, bumps: Bumps): Promise<void> {
+  async record(trx: Knex.Transaction, paths: readonly string[], cause: string, bumps: BumpTarget): Promise<void> {
     checkTransaction(trx);
     const { cache } = bumps;
     const events = paths.map((path) => ({ cache, path, source: cause, operation: 'bump' }));
@@ -35,7 +35,7 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
 
   async transact<T>(
     work: (trx: Knex.Transaction) => Promise<T> | T,
-    bumps: Bumps,
+    bumps: BumpTarget,
     options: TransactionOptions<Knex.Transaction>,
   ): Promise<Committed<T>> {
     const { trx: outer } = options;
@@ -51,10 +51,10 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
   }
 
   readonly #explain = (error: unknown): never => {
-    throw explained(error, this.#writer.outbox);
+    throw explainMissingOutbox(error, this.#writer.outbox);
   };
 
-  #follow(trx: Knex.Transaction, xid: Xid, bumps: Bumps): void {
+  #follow(trx: Knex.Transaction, xid: TransactionId, bumps: BumpTarget): void {
     const outermost = outermostOf(trx);
     if (this.#isFollowed(outermost, bumps.cache)) return;
     const { db, outbox } = this.#writer;

@@ -2,15 +2,15 @@ import type { Knex } from 'knex';
 import { withDeadline } from '../async/deadline.js';
 import { GencacheError } from '../errors/errors.js';
 import { nonce } from '../model/generation.js';
-import type { Bumps, Committed } from '../ports/source.js';
+import type { BumpTarget, Committed } from '../ports/source.js';
 import { StoreUnavailableError } from '../ports/store.js';
 import { generationTtl } from '../model/ttl.js';
-import { bumpPaths, chunksOfKeys, theOnly } from '../write/bump-paths.js';
+import { bumpPaths, chunksOfKeys, commonIncarnation } from '../write/bump-paths.js';
 import { eventsOf, type OutboxEvent } from './outbox/event.js';
 import type { OutboxOptions } from './outbox/location.js';
 import { topmost } from './outbox/resolve-events.js';
-import { scopesOf, type Standing } from './outbox/settle.js';
-import type { Xid } from './outbox/transaction-id.js';
+import { scopesOf, type StandingQuarantine } from './outbox/settle.js';
+import type { TransactionId } from './outbox/transaction-id.js';
 
 /** A strict commit needs its quarantine before it. Nothing was committed. */
 export class QuarantineError extends GencacheError {
@@ -33,8 +33,8 @@ export class QuarantineError extends GencacheError {
  * What breaks it (eviction, a flush, a store that can't be reached while COMMIT runs) is noticed by the lift, or by a
  * renewal, and told: that commit was a plain one.
  */
-export class Quarantine implements Standing {
-  readonly #bumps: Bumps;
+export class Quarantine implements StandingQuarantine {
+  readonly #bumps: BumpTarget;
   readonly #lastsMs: number;
   readonly #renewEveryMs: number;
   /** PostgreSQL ends a session that is silent for this long between its last statement and COMMIT. */
@@ -47,7 +47,7 @@ export class Quarantine implements Standing {
   #kept = true;
 
   /** `lastsMs`: how long it lasts when nobody renews it. */
-  constructor(bumps: Bumps, lastsMs: number) {
+  constructor(bumps: BumpTarget, lastsMs: number) {
     this.#bumps = bumps;
     this.#lastsMs = lastsMs;
     this.#renewEveryMs = lastsMs / 4;
@@ -74,10 +74,10 @@ export class Quarantine implements Standing {
   }
 
   /** Puts the token where the transaction's events point. One query, and one command for each 1,000 scopes. */
-  async begin(trx: Knex.Transaction, { id }: Xid, outbox: OutboxOptions): Promise<void> {
+  async begin(trx: Knex.Transaction, { id }: TransactionId, outbox: OutboxOptions): Promise<void> {
     const events = await eventsOf(trx, this.#bumps.cache, id, outbox);
     ({ paths: this.#paths } = await scopesOf(trx, events, outbox));
-    this.#lookUps = events.filter(({ odd }) => odd !== null);
+    this.#lookUps = events.filter(({ unresolved }) => unresolved !== null);
     if (this.#paths.length === 0) return;
     this.#sinceMs = performance.now();
     try {
@@ -115,7 +115,7 @@ export class Quarantine implements Standing {
       this.#kept = false;
       servers.add(await bumpPaths(store, cache, beyond, bumpDeadlineMs));
     }
-    return theOnly(servers);
+    return commonIncarnation(servers);
   }
 
   /** Renews no more. */

@@ -23,14 +23,14 @@
 import type { Knex } from 'knex';
 import { endsWithin } from '../async/ends-within.js';
 import { ConfigurationError } from '../errors/errors.js';
-import type { Bumps, Committed, TransactionOptions } from '../ports/source.js';
+import type { BumpTarget, Committed, TransactionOptions } from '../ports/source.js';
 import { commit, CommitUnknownError } from './commit.js';
 import { noteBoot } from './outbox/authority.js';
 import type { OutboxOptions } from './outbox/location.js';
 import { settleEvents } from './outbox/settle.js';
 import { Quarantine } from './strict-commit.js';
 import type { Writer } from './writer.js';
-import { currentXid, type Xid } from './outbox/transaction-id.js';
+import { currentTransactionId, type TransactionId } from './outbox/transaction-id.js';
 
 /**
  * Three queries besides BEGIN, those of `work` and COMMIT, and one command for each 1,000 scopes; strict four, and two.
@@ -40,19 +40,19 @@ export async function transact<T>(
   writer: Writer,
   begun: (trx: Knex.Transaction) => void,
   work: (trx: Knex.Transaction) => Promise<T> | T,
-  bumps: Bumps,
+  bumps: BumpTarget,
   { strict = false, isolationLevel }: TransactionOptions<Knex.Transaction>,
 ): Promise<Committed<T>> {
   const { db, outbox, limits } = writer;
   const trx = await db.transaction(isolationLevel === undefined ? {} : { isolationLevel });
   begun(trx);
   let value: T;
-  let xid: Xid | undefined;
+  let xid: TransactionId | undefined;
   const quarantine = strict ? new Quarantine(bumps, limits.quarantineMs) : undefined;
   try {
     value = await work(trx);
     if (trx.isCompleted()) throw endedByItself();
-    const current = await currentXid(trx, outbox, quarantine?.preparation);
+    const current = await currentTransactionId(trx, outbox, quarantine?.preparation);
     if (current === 'ended') throw endedByItself();
     xid = current;
     if (xid !== undefined) await quarantine?.begin(trx, xid, outbox);
@@ -94,7 +94,7 @@ export async function transactWithin<T>(
   outer: Knex.Transaction,
   work: (trx: Knex.Transaction) => Promise<T> | T,
   outbox: OutboxOptions,
-): Promise<{ readonly value: T; readonly xid: Xid | undefined }> {
+): Promise<{ readonly value: T; readonly xid: TransactionId | undefined }> {
   let value!: T;
   let ended = false;
   await outer.transaction(async (trx) => {
@@ -102,7 +102,7 @@ export async function transactWithin<T>(
     ended = trx.isCompleted();
   });
   if (ended) throw endedByItself();
-  const xid = await currentXid(outer, outbox);
+  const xid = await currentTransactionId(outer, outbox);
   if (xid === 'ended') throw endedByItself();
   return { value, xid };
 }

@@ -1,7 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { describe } from '../errors/describe.js';
 import { ConfigurationError } from '../errors/errors.js';
-import { canonicalId, type Hierarchy } from './namespace-node.js';
+import { canonicalId, type NamespaceNode } from './namespace-node.js';
 import type { IdKind } from './id-kind.js';
 import { isName, NAME_RULE } from './key.js';
 import type { Scope } from './scope.js';
@@ -47,17 +47,17 @@ export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> 
 
 /** An entry under given ids: which scopes guard it, and where it is below them. */
 export class Address {
-  readonly definition: Definition;
+  readonly definition: EntryDefinition;
   /** The scope that owns the entry. */
   readonly scope: Scope;
   /** The vector's scopes: the lineage of `scope`, then those of its dependencies, each once. */
   readonly scopes: readonly Scope[];
   /** The entry's name and the ids of its key, as they stand in the key. */
-  readonly place: string;
+  readonly entryPath: string;
   readonly #values: readonly unknown[];
 
   constructor(
-    definition: Definition,
+    definition: EntryDefinition,
     scope: Scope,
     scopes: readonly Scope[],
     place: string,
@@ -66,7 +66,7 @@ export class Address {
     this.definition = definition;
     this.scope = scope;
     this.scopes = scopes;
-    this.place = place;
+    this.entryPath = place;
     this.#values = values;
   }
 
@@ -79,7 +79,7 @@ export class Address {
 type AnyIds = Readonly<Record<string, unknown>>;
 
 /** One declared entry, checked. What is typed in `EntryOptions` is erased here. */
-export class Definition {
+export class EntryDefinition {
   readonly cache: string;
   readonly name: string;
   /** One row at most (`one`), or any number (`list`). */
@@ -90,14 +90,14 @@ export class Definition {
   readonly by: (row: unknown) => AnyIds;
   readonly value: (row: unknown) => unknown;
   readonly #dependsOn: ((ids: AnyIds) => readonly Scope[]) | undefined;
-  readonly #hierarchy: Hierarchy;
+  readonly #hierarchy: NamespaceNode;
   readonly #keys: readonly (readonly [string, IdKind<unknown, unknown>])[];
   readonly #keyNames: readonly string[];
   readonly #names: readonly string[];
 
   constructor(
     cache: string,
-    hierarchy: Hierarchy,
+    hierarchy: NamespaceNode,
     name: string,
     shape: 'one' | 'list',
     options: EntryOptions<AnyIds, AnyIds, KeyKinds, unknown, unknown, unknown>,
@@ -159,7 +159,7 @@ export class Definition {
 
   /** Tells entries of one definition apart. */
   static addressId(address: Address): string {
-    return `${address.scope.path}:${address.place}`;
+    return `${address.scope.path}:${address.entryPath}`;
   }
 }
 

@@ -47,6 +47,6 @@ export function parseGeneration(bytes: Buffer | string): Generation | undefined 
 }
 
 /** How many bumps a generation has seen. */
-export function bumpsOf(value: Generation): number {
+export function bumpCount(value: Generation): number {
   return Number.parseInt(value, 10);
 }

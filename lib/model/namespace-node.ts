@@ -1,25 +1,25 @@
 import { ConfigurationError, IdError } from '../errors/errors.js';
 import type { IdKind } from './id-kind.js';
 import { childPath, isName, NAME_RULE } from './key.js';
-import type { Scope, Scopes } from './scope.js';
+import type { Scope, ScopeRegistry } from './scope.js';
 import { describe } from '../errors/describe.js';
 
 /**
  * The declared tree of namespaces: what names and kinds of ids a scope has, and which scope given ids are.
  * Ids are named, so that they can't be swapped; the names down one branch differ.
  */
-export class Hierarchy {
-  readonly scopes: Scopes;
+export class NamespaceNode {
+  readonly scopes: ScopeRegistry;
   readonly level: string;
   readonly #kind: IdKind<unknown, unknown> | undefined;
   /** Root first, without the root itself, which has no id. */
-  readonly #branch: readonly Hierarchy[];
-  readonly #children = new Map<string, Hierarchy>();
+  readonly #branch: readonly NamespaceNode[];
+  readonly #children = new Map<string, NamespaceNode>();
 
   private constructor(
-    scopes: Scopes,
+    scopes: ScopeRegistry,
     level: string,
-    parent: Hierarchy | undefined,
+    parent: NamespaceNode | undefined,
     kind: IdKind<unknown, unknown> | undefined,
   ) {
     this.scopes = scopes;
@@ -28,8 +28,8 @@ export class Hierarchy {
     this.#branch = parent ? [...parent.#branch, this] : [];
   }
 
-  static root(scopes: Scopes): Hierarchy {
-    return new Hierarchy(scopes, 'global', undefined, undefined);
+  static root(scopes: ScopeRegistry): NamespaceNode {
+    return new NamespaceNode(scopes, 'global', undefined, undefined);
   }
 
   /** The names of a scope's ids, root first. */
@@ -38,7 +38,7 @@ export class Hierarchy {
   }
 
   /** Declares a namespace below this one. Throws ConfigurationError for a name that is taken or can't be one. */
-  child(name: string, kind: IdKind<unknown, unknown>): Hierarchy {
+  child(name: string, kind: IdKind<unknown, unknown>): NamespaceNode {
     if (!isName(name) || name === 'global') {
       throw new ConfigurationError(
         `A namespace's name is ${NAME_RULE}, and not "global": it stands in keys and in ids. Got ${describe(name)}. Choose such a name.`,
@@ -55,7 +55,7 @@ export class Hierarchy {
           'Keep the object that the first declaration returned and use it everywhere.',
       );
     }
-    const node = new Hierarchy(this.scopes, name, this, kind);
+    const node = new NamespaceNode(this.scopes, name, this, kind);
     this.#children.set(name, node);
     return node;
   }

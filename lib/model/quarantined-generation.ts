@@ -16,7 +16,7 @@
  */
 
 /** The writers of one generation that are at work, by token, and until when each counts, in ms. */
-export interface Quarantine {
+export interface QuarantinedGeneration {
   readonly bumps: number;
   readonly lapsesAtMs: ReadonlyMap<string, number>;
 }
@@ -30,7 +30,7 @@ export function isQuarantined(value: string): boolean {
 }
 
 /** The quarantine that these bytes are, lapsed tokens included; `undefined` for any others. */
-export function parseQuarantine(value: string): Quarantine | undefined {
+export function parseQuarantine(value: string): QuarantinedGeneration | undefined {
   if (!isQuarantined(value)) return undefined;
   const [bumps, tokens] = value.split('!') as [string, string];
   const lapsesAtMs = new Map(
@@ -43,6 +43,6 @@ export function parseQuarantine(value: string): Quarantine | undefined {
 }
 
 /** The value of a generation under quarantine. */
-export function quarantined({ bumps, lapsesAtMs }: Quarantine): string {
+export function quarantined({ bumps, lapsesAtMs }: QuarantinedGeneration): string {
   return `${bumps}!${[...lapsesAtMs].map(([token, instant]) => `${token}@${instant}`).join()}`;
 }

@@ -19,7 +19,7 @@ export class Scope {
   /** The generation seen last, if any. */
   remembered: Generation | undefined;
   /** Where an entry of this scope was seen last: the next hit finds its key made. */
-  placed: Placed | undefined;
+  lastLocation: EntryLocation | undefined;
   /** The lookup that collected this scope last: a set of scopes without a set. */
   collectedBy: object | undefined;
   /** This scope's index in that lookup. */
@@ -56,8 +56,8 @@ export class Scope {
 }
 
 /** An entry's place under given generations. */
-export interface Placed {
-  readonly place: string;
+export interface EntryLocation {
+  readonly entryPath: string;
   /** Of the vector's scopes, in their order. */
   readonly generations: readonly Generation[];
   readonly key: EntryKey;
@@ -71,7 +71,7 @@ export interface Placed {
  * which each hit would renew each level; forgetting a scope in use costs one command, once in `max` new ones. What
  * lies below a forgotten scope is found no more, and made anew when it is asked for.
  */
-export class Scopes {
+export class ScopeRegistry {
   readonly root: Scope;
   readonly #prefix: string;
   readonly #max: number;

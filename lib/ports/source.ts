@@ -14,18 +14,18 @@ export interface Source<Context, Transaction> {
 /** Records what to bump in the transaction that changes it, and bumps it after the commit (ladder steps 2 to 4). */
 export interface Outbox<Transaction> {
   /** Records bumps of these scopes, one at least, in `trx`: they happen after it commits, if it does. */
-  record(trx: Transaction, paths: readonly string[], cause: string, bumps: Bumps): Promise<void>;
+  record(trx: Transaction, paths: readonly string[], cause: string, bumps: BumpTarget): Promise<void>;
 
   /** Runs `work` in a transaction, commits, and bumps what it recorded before it resolves. */
   transact<T>(
     work: (trx: Transaction) => Promise<T> | T,
-    bumps: Bumps,
+    bumps: BumpTarget,
     options: TransactionOptions<Transaction>,
   ): Promise<Committed<T>>;
 }
 
 /** What an outbox bumps with. */
-export interface Bumps {
+export interface BumpTarget {
   readonly cache: string;
   readonly store: Store;
   readonly bumpDeadlineMs: number;

@@ -32,7 +32,7 @@ export interface Store {
    * Somebody has reason to think that the store is no longer who it was: it looks again, soon, and not at every call.
    * `incarnation` then says what it found. `renew` and `repair` that meet another server do this themselves.
    */
-  doubt?(): void;
+  revalidate?(): void;
 
   /** `keys: [n] -> [n]`, null where nothing is, or something of another type. Atomic. One command. */
   read(
@@ -171,7 +171,7 @@ export interface Repair {
 export type StoreSignal =
   | { readonly kind: 'up' }
   | { readonly kind: 'down'; readonly error: Error }
-  | { readonly kind: 'notice'; readonly message: string };
+  | { readonly kind: 'warning'; readonly message: string };
 
 export type StoreListener = (signal: StoreSignal) => void;
 

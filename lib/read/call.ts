@@ -1,7 +1,7 @@
-import { type Address, Definition } from '../model/entry-definition.js';
+import { type Address, EntryDefinition } from '../model/entry-definition.js';
 import { ABSENT, open } from '../codec/envelope.js';
 import type { Attributes, BypassReason, ReadEvent } from '../telemetry/events.js';
-import type { LookedUp } from './lookup.js';
+import type { LookupResult } from './lookup.js';
 import type { Vector } from '../model/vector.js';
 
 /**
@@ -9,7 +9,7 @@ import type { Vector } from '../model/vector.js';
  * It settles as soon as all its entries are there, or with the first error.
  */
 export class Call {
-  readonly definition: Definition;
+  readonly definition: EntryDefinition;
   readonly addresses: readonly Address[];
   readonly attributes: Attributes | undefined;
   readonly stack: string | undefined;
@@ -34,7 +34,7 @@ export class Call {
 
   /** `settled` is called once, just before the answer settles. */
   constructor(
-    definition: Definition,
+    definition: EntryDefinition,
     addresses: readonly Address[],
     attributes: Attributes | undefined,
     stack: string | undefined,
@@ -53,7 +53,7 @@ export class Call {
     });
   }
 
-  count(address: Address, looked: LookedUp): void {
+  count(address: Address, looked: LookupResult): void {
     if (looked.outcome === 'found') {
       if (looked.value === ABSENT) this.absentHits++;
       else this.hits++;
@@ -86,12 +86,12 @@ export class Call {
 const NONE: ReadEvent['missed'][number][] = [];
 
 /** One distinct entry of a turn, and the calls that wait for it. */
-export class Slot {
+export class BatchSlot {
   readonly address: Address;
   /** Set when the lookup missed: what a fill needs. */
   vector: Vector | undefined;
   /** Slots of later turns that looked up the same vector and wait for this one's load. */
-  joined: Slot[] | undefined;
+  joined: BatchSlot[] | undefined;
   /** What the load gave, until its fill has settled. */
   loaded: Loaded | undefined;
   /** The call that asked first; most slots have no other. */
@@ -107,23 +107,24 @@ export class Slot {
   }
 
   /** Every distinct entry that these calls ask for. */
-  static of(calls: readonly Call[]): Slot[] {
-    const slots: Slot[] = [];
+  static of(calls: readonly Call[]): BatchSlot[] {
+    const slots: BatchSlot[] = [];
     // Most turns ask for one entry, and most scopes have one entry in a turn, found without making a key.
     const only = calls.length === 1 && calls[0]!.addresses.length === 1;
-    const byPath = only ? undefined : new Map<string, Slot>();
-    const byId = only ? undefined : new Map<string, Slot>();
+    const byPath = only ? undefined : new Map<string, BatchSlot>();
+    const byId = only ? undefined : new Map<string, BatchSlot>();
     for (const call of calls) {
       for (let position = 0; position < call.addresses.length; position++) {
         const address = call.addresses[position]!;
-        const { scope, place } = address;
+        const { scope, entryPath } = address;
         const first = byPath?.get(scope.path);
         let slot = first;
-        if (slot !== undefined && slot.address.place !== place) slot = byId?.get(Definition.addressId(address));
+        if (slot !== undefined && slot.address.entryPath !== entryPath)
+          slot = byId?.get(EntryDefinition.addressId(address));
         if (slot !== undefined) slot.#waitFor(call, position);
         else {
-          slots.push((slot = new Slot(address, call, position)));
-          if (first) byId?.set(Definition.addressId(address), slot);
+          slots.push((slot = new BatchSlot(address, call, position)));
+          if (first) byId?.set(EntryDefinition.addressId(address), slot);
           else byPath?.set(scope.path, slot);
         }
       }
@@ -137,7 +138,7 @@ export class Slot {
   }
 
   /** Tells each call that waits what its lookup came to. */
-  count(looked: LookedUp): void {
+  count(looked: LookupResult): void {
     this.owner.count(this.address, looked);
     if (this.#others === undefined) return;
     let last = this.owner;

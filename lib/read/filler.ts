@@ -12,7 +12,7 @@ import type { Attributes, RefusalReason } from '../telemetry/events.js';
 import { mismatch } from '../codec/schema.js';
 import type { Scope } from '../model/scope.js';
 import type { FillBatch, Store } from '../ports/store.js';
-import type { Telemetry } from '../telemetry/emitter.js';
+import type { Emitter } from '../telemetry/emitter.js';
 import { generationTtl, jittered } from '../model/ttl.js';
 import type { Vector } from '../model/vector.js';
 
@@ -39,13 +39,13 @@ const FILL_BYTES_MAX = 1 << 20;
  */
 export class Filler {
   readonly #store: Store;
-  readonly #telemetry: Telemetry;
+  readonly #telemetry: Emitter;
   readonly #clock: Clock;
   readonly #options: { readonly ttlJitter: number; readonly maxValueBytes: number; readonly fillDeadlineMs: number };
 
   constructor(
     store: Store,
-    telemetry: Telemetry,
+    telemetry: Emitter,
     clock: Clock,
     options: { ttlJitter: number; maxValueBytes: number; fillDeadlineMs: number },
   ) {

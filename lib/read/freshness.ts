@@ -26,10 +26,10 @@ export class Freshness {
 
   /** What was told last; nothing yet. */
   #told: boolean | undefined;
-  readonly #tell: (isVouched: boolean) => void;
+  readonly #tell: (isFresh: boolean) => void;
 
   /** `tell`: told when the first read finds that nobody vouches, and of each change from then on. */
-  constructor(store: Store, prefix: string, boundMs: number, tell: (isVouched: boolean) => void) {
+  constructor(store: Store, prefix: string, boundMs: number, tell: (isFresh: boolean) => void) {
     this.#tell = tell;
     this.#store = store;
     this.#boundMs = boundMs;
@@ -40,7 +40,7 @@ export class Freshness {
   vouches(reply: Buffer | null, sentAtMs: number): boolean {
     const fresh = reply !== null && this.#isFresh(reply, sentAtMs);
     // The relay is away, or the store is no longer who it was: a replica now, or a primary with another past.
-    if (!fresh) this.#store.doubt?.();
+    if (!fresh) this.#store.revalidate?.();
     if (fresh !== (this.#told ?? true)) this.#tell((this.#told = fresh));
     return fresh;
   }

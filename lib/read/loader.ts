@@ -1,9 +1,9 @@
-import { type Address, Definition } from '../model/entry-definition.js';
+import { type Address, EntryDefinition } from '../model/entry-definition.js';
 import { describe } from '../errors/describe.js';
 import { ABSENT } from '../codec/envelope.js';
 import { LoaderContractError } from '../errors/errors.js';
 import type { Attributes, LoadEvent } from '../telemetry/events.js';
-import type { Telemetry } from '../telemetry/emitter.js';
+import type { Emitter } from '../telemetry/emitter.js';
 
 /**
  * Calls an entry's `load` once for `addresses: [n]`, distinct, and gives each its value, `-> [n]`, same order: a row's
@@ -13,10 +13,10 @@ import type { Telemetry } from '../telemetry/emitter.js';
  * the contract throw LoaderContractError.
  */
 export async function load(
-  definition: Definition,
+  definition: EntryDefinition,
   addresses: readonly Address[],
   context: unknown,
-  telemetry: Telemetry,
+  telemetry: Emitter,
   purpose: LoadEvent['purpose'],
   attributes: Attributes | undefined,
 ): Promise<unknown[]> {
@@ -51,8 +51,8 @@ export async function load(
   }
 }
 
-function group(definition: Definition, addresses: readonly Address[], rows: readonly unknown[]): unknown[] {
-  const indexes = new Map(addresses.map((address, i) => [Definition.addressId(address), i]));
+function group(definition: EntryDefinition, addresses: readonly Address[], rows: readonly unknown[]): unknown[] {
+  const indexes = new Map(addresses.map((address, i) => [EntryDefinition.addressId(address), i]));
   const values: unknown[] = addresses.map(() => (definition.shape === 'list' ? [] : ABSENT));
   for (const row of rows) {
     const index = indexes.get(owner(definition, row));
@@ -66,10 +66,10 @@ function group(definition: Definition, addresses: readonly Address[], rows: read
 }
 
 /** The address that a row belongs to, by the entry's `by`. */
-function owner(definition: Definition, row: unknown): string {
+function owner(definition: EntryDefinition, row: unknown): string {
   const ids = definition.by(row);
   try {
-    return Definition.addressId(definition.address(ids));
+    return EntryDefinition.addressId(definition.address(ids));
   } catch (cause) {
     throw new LoaderContractError(
       definition.name,
@@ -79,7 +79,7 @@ function owner(definition: Definition, row: unknown): string {
   }
 }
 
-function notRows(definition: Definition, loaded: unknown): LoaderContractError {
+function notRows(definition: EntryDefinition, loaded: unknown): LoaderContractError {
   return new LoaderContractError(
     definition.name,
     `A loader resolves to an array of rows. "${definition.name}" resolved to ${describe(loaded)}. ` +
@@ -87,7 +87,7 @@ function notRows(definition: Definition, loaded: unknown): LoaderContractError {
   );
 }
 
-function foreignRow(definition: Definition, row: unknown): LoaderContractError {
+function foreignRow(definition: EntryDefinition, row: unknown): LoaderContractError {
   return new LoaderContractError(
     definition.name,
     `A loader returns rows of the ids it was given and no others. "${definition.name}" returned one of ` +
@@ -95,7 +95,7 @@ function foreignRow(definition: Definition, row: unknown): LoaderContractError {
   );
 }
 
-function secondRow(definition: Definition, address: Address): LoaderContractError {
+function secondRow(definition: EntryDefinition, address: Address): LoaderContractError {
   return new LoaderContractError(
     definition.name,
     `An entry declared with \`one\` has one row at most. "${definition.name}" got two for ${describe(address.ids)}. ` +

@@ -9,7 +9,7 @@ import type { Scope } from '../model/scope.js';
  */
 
 /** A generation as a read saw it. */
-export type Seen = Generation | 'missing' | 'quarantined' | 'foreign';
+export type GenerationState = Generation | 'missing' | 'quarantined' | 'foreign';
 
 /** Every scope of the batch once, indexed. */
 export function collect(addresses: readonly Address[]): Scope[] {
@@ -31,7 +31,7 @@ export function index(scopes: readonly Scope[]): void {
   for (let i = 0; i < scopes.length; i++) scopes[i]!.index = i;
 }
 
-export function see(scope: Scope, reply: Buffer | null, sent: Generation | undefined): Seen {
+export function see(scope: Scope, reply: Buffer | null, sent: Generation | undefined): GenerationState {
   if (reply === null) {
     scope.remembered = undefined;
     return 'missing';
@@ -45,7 +45,7 @@ export function see(scope: Scope, reply: Buffer | null, sent: Generation | undef
 /** How the scopes of an address stand against what was sent: the worst of them. */
 export function compare(
   scopes: readonly Scope[],
-  seen: readonly Seen[],
+  seen: readonly GenerationState[],
   sent: readonly (Generation | undefined)[],
 ): 'same' | 'moved' | 'missing' | 'quarantined' | 'foreign' {
   let state: 'same' | 'moved' | 'missing' | 'quarantined' = 'same';

@@ -24,7 +24,7 @@
  * Crashes in between leave at most a minted generation, which expires.
  */
 import type { Clock } from '../ports/clock.js';
-import { collect, compare, index, see, type Seen, stands } from './lookup-round.js';
+import { collect, compare, index, see, type GenerationState, stands } from './lookup-round.js';
 import type { Deadline } from '../async/deadline.js';
 import type { Address } from '../model/entry-definition.js';
 import { ABSENT, open } from '../codec/envelope.js';
@@ -34,18 +34,18 @@ import { GENERATION_RULE, type Generation, generation, nonce, parseGeneration } 
 import { type EntryKey, entryKey, type FreshnessKey, type GenerationKey } from '../model/key.js';
 import type { Outcome } from '../model/outcome.js';
 import { mismatch } from '../codec/schema.js';
-import type { Placed, Scope } from '../model/scope.js';
+import type { EntryLocation, Scope } from '../model/scope.js';
 import type { Store } from '../ports/store.js';
-import type { Telemetry } from '../telemetry/emitter.js';
+import type { Emitter } from '../telemetry/emitter.js';
 import { generationTtl } from '../model/ttl.js';
 import { Vector } from '../model/vector.js';
 
 /** What a lookup of one address came to. */
-export type LookedUp =
+export type LookupResult =
   /** Decoded once; `bytes` let each further caller have a value of its own. */
   | {
       readonly outcome: 'found';
-      readonly placed: Placed;
+      readonly placed: EntryLocation;
       readonly capturedAtMs: number;
       readonly value: unknown;
       readonly bytes: Buffer;
@@ -56,7 +56,7 @@ export class Lookup {
   readonly #store: Store;
   readonly #prefix: string;
   readonly #schemaVersion: number;
-  readonly #telemetry: Telemetry;
+  readonly #telemetry: Emitter;
   readonly #clock: Clock;
   /** undefined: no bound. */
   readonly #freshness: Freshness | undefined;
@@ -65,7 +65,7 @@ export class Lookup {
     store: Store,
     prefix: string,
     schemaVersion: number,
-    telemetry: Telemetry,
+    telemetry: Emitter,
     clock: Clock,
     freshness?: Freshness,
   ) {
@@ -81,7 +81,7 @@ export class Lookup {
    * `addresses: [n] -> [n]`. One command where every generation is as remembered; otherwise a second: a read, a mint,
    * or, where some of the batch need one and some the other, both at once. Rejects as the store does.
    */
-  async read(addresses: readonly Address[], deadline: Deadline): Promise<LookedUp[]> {
+  async read(addresses: readonly Address[], deadline: Deadline): Promise<LookupResult[]> {
     const capturedAtMs = this.#clock.nowMs();
     const scopes = collect(addresses);
     const sent: (Generation | undefined)[] = [];
@@ -90,7 +90,7 @@ export class Lookup {
       sent.push(scope.remembered);
       keys.push(scope.generationKey);
     }
-    const guesses: (Placed | undefined)[] = [];
+    const guesses: (EntryLocation | undefined)[] = [];
     for (const address of addresses) {
       const placed = this.#place(address, sent);
       guesses.push(placed);
@@ -104,9 +104,9 @@ export class Lookup {
       return addresses.map(() => NOT_FRESH);
     }
     index(scopes);
-    const seen: Seen[] = [];
+    const seen: GenerationState[] = [];
     for (let i = 0; i < scopes.length; i++) seen.push(see(scopes[i]!, replies[i]!, sent[i]));
-    const results: LookedUp[] = [];
+    const results: LookupResult[] = [];
     // Told when all is judged: a listener may look up too, and indexes belong to one lookup at a time.
     const failures: DecodeFailureEvent[] = [];
     const unminted: number[] = [];
@@ -154,8 +154,8 @@ export class Lookup {
   async #mint(
     addresses: readonly Address[],
     unminted: readonly number[],
-    latest: Map<Scope, Seen>,
-    results: LookedUp[],
+    latest: Map<Scope, GenerationState>,
+    results: LookupResult[],
     failures: DecodeFailureEvent[],
     capturedAtMs: number,
     deadline: Deadline,
@@ -198,9 +198,9 @@ export class Lookup {
   async #readAgain(
     addresses: readonly Address[],
     moved: readonly number[],
-    latest: Map<Scope, Seen>,
+    latest: Map<Scope, GenerationState>,
     remembered: Map<Scope, Generation | undefined>,
-    results: LookedUp[],
+    results: LookupResult[],
     failures: DecodeFailureEvent[],
     deadline: Deadline,
   ): Promise<void> {
@@ -234,7 +234,7 @@ export class Lookup {
       })?.path;
       const cause = bumped === undefined ? 'not_filled' : 'bumped';
       const state = compare(address.scopes, seen, sent);
-      let result: LookedUp;
+      let result: LookupResult;
       if (state === 'same') {
         const bytes = replies[scopes.length + i]!;
         result = this.#answer(address, guesses[i]!, capturedAtMs, bytes, failures, cause, bumped);
@@ -249,13 +249,13 @@ export class Lookup {
   /** The answer of one atomic read that showed all of the vector: the entry, or that there is none. */
   #answer(
     address: Address,
-    placed: Placed,
+    placed: EntryLocation,
     capturedAtMs: number,
     bytes: Buffer | null,
     failures: DecodeFailureEvent[],
     cause: MissCause,
     bumped?: string,
-  ): LookedUp {
+  ): LookupResult {
     if (bytes === null) return { outcome: 'miss', vector: vectorAt(address, placed, capturedAtMs), cause, bumped };
     const opened = open(placed.key, bytes, placed.seed);
     if (opened.ok) return { outcome: 'found', placed, capturedAtMs, value: opened.value, bytes };
@@ -266,7 +266,7 @@ export class Lookup {
   #bypass(
     addresses: readonly Address[],
     indexes: readonly number[],
-    results: LookedUp[],
+    results: LookupResult[],
     operation: 'mint' | 'read',
     error: Error,
   ): void {
@@ -277,7 +277,7 @@ export class Lookup {
   /** Checks what was found against its schema, where there is one. */
   async #check(
     addresses: readonly Address[],
-    results: LookedUp[],
+    results: LookupResult[],
     failures: DecodeFailureEvent[],
     deadline: Deadline,
   ): Promise<void> {
@@ -293,25 +293,26 @@ export class Lookup {
   }
 
   /** Where the entry is under generations by `scope.index`; undefined if one is not known. */
-  #place(address: Address, generations: readonly (Generation | undefined)[]): Placed | undefined {
-    const { scope, scopes, place } = address;
-    const last = scope.placed;
-    if (last !== undefined && last.place === place && stands(last.generations, scopes, generations)) return last;
+  #place(address: Address, generations: readonly (Generation | undefined)[]): EntryLocation | undefined {
+    const { scope, scopes, entryPath } = address;
+    const last = scope.lastLocation;
+    if (last !== undefined && last.entryPath === entryPath && stands(last.generations, scopes, generations))
+      return last;
     const own: Generation[] = [];
     for (const { index } of scopes) {
       const token = generations[index];
       if (token === undefined) return undefined;
       own.push(token);
     }
-    return (scope.placed = this.#placed(address, own));
+    return (scope.lastLocation = this.#placed(address, own));
   }
 
-  #placed({ scope, place }: Address, generations: readonly Generation[]): Placed {
-    const key = entryKey(this.#prefix, this.#schemaVersion, scope.path, place, generations.join(','));
-    return { place, generations, key, seed: { tag: -1, checksum: 0 } };
+  #placed({ scope, entryPath }: Address, generations: readonly Generation[]): EntryLocation {
+    const key = entryKey(this.#prefix, this.#schemaVersion, scope.path, entryPath, generations.join(','));
+    return { entryPath, generations, key, seed: { tag: -1, checksum: 0 } };
   }
 
-  #vector(address: Address, tokens: Map<Scope, Seen>, capturedAtMs: number): Vector | undefined {
+  #vector(address: Address, tokens: Map<Scope, GenerationState>, capturedAtMs: number): Vector | undefined {
     const generations: Generation[] = [];
     for (const scope of address.scopes) {
       const token = tokens.get(scope)!;
@@ -322,23 +323,27 @@ export class Lookup {
   }
 }
 
-const STORE_FAILURE: LookedUp = { outcome: 'bypass', reason: 'store_failure' };
-const LOST: LookedUp = { outcome: 'bypass', reason: 'generation_lost' };
-const UNDER_QUARANTINE: LookedUp = { outcome: 'bypass', reason: 'quarantine' };
-const NOT_FRESH: LookedUp = { outcome: 'bypass', reason: 'not_fresh' };
+const STORE_FAILURE: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
+const LOST: LookupResult = { outcome: 'bypass', reason: 'generation_lost' };
+const UNDER_QUARANTINE: LookupResult = { outcome: 'bypass', reason: 'quarantine' };
+const NOT_FRESH: LookupResult = { outcome: 'bypass', reason: 'not_fresh' };
 
 /** What an address comes to that has no vector; `seen` tells how each of its scopes stands. */
 function bypass(
   state: 'moved' | 'missing' | 'quarantined' | 'foreign',
   address: Address,
   failures: DecodeFailureEvent[],
-  seen: (scope: Scope) => Seen,
-): LookedUp {
+  seen: (scope: Scope) => GenerationState,
+): LookupResult {
   if (state === 'foreign') return foreign(address, failures, seen);
   return state === 'quarantined' ? UNDER_QUARANTINE : LOST;
 }
 
-function foreign(address: Address, failures: DecodeFailureEvent[], seen: (scope: Scope) => Seen): LookedUp {
+function foreign(
+  address: Address,
+  failures: DecodeFailureEvent[],
+  seen: (scope: Scope) => GenerationState,
+): LookupResult {
   const { generationKey: key } = address.scopes.find((scope) => seen(scope) === 'foreign')!;
   const { cache, name: entry } = address.definition;
   const message =
@@ -354,7 +359,7 @@ function unusable(
   failures: DecodeFailureEvent[],
   reason: string,
   message: string,
-): LookedUp {
+): LookupResult {
   const { cache, name: entry } = address.definition;
   failures.push({ cache, entry, path: address.scope.path, reason, message });
   return { outcome: 'miss', vector, cause: 'undecodable' };
@@ -366,6 +371,6 @@ function hasSchema(addresses: readonly Address[]): boolean {
 }
 
 /** The vector of an address whose entry is at `placed`. */
-export function vectorAt(address: Address, placed: Placed, capturedAtMs: number): Vector {
+export function vectorAt(address: Address, placed: EntryLocation, capturedAtMs: number): Vector {
   return new Vector(address.scopes, placed.generations, placed.key, capturedAtMs);
 }

@@ -14,22 +14,22 @@
  * Each call settles as soon as all it asked for is there: a hit never waits for another call's load. Calls that
  * share an entry get values of their own; one that asked twice for the same gets it once.
  */
-import { Call, copied, Slot } from './call.js';
+import { Call, copied, BatchSlot } from './call.js';
 import { Deadline } from '../async/deadline.js';
-import type { Address, Definition } from '../model/entry-definition.js';
+import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import { seal } from '../codec/envelope.js';
 import type { GencacheError } from '../errors/errors.js';
 import type { Attributes } from '../telemetry/events.js';
 import { Filler, type Sealed } from './filler.js';
 import { load } from './loader.js';
-import type { LookedUp, Lookup } from './lookup.js';
+import type { LookupResult, Lookup } from './lookup.js';
 import type { Source } from '../ports/source.js';
 import type { Store } from '../ports/store.js';
-import type { Telemetry } from '../telemetry/emitter.js';
-import { Turn } from '../async/microtask-batch.js';
+import type { Emitter } from '../telemetry/emitter.js';
+import { MicrotaskBatch } from '../async/microtask-batch.js';
 import type { Vector } from '../model/vector.js';
 import type { Verifier } from './verifier.js';
-import { Work } from '../async/in-flight.js';
+import { InFlight } from '../async/in-flight.js';
 
 /** A lookup command reads at most this many entries, about 2,500 keys, with paths of about this many characters. */
 const LOOKUP_ENTRIES_MAX = 1_000;
@@ -47,13 +47,13 @@ export class Reader {
   readonly #lookup: Lookup;
   readonly #filler: Filler;
   readonly #verifier: Verifier | undefined;
-  readonly #telemetry: Telemetry;
+  readonly #telemetry: Emitter;
   readonly #options: { readonly readDeadlineMs: number; readonly loadBatchMax: number };
-  readonly #turn = new Turn<Call>((calls) => this.#work.track(this.#read(calls)));
+  readonly #turn = new MicrotaskBatch<Call>((calls) => this.#work.track(this.#read(calls)));
   /** Loads under way, by entry key: a vector and a place. */
-  readonly #loading = new Map<string, Slot>();
+  readonly #loading = new Map<string, BatchSlot>();
   /** Reads, loads and fills that `settled` waits for. */
-  readonly #work = new Work();
+  readonly #work = new InFlight();
 
   constructor(
     store: Store,
@@ -61,7 +61,7 @@ export class Reader {
     lookup: Lookup,
     filler: Filler,
     verifier: Verifier | undefined,
-    telemetry: Telemetry,
+    telemetry: Emitter,
     options: { readDeadlineMs: number; loadBatchMax: number },
   ) {
     this.#store = store;
@@ -74,7 +74,7 @@ export class Reader {
   }
 
   /** `addresses: [n] -> [n]`, duplicates welcome. ABSENT where there is no row. */
-  fetch(definition: Definition, addresses: readonly Address[], labels: CallLabels): Promise<unknown[]> {
+  fetch(definition: EntryDefinition, addresses: readonly Address[], labels: CallLabels): Promise<unknown[]> {
     if (addresses.length === 0) return Promise.resolve([]);
     const call = this.#call(definition, addresses, labels);
     this.#turn.add(call);
@@ -84,13 +84,13 @@ export class Reader {
   /** The same, on the caller's transaction: one query, no cache, nothing shared. */
   fetchWithin(
     trx: unknown,
-    definition: Definition,
+    definition: EntryDefinition,
     addresses: readonly Address[],
     labels: CallLabels,
   ): Promise<unknown[]> {
     if (addresses.length === 0) return Promise.resolve([]);
     const call = this.#call(definition, addresses, labels);
-    const slots = Slot.of([call]);
+    const slots = BatchSlot.of([call]);
     for (const { address } of slots) call.count(address, WITHIN);
     call.loads = slots.length;
     this.#work.track(this.#loadAll(definition, slots, () => this.#source.context(trx)));
@@ -98,7 +98,7 @@ export class Reader {
   }
 
   /** Looks up without loading. */
-  async lookup(address: Address, labels: CallLabels): Promise<LookedUp> {
+  async lookup(address: Address, labels: CallLabels): Promise<LookupResult> {
     const call = this.#call(address.definition, [address], labels);
     const [looked] = await this.#lookUp([address]);
     call.count(address, looked!);
@@ -111,23 +111,25 @@ export class Reader {
     return this.#work.drained(this.#turn);
   }
 
-  #call(definition: Definition, addresses: readonly Address[], { attributes, stack }: CallLabels): Call {
+  #call(definition: EntryDefinition, addresses: readonly Address[], { attributes, stack }: CallLabels): Call {
     return new Call(definition, addresses, attributes, stack, this.#report);
   }
 
   async #read(calls: readonly Call[]): Promise<void> {
-    const slots = Slot.of(calls);
-    let missed: Map<Definition, Slot[]> | undefined;
+    const slots = BatchSlot.of(calls);
+    let missed: Map<EntryDefinition, BatchSlot[]> | undefined;
     try {
       let reachable = true;
       for (const chunk of lookupChunks(slots)) {
         const addresses = chunk.map((slot) => slot.address);
         // One deadline is enough to learn that the store does not answer.
-        const looked: readonly LookedUp[] = reachable ? await this.#lookUp(addresses) : addresses.map(() => UNREACHED);
+        const looked: readonly LookupResult[] = reachable
+          ? await this.#lookUp(addresses)
+          : addresses.map(() => UNREACHED);
         reachable = looked[0] !== UNREACHED;
         for (let i = 0; i < chunk.length; i++) {
           const slot = chunk[i]!;
-          if (!this.#answer(slot, looked[i]!)) list((missed ??= new Map<Definition, Slot[]>()), slot);
+          if (!this.#answer(slot, looked[i]!)) list((missed ??= new Map<EntryDefinition, BatchSlot[]>()), slot);
         }
       }
     } catch (error) {
@@ -140,7 +142,7 @@ export class Reader {
   }
 
   /** One deadline for all commands of a chunk; a store that fails makes every one of its entries a bypass. */
-  async #lookUp(addresses: readonly Address[]): Promise<readonly LookedUp[]> {
+  async #lookUp(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
     if (this.#store.bypassed) return addresses.map(() => BYPASS_STORE);
     const deadline = new Deadline('read', this.#options.readDeadlineMs);
     try {
@@ -155,7 +157,7 @@ export class Reader {
   }
 
   /** Answers a slot, or joins it to a load under way; false if it is to be loaded. */
-  #answer(slot: Slot, looked: LookedUp): boolean {
+  #answer(slot: BatchSlot, looked: LookupResult): boolean {
     slot.count(looked);
     if (looked.outcome === 'found') {
       const { placed, capturedAtMs, value, bytes } = looked;
@@ -178,7 +180,7 @@ export class Reader {
   }
 
   /** One query for each `loadBatchMax` slots, one after another. */
-  async #loadAll(definition: Definition, slots: readonly Slot[], context: () => unknown): Promise<void> {
+  async #loadAll(definition: EntryDefinition, slots: readonly BatchSlot[], context: () => unknown): Promise<void> {
     const { loadBatchMax } = this.#options;
     for (let start = 0; start < slots.length; start += loadBatchMax) {
       const chunk = slots.slice(start, start + loadBatchMax);
@@ -190,7 +192,7 @@ export class Reader {
     }
   }
 
-  async #load(definition: Definition, slots: readonly Slot[], context: unknown): Promise<void> {
+  async #load(definition: EntryDefinition, slots: readonly BatchSlot[], context: unknown): Promise<void> {
     const attributes = commonAttributes(slots);
     const addresses = slots.map((slot) => slot.address);
     const values = await load(definition, addresses, context, this.#telemetry, 'read', attributes);
@@ -228,12 +230,12 @@ export class Reader {
   }
 
   /** The load of this vector's entry, unless its value would be older than the TTL by now. */
-  #joinable(vector: Vector, { ttlMs }: Definition): Slot | undefined {
+  #joinable(vector: Vector, { ttlMs }: EntryDefinition): BatchSlot | undefined {
     const loading = this.#loading.get(vector.entryKey);
     return loading && vector.capturedAtMs - loading.vector!.capturedAtMs < ttlMs ? loading : undefined;
   }
 
-  #fail(slots: readonly Slot[], error: unknown): void {
+  #fail(slots: readonly BatchSlot[], error: unknown): void {
     this.#forget(slots);
     for (const slot of slots) {
       slot.fail(error);
@@ -241,7 +243,7 @@ export class Reader {
     }
   }
 
-  #forget(slots: readonly Slot[]): void {
+  #forget(slots: readonly BatchSlot[]): void {
     for (const slot of slots) {
       const key = slot.vector?.entryKey;
       if (key !== undefined && this.#loading.get(key) === slot) this.#loading.delete(key);
@@ -269,12 +271,12 @@ export class Reader {
 }
 
 /** By identity: the store failed a whole lookup, not only the second command of some of it. */
-const UNREACHED: LookedUp = { outcome: 'bypass', reason: 'store_failure' };
-const BYPASS_STORE: LookedUp = { outcome: 'bypass', reason: 'bypass_store' };
-const WITHIN: LookedUp = { outcome: 'bypass', reason: 'transaction' };
+const UNREACHED: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
+const BYPASS_STORE: LookupResult = { outcome: 'bypass', reason: 'bypass_store' };
+const WITHIN: LookupResult = { outcome: 'bypass', reason: 'transaction' };
 
-function lookupChunks(slots: Slot[]): Slot[][] {
-  const chunks: Slot[][] = [];
+function lookupChunks(slots: BatchSlot[]): BatchSlot[][] {
+  const chunks: BatchSlot[][] = [];
   let start = 0;
   let paths = 0;
   for (let end = 0; end < slots.length; end++) {
@@ -290,7 +292,7 @@ function lookupChunks(slots: Slot[]): Slot[][] {
   return chunks;
 }
 
-function list(missed: Map<Definition, Slot[]>, slot: Slot): void {
+function list(missed: Map<EntryDefinition, BatchSlot[]>, slot: BatchSlot): void {
   const { definition } = slot.address;
   const group = missed.get(definition);
   if (group) group.push(slot);
@@ -307,7 +309,7 @@ function encoded(key: string, value: unknown): Buffer | undefined {
 }
 
 /** The attributes of calls that agree on them; a load for calls that don't is nobody's in particular. */
-function commonAttributes(slots: readonly Slot[]): Attributes | undefined {
+function commonAttributes(slots: readonly BatchSlot[]): Attributes | undefined {
   const { attributes } = slots[0]!.owner;
   if (attributes === undefined) return undefined;
   const key = JSON.stringify(attributes);

@@ -1,16 +1,16 @@
 import { isDeepStrictEqual } from 'node:util';
 import { withDeadline } from '../async/deadline.js';
-import type { Address, Definition } from '../model/entry-definition.js';
+import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import { ABSENT, open, seal } from '../codec/envelope.js';
 import type { Attributes } from '../telemetry/events.js';
 import { load } from './loader.js';
 import { type Lookup, vectorAt } from './lookup.js';
-import type { Placed } from '../model/scope.js';
+import type { EntryLocation } from '../model/scope.js';
 import type { Source } from '../ports/source.js';
-import type { Telemetry } from '../telemetry/emitter.js';
-import { Turn } from '../async/microtask-batch.js';
+import type { Emitter } from '../telemetry/emitter.js';
+import { MicrotaskBatch } from '../async/microtask-batch.js';
 import type { Vector } from '../model/vector.js';
-import { Work } from '../async/in-flight.js';
+import { InFlight } from '../async/in-flight.js';
 
 /** A hit, as it was served. */
 export interface Sample {
@@ -32,18 +32,18 @@ const SAMPLES_MAX = 1_000;
 export class Verifier {
   readonly #lookup: Lookup;
   readonly #source: Source<unknown, unknown>;
-  readonly #telemetry: Telemetry;
+  readonly #telemetry: Emitter;
   readonly #options: { readonly verifyRate: number; readonly verifyDelayMs: number; readonly readDeadlineMs: number };
-  readonly #turn = new Turn<readonly [Sample, Attributes | undefined]>((samples) => this.#start(samples));
+  readonly #turn = new MicrotaskBatch<readonly [Sample, Attributes | undefined]>((samples) => this.#start(samples));
   readonly #delays = new Set<() => void>();
-  readonly #work = new Work();
+  readonly #work = new InFlight();
   #waiting = 0;
   #closed = false;
 
   constructor(
     lookup: Lookup,
     source: Source<unknown, unknown>,
-    telemetry: Telemetry,
+    telemetry: Emitter,
     options: { verifyRate: number; verifyDelayMs: number; readDeadlineMs: number },
   ) {
     this.#lookup = lookup;
@@ -54,7 +54,7 @@ export class Verifier {
 
   consider(
     address: Address,
-    placed: Placed,
+    placed: EntryLocation,
     capturedAtMs: number,
     bytes: Buffer,
     attributes: Attributes | undefined,
@@ -77,7 +77,7 @@ export class Verifier {
   }
 
   #start(samples: readonly (readonly [Sample, Attributes | undefined])[]): void {
-    const groups = new Map<Definition, { samples: Sample[]; attributes: Attributes | undefined }>();
+    const groups = new Map<EntryDefinition, { samples: Sample[]; attributes: Attributes | undefined }>();
     for (const [sample, attributes] of samples) {
       const { definition } = sample.address;
       const group = groups.get(definition);
@@ -90,7 +90,11 @@ export class Verifier {
     }
   }
 
-  async #verify(definition: Definition, samples: readonly Sample[], attributes: Attributes | undefined): Promise<void> {
+  async #verify(
+    definition: EntryDefinition,
+    samples: readonly Sample[],
+    attributes: Attributes | undefined,
+  ): Promise<void> {
     let settled = 0;
     let stale = 0;
     let error: unknown;
@@ -118,7 +122,7 @@ export class Verifier {
 
   /** The samples whose source says something else. */
   async #differing(
-    definition: Definition,
+    definition: EntryDefinition,
     samples: readonly Sample[],
     attributes: Attributes | undefined,
   ): Promise<(Sample & { readonly cached: unknown; readonly loaded: unknown })[]> {
@@ -130,7 +134,7 @@ export class Verifier {
   }
 
   async #confirm(
-    definition: Definition,
+    definition: EntryDefinition,
     differing: readonly Sample[],
     attributes: Attributes | undefined,
   ): Promise<readonly Sample[]> {

@@ -5,7 +5,7 @@ import type { CacheEvents } from './events.js';
  * The event surface of a cache, or a relay. A listener runs in the turn of what it hears of, and costs what it costs there;
  * one that throws is reported by `process.emitWarning` and never reaches a caller of the cache.
  */
-export class Telemetry<Events extends { [K in keyof Events]: readonly [unknown] } = CacheEvents> {
+export class Emitter<Events extends { [K in keyof Events]: readonly [unknown] } = CacheEvents> {
   readonly #emitter = new EventEmitter().setMaxListeners(0);
 
   /** Hears an event from now on. Returns how to stop. */

@@ -27,9 +27,9 @@ export interface CacheEvents {
    * By the lookup, when a read finds first that no relay vouches for the bound, and of each change from then on: until it
    * is vouched for, everything is read from the source.
    */
-  vouched: [{ readonly cache: string; readonly maxStalenessMs: number; readonly isVouched: boolean }];
+  freshnessChanged: [{ readonly cache: string; readonly maxStalenessMs: number; readonly isFresh: boolean }];
   /** Something the owner should know once, at start-up: what an eviction policy costs. */
-  notice: [{ readonly cache: string; readonly message: string }];
+  warning: [{ readonly cache: string; readonly message: string }];
 }
 
 /** What a caller attaches to a call, to tell its traffic apart: a detector type, a tenant. Keep it low in number. */

@@ -1,5 +1,5 @@
 import { describe } from '../errors/describe.js';
-import type { Telemetry } from './emitter.js';
+import type { Emitter } from './emitter.js';
 
 /** Where a cache logs: pino, winston and console fit. */
 export interface Logger {
@@ -10,7 +10,7 @@ export interface Logger {
 }
 
 /** Writes a line for each miss and bump (debug), and for each failure (warn; a stale entry: error). */
-export function logTo(log: Logger, telemetry: Telemetry): void {
+export function logTo(log: Logger, telemetry: Emitter): void {
   telemetry.on('read', ({ cache, entry, missed, bypasses, bypassReason, stack }) => {
     for (const { path, cause, bumped } of missed) {
       const by = bumped === undefined ? '' : ` by ${bumped || 'global'}`;
@@ -40,12 +40,12 @@ export function logTo(log: Logger, telemetry: Telemetry): void {
   telemetry.on('staleEntry', ({ cache, entry, path, vector }) => {
     log.error(`${cache}: stale entry confirmed: ${entry} at ${path || 'global'} under ${String(vector)}`);
   });
-  telemetry.on('vouched', ({ cache, maxStalenessMs, isVouched }) => {
-    if (isVouched) log.info(`${cache}: a relay vouches for ${maxStalenessMs} ms; reading the store again`);
+  telemetry.on('freshnessChanged', ({ cache, maxStalenessMs, isFresh }) => {
+    if (isFresh) log.info(`${cache}: a relay vouches for ${maxStalenessMs} ms; reading the store again`);
     else log.warn(`${cache}: no relay vouches for ${maxStalenessMs} ms; reading the source alone`);
   });
   telemetry.on('storeUp', ({ cache }) => log.info(`${cache}: store is up`));
-  telemetry.on('notice', ({ cache, message }) => log.warn(`${cache}: ${message}`));
+  telemetry.on('warning', ({ cache, message }) => log.warn(`${cache}: ${message}`));
 }
 
 function trace(stack: string | undefined): string {

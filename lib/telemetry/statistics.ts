@@ -1,5 +1,5 @@
 import type { Attributes, MissCause } from './events.js';
-import type { Telemetry } from './emitter.js';
+import type { Emitter } from './emitter.js';
 
 /**
  * The counters of a cache. They only grow; `load_duration_ms` is a sum, to be divided by `queries_run`.
@@ -59,7 +59,7 @@ const SERIES_MAX = 2_000;
 export class Statistics {
   readonly #series = new Map<string, { counter: Counter; labels: Series['labels']; value: number }>();
 
-  constructor(telemetry: Telemetry) {
+  constructor(telemetry: Emitter) {
     telemetry.on('read', (event) => {
       const { hits, absentHits, staleHits, missed, bypasses, bypassReason, queriesAvoided } = event;
       if (hits > 0) this.#add('hits', hits, event);

@@ -35,8 +35,8 @@ const NAMES: Readonly<Record<Name, true>> = {
   verify: true,
   staleEntry: true,
   storeUp: true,
-  vouched: true,
-  notice: true,
+  freshnessChanged: true,
+  warning: true,
 };
 
 /**

@@ -24,11 +24,11 @@ export async function bumpPaths(
     await withDeadline('bump', deadlineMs, (deadline) => store.bump(keys, nonce(), 0, deadline));
     servers.add(store.incarnation);
   }
-  return servers.size === 0 ? store.incarnation : theOnly(servers);
+  return servers.size === 0 ? store.incarnation : commonIncarnation(servers);
 }
 
 /** Of the incarnations that took some commands, the one that took all of them; undefined if there is none such. */
-export function theOnly(servers: ReadonlySet<string | undefined>): string | undefined {
+export function commonIncarnation(servers: ReadonlySet<string | undefined>): string | undefined {
   return servers.size === 1 ? [...servers][0] : undefined;
 }
 

@@ -4,7 +4,7 @@ import type { Attributes } from '../telemetry/events.js';
 import { GENERATION_RULE, nonce } from '../model/generation.js';
 import type { Scope } from '../model/scope.js';
 import { type Store, StoreUnavailableError } from '../ports/store.js';
-import type { Telemetry } from '../telemetry/emitter.js';
+import type { Emitter } from '../telemetry/emitter.js';
 
 /** One bump command moves at most this many scopes: a few ms of Redis. */
 export const BUMP_SCOPES_MAX = 1_000;
@@ -24,13 +24,13 @@ export interface BumpLabels {
  */
 export class Bumper {
   readonly #store: Store;
-  readonly #telemetry: Telemetry;
+  readonly #telemetry: Emitter;
   readonly #cache: string;
   readonly #bumpDeadlineMs: number;
   /** What a generation is kept for at least. */
   readonly #ttlMs: () => number;
 
-  constructor(store: Store, telemetry: Telemetry, cache: string, bumpDeadlineMs: number, ttlMs: () => number) {
+  constructor(store: Store, telemetry: Emitter, cache: string, bumpDeadlineMs: number, ttlMs: () => number) {
     this.#store = store;
     this.#telemetry = telemetry;
     this.#cache = cache;

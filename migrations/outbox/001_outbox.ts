@@ -34,7 +34,7 @@ export async function up(db: Knex, at = ''): Promise<void> {
 
   // Events that could not be understood: their nearest ancestor was bumped first.
   await db.raw(`
-    create table ${at}gencache_set_aside (
+    create table ${at}gencache_dead_letter (
       cache text not null,
       xid xid8 not null,
       seq bigint not null,
@@ -47,7 +47,7 @@ export async function up(db: Knex, at = ''): Promise<void> {
       recorded_at timestamptz not null,
       bumped text not null,
       reason text not null,
-      set_aside_at timestamptz not null default clock_timestamp(),
+      failed_at timestamptz not null default clock_timestamp(),
       primary key (cache, xid, seq)
     )`);
 
@@ -113,5 +113,6 @@ export async function up(db: Knex, at = ''): Promise<void> {
 export async function down(db: Knex, at = ''): Promise<void> {
   await db.raw(`drop function ${at}gencache_common_ancestor(text, text)`);
   await db.raw(`drop function ${at}gencache_escape(text)`);
-  for (const table of ['narrowed', 'trigger', 'set_aside', 'outbox']) await db.raw(`drop table ${at}gencache_${table}`);
+  for (const table of ['narrowed', 'trigger', 'dead_letter', 'outbox'])
+    await db.raw(`drop table ${at}gencache_${table}`);
 }

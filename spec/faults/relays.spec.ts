@@ -78,8 +78,8 @@ describe('relays', () => {
       expect(await outcome()).to.equal('miss');
       expect(await list.fetch({ project: 9 })).to.deep.equal([path]);
     }
-    const setAside = await scene.db('gencache_set_aside').select('path', 'bumped');
-    expect(setAside).to.deep.equal([{ path: 'project:9', bumped: '' }]);
+    const deadLetters = await scene.db('gencache_dead_letter').select('path', 'bumped');
+    expect(deadLetters).to.deep.equal([{ path: 'project:9', bumped: '' }]);
     await scene.verify(relay);
   });
 });

@@ -228,7 +228,7 @@ export class Scene {
 
   /** Makes the incarnation that counts one that has counted for long: another is then not kept waiting. */
   async endReign(): Promise<void> {
-    await this.db('gencache_incarnation').update({ changed_at: this.db.raw(`changed_at - interval '1 hour'`) });
+    await this.db('gencache_authority').update({ changed_at: this.db.raw(`changed_at - interval '1 hour'`) });
   }
 
   async waiting(): Promise<number> {

@@ -33,7 +33,7 @@ const RECORD = sql(/insert into gencache_outbox/);
 const ID = sql(/pg_current_xact_id_if_assigned/);
 const COMMIT = sql(/COMMIT;/);
 const EVENTS = /from gencache_outbox as event\s+where/;
-const DELETE_OWN = sql(/with counted as/);
+const DELETE_OWN = sql(/with authority as/);
 
 /** `transaction`: all that it does, in order. */
 export const PLAIN = {
@@ -69,12 +69,12 @@ export const RELAY = {
   BEGIN,
   'the claim': sql(/delete from gencache_outbox as event where ctid/),
   'the bump': script(BUMP),
-  'asking who counts': sql(/select redis from gencache_incarnation where/),
+  'asking who counts': sql(/select redis from gencache_authority where/),
   COMMIT,
 } as const satisfies Record<string, Step>;
 
 /** What a relay does when a server is another one, in order. */
 export const REPAIRING = {
-  counting: sql(/update gencache_incarnation\s+set redis/),
+  counting: sql(/update gencache_authority\s+set redis/),
   'the repair': script(REPAIR),
 } as const;

@@ -122,7 +122,7 @@ describe('a strict commit', () => {
       'select event.path, event', // what to put under quarantine
       'COMMIT;',
       'select event.path, event', // what to bump
-      'with counted as (select ', // deletes that
+      'with authority as (selec', // deletes that
     ]);
     expect(commands.map(([command]) => command)).to.deep.equal([
       'EVAL', // quarantines
@@ -469,7 +469,7 @@ describe('a strict commit', () => {
       const server = await privateRedis({ args: ['--maxmemory', '100mb', '--maxmemory-policy', policy] });
       const shop = openShop(db, { redis: server.url });
       const { promise, resolve } = deferred<string>();
-      shop.cache.on('notice', ({ message }) => resolve(message));
+      shop.cache.on('warning', ({ message }) => resolve(message));
       await shop.warm();
       const warning = 'A strict commit whose quarantine is evicted is a plain one: strict commits want noeviction.';
       expect((await promise).endsWith(warning)).to.equal(matches);

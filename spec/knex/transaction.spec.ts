@@ -146,7 +146,7 @@ describe('bump(id, { trx })', () => {
     expect(rest.slice(rest.indexOf('COMMIT;'))).to.deep.equal([
       'COMMIT;',
       'select event.path, event', // what was recorded
-      'with counted as (select ', // deletes it
+      'with authority as (selec', // deletes it
     ]);
   });
 
@@ -234,7 +234,7 @@ describe('transaction', () => {
       'savepoint gencache; rele', // which transaction this is, and that it has not failed
       'COMMIT;',
       'select event.path, event', // what it recorded
-      'with counted as (select ', // deletes that
+      'with authority as (selec', // deletes that
     ]);
     expect(commands.map(([command]) => command)).to.deep.equal(['EVAL']); // bumps
   });
@@ -539,7 +539,7 @@ describe('transaction', () => {
   });
 
   it('without an outbox to record in commits nothing', async () => {
-    await db.raw('drop table gencache_outbox, gencache_boot, gencache_incarnation');
+    await db.raw('drop table gencache_outbox, gencache_boot, gencache_authority');
     const error = await rejection(shop.cache.transaction((trx) => trx('item').where({ id: 1 }).update({ price: 5 })));
     expect(error).to.have.property('code', 'CONFIGURATION');
     expect(error.message).to.contain('Call `installOutbox` in a migration');

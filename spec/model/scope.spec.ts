@@ -1,12 +1,12 @@
 import { expect } from 'chai';
-import { Scopes } from '../../lib/model/scope.js';
+import { ScopeRegistry } from '../../lib/model/scope.js';
 
 describe('the scopes that a process remembers', () => {
-  const remember = (scopes: Scopes, id: number) =>
+  const remember = (scopes: ScopeRegistry, id: number) =>
     scopes.root.child('item', id) ?? scopes.remember(scopes.root, 'item', id, `item=${id}`);
 
   it('have one object each, found by their canonical ids', () => {
-    const scopes = new Scopes('p:', 10);
+    const scopes = new ScopeRegistry('p:', 10);
     const one = remember(scopes, 1);
     expect(remember(scopes, 1)).to.equal(one);
     expect(scopes.root.child('item', '1')).to.equal(undefined);
@@ -16,7 +16,7 @@ describe('the scopes that a process remembers', () => {
   });
 
   it('are bounded: the oldest is forgotten, and made anew when it is asked for', () => {
-    const scopes = new Scopes('p:', 3);
+    const scopes = new ScopeRegistry('p:', 3);
     const [one, two] = [1, 2, 3, 4].map((id) => remember(scopes, id));
     expect(scopes.root.child('item', 1)).to.equal(undefined);
     expect(remember(scopes, 2)).to.equal(two);
@@ -29,7 +29,7 @@ describe('the scopes that a process remembers', () => {
   });
 
   it('below a forgotten one are forgotten with it, and a new one of its name is left alone by what goes later', () => {
-    const scopes = new Scopes('p:', 3);
+    const scopes = new ScopeRegistry('p:', 3);
     const parent = remember(scopes, 1);
     scopes.remember(parent, 'part', 7, 'item=1/part=7');
     remember(scopes, 2);

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { bumpsOf, generation, nonce, parseGeneration } from '../../lib/model/generation.js';
+import { bumpCount, generation, nonce, parseGeneration } from '../../lib/model/generation.js';
 import type { GenerationKey } from '../../lib/model/key.js';
 import type { AskedStore } from './asked-store.js';
 import { rejection } from '../support/rejection.js';
@@ -136,7 +136,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         const { key } = await asked.minted();
         const bumped = (await Promise.all(Array.from({ length: 20 }, () => asked.bump([key])))).flat();
         expect(new Set(bumped)).to.have.property('size', 20);
-        expect(bumpsOf(parseGeneration((await asked.text(key))!)!)).to.equal(20);
+        expect(bumpCount(parseGeneration((await asked.text(key))!)!)).to.equal(20);
         expect(bumped).to.include(await asked.text(key));
       });
 

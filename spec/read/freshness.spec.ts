@@ -389,15 +389,15 @@ describe('a bound, on redisStore', () => {
     const url = server.url.replace('redis://', 'redis://app:secret@');
     const at = () => redisStore(lendRedis({ url, lazyConnect: true, enableReadyCheck: false }));
     const warn = sinon.stub(console, 'warn'); // ioredis prints that it could not make its own check
-    const notices: string[] = [];
+    const warnings: string[] = [];
     const { outcome, cache, relay } = lendBounded(at);
-    cache.on('notice', ({ message }) => notices.push(message));
+    cache.on('warning', ({ message }) => warnings.push(message));
     const run = /run_id:(\w+)/.exec(await admin.info('server'))![1];
     const replid = /master_replid:(\w+)/.exec(await admin.info('replication'))![1];
     await admin.set(relay.key, `${run}.${replid} ${nonce()}`, 'PX', 10_000);
     expect(await outcome()).to.equal('not_fresh');
     warn.restore();
-    expect(notices).to.include(
+    expect(warnings).to.include(
       'A cache with maxStalenessMs must know whether Redis went back in time, by INFO (run_id, master_replid). This ' +
         'user or server does not tell: such a cache reads the source. Let the user run INFO, also inside scripts.',
     );

@@ -3,7 +3,7 @@ import { recordEvents } from '../../knex/outbox/record.js';
 import { describe } from '../../errors/describe.js';
 import { CACHE, UsageError } from '../arguments.js';
 import { type Command, FAILED, OK } from '../command.js';
-import { CHECK_NAME, lookUpName, looksMisspelt, misspelt } from '../cache-names.js';
+import { CHECK_NAME, findCacheNames, looksMisspelt, misspelt } from '../cache-names.js';
 import { DATABASE, withDatabase } from '../servers.js';
 
 export const bump: Command = {
@@ -27,7 +27,7 @@ export const bump: Command = {
     const cache = args.cache();
     const paths = args.texts('path').map(checked);
     return withDatabase(args, terminal, {}, async ({ db, outbox }) => {
-      const names = await lookUpName(db, cache, outbox);
+      const names = await findCacheNames(db, cache, outbox);
       // An event under a name that nobody relays would wait for ever.
       if (looksMisspelt(names) && !names.relayed) {
         terminal.err(`A bump is recorded for a cache that relays know: ${misspelt(cache, names)}. ${CHECK_NAME}`);

@@ -3,7 +3,7 @@ import type { Command } from '../command.js';
 import { doctor } from '../doctor/doctor-command.js';
 import { outboxInstall, outboxStatus, outboxUninstall } from './outbox-commands.js';
 import { relay } from './relay-command.js';
-import { setAsideList, setAsideRetry } from './dead-letter-commands.js';
+import { deadLettersList, deadLettersRetry } from './dead-letter-commands.js';
 import { triggersCheck, triggersRemove, triggersRepair } from './trigger-commands.js';
 
 export const COMMANDS: readonly Command[] = [
@@ -16,6 +16,6 @@ export const COMMANDS: readonly Command[] = [
   outboxInstall,
   outboxStatus,
   outboxUninstall,
-  setAsideList,
-  setAsideRetry,
+  deadLettersList,
+  deadLettersRetry,
 ];

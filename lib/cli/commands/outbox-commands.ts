@@ -75,13 +75,13 @@ interface Waiting {
   /** Age of the oldest, in ms; null if none waits. */
   readonly lagMs: number | null;
   readonly held: number;
-  readonly setAside: number;
+  readonly deadLetters: number;
 }
 
-const HEAD = ['cache', 'events', 'lag', 'held by a migration', 'set aside'];
+const HEAD = ['cache', 'events', 'lag', 'held by a migration', 'dead letters'];
 
-function shown({ cache, events, lagMs, held, setAside }: Waiting): string[] {
-  return [cache, String(events), lagMs === null ? '-' : `${Math.round(lagMs)} ms`, String(held), String(setAside)];
+function shown({ cache, events, lagMs, held, deadLetters }: Waiting): string[] {
+  return [cache, String(events), lagMs === null ? '-' : `${Math.round(lagMs)} ms`, String(held), String(deadLetters)];
 }
 
 /** For each cache that the outbox knows of. One query, which reads all that waits. */
@@ -89,12 +89,12 @@ async function waiting(db: Knex, outbox: OutboxOptions): Promise<Waiting[]> {
   const at = qualifier(outbox);
   const { rows } = await db.raw<{ rows: Waiting[] }>(
     `select cache, coalesce(sum(events), 0)::int as events, max(lag)::float as "lagMs",
-       coalesce(sum(held), 0)::int as held, coalesce(sum(aside), 0)::int as "setAside"
+       coalesce(sum(held), 0)::int as held, coalesce(sum(aside), 0)::int as "deadLetters"
      from (
        select cache, count(*) as events, extract(epoch from clock_timestamp() - min(recorded_at)) * 1000 as lag,
          count(held_by) as held, 0 as aside
        from ${at}gencache_outbox group by cache
-       union all select cache, 0, null, 0, count(*) from ${at}gencache_set_aside group by cache
+       union all select cache, 0, null, 0, count(*) from ${at}gencache_dead_letter group by cache
        union all select distinct cache, 0, null::numeric, 0, 0 from ${at}gencache_trigger
      ) as known
      group by cache order by cache`,

@@ -7,7 +7,7 @@ import { redisStore } from '../../store/redis/redis-store.js';
 import { type Arguments, CACHE } from '../arguments.js';
 import { type Command, FAILED, OK } from '../command.js';
 import { logLines } from '../log-lines.js';
-import { CHECK_NAME, lookUpName, looksMisspelt, misspelt } from '../cache-names.js';
+import { CHECK_NAME, findCacheNames, looksMisspelt, misspelt } from '../cache-names.js';
 import { currentRole, describeLacking, grants, lackingRights } from '../rights.js';
 import { type Database, DATABASE, REDIS, redisTemplate, withDatabase } from '../servers.js';
 import type { Terminal } from '../terminal.js';
@@ -90,7 +90,7 @@ async function start(
     return undefined;
   }
   // A role that may not read all that is needed here relays all the same.
-  const names = await lookUpName(db, options.cache, outbox).catch(() => undefined);
+  const names = await findCacheNames(db, options.cache, outbox).catch(() => undefined);
   if (names !== undefined && looksMisspelt(names)) {
     log.warn(`${options.cache}: ${misspelt(options.cache, names)}. ${CHECK_NAME}`);
   }
@@ -117,12 +117,12 @@ async function relayUntil(
 }
 
 function reportLine(status: RelayStatus, before: RelayStatus): string {
-  const { lagMs, trusted, events, scopes, setAside, repairs, failures } = status;
+  const { lagMs, trusted, events, scopes, deadLetters, repairs, failures } = status;
   return [
     `lag ${Math.round(lagMs)} ms`,
     `${events} events to ${scopes} scopes, ${events - before.events} since the last report`,
     `${repairs} repairs`,
-    `${setAside} set aside`,
+    `${deadLetters} set aside`,
     `${failures} failures, ${failures - before.failures} since`,
     trusted ? 'trusted' : 'not trusted: nothing is relayed until the servers have been checked',
   ].join('; ');

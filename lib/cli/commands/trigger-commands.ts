@@ -1,7 +1,7 @@
 import { checkTriggers, repairTriggers, type TriggerProblem } from '../../knex/triggers/check-triggers.js';
-import { outboxOf } from '../../knex/outbox/installed-outbox.js';
-import { installed } from '../../knex/triggers/trigger-registry.js';
-import { shown } from '../../knex/triggers/named-tables.js';
+import { requireInstalledOutbox } from '../../knex/outbox/installed-outbox.js';
+import { installedDefinitions } from '../../knex/triggers/trigger-registry.js';
+import { displayName } from '../../knex/triggers/named-tables.js';
 import { removeTriggers } from '../../knex/triggers/remove-triggers.js';
 import { type Arguments, CACHE, JSON_OUTPUT, UsageError } from '../arguments.js';
 import { columns, type Command, FAILED, OK } from '../command.js';
@@ -68,8 +68,8 @@ export const triggersRemove: Command = {
     const named = args.text('table');
     if (named === undefined) throw new UsageError('This command is about one table. None is named. Add --table TABLE.');
     return withDatabase(args, terminal, {}, async ({ db, outbox }) => {
-      const own = await installed(db, await outboxOf(db, outbox), { cache });
-      const tables = new Map(own.map((definition) => [shown(definition.schema, definition.table), definition]));
+      const own = await installedDefinitions(db, await requireInstalledOutbox(db, outbox), { cache });
+      const tables = new Map(own.map((definition) => [displayName(definition.schema, definition.table), definition]));
       const meant = [...tables].filter(([name, { table }]) => name === named || table === named);
       const [only] = meant;
       if (only === undefined || meant.length > 1) {

@@ -2,9 +2,9 @@ import type { Knex } from 'knex';
 import { installedRelease, OUTBOX_RELEASE } from '../../knex/install/install-outbox.js';
 import { Frontier } from '../../knex/outbox/frontier.js';
 import { type OutboxOptions, qualifier } from '../../knex/outbox/location.js';
-import { survey } from '../../knex/outbox/survey.js';
+import { surveyOutbox } from '../../knex/outbox/survey.js';
 import { explain } from '../explain.js';
-import { lookUpName, type Names } from '../cache-names.js';
+import { findCacheNames, type CacheNames } from '../cache-names.js';
 import { describeLacking, grants, type Lacking, lackingRights } from '../rights.js';
 import { broken, type Finding, ok, warn } from './finding.js';
 
@@ -14,9 +14,9 @@ export interface OutboxFacts {
   readonly waiting: number;
   readonly lagMs: number;
   /** The incarnations that count, if a relay has ever counted any; and PostgreSQL's own. */
-  readonly counted: { readonly redis: string; readonly postgres: string } | undefined;
+  readonly authority: { readonly redis: string; readonly postgres: string } | undefined;
   readonly postgres: string | undefined;
-  readonly names: Names;
+  readonly names: CacheNames;
 }
 
 export const COUNTED_MAX = 10_000;
@@ -59,11 +59,11 @@ export async function lookAtOutbox(
     findings.push(broken('rights', `${role} may not: ${describeLacking(lacking)}`, remedy));
   }
   try {
-    const { counted, postgres } = await survey(db, cache, new Frontier(), undefined, outbox);
+    const { authority, postgres } = await surveyOutbox(db, cache, new Frontier(), undefined, outbox);
     const counts = await count(db, cache, outbox);
     findings.push(...describe(counts));
-    const names = await lookUpName(db, cache, outbox);
-    return { findings, facts: { waiting: counts.waiting, lagMs: counts.lagMs ?? 0, counted, postgres, names } };
+    const names = await findCacheNames(db, cache, outbox);
+    return { findings, facts: { waiting: counts.waiting, lagMs: counts.lagMs ?? 0, authority, postgres, names } };
   } catch (error) {
     return { findings: [...findings, cannotRead(role, explain(error), lacking)], unreadable: true };
   }
@@ -93,7 +93,7 @@ export function describeWaiting({ waiting, lagMs }: OutboxFacts, relayAlive: boo
 interface Counts {
   readonly waiting: number;
   readonly lagMs: number | null;
-  readonly setAside: number;
+  readonly deadLetters: number;
   readonly held: number;
   readonly heldMs: number | null;
 }
@@ -106,7 +106,7 @@ async function count(db: Knex, cache: string, outbox: OutboxOptions): Promise<Co
           select from ${at}gencache_outbox where cache = :cache and held_by is null limit :max) as waits) as waiting,
        (select extract(epoch from clock_timestamp() - min(recorded_at))::float * 1000 from ${at}gencache_outbox
         where cache = :cache and held_by is null) as "lagMs",
-       (select count(*)::int from ${at}gencache_set_aside where cache = :cache) as "setAside",
+       (select count(*)::int from ${at}gencache_dead_letter where cache = :cache) as "deadLetters",
        (select count(*)::int from ${at}gencache_outbox where cache = :cache and held_by is not null) as held,
        (select extract(epoch from clock_timestamp() - min(recorded_at))::float * 1000 from ${at}gencache_outbox
         where cache = :cache and held_by is not null) as "heldMs"`,
@@ -115,14 +115,14 @@ async function count(db: Knex, cache: string, outbox: OutboxOptions): Promise<Co
   return rows[0]!;
 }
 
-function describe({ setAside, held, heldMs }: Counts): Finding[] {
+function describe({ deadLetters, held, heldMs }: Counts): Finding[] {
   const findings: Finding[] = [];
-  if (setAside > 0) {
+  if (deadLetters > 0) {
     findings.push(
       warn(
-        'set aside',
-        `events that no relay understood: ${setAside}; the scope above each was bumped instead`,
-        'Run `gencache set-aside list`; once their cause is gone, `gencache set-aside retry`, or delete their rows.',
+        'dead letters',
+        `events that no relay understood: ${deadLetters}; the scope above each was bumped instead`,
+        'Run `gencache dead-letters list`; once their cause is gone, `gencache dead-letters retry`, or delete their rows.',
       ),
     );
   }

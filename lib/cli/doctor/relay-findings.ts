@@ -14,8 +14,8 @@ export function describeRelay(
 ): Finding[] {
   const run = misspelt ? CHECK_NAME : `Run \`gencache relay --cache ${cache}\`, or \`startRelay\` in the application.`;
   if (watched.alive) return [ok('relay', 'one is alive'), incarnations(outbox, redis, watched)];
-  const { counted } = outbox;
-  if (counted === undefined && watched.mark === undefined) {
+  const { authority } = outbox;
+  if (authority === undefined && watched.mark === undefined) {
     // Nothing but what a crash leaves behind needs one, until triggers record.
     const message = 'none has ever run: what a crash leaves in the outbox stays there';
     return [
@@ -31,15 +31,15 @@ export function describeRelay(
   if (isAnotherServer(outbox, redis)) {
     return [
       broken('relay', `none is alive on this Redis: ${silent}`, 'See the next row first.'),
-      otherServer(counted!.redis, redis.incarnation!),
+      otherServer(authority!.redis, redis.incarnation!),
     ];
   }
   return [broken('relay', `none is alive: ${silent}`, `${run} If one runs, read its log.`)];
 }
 
 /** Whether the Redis that counts is another one than this: it restarted, or this one is not the caches'. */
-export function isAnotherServer({ counted }: Pick<OutboxFacts, 'counted'>, { incarnation }: RedisFacts): boolean {
-  return counted !== undefined && incarnation !== undefined && counted.redis !== incarnation;
+export function isAnotherServer({ authority }: Pick<OutboxFacts, 'authority'>, { incarnation }: RedisFacts): boolean {
+  return authority !== undefined && incarnation !== undefined && authority.redis !== incarnation;
 }
 
 export function unvouched(cache: string, boundMs: number): Finding {
@@ -59,7 +59,7 @@ export function describeBounds(
   findings.push(
     ...wantedMs.filter((bound) => !alive || !boundsMs.includes(bound)).map((bound) => unvouched(cache, bound)),
   );
-  if (alive || outbox.counted === undefined || wantedMs.length > 0) return findings;
+  if (alive || outbox.authority === undefined || wantedMs.length > 0) return findings;
   const remedy = 'Run a relay with `--max-staleness`, the same as the `maxStalenessMs` of each cache of this name.';
   const left =
     boundsMs.length > 0
@@ -69,13 +69,13 @@ export function describeBounds(
 }
 
 /** Row, INFO and mark are to name one server. */
-function incarnations({ counted, postgres }: OutboxFacts, redis: RedisFacts, { mark }: Watched): Finding {
-  if (isAnotherServer({ counted }, redis)) return otherServer(counted!.redis, redis.incarnation!);
+function incarnations({ authority, postgres }: OutboxFacts, redis: RedisFacts, { mark }: Watched): Finding {
+  if (isAnotherServer({ authority }, redis)) return otherServer(authority!.redis, redis.incarnation!);
   const message = 'the incarnations that count, those of the servers, and the mark differ';
   if (
-    counted === undefined ||
-    counted.postgres !== postgres ||
-    mark?.startsWith(`${counted.redis} ${counted.postgres}`) !== true
+    authority === undefined ||
+    authority.postgres !== postgres ||
+    mark?.startsWith(`${authority.redis} ${authority.postgres}`) !== true
   ) {
     return warn(
       'incarnation',
@@ -86,10 +86,10 @@ function incarnations({ counted, postgres }: OutboxFacts, redis: RedisFacts, { m
   return ok('incarnation', 'the servers are those that count');
 }
 
-function otherServer(counted: string, found: string): Finding {
+function otherServer(authority: string, found: string): Finding {
   return broken(
     'incarnation',
-    `the relay bumps ${short(counted)}, and this Redis is ${short(found)}`,
+    `the relay bumps ${short(authority)}, and this Redis is ${short(found)}`,
     'See whether REDIS_URL (or --redis) is the server that caches and relays use. After a restart or a failover, a relay repairs that within seconds.',
   );
 }

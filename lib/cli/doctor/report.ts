@@ -1,11 +1,11 @@
 import { columns } from '../command.js';
 import type { Finding } from './finding.js';
-import type { Expected, Standing } from './step.js';
+import type { Expected, LadderStanding } from './step.js';
 
 export interface Report {
   readonly cache: string;
   readonly findings: readonly Finding[];
-  readonly standing: Standing;
+  readonly standing: LadderStanding;
   readonly expected: Expected | undefined;
   /** Whether the step is at least that. */
   readonly reached: boolean;
@@ -36,7 +36,7 @@ export function toText({ findings, standing, expected, reached, ok }: Report): s
 }
 
 /** What step 4b asks of the others beside Redis: that no event waits for ever. */
-function strictness(step: Standing['step']): string[] {
+function strictness(step: LadderStanding['step']): string[] {
   if (step === 'unknown') return [];
   return step === '3' || step === '4a'
     ? ['Step 4b: commits may be strict, `transaction(..., { strict: true })`; this Redis evicts nothing.']

@@ -22,7 +22,7 @@ export type Step = 'unknown' | '0' | '1' | '2' | '3' | '4a';
 export const EXPECTED = ['0', '1', '2', '3', '4', '4a', '4b'] as const;
 export type Expected = (typeof EXPECTED)[number];
 
-export interface Standing {
+export interface LadderStanding {
   readonly step: Step;
   /** What can still be read. */
   readonly promise: string;
@@ -36,7 +36,7 @@ export interface Standing {
 }
 
 /** The highest step all of whose conditions hold. */
-export function standingOf(facts: Facts, cache: string): Standing {
+export function standingOf(facts: Facts, cache: string): LadderStanding {
   const step = stepOf(facts);
   const { promise, notCovered, next } = LADDER[step](facts, cache);
   return {
@@ -55,7 +55,7 @@ export function isMisspelt({ outbox, watched }: Facts): boolean {
   return outbox !== undefined && looksMisspelt(outbox.names) && watched?.used !== true;
 }
 
-export function reaches({ step, strict }: Standing, expected: Expected): boolean {
+export function reaches({ step, strict }: LadderStanding, expected: Expected): boolean {
   if (step === 'unknown') return false;
   if (expected === '4b') return strict && (step === '3' || step === '4a');
   return Number(step[0]) >= Number(expected[0]);
@@ -73,7 +73,7 @@ function stepOf({ readable, outbox, triggers, redis, watched }: Facts): Step {
 const WHOEVER = ['whoever writes without a bump, and whoever dies between commit and bump'];
 
 const LADDER: Readonly<
-  Record<Step, (facts: Facts, cache: string) => Pick<Standing, 'promise' | 'notCovered' | 'next'>>
+  Record<Step, (facts: Facts, cache: string) => Pick<LadderStanding, 'promise' | 'notCovered' | 'next'>>
 > = {
   unknown: ({ readable, redis }, cache) => {
     const promise = !readable
@@ -97,7 +97,7 @@ const LADDER: Readonly<
   '1': ({ outbox, triggers }, cache) => ({
     promise:
       'what a crash between commit and bump, or a forgotten writer, leaves can still be read, for a TTL' +
-      (outbox?.counted === undefined ? '' : '; caches with `maxStalenessMs` read the source'),
+      (outbox?.authority === undefined ? '' : '; caches with `maxStalenessMs` read the source'),
     notCovered:
       (triggers?.tables ?? 0) > 0
         ? ['whoever writes without a bump: triggers record it, and it waits for a relay']

@@ -3,7 +3,7 @@ import { coveredByTrigger } from '../../knex/migrations/migrations-trigger.js';
 import { type OutboxOptions, qualifier } from '../../knex/outbox/location.js';
 import { findRelation, type Relation } from '../../knex/postgres/catalog.js';
 import { checkTriggers } from '../../knex/triggers/check-triggers.js';
-import { shown } from '../../knex/triggers/named-tables.js';
+import { displayName } from '../../knex/triggers/named-tables.js';
 import { explain } from '../explain.js';
 import { broken, type Finding, ok, warn } from './finding.js';
 
@@ -48,7 +48,7 @@ export async function lookAtTriggers(
   return {
     findings: [...tables, ...switches, ...migrations],
     facts: {
-      tables: new Set(own.map(({ schema, table }) => shown(schema, table))).size,
+      tables: new Set(own.map(({ schema, table }) => displayName(schema, table))).size,
       sound,
       migrations: migrations.every(({ status }) => status === 'ok'),
       unwatched: own.length > 0 ? await unwatched(db, own) : [],
@@ -73,7 +73,9 @@ async function lookAtTables(db: Knex, cache: string, outbox: OutboxOptions, own:
     (problem === 'foreign partition' ? warn : broken)('triggers', `on ${table}: ${message}`, remedy),
   );
   const wrong = new Set(problems.map(({ table }) => table));
-  const good = [...new Set(own.map(({ schema, table }) => shown(schema, table)))].filter((name) => !wrong.has(name));
+  const good = [...new Set(own.map(({ schema, table }) => displayName(schema, table)))].filter(
+    (name) => !wrong.has(name),
+  );
   if (good.length > 0) findings.push(ok('triggers', `sound on ${good.join(', ')}`));
   return [...findings, ...(await lookAtSubscriptions(db, own))];
 }
@@ -93,7 +95,7 @@ async function lookAtSubscriptions(db: Knex, own: readonly Row[]): Promise<Findi
     .map(({ schema, table }) =>
       broken(
         'triggers',
-        `${shown(schema, table)} is written by logical replication, for which statement triggers do not fire`,
+        `${displayName(schema, table)} is written by logical replication, for which statement triggers do not fire`,
         'Install them with `subscriber: true`.',
       ),
     );
@@ -126,9 +128,9 @@ async function lookAtSwitches(db: Knex): Promise<Finding[]> {
 async function lookAtMigrations(db: Knex, cache: string, rows: readonly Row[]): Promise<Finding[]> {
   const lists = new Map<string, Relation | undefined>();
   for (const { kind, schema, table } of rows) {
-    if (kind === 'migrations') lists.set(shown(schema, table), await findRelation(db, schema, table));
+    if (kind === 'migrations') lists.set(displayName(schema, table), await findRelation(db, schema, table));
   }
-  for (const list of await migrationLists(db, rows)) lists.set(shown(list.schema, list.name), list);
+  for (const list of await migrationLists(db, rows)) lists.set(displayName(list.schema, list.name), list);
   if (lists.size === 0) return [ok('migrations', 'there is no list of Knex migrations')];
   const findings: Finding[] = [];
   for (const [name, list] of lists) {
@@ -172,6 +174,6 @@ async function unwatched(db: Knex, own: readonly Row[]): Promise<string[]> {
      order by 1, 2 limit ?`,
     [[...new Set(own.map(({ schema }) => schema))], UNWATCHED_MAX + 1] as unknown as Knex.RawBinding[],
   );
-  const names = rows.map(({ schema, name }) => shown(schema, name));
+  const names = rows.map(({ schema, name }) => displayName(schema, name));
   return names.length > UNWATCHED_MAX ? [...names.slice(0, UNWATCHED_MAX), '...'] : names;
 }

@@ -1,10 +1,10 @@
 import type { Knex } from 'knex';
 import * as outbox from '../../../migrations/outbox/001_outbox.js';
-import * as incarnation from '../../../migrations/outbox/002_incarnation.js';
+import * as authority from '../../../migrations/outbox/002_authority.js';
 import { findRelation } from '../postgres/catalog.js';
-import { installing, NOBODY, type TableLock, underLocks } from '../postgres/table-locks.js';
+import { underInstallationLock, ACCESS_EXCLUSIVE, type TableLock, underTableLocks } from '../postgres/table-locks.js';
 import { uninstallMigrationsTriggers } from '../migrations/migrations-trigger.js';
-import { findOutbox } from '../outbox/installed-outbox.js';
+import { findInstalledOutbox } from '../outbox/installed-outbox.js';
 import { removeAll } from '../triggers/remove-triggers.js';
 import { dropNotify } from './notify-relays.js';
 import { type OutboxOptions, qualifier, quoted } from '../outbox/location.js';
@@ -15,12 +15,12 @@ interface Step {
 }
 
 /** Immutable once released: later changes are steps of their own. A release is the number of its steps. */
-const STEPS: readonly Step[] = [outbox, incarnation];
+const STEPS: readonly Step[] = [outbox, authority];
 
 /** The tables of each step. */
 const TABLES = [
-  ['release', 'outbox', 'set_aside', 'trigger', 'narrowed'],
-  ['incarnation', 'boot'],
+  ['release', 'outbox', 'dead_letter', 'trigger', 'narrowed'],
+  ['authority', 'boot'],
 ];
 
 /** What this release installs. */
@@ -40,7 +40,7 @@ export async function installOutbox(
   options: OutboxOptions & { readonly release?: number } = {},
 ): Promise<void> {
   const at = qualifier(options);
-  await installing(db, async (trx) => {
+  await underInstallationLock(db, async (trx) => {
     if (options.schema !== undefined) await trx.raw(`create schema if not exists ${quoted(options.schema)}`);
     await trx.raw(
       `create table if not exists ${at}gencache_release (
@@ -59,13 +59,13 @@ export async function installOutbox(
 /** Takes away every trigger, the outbox, and what waits in it. In one transaction, or the caller's. Throws TableLockedError. */
 export async function uninstallOutbox(db: Knex, options: OutboxOptions = {}): Promise<void> {
   const at = qualifier(options);
-  await installing(db, async (trx) => {
+  await underInstallationLock(db, async (trx) => {
     const release = await installedRelease(trx, options);
     if (release === undefined) return;
-    const outbox = await findOutbox(trx, options);
+    const outbox = await findInstalledOutbox(trx, options);
     if (outbox !== undefined) await removeAll(trx, outbox);
     await uninstallMigrationsTriggers(trx, options);
-    await underLocks(trx, await locksOn(trx, TABLES.slice(0, release).flat(), options), async () => {
+    await underTableLocks(trx, await locksOn(trx, TABLES.slice(0, release).flat(), options), async () => {
       await dropNotify(trx, options);
       for (const step of STEPS.slice(0, release).toReversed()) await step.down(trx, at);
       await trx.raw(`drop table ${at}gencache_release`);
@@ -82,7 +82,7 @@ async function locksOn(
   const locks: TableLock[] = [];
   for (const table of tables) {
     const relation = await findRelation(trx, schema, `gencache_${table}`);
-    if (relation !== undefined) locks.push({ relation, mode: NOBODY });
+    if (relation !== undefined) locks.push({ relation, mode: ACCESS_EXCLUSIVE });
   }
   return locks;
 }
@@ -111,12 +111,12 @@ export const outboxMigrations: Knex.MigrationSource<number> = {
 };
 
 async function withdraw(db: Knex, release: number): Promise<void> {
-  await installing(db, async (trx) => {
+  await underInstallationLock(db, async (trx) => {
     const { rows } = await trx.raw<{ rows: unknown[] }>(
       'delete from gencache_release where version = ? returning version',
       [release],
     );
     if (rows.length === 0) return;
-    await underLocks(trx, await locksOn(trx, TABLES[release - 1]!, {}), () => STEPS[release - 1]!.down(trx));
+    await underTableLocks(trx, await locksOn(trx, TABLES[release - 1]!, {}), () => STEPS[release - 1]!.down(trx));
   });
 }

@@ -1,17 +1,22 @@
 import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors/errors.js';
 import { findRelation, functionsNamed, type Relation, triggersNamed } from '../postgres/catalog.js';
-import { installing, NO_WRITERS, NOBODY, underLocks } from '../postgres/table-locks.js';
+import {
+  underInstallationLock,
+  SHARE_ROW_EXCLUSIVE,
+  ACCESS_EXCLUSIVE,
+  underTableLocks,
+} from '../postgres/table-locks.js';
 import { type OutboxOptions, qualifier, quoted } from '../outbox/location.js';
 
 /** The channel of every cache's hints; the payload is the cache's name. */
-export const CHANNEL = 'gencache';
+export const NOTIFY_CHANNEL = 'gencache';
 
 const NAME = 'gencache_notify';
 
 const SOURCE = `
   begin
-    perform pg_notify('${CHANNEL}', cache) from (select distinct cache from recorded) as caches;
+    perform pg_notify('${NOTIFY_CHANNEL}', cache) from (select distinct cache from recorded) as caches;
     return null;
   end`;
 
@@ -24,7 +29,7 @@ const SOURCE = `
  */
 export async function notifyRelays(db: Knex, on: boolean, options: OutboxOptions = {}): Promise<void> {
   qualifier(options);
-  await installing(db, async (trx) => {
+  await underInstallationLock(db, async (trx) => {
     const outbox = await findRelation(trx, options.schema, 'gencache_outbox');
     if (outbox === undefined) {
       throw new ConfigurationError(
@@ -33,10 +38,14 @@ export async function notifyRelays(db: Knex, on: boolean, options: OutboxOptions
     }
     const found = await stateOf(trx, outbox);
     if (found === (on ? 'on' : 'off')) return;
-    await underLocks(trx, [{ relation: outbox, mode: found === 'off' ? NO_WRITERS : NOBODY }], async () => {
-      await dropNotify(trx, options);
-      if (on) await create(trx, outbox);
-    });
+    await underTableLocks(
+      trx,
+      [{ relation: outbox, mode: found === 'off' ? SHARE_ROW_EXCLUSIVE : ACCESS_EXCLUSIVE }],
+      async () => {
+        await dropNotify(trx, options);
+        if (on) await create(trx, outbox);
+      },
+    );
   });
 }
 
@@ -45,13 +54,13 @@ export async function dropNotify(trx: Knex.Transaction, options: OutboxOptions):
   await trx.raw(`drop function if exists ${qualifier(options)}${NAME}() cascade`);
 }
 
-/** `odd`: there is something, and not what is made today. */
-async function stateOf(trx: Knex.Transaction, outbox: Relation): Promise<'on' | 'off' | 'odd'> {
+/** `other`: there is something, and not what is made today. */
+async function stateOf(trx: Knex.Transaction, outbox: Relation): Promise<'on' | 'off' | 'other'> {
   const made = (await functionsNamed(trx, outbox.schema, [NAME])).get(NAME);
   if (made === undefined) return 'off';
   const triggers = await triggersNamed(trx, [NAME]);
   const sends = triggers.some(({ relation, enabled }) => relation.oid === outbox.oid && enabled === 'A');
-  return sends && made.source === SOURCE ? 'on' : 'odd';
+  return sends && made.source === SOURCE ? 'on' : 'other';
 }
 
 async function create(trx: Knex.Transaction, { schema }: Relation): Promise<void> {

@@ -5,7 +5,7 @@
  * The migrations table's trigger runs it for the rows of a statement, the lifecycle hooks for a migration or a batch.
  * Values are SQL: parameters, or a function's variables.
  */
-export interface Due {
+export interface DueBumps {
   /** `"app".`: what stands before the outbox's tables, or nothing. */
   readonly at: string;
   readonly cache: string;
@@ -19,7 +19,7 @@ export interface Due {
 }
 
 /** Locks nothing but the rows it takes; any isolation will do, since Knex's lock admits one run at a time. */
-export function recordDue({ at, cache, names, source, take, unlessRecorded }: Due): string {
+export function recordDueBumps({ at, cache, names, source, take, unlessRecorded }: DueBumps): string {
   const narrowed = `${at}gencache_narrowed where cache = ${cache} and migration = any(${names})`;
   const recorded = `exists (
     select from ${at}gencache_outbox

@@ -33,9 +33,9 @@ import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { recordEvents } from '../outbox/record.js';
 import type { Relation } from '../postgres/catalog.js';
-import { recordDue } from './due-bumps.js';
+import { recordDueBumps } from './due-bumps.js';
 import { migrationNameOf } from './migration-name.js';
-import { findLock, findMigrationsTable, notHeld, outboxIsThere } from './migrations-table.js';
+import { findMigrationLock, findMigrationsTable, notHeld, hasOutbox } from './migrations-table.js';
 import { coveredByTrigger } from './migrations-trigger.js';
 
 export type Hook = (db: Knex, migrations: unknown[]) => unknown;
@@ -58,7 +58,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
 
   return {
     async beforeAll(db, migrations) {
-      if (await outboxIsThere(db, options)) {
+      if (await hasOutbox(db, options)) {
         await forgetEarlierRuns(
           db,
           migrations.map((migration) => migrationNameOf(db, migration)),
@@ -71,7 +71,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
     },
 
     async beforeEach(db, migrations) {
-      if (!db.isTransaction && (await outboxIsThere(db, options))) {
+      if (!db.isTransaction && (await hasOutbox(db, options))) {
         for (const migration of migrations) await hold(db, migrationNameOf(db, migration));
       }
       await owner.beforeEach?.(db, migrations);
@@ -80,7 +80,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
     async afterEach(db, migrations) {
       await owner.afterEach?.(db, migrations);
       const inCommonTransaction = db.isTransaction && batches.has(db);
-      if (inCommonTransaction || !(await outboxIsThere(db, options))) return;
+      if (inCommonTransaction || !(await hasOutbox(db, options))) return;
       const byTrigger = await covered(db);
       for (const cache of caches) {
         // What is held covers it until the trigger has recorded the row that is written next.
@@ -92,7 +92,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
 
     async afterAll(db, migrations) {
       await owner.afterAll?.(db, migrations);
-      if (!(await outboxIsThere(db, options))) return;
+      if (!(await hasOutbox(db, options))) return;
       if (db.isTransaction) {
         const before = batches.get(db) ?? NOTHING;
         const byTrigger = await covered(db);
@@ -109,7 +109,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
   /** By the trigger on the list that this run writes. */
   async function covered(db: Knex): Promise<ReadonlySet<string>> {
     const list = await findMigrationsTable(db);
-    if (list === undefined || !(await findLock(db)).taken) return NOTHING;
+    if (list === undefined || !(await findMigrationLock(db)).taken) return NOTHING;
     return coveredByTrigger(db, caches, list);
   }
 
@@ -119,7 +119,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
     migrations: readonly unknown[],
     { take }: { readonly take: boolean },
   ): Promise<void> {
-    const statement = recordDue({
+    const statement = recordDueBumps({
       at,
       cache: ':cache',
       names: 'cast(:names as text[])', // `:names::text[]` is an identifier to Knex
@@ -141,7 +141,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
       `select current_setting('gencache.events', true) is not distinct from 'off' as silent`,
     );
     if (rows[0]!.silent) return;
-    const lock = await findLock(db);
+    const lock = await findMigrationLock(db);
     const { table: heldBy, taken } = lock;
     if (heldBy === undefined || !taken) throw notHeld(lock);
     const source = migration ?? 'migration';

@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors/errors.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { findRelation, type Relation } from '../postgres/catalog.js';
-import { nameOf } from '../postgres/table-locks.js';
+import { qualifiedName } from '../postgres/table-locks.js';
 
 /** Where Knex keeps its list of migrations. */
 export interface MigrationsTable {
@@ -22,7 +22,7 @@ export function findMigrationsTable(db: Knex, at: MigrationsTable = {}): Promise
  * The lock that a run takes before its hooks are called, if the configuration names the tables it uses: hooks don't see
  * a `tableName` that was passed to the call.
  */
-export interface Lock {
+export interface MigrationLock {
   /** As SQL writes it; undefined if it is not there. */
   readonly table: string | undefined;
   /** Whether this run, or one that this connection sees, has it. */
@@ -30,18 +30,18 @@ export interface Lock {
 }
 
 /** Two queries, and no lock on any row. */
-export async function findLock(db: Knex): Promise<Lock> {
+export async function findMigrationLock(db: Knex): Promise<MigrationLock> {
   const { table, tableSchema } = named(db, {});
   const relation = await findRelation(db, tableSchema, `${table}_lock`);
   if (relation === undefined) return { table: undefined, taken: false };
   const { rows } = await db.raw<{ rows: { taken: boolean }[] }>(
-    `select exists (select from ${nameOf(relation)} where is_locked = 1) as taken`,
+    `select exists (select from ${qualifiedName(relation)} where is_locked = 1) as taken`,
   );
-  return { table: nameOf(relation), taken: rows[0]!.taken };
+  return { table: qualifiedName(relation), taken: rows[0]!.taken };
 }
 
 /** An event outside a transaction is held by the lock, so that lock has to be the one that this run took. */
-export function notHeld({ table }: Lock): ConfigurationError {
+export function notHeld({ table }: MigrationLock): ConfigurationError {
   const found =
     table === undefined ? 'there is no such table' : `${table} is not locked, so this run locked another one`;
   return new ConfigurationError(
@@ -60,7 +60,7 @@ function named(db: Knex, { table, tableSchema }: MigrationsTable): { table: stri
 }
 
 /** Whether there is an outbox. One query, whatever the connection does to results. */
-export async function outboxIsThere(db: Knex, options: OutboxOptions): Promise<boolean> {
+export async function hasOutbox(db: Knex, options: OutboxOptions): Promise<boolean> {
   const { rows } = await db.raw<{ rows: { there: boolean }[] }>('select to_regclass(?) is not null as there', [
     `${qualifier(options)}gencache_outbox`,
   ]);

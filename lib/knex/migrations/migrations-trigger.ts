@@ -14,13 +14,13 @@ import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors/errors.js';
 import type { OutboxOptions } from '../outbox/location.js';
 import { functionsNamed, type Relation, triggersNamed } from '../postgres/catalog.js';
-import { installing, nameOf, NOBODY, underLocks } from '../postgres/table-locks.js';
-import { findOutbox, type Outbox } from '../outbox/installed-outbox.js';
-import { forget, keep } from '../triggers/trigger-registry.js';
+import { underInstallationLock, qualifiedName, ACCESS_EXCLUSIVE, underTableLocks } from '../postgres/table-locks.js';
+import { findInstalledOutbox, type InstalledOutbox } from '../outbox/installed-outbox.js';
+import { forgetDefinition, keepDefinition } from '../triggers/trigger-registry.js';
 import { TRANSITION_TABLES } from '../triggers/generate/rows.js';
-import { body, execute, hash, literal } from '../postgres/sql-text.js';
+import { functionBody, execute, nameHash, literal } from '../postgres/sql-text.js';
 import { checkCacheName } from '../../model/cache-name.js';
-import { recordDue } from './due-bumps.js';
+import { recordDueBumps } from './due-bumps.js';
 import { findMigrationsTable, type MigrationsTable } from './migrations-table.js';
 
 export interface MigrationsTriggerOptions extends OutboxOptions, MigrationsTable {
@@ -45,15 +45,17 @@ const DEFINITION = { kind: NAME };
  */
 export async function installMigrationsTrigger(db: Knex, options: MigrationsTriggerOptions): Promise<void> {
   const cache = checkCacheName(options.cache);
-  await installing(db, async (trx) => {
-    const outbox = await findOutbox(trx, options);
+  await underInstallationLock(db, async (trx) => {
+    const outbox = await findInstalledOutbox(trx, options);
     if (outbox === undefined) throw missing('no outbox', 'Call `installOutbox(db)` before');
     const list = await findMigrationsTable(trx, options);
     if (list === undefined)
       throw missing(`no ${options.table ?? 'list of migrations'}`, 'Pass its `table`, and `tableSchema`');
     const source = functionSource(outbox.at, cache, list);
     if (await isInstalled(trx, outbox, cache, list, source)) return;
-    await underLocks(trx, [{ relation: list, mode: NOBODY }], () => install(trx, outbox, cache, list, source));
+    await underTableLocks(trx, [{ relation: list, mode: ACCESS_EXCLUSIVE }], () =>
+      install(trx, outbox, cache, list, source),
+    );
   });
 }
 
@@ -62,7 +64,7 @@ export async function installMigrationsTrigger(db: Knex, options: MigrationsTrig
  * there is none. Throws TableLockedError.
  */
 export async function uninstallMigrationsTrigger(db: Knex, options: MigrationsTriggerOptions): Promise<void> {
-  await installing(db, async (trx) => {
+  await underInstallationLock(db, async (trx) => {
     const list = await findMigrationsTable(trx, options);
     await uninstall(trx, options, ({ cache, schema, table }) => {
       return cache === options.cache && schema === list?.schema && table === list.name;
@@ -87,7 +89,7 @@ export async function coveredByTrigger(db: Knex, caches: readonly string[], list
 
 async function install(
   trx: Knex.Transaction,
-  outbox: Outbox,
+  outbox: InstalledOutbox,
   cache: string,
   list: Relation,
   source: string,
@@ -97,25 +99,25 @@ async function install(
   await execute(
     trx,
     `create or replace function ${at}${name}() returns trigger
-     language plpgsql security definer set search_path = pg_catalog, pg_temp as ${body(source)}`,
+     language plpgsql security definer set search_path = pg_catalog, pg_temp as ${functionBody(source)}`,
   );
   for (const [event, transition] of Object.entries(TRANSITION_TABLES)) {
     const trigger = triggerName(cache, event);
-    await execute(trx, `drop trigger if exists ${trigger} on ${nameOf(list)}`);
+    await execute(trx, `drop trigger if exists ${trigger} on ${qualifiedName(list)}`);
     await execute(
       trx,
-      `create trigger ${trigger} after ${event} on ${nameOf(list)} ${transition}
+      `create trigger ${trigger} after ${event} on ${qualifiedName(list)} ${transition}
        for each statement execute function ${at}${name}()`,
     );
     // Also where session_replication_role is `replica`.
-    await execute(trx, `alter table ${nameOf(list)} enable always trigger ${trigger}`);
+    await execute(trx, `alter table ${qualifiedName(list)} enable always trigger ${trigger}`);
   }
-  await keep(trx, outbox, { cache, schema: list.schema, table: list.name, name: NAME }, DEFINITION);
+  await keepDefinition(trx, outbox, { cache, schema: list.schema, table: list.name, name: NAME }, DEFINITION);
 }
 
 async function isInstalled(
   trx: Knex.Transaction,
-  { at, schema }: Outbox,
+  { at, schema }: InstalledOutbox,
   cache: string,
   list: Relation,
   source: string,
@@ -141,7 +143,7 @@ async function uninstall(
   options: OutboxOptions,
   which: (row: Installed) => boolean,
 ): Promise<void> {
-  const outbox = await findOutbox(trx, options);
+  const outbox = await findInstalledOutbox(trx, options);
   if (outbox === undefined) return;
   const { rows } = await trx.raw<{ rows: Installed[] }>(
     `select cache, table_schema as schema, table_name as table from ${outbox.at}gencache_trigger
@@ -152,16 +154,16 @@ async function uninstall(
     const name = functionName(cache, schema, table);
     // By its function, also where the table has another name by now.
     const triggers = (await triggersNamed(trx, triggerNames(cache))).filter((trigger) => trigger.function === name);
-    const locks = triggers.map(({ relation }) => ({ relation, mode: NOBODY }) as const);
-    await underLocks(trx, locks, async () => {
+    const locks = triggers.map(({ relation }) => ({ relation, mode: ACCESS_EXCLUSIVE }) as const);
+    await underTableLocks(trx, locks, async () => {
       await execute(trx, `drop function if exists ${outbox.at}${name}() cascade`);
     });
-    await forget(trx, outbox, { cache, schema, table, name: NAME });
+    await forgetDefinition(trx, outbox, { cache, schema, table, name: NAME });
   }
 }
 
 function functionSource(at: string, cache: string, list: Relation): string {
-  const due = recordDue({
+  const due = recordDueBumps({
     at,
     cache: literal(cache),
     names: 'names',
@@ -190,11 +192,11 @@ function functionSource(at: string, cache: string, list: Relation): string {
 }
 
 function functionName(cache: string, schema: string, table: string): string {
-  return `gencache_migrations_${hash(cache, schema, table)}`;
+  return `gencache_migrations_${nameHash(cache, schema, table)}`;
 }
 
 function triggerName(cache: string, event: string): string {
-  return `gencache_migrations_${hash(cache)}_${event}`;
+  return `gencache_migrations_${nameHash(cache)}_${event}`;
 }
 
 function triggerNames(cache: string): string[] {

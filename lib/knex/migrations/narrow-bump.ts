@@ -5,8 +5,8 @@ import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { checkCacheName } from '../../model/cache-name.js';
-import { pathsOf, type ScopeIds } from './narrowed-paths.js';
-import { outboxIsThere } from './migrations-table.js';
+import { narrowedPaths, type ScopeIds } from './narrowed-paths.js';
+import { hasOutbox } from './migrations-table.js';
 
 export interface WaiveOptions extends OutboxOptions {
   readonly cache: string;
@@ -36,8 +36,8 @@ export interface NarrowOptions extends WaiveOptions {
 export async function narrowBump(db: Knex, options: NarrowOptions): Promise<void> {
   const cache = checkCacheName(options.cache);
   const migration = migrationName(options.migration);
-  const paths = [...new Set(options.to.flatMap(pathsOf))];
-  if (!(await outboxIsThere(db, options))) return;
+  const paths = [...new Set(options.to.flatMap(narrowedPaths))];
+  if (!(await hasOutbox(db, options))) return;
   const at = qualifier(options);
   // One statement, so that also outside a transaction nobody sees the one without the other. What is held instead keeps
   // the transaction of what was held: its age is told by that.

@@ -10,7 +10,7 @@ export type ScopeIds = Readonly<Record<string, number | bigint | string | null>>
  * The paths of a scope whose namespaces are not declared here: several where a text may be an id of several kinds. An
  * integer's text is the same as text; a UUID in capitals is another id as text than as a UUID, so both are named.
  */
-export function pathsOf(ids: ScopeIds): string[] {
+export function narrowedPaths(ids: ScopeIds): string[] {
   if (typeof ids !== 'object' || ids === null || Array.isArray(ids)) {
     throw new IdError(
       'ids',

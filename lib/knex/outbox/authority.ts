@@ -13,8 +13,8 @@ export interface Incarnations {
  * its turn begins has to differ from the mark of its turn before, or a relay that dies between counting and repairing leaves one that
  * takes that old mark for the repair. Hence a name for each turn.
  */
-export interface Reign extends Incarnations {
-  readonly reign: string;
+export interface Epoch extends Incarnations {
+  readonly epoch: string;
 }
 
 /**
@@ -22,13 +22,13 @@ export interface Reign extends Incarnations {
  * needs to know that the server that took its bump is the one that readers trust (protocol rule 10). Undefined where
  * no relay has ever counted one: the first that does bumps everything, after all that committed before.
  */
-export async function countedRedis(
+export async function authoritativeRedis(
   trx: Knex.Transaction,
   cache: string,
   options: OutboxOptions,
 ): Promise<string | undefined> {
   const { rows } = await trx.raw<{ rows: { redis: string }[] }>(
-    `select redis from ${qualifier(options)}gencache_incarnation where cache = ? for share`,
+    `select redis from ${qualifier(options)}gencache_authority where cache = ? for share`,
     [cache],
   );
   return rows[0]?.redis;
@@ -38,25 +38,25 @@ export async function countedRedis(
  * Makes these incarnations the ones that count, if `seen` still are. One statement, committed by itself; waits for
  * those that delete events under the old ones. Returns the reign that begins; undefined if somebody else was first.
  */
-export async function count(
+export async function claimAuthority(
   db: Knex,
   cache: string,
   { redis, postgres }: Incarnations,
-  seen: Reign | undefined,
+  seen: Epoch | undefined,
   options: OutboxOptions,
-): Promise<Reign | undefined> {
-  const table = `${qualifier(options)}gencache_incarnation`;
-  const counting = db.raw<{ rows: { reign: string }[] }>(
+): Promise<Epoch | undefined> {
+  const table = `${qualifier(options)}gencache_authority`;
+  const claiming = db.raw<{ rows: { epoch: string }[] }>(
     seen === undefined
       ? `insert into ${table} (cache, redis, postgres) values (:cache, :redis, :postgres) on conflict do nothing
-         returning reign`
+         returning epoch`
       : `update ${table}
-         set redis = :redis, postgres = :postgres, reign = gen_random_uuid(), changed_at = clock_timestamp()
-         where cache = :cache and reign = cast(:seen as uuid) returning reign`,
-    { cache, redis, postgres, ...(seen && { seen: seen.reign }) },
+         set redis = :redis, postgres = :postgres, epoch = gen_random_uuid(), changed_at = clock_timestamp()
+         where cache = :cache and epoch = cast(:seen as uuid) returning epoch`,
+    { cache, redis, postgres, ...(seen && { seen: seen.epoch }) },
   );
-  const { rows } = await counting.timeout(ANSWER_MS);
-  return rows[0] && { redis, postgres, reign: rows[0].reign };
+  const { rows } = await claiming.timeout(ANSWER_MS);
+  return rows[0] && { redis, postgres, epoch: rows[0].epoch };
 }
 
 /** After a crash: the next survey finds a boot that was never before. One statement. */

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { Frontier } from './frontier.js';
 import { type OutboxOptions, qualifier } from './location.js';
-import { serverSql, type Xid } from './transaction-id.js';
+import { serverSql, type TransactionId } from './transaction-id.js';
 
 /** An event of the outbox, as far as whoever bumps needs it. */
 export interface OutboxEvent {
@@ -10,11 +10,11 @@ export interface OutboxEvent {
   /** `detector UPDATE`: for logs and statistics. */
   readonly cause: string;
   /** All of it, where `path` alone does not say what to bump. */
-  readonly odd: OddEvent | null;
+  readonly unresolved: UnresolvedEvent | null;
 }
 
 /** An event with a lookup, or one whose path may not parse. */
-export interface OddEvent {
+export interface UnresolvedEvent {
   readonly xid: string;
   readonly seq: string;
   readonly lookup: string | null;
@@ -28,16 +28,16 @@ export const SEGMENT = '[a-z][A-Za-z0-9_]{0,63}=[A-Za-z0-9_.~%-]{0,220}';
  * What may be no path, or very long; the first who asks makes sure. To ask for exactly `SEGMENT`, 16 times at most, takes PostgreSQL's
  * regular expressions half a millisecond a row: it counts by states. Without a question mark, which Knex takes for a binding.
  */
-const ODD_PATH = `(
+const UNRESOLVED_PATH = `(
   event.path !~ '^(|[a-z][A-Za-z0-9_]*=[A-Za-z0-9_.~%-]*(/[a-z][A-Za-z0-9_]*=[A-Za-z0-9_.~%-]*)*)$'
   or length(event.path) > 200 or cardinality(string_to_array(event.path, '/')) > 16
   or length(event.path) > 64 and event.path ~ '[A-Za-z0-9_]{65}=')`;
 
 const EVENT = `
   event.path, event.source || ' ' || event.operation as cause,
-  case when event.lookup is not null or ${ODD_PATH} then jsonb_build_object(
+  case when event.lookup is not null or ${UNRESOLVED_PATH} then jsonb_build_object(
     'xid', event.xid::text, 'seq', event.seq::text, 'lookup', event.lookup, 'args', event.args,
-    'row', to_jsonb(event)::text) end as odd`;
+    'row', to_jsonb(event)::text) end as unresolved`;
 
 /**
  * Claims events: takes them out of the outbox in a transaction that commits after they were bumped, and so puts them
@@ -50,12 +50,12 @@ const EVENT = `
 export async function claimEvents(
   trx: Knex.Transaction,
   cache: string,
-  { open, high }: Frontier,
+  { pending, watermark }: Frontier,
   max: number,
   options: OutboxOptions,
 ): Promise<OutboxEvent[]> {
   const outbox = `${qualifier(options)}gencache_outbox`;
-  const ranges = [...open.map(({ xid, seq }) => ({ xid, seq, until: xid + 1n })), { ...high, until: XID_MAX }];
+  const ranges = [...pending.map(({ xid, seq }) => ({ xid, seq, until: xid + 1n })), { ...watermark, until: XID_MAX }];
   const { rows } = await trx.raw<{ rows: OutboxEvent[] }>(
     `delete from ${outbox} as event where ctid = any(array(
        select found.row
@@ -96,32 +96,32 @@ export async function eventsOf(db: Knex, cache: string, xid: string, options: Ou
 export async function deleteEventsOf(
   db: Knex,
   cache: string,
-  xid: Xid,
+  xid: TransactionId,
   server: string | undefined,
   options: OutboxOptions,
 ): Promise<void> {
   const at = qualifier(options);
   await db.raw(
-    `with counted as (select redis from ${at}gencache_incarnation where cache = :cache for share)
+    `with authority as (select redis from ${at}gencache_authority where cache = :cache for share)
      delete from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and seq = any(array(
        select seq from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and held_by is null
        for update skip locked))
-     and not exists (select from counted where redis is distinct from :server)
+     and not exists (select from authority where redis is distinct from :server)
      and ${serverSql(options)} = :postgres`,
     { cache, xid: xid.id, server: server ?? null, postgres: xid.server ?? null } as unknown as Knex.ValueDict,
   );
 }
 
 /** Keeps events that could not be understood, with what was bumped for them, and why. */
-export async function setAside(
+export async function keepDeadLetters(
   trx: Knex.Transaction,
-  events: readonly { readonly event: OddEvent; readonly bumped: string; readonly reason: string }[],
+  events: readonly { readonly event: UnresolvedEvent; readonly bumped: string; readonly reason: string }[],
   options: OutboxOptions,
 ): Promise<void> {
   if (events.length === 0) return;
   const at = qualifier(options);
   await trx.raw(
-    `insert into ${at}gencache_set_aside
+    `insert into ${at}gencache_dead_letter
        (cache, xid, seq, path, lookup, args, source, operation, application, recorded_at, bumped, reason)
      select event.cache, event.xid, event.seq, event.path, event.lookup, event.args, event.source, event.operation,
        event.application, event.recorded_at, given.bumped, given.reason

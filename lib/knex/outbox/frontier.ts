@@ -1,4 +1,4 @@
-import type { Found, Survey } from './survey.js';
+import type { EventPosition, OutboxSurvey } from './survey.js';
 
 /**
  * Where a cache's events can be, so that a poll need not pass over the dead rows of all that came before.
@@ -24,29 +24,34 @@ import type { Found, Survey } from './survey.js';
  */
 export class Frontier {
   /** Single transactions below `high`: open when they were last looked at, or with events left. `seq`: from where on. */
-  open: readonly Found[] = [];
+  pending: readonly EventPosition[] = [];
   /** From here on, anything. */
-  high: Found = BEGINNING;
+  watermark: EventPosition = BEGINNING;
 
-  advance({ snapshot, left, tail, held }: Pick<Survey, 'snapshot' | 'left' | 'tail' | 'held'>): void {
+  advance({
+    snapshot,
+    pendingEvents,
+    tail,
+    heldByMigration,
+  }: Pick<OutboxSurvey, 'snapshot' | 'pendingEvents' | 'tail' | 'heldByMigration'>): void {
     const [oldest] = tail;
     // An id that this history has not given yet is a restored dump's, and says nothing about those that it will give.
     const high = oldest !== undefined && oldest.xid < snapshot.xmax ? oldest : { xid: snapshot.xmax, seq: 0n };
     const open = new Map<bigint, bigint>(snapshot.open.map((xid) => [xid, 0n]));
-    for (const { xid, seq } of [...left, ...held]) {
+    for (const { xid, seq } of [...pendingEvents, ...heldByMigration]) {
       const other = open.get(xid);
       if (other === undefined || seq < other) open.set(xid, seq);
     }
-    this.open = [...open]
+    this.pending = [...open]
       .map(([xid, seq]) => ({ xid, seq }))
       .filter(({ xid, seq }) => xid < high.xid || (xid === high.xid && seq < high.seq));
-    this.high = high;
+    this.watermark = high;
   }
 
   reset(): void {
-    this.open = [];
-    this.high = BEGINNING;
+    this.pending = [];
+    this.watermark = BEGINNING;
   }
 }
 
-const BEGINNING: Found = { xid: 0n, seq: 0n };
+const BEGINNING: EventPosition = { xid: 0n, seq: 0n };

@@ -4,21 +4,25 @@ import { type OutboxOptions, quoted } from './location.js';
 import { findRelation } from '../postgres/catalog.js';
 
 /** The outbox that is there: triggers name it in full, since they run under anybody's search path. */
-export interface Outbox {
+export interface InstalledOutbox {
   readonly schema: string;
   /** What stands before the name of its tables and functions: `"audit".` */
   readonly at: string;
 }
 
 /** Finds the outbox; undefined if there is none. One query. */
-export async function findOutbox(db: Knex, options: OutboxOptions = {}): Promise<Outbox | undefined> {
+export async function findInstalledOutbox(db: Knex, options: OutboxOptions = {}): Promise<InstalledOutbox | undefined> {
   const relation = await findRelation(db, options.schema, 'gencache_trigger');
   return relation === undefined ? undefined : { schema: relation.schema, at: `${quoted(relation.schema)}.` };
 }
 
 /** Finds the outbox. Throws ConfigurationError if there is none; `otherwise`: how its schema is named here. One query. */
-export async function outboxOf(db: Knex, options: OutboxOptions = {}, otherwise = 'name its schema'): Promise<Outbox> {
-  const outbox = await findOutbox(db, options);
+export async function requireInstalledOutbox(
+  db: Knex,
+  options: OutboxOptions = {},
+  otherwise = 'name its schema',
+): Promise<InstalledOutbox> {
+  const outbox = await findInstalledOutbox(db, options);
   if (outbox !== undefined) return outbox;
   const where = options.schema === undefined ? 'on the search path' : `in schema ${quoted(options.schema)}`;
   throw new ConfigurationError(

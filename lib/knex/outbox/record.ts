@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './location.js';
-import { serverSql, type Xid } from './transaction-id.js';
+import { serverSql, type TransactionId } from './transaction-id.js';
 
 /** What a change makes necessary, as the outbox keeps it. */
 export interface NewEvent {
@@ -18,7 +18,11 @@ export interface NewEvent {
  * Records events, one at least, in this transaction: they are there if and when it commits. Returns the id of the
  * transaction. One statement; no locks.
  */
-export async function recordEvents(trx: Knex, events: readonly NewEvent[], options: OutboxOptions = {}): Promise<Xid> {
+export async function recordEvents(
+  trx: Knex,
+  events: readonly NewEvent[],
+  options: OutboxOptions = {},
+): Promise<TransactionId> {
   const columns = [
     events.map((event) => event.cache),
     events.map((event) => event.path),

@@ -1,13 +1,13 @@
 import type { Knex } from 'knex';
 import { LOCK_NOT_AVAILABLE } from '../postgres/sqlstate.js';
-import { type OddEvent, type OutboxEvent, SEGMENT } from './event.js';
+import { type UnresolvedEvent, type OutboxEvent, SEGMENT } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
 
 /** What to bump for some events, and which of them were not understood. */
-export interface Resolved {
+export interface ResolvedEvents {
   /** Distinct scopes, none below another. */
   readonly paths: readonly string[];
-  readonly poisoned: readonly { readonly event: OddEvent; readonly bumped: string; readonly reason: string }[];
+  readonly poisoned: readonly { readonly event: UnresolvedEvent; readonly bumped: string; readonly reason: string }[];
 }
 
 /** Lookups that give more scopes than this are bumped as their fallbacks, to keep memory bounded. */
@@ -30,30 +30,31 @@ const LOOKUP = /^gencache_lookup_[a-z0-9_]{1,47}$/;
  * Two queries and a savepoint for each lookup function. Where one fails, its events are halved until those are found that it fails for:
  * a savepoint and a query for each half.
  */
-export async function resolve(
+export async function resolveEvents(
   trx: Knex.Transaction,
   events: readonly OutboxEvent[],
   options: OutboxOptions,
-): Promise<Resolved> {
+): Promise<ResolvedEvents> {
   const paths = new Set<string>();
-  const poisoned: Resolved['poisoned'][number][] = [];
+  const poisoned: ResolvedEvents['poisoned'][number][] = [];
   const lookups = new Map<string, OutboxEvent[]>();
   const ask = (lookup: string, event: OutboxEvent) => {
     const asking = lookups.get(lookup);
     if (asking) asking.push(event);
     else lookups.set(lookup, [event]);
   };
-  const poison = ({ path, odd }: OutboxEvent, reason: string) => {
+  const poison = ({ path, unresolved }: OutboxEvent, reason: string) => {
     const bumped = nearestScope(path);
     paths.add(bumped);
-    poisoned.push({ event: odd!, bumped, reason });
+    poisoned.push({ event: unresolved!, bumped, reason });
   };
   for (const event of events) {
-    const { path, odd } = event;
-    if (odd === null || (odd.lookup === null && nearestScope(path) === path)) paths.add(path);
-    else if (odd.lookup === null) poison(event, `Its path is none: ${JSON.stringify(path.slice(0, 200))}.`);
-    else if (!LOOKUP.test(odd.lookup)) poison(event, `Its lookup is none: ${JSON.stringify(odd.lookup)}.`);
-    else ask(odd.lookup, event);
+    const { path, unresolved } = event;
+    if (unresolved === null || (unresolved.lookup === null && nearestScope(path) === path)) paths.add(path);
+    else if (unresolved.lookup === null) poison(event, `Its path is none: ${JSON.stringify(path.slice(0, 200))}.`);
+    else if (!LOOKUP.test(unresolved.lookup))
+      poison(event, `Its lookup is none: ${JSON.stringify(unresolved.lookup)}.`);
+    else ask(unresolved.lookup, event);
   }
   for (const [lookup, asking] of lookups) {
     const found = new Set<string>();
@@ -75,7 +76,9 @@ async function lookUp(
   poison: (event: OutboxEvent, reason: string) => void,
 ): Promise<void> {
   if (found.size > LOOKED_UP_MAX) return;
-  const args = events.flatMap(({ odd }) => (Array.isArray(odd!.args) ? (odd!.args as unknown[]) : [odd!.args]));
+  const args = events.flatMap(({ unresolved }) =>
+    Array.isArray(unresolved!.args) ? (unresolved!.args as unknown[]) : [unresolved!.args],
+  );
   try {
     const { rows } = await trx.transaction(async (savepoint) => {
       await savepoint.raw(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);

@@ -1,13 +1,13 @@
 import type { Knex } from 'knex';
-import type { Bumps } from '../../ports/source.js';
+import type { BumpTarget } from '../../ports/source.js';
 import { bumpPaths } from '../../write/bump-paths.js';
 import { deleteEventsOf, eventsOf, type OutboxEvent } from './event.js';
 import type { OutboxOptions } from './location.js';
-import { resolve, topmost } from './resolve-events.js';
-import type { Xid } from './transaction-id.js';
+import { resolveEvents, topmost } from './resolve-events.js';
+import type { TransactionId } from './transaction-id.js';
 
 /** What a strict commit put up before it, to be lifted after. */
-export interface Standing {
+export interface StandingQuarantine {
   /** Events that it recorded whose scopes have to be looked up after the commit. */
   readonly lookUps: readonly OutboxEvent[];
   /** Bumps what stands, and these scopes as well; tells which incarnation of the store took that. */
@@ -27,10 +27,10 @@ export interface Standing {
  */
 export async function settleEvents(
   db: Knex,
-  xid: Xid,
-  bumps: Bumps,
+  xid: TransactionId,
+  bumps: BumpTarget,
   options: OutboxOptions,
-  standing?: Standing,
+  standing?: StandingQuarantine,
 ): Promise<void> {
   const startedAtMs = performance.now();
   let events: readonly OutboxEvent[] = [];
@@ -55,8 +55,8 @@ export async function settleEvents(
 }
 
 function missing(known: readonly OutboxEvent[], found: readonly OutboxEvent[]): OutboxEvent[] {
-  const there = new Set(found.map(({ odd }) => odd?.seq));
-  return known.filter(({ odd }) => !there.has(odd?.seq));
+  const there = new Set(found.map(({ unresolved }) => unresolved?.seq));
+  return known.filter(({ unresolved }) => !there.has(unresolved?.seq));
 }
 
 /** The scopes of events of a transaction that has committed, or is about to and asks from within. */
@@ -65,9 +65,9 @@ export async function scopesOf(
   events: readonly OutboxEvent[],
   options: OutboxOptions,
 ): Promise<{ readonly paths: readonly string[]; readonly understood: boolean }> {
-  if (events.every(({ odd }) => odd === null)) {
+  if (events.every(({ unresolved }) => unresolved === null)) {
     return { paths: topmost(new Set(events.map(({ path }) => path))), understood: true };
   }
-  const { paths, poisoned } = await db.transaction((trx) => resolve(trx, events, options));
+  const { paths, poisoned } = await db.transaction((trx) => resolveEvents(trx, events, options));
   return { paths, understood: poisoned.length === 0 };
 }

@@ -4,40 +4,40 @@ import { type OutboxOptions, qualifier } from './location.js';
 import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
 
 /** A transaction with events, and the first of them. */
-export interface Found {
+export interface EventPosition {
   readonly xid: bigint;
   readonly seq: bigint;
 }
 
 /** What one look at the outbox shows, all of it in one snapshot. */
-export interface Survey {
+export interface OutboxSurvey {
   readonly snapshot: Snapshot;
   /** Who PostgreSQL is now: system, timeline, start, and a boot that a crash forgets; undefined right after a crash. */
   readonly postgres: string | undefined;
   /** Which incarnations count, since which count of them, and for how long they have. */
-  readonly counted: Counted | undefined;
+  readonly authority: Authority | undefined;
   /** Of the frontier's open transactions, those with events. */
-  readonly left: readonly Found[];
+  readonly pendingEvents: readonly EventPosition[];
   /** The first transactions with events from the frontier's `high` on: one, or as many as `Asked` needs. */
-  readonly tail: readonly Found[];
+  readonly tail: readonly EventPosition[];
   /** Whether there may be more of them that `Asked` needs. */
   readonly isTailCut: boolean;
   /** Transactions with events that a migration holds. */
-  readonly held: readonly Found[];
+  readonly heldByMigration: readonly EventPosition[];
   /** Age of the oldest event by PostgreSQL's clock, about; undefined when there is none. For reports only. */
   readonly lagMs: number | undefined;
 }
 
-export interface Counted {
+export interface Authority {
   readonly redis: string;
   readonly postgres: string;
   /** Another one whenever they were counted anew. */
-  readonly reign: string;
+  readonly epoch: string;
   readonly sinceMs: number;
 }
 
 /** Earlier snapshots, between which it is to be told whether events that are still there were visible. */
-export interface Asked {
+export interface EarlierSnapshots {
   readonly oldest: Snapshot;
   readonly latest: Snapshot;
 }
@@ -53,17 +53,17 @@ export const TAIL_MAX = 256;
  *
  * Rejects when there is no answer within `answerMs`, and leaves that connection.
  */
-export async function survey(
+export async function surveyOutbox(
   db: Knex,
   cache: string,
   frontier: Frontier,
-  asked: Asked | undefined,
+  asked: EarlierSnapshots | undefined,
   options: OutboxOptions,
   answerMs = ANSWER_MS,
-): Promise<Survey> {
+): Promise<OutboxSurvey> {
   const at = qualifier(options);
   const outbox = `${at}gencache_outbox`;
-  const { open, high } = frontier;
+  const { pending, watermark } = frontier;
   const { rows } = await db
     .raw<{ rows: Row[] }>(
       `with recursive tail (xid, seq, recorded_at, n) as (
@@ -77,7 +77,7 @@ export async function survey(
          where n < :tailMax and tail.xid < cast(:askedXmax as xid8)
            and not pg_visible_in_snapshot(tail.xid, cast(:asked as pg_snapshot))
        ), found (kind, xid, seq, recorded_at) as (
-         select 'left', first.* from unnest(cast(:openXids as xid8[]), cast(:openSeqs as bigint[])) as open (xid, seq),
+         select 'pending', first.* from unnest(cast(:openXids as xid8[]), cast(:openSeqs as bigint[])) as open (xid, seq),
            lateral (
              select xid, seq, recorded_at from ${outbox}
              where cache = :cache and xid = open.xid and seq >= open.seq and held_by is null
@@ -94,35 +94,35 @@ export async function survey(
                    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),
                    extract(epoch from pg_postmaster_start_time()), id)
           from ${at}gencache_boot) as postgres,
-         (select jsonb_build_object('redis', redis, 'postgres', postgres, 'reign', reign,
+         (select jsonb_build_object('redis', redis, 'postgres', postgres, 'epoch', epoch,
                    'sinceMs', extract(epoch from clock_timestamp() - changed_at) * 1000)
-          from ${at}gencache_incarnation where cache = :cache) as counted,
+          from ${at}gencache_authority where cache = :cache) as authority,
          (select jsonb_agg(jsonb_build_array(kind, xid::text, seq::text) order by xid, seq) from found) as found,
          (select extract(epoch from clock_timestamp() - min(recorded_at)) * 1000 from found) as "lagMs"`,
       {
         cache,
-        highXid: String(high.xid),
-        highSeq: String(high.seq),
+        highXid: String(watermark.xid),
+        highSeq: String(watermark.seq),
         tailMax: TAIL_MAX,
         askedXmax: String(asked?.latest.xmax ?? 0),
         asked: asked?.oldest.text ?? '1:1:',
-        openXids: open.map(({ xid }) => String(xid)),
-        openSeqs: open.map(({ seq }) => String(seq)),
+        openXids: pending.map(({ xid }) => String(xid)),
+        openSeqs: pending.map(({ seq }) => String(seq)),
       } as unknown as Knex.ValueDict,
     )
     .timeout(answerMs);
-  const { snapshot, postgres, counted, found, lagMs } = rows[0]!;
+  const { snapshot, postgres, authority, found, lagMs } = rows[0]!;
   const of = (kind: string) =>
     (found ?? []).filter((each) => each[0] === kind).map(([, xid, seq]) => ({ xid: BigInt(xid), seq: BigInt(seq) }));
   const tail = of('tail');
   return {
     snapshot: parseSnapshot(snapshot),
     postgres: postgres ?? undefined,
-    counted: counted ?? undefined,
-    left: of('left'),
+    authority: authority ?? undefined,
+    pendingEvents: of('pending'),
     tail,
     isTailCut: tail.length === TAIL_MAX,
-    held: of('held'),
+    heldByMigration: of('held'),
     lagMs: lagMs === null ? undefined : Math.max(0, Number(lagMs)),
   };
 }
@@ -133,7 +133,7 @@ export const ANSWER_MS = 10_000;
 interface Row {
   readonly snapshot: string;
   readonly postgres: string | null;
-  readonly counted: Counted | null;
+  readonly authority: Authority | null;
   readonly found: readonly (readonly [kind: string, xid: string, seq: string])[] | null;
   readonly lagMs: string | null;
 }

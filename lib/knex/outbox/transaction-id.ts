@@ -1,9 +1,9 @@
 import type { Knex } from 'knex';
-import { codeOf } from '../postgres/sqlstate.js';
+import { sqlstateOf } from '../postgres/sqlstate.js';
 import { type OutboxOptions, qualifier } from './location.js';
 
 /** A transaction's id, and the server that gave it, which never gives it again. */
-export interface Xid {
+export interface TransactionId {
   readonly id: string;
   /** undefined right after a crash, until somebody has noted that boot: then nobody can tell one crash from two. */
   readonly server: string | undefined;
@@ -25,11 +25,11 @@ const NO_TRANSACTION = '25P01';
  * Asks a transaction for its id, undefined if it has written nothing; `'ended'` if it is none: somebody ended it by raw
  * SQL, behind Knex's back. Rejects if one of its statements has failed. `first`: what it is to do before. One query.
  */
-export async function currentXid(
+export async function currentTransactionId(
   trx: Knex.Transaction,
   options: OutboxOptions,
   first = '',
-): Promise<Xid | 'ended' | undefined> {
+): Promise<TransactionId | 'ended' | undefined> {
   try {
     // Only a transaction has savepoints.
     const results = await trx.raw<{ rows: { id: string | null; server: string | null }[] }[]>(
@@ -39,7 +39,7 @@ export async function currentXid(
     const { id, server: name } = results.at(-1)!.rows[0]!;
     return id === null ? undefined : { id, server: name ?? undefined };
   } catch (error) {
-    if (codeOf(error) === NO_TRANSACTION) return 'ended';
+    if (sqlstateOf(error) === NO_TRANSACTION) return 'ended';
     throw error;
   }
 }
@@ -47,7 +47,7 @@ export async function currentXid(
 /** What became of a transaction, asked on another connection; undefined if this server can't know. One query. */
 export async function outcomeOf(
   db: Knex,
-  xid: Xid,
+  xid: TransactionId,
   options: OutboxOptions,
 ): Promise<'committed' | 'aborted' | 'in progress' | undefined> {
   if (xid.server === undefined) return undefined;

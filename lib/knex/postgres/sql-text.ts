@@ -8,13 +8,13 @@ export function literal(text: string): string {
 }
 
 /** The body of a function as a literal whose delimiter does not occur in it. */
-export function body(source: string): string {
-  const tag = `$gencache_${hash(source)}$`;
+export function functionBody(source: string): string {
+  const tag = `$gencache_${nameHash(source)}$`;
   return `${tag}${source}${tag}`;
 }
 
 /** 16 hexadecimal digits that stand for these values in the names of what is generated. */
-export function hash(...values: unknown[]): string {
+export function nameHash(...values: unknown[]): string {
   return createHash('sha256').update(JSON.stringify(values)).digest('hex').slice(0, 16);
 }
 

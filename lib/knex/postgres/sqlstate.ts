@@ -6,12 +6,12 @@ export const UNDEFINED_TABLE = '42P01';
 export const UNDEFINED_SCHEMA = '3F000';
 
 /** The SQLSTATE of an error, or what else its driver has in that place. */
-export function codeOf(error: unknown): string | undefined {
+export function sqlstateOf(error: unknown): string | undefined {
   const { code } = (error ?? {}) as { code?: unknown };
   return typeof code === 'string' ? code : undefined;
 }
 
 /** What the server said: Knex puts the whole query before it. */
-export function messageOf({ message }: Error): string {
+export function serverMessageOf({ message }: Error): string {
   return message.slice(message.lastIndexOf(' - ') + 1).replace(/^- /, '');
 }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import { GencacheError } from '../../errors/errors.js';
 import { quoted } from '../outbox/location.js';
-import { codeOf, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE } from './sqlstate.js';
+import { sqlstateOf, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE } from './sqlstate.js';
 import type { Relation } from './catalog.js';
 import { execute } from './sql-text.js';
 
@@ -46,13 +46,13 @@ export class TableLockedError extends GencacheError {
 }
 
 /** For creating and enabling triggers: writers wait, readers don't. */
-export const NO_WRITERS = 'share row exclusive';
+export const SHARE_ROW_EXCLUSIVE = 'share row exclusive';
 /** For dropping them: readers wait too. */
-export const NOBODY = 'access exclusive';
+export const ACCESS_EXCLUSIVE = 'access exclusive';
 
 export interface TableLock {
   readonly relation: Relation;
-  readonly mode: typeof NO_WRITERS | typeof NOBODY;
+  readonly mode: typeof SHARE_ROW_EXCLUSIVE | typeof ACCESS_EXCLUSIVE;
 }
 
 /**
@@ -60,7 +60,7 @@ export interface TableLock {
  * from its start when its tables stay locked. What `work` is given is no longer good after a failure. Within another
  * `installing`, use what that was given, so that its attempts are the only ones. Throws TableLockedError.
  */
-export async function installing(db: Knex, work: (trx: Knex.Transaction) => Promise<void>): Promise<void> {
+export async function underInstallationLock(db: Knex, work: (trx: Knex.Transaction) => Promise<void>): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await db.transaction(async (trx) => {
@@ -68,7 +68,7 @@ export async function installing(db: Knex, work: (trx: Knex.Transaction) => Prom
         await work(trx);
       });
     } catch (error) {
-      const again = error instanceof TableLockedError || codeOf(error) === DEADLOCK_DETECTED;
+      const again = error instanceof TableLockedError || sqlstateOf(error) === DEADLOCK_DETECTED;
       if (!again || attempt === ATTEMPTS) throw error;
     }
     await pause(attempt);
@@ -85,7 +85,7 @@ async function lockInstallation(trx: Knex.Transaction): Promise<void> {
  * TableLockedError when one is not granted in time, for `installing` to begin again. The caller's lock_timeout holds
  * again afterwards.
  */
-export async function underLocks(
+export async function underTableLocks(
   trx: Knex.Transaction,
   locks: readonly TableLock[],
   work: () => Promise<void>,
@@ -95,27 +95,27 @@ export async function underLocks(
   try {
     await setLockTimeout(trx, `${LOCK_TIMEOUT_MS}ms`);
     for (const { relation, mode } of strongest(locks)) {
-      wanted = nameOf(relation);
+      wanted = qualifiedName(relation);
       await execute(trx, `lock table only ${wanted} in ${mode} mode`);
     }
     await work();
     await setLockTimeout(trx, rows[0]!.before);
   } catch (error) {
-    if ([LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED].includes(codeOf(error) ?? '')) {
+    if ([LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED].includes(sqlstateOf(error) ?? '')) {
       throw new TableLockedError(wanted, error);
     }
     throw error;
   }
 }
 
-export function nameOf({ schema, name }: Relation): string {
+export function qualifiedName({ schema, name }: Relation): string {
   return `${quoted(schema)}.${quoted(name)}`;
 }
 
 function strongest(locks: readonly TableLock[]): TableLock[] {
   const byOid = new Map<string, TableLock>();
   for (const lock of locks) {
-    if (byOid.get(lock.relation.oid)?.mode !== NOBODY) byOid.set(lock.relation.oid, lock);
+    if (byOid.get(lock.relation.oid)?.mode !== ACCESS_EXCLUSIVE) byOid.set(lock.relation.oid, lock);
   }
   return [...byOid.values()].sort((a, b) => Number(a.relation.oid) - Number(b.relation.oid));
 }

@@ -1,5 +1,5 @@
 import { type Snapshot, wasVisible } from '../postgres/snapshot.js';
-import type { Asked, Found, Survey } from '../outbox/survey.js';
+import type { EarlierSnapshots, EventPosition, OutboxSurvey } from '../outbox/survey.js';
 
 /** What an age is counted from: an instant by the store's clock, and by this process's own. */
 export interface Instant {
@@ -32,12 +32,12 @@ const CHECKS_MAX = 64;
  * A relay that has just begun has no earlier check: until it meets an empty outbox, or has outlived what it found, it
  * vouches for nothing.
  */
-export class Ages {
+export class EventAges {
   #checks: Check[] = [];
   #base: Instant | undefined;
 
   /** What the next survey is to be asked: about the checks not yet outlived. */
-  get asked(): Asked | undefined {
+  get earlierSnapshots(): EarlierSnapshots | undefined {
     const [oldest] = this.#checks;
     const latest = this.#checks.at(-1);
     return oldest && latest && { oldest: oldest.snapshot, latest: latest.snapshot };
@@ -47,9 +47,9 @@ export class Ages {
    * `now`: taken before the survey. Returns an age, in ms, that every change which is not bumped is younger than;
    * undefined until there is one.
    */
-  check(now: Instant, survey: Survey): number | undefined {
-    const { snapshot, left, tail, held } = survey;
-    const events = [...left, ...tail, ...held];
+  check(now: Instant, survey: OutboxSurvey): number | undefined {
+    const { snapshot, pendingEvents, tail, heldByMigration } = survey;
+    const events = [...pendingEvents, ...tail, ...heldByMigration];
     if (events.length === 0) {
       this.#checks = [];
       this.#base = now;
@@ -75,7 +75,11 @@ export class Ages {
 }
 
 /** Whether the check saw any of these, or may have seen one that the survey did not list. */
-function sawAny(earlier: Snapshot, events: readonly Found[], { snapshot, tail, isTailCut }: Survey): boolean {
+function sawAny(
+  earlier: Snapshot,
+  events: readonly EventPosition[],
+  { snapshot, tail, isTailCut }: OutboxSurvey,
+): boolean {
   if (isTailCut && tail.at(-1)!.xid < earlier.xmax) return true;
   // An id that is yet to be given came in with a restored dump, nobody knows when.
   return events.some(({ xid }) => xid >= snapshot.xmax || wasVisible(xid, earlier));

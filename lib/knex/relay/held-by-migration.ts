@@ -3,10 +3,10 @@ import type { Store } from '../../ports/store.js';
 import { bumpPaths } from '../../write/bump-paths.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { isTransient, nearestScope, topmost } from '../outbox/resolve-events.js';
-import { type BatchOptions, bumping, demandCounted } from './relay-batch.js';
+import { type BatchOptions, inBumpTransaction, assertAuthoritative } from './relay-batch.js';
 
 /** What became of the events that migrations hold. */
-export interface Released {
+export interface ReleasedEvents {
   /** How many were bumped for the last time, and deleted. */
   readonly events: number;
   /** The locks that are still taken, and why, where that can't be told. */
@@ -23,13 +23,13 @@ export interface Released {
  * Claims nothing, so that a migration that narrows its bump does not wait for a relay: what two relays bump is bumped
  * twice, and what is narrowed meanwhile is no longer there to be deleted. Four queries, and two for each lock.
  */
-export async function relayHeld(
+export async function relayHeldByMigration(
   db: Knex,
   store: Store,
   cache: string,
   { deadlineMs, silenceMaxMs, outbox }: Omit<BatchOptions, 'batchMax'>,
-): Promise<Released> {
-  return bumping(db, silenceMaxMs, async (trx) => {
+): Promise<ReleasedEvents> {
+  return inBumpTransaction(db, silenceMaxMs, async (trx) => {
     const rows = await heldEvents(trx, cache, outbox);
     const locks = new Map<string, boolean | Error>();
     for (const { heldBy } of rows) if (!locks.has(heldBy)) locks.set(heldBy, await isLocked(trx, heldBy));
@@ -37,7 +37,7 @@ export async function relayHeld(
     const server = await bumpPaths(store, cache, paths, deadlineMs);
     const done = rows.filter(({ heldBy }) => locks.get(heldBy) === false);
     if (done.length > 0) {
-      await demandCounted(trx, store, cache, server, outbox);
+      await assertAuthoritative(trx, store, cache, server, outbox);
       await trx.raw(
         `delete from ${qualifier(outbox)}gencache_outbox
          where cache = ? and held_by is not null and (xid, seq) in (select * from unnest(?::xid8[], ?::bigint[]))`,

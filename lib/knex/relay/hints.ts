@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { CHANNEL } from '../install/notify-relays.js';
+import { NOTIFY_CHANNEL } from '../install/notify-relays.js';
 
 const RETRY_MS = 1_000;
 
@@ -44,7 +44,7 @@ export class Hints {
       connection.on('error', () => this.#again());
       connection.on('end', () => this.#again());
       connection.on('notification', ({ payload }) => payload === this.#cache && this.#hint());
-      await connection.query(`listen ${CHANNEL}`);
+      await connection.query(`listen ${NOTIFY_CHANNEL}`);
       // What was recorded before has told nobody.
       this.#hint();
       return connection;

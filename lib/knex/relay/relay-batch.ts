@@ -2,21 +2,21 @@ import type { Knex } from 'knex';
 import { type Store, StoreUnavailableError } from '../../ports/store.js';
 import { withConnection } from '../postgres/pooled-connection.js';
 import { bumpPaths } from '../../write/bump-paths.js';
-import { claimEvents, setAside } from '../outbox/event.js';
+import { claimEvents, keepDeadLetters } from '../outbox/event.js';
 import type { Frontier } from '../outbox/frontier.js';
-import { countedRedis } from '../outbox/authority.js';
+import { authoritativeRedis } from '../outbox/authority.js';
 import type { OutboxOptions } from '../outbox/location.js';
-import { resolve, type Resolved } from '../outbox/resolve-events.js';
+import { resolveEvents, type ResolvedEvents } from '../outbox/resolve-events.js';
 
 /** Events that were bumped and deleted. */
-export interface Batch {
+export interface RelayedBatch {
   readonly events: number;
   readonly scopes: number;
   /** Those scopes. */
   readonly paths: readonly string[];
   /** How many events each cause made: `detector UPDATE`. */
   readonly causes: ReadonlyMap<string, number>;
-  readonly setAside: Resolved['poisoned'];
+  readonly deadLetters: ResolvedEvents['poisoned'];
   readonly durationMs: number;
 }
 
@@ -46,19 +46,19 @@ export async function relayBatch(
   cache: string,
   frontier: Frontier,
   options: BatchOptions,
-): Promise<Batch> {
+): Promise<RelayedBatch> {
   const { batchMax, deadlineMs, silenceMaxMs, outbox } = options;
   const startedAtMs = performance.now();
-  return bumping(db, silenceMaxMs, async (trx) => {
+  return inBumpTransaction(db, silenceMaxMs, async (trx) => {
     const events = await claimEvents(trx, cache, frontier, batchMax, outbox);
-    const { paths, poisoned } = await resolve(trx, events, outbox);
+    const { paths, poisoned } = await resolveEvents(trx, events, outbox);
     const server = await bumpPaths(store, cache, paths, deadlineMs);
-    await setAside(trx, poisoned, outbox);
-    if (events.length > 0) await demandCounted(trx, store, cache, server, outbox);
+    await keepDeadLetters(trx, poisoned, outbox);
+    if (events.length > 0) await assertAuthoritative(trx, store, cache, server, outbox);
     const causes = new Map<string, number>();
     for (const { cause } of events) causes.set(cause, (causes.get(cause) ?? 0) + 1);
     const durationMs = performance.now() - startedAtMs;
-    return { events: events.length, scopes: paths.length, paths, causes, setAside: poisoned, durationMs };
+    return { events: events.length, scopes: paths.length, paths, causes, deadLetters: poisoned, durationMs };
   });
 }
 
@@ -71,7 +71,11 @@ export async function relayBatch(
  *   bumped again.
  * - Its connection is cut when it takes twice as long: PostgreSQL has ended its session by then, or does not answer.
  */
-export function bumping<T>(db: Knex, silenceMaxMs: number, work: (trx: Knex.Transaction) => Promise<T>): Promise<T> {
+export function inBumpTransaction<T>(
+  db: Knex,
+  silenceMaxMs: number,
+  work: (trx: Knex.Transaction) => Promise<T>,
+): Promise<T> {
   return withConnection(db, 2 * silenceMaxMs, (connection) =>
     db.transaction(
       async (trx) => {
@@ -87,18 +91,18 @@ export function bumping<T>(db: Knex, silenceMaxMs: number, work: (trx: Knex.Tran
 }
 
 /** Throws unless the server that took the bumps is the one that counts, and will be when this transaction commits. */
-export async function demandCounted(
+export async function assertAuthoritative(
   trx: Knex.Transaction,
   store: Store,
   cache: string,
   server: string | undefined,
   outbox: OutboxOptions,
 ): Promise<void> {
-  const counted = await countedRedis(trx, cache, outbox);
-  if (server !== undefined && counted === server) return;
-  store.doubt?.();
+  const authority = await authoritativeRedis(trx, cache, outbox);
+  if (server !== undefined && authority === server) return;
+  store.revalidate?.();
   throw new DisplacedError(
-    `Events are deleted when the server that counts has taken their bumps. ${counted ?? 'None'} counts, ` +
+    `Events are deleted when the server that counts has taken their bumps. ${authority ?? 'None'} counts, ` +
       `${server ?? 'another, or several,'} took them. They stay, and are bumped again.`,
     true,
   );

@@ -1,5 +1,5 @@
-import type { Batch } from './relay-batch.js';
-import type { Released } from './held-by-migration.js';
+import type { RelayedBatch } from './relay-batch.js';
+import type { ReleasedEvents } from './held-by-migration.js';
 import type { RepairCause } from './trust.js';
 
 /** What a relay tells about itself. */
@@ -7,11 +7,11 @@ export interface RelayEvents {
   /** Whenever it has looked at the outbox. `lagMs`: the age of the oldest event, 0 if there is none. */
   poll: [{ readonly cache: string; readonly lagMs: number; readonly trusted: boolean }];
   /** When a batch was bumped and deleted. */
-  batch: [Batch & { readonly cache: string }];
-  /** When events could not be understood: what was bumped for each, and why. They are kept in `gencache_set_aside`. */
-  setAside: [{ readonly cache: string; readonly setAside: Batch['setAside'] }];
+  batch: [RelayedBatch & { readonly cache: string }];
+  /** When events could not be understood: what was bumped for each, and why. They are kept in `gencache_dead_letter`. */
+  deadLetter: [{ readonly cache: string; readonly deadLetters: RelayedBatch['deadLetters'] }];
   /** While a migration's lock is taken, once a minute: everything it holds is bumped each second until it is free. */
-  held: [{ readonly cache: string; readonly locks: Released['locks'] }];
+  heldByMigration: [{ readonly cache: string; readonly locks: ReleasedEvents['locks'] }];
   /** When everything was bumped, since a server went back in time, or may have. */
   repair: [{ readonly cache: string; readonly cause: RepairCause }];
   /** When a turn failed, or the connection to the store did; the relay goes on. */

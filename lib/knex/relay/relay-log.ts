@@ -1,19 +1,21 @@
 import type { Logger } from '../../telemetry/log.js';
-import type { Telemetry } from '../../telemetry/emitter.js';
+import type { Emitter } from '../../telemetry/emitter.js';
 import type { RelayEvents } from './relay-events.js';
 
 /** Writes a line for each batch (debug), repair and failure (warn), and event set aside (error). */
-export function logRelay(log: Logger, telemetry: Telemetry<RelayEvents>): void {
+export function logRelay(log: Logger, telemetry: Emitter<RelayEvents>): void {
   telemetry.on('batch', ({ cache, events, scopes, causes, durationMs }) => {
     const shown = [...causes].map(([cause, times]) => `${times} ${cause}`).join(', ');
     log.debug(`${cache}: relayed ${events} events to ${scopes} scopes in ${durationMs.toFixed(1)} ms: ${shown}`);
   });
-  telemetry.on('setAside', ({ cache, setAside }) => {
-    for (const { event, bumped, reason } of setAside) {
-      log.error(`${cache}: event ${event.xid}/${event.seq} set aside, ${bumped || 'global'} bumped for it: ${reason}`);
+  telemetry.on('deadLetter', ({ cache, deadLetters }) => {
+    for (const { event, bumped, reason } of deadLetters) {
+      log.error(
+        `${cache}: event ${event.xid}/${event.seq} kept as a dead letter, ${bumped || 'global'} bumped for it: ${reason}`,
+      );
     }
   });
-  telemetry.on('held', ({ cache, locks }) => {
+  telemetry.on('heldByMigration', ({ cache, locks }) => {
     for (const { table, error } of locks) {
       log.warn(
         error === undefined

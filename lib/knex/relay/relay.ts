@@ -7,13 +7,13 @@ import { ConfigurationError } from '../../errors/errors.js';
 import type { Logger } from '../../telemetry/log.js';
 import { checkBound, wholeNumber } from '../../options.js';
 import type { Store } from '../../ports/store.js';
-import { Telemetry } from '../../telemetry/emitter.js';
+import { Emitter } from '../../telemetry/emitter.js';
 import { Frontier } from '../outbox/frontier.js';
-import { explained } from '../outbox/missing-outbox.js';
+import { explainMissingOutbox } from '../outbox/missing-outbox.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
-import { ANSWER_MS, type Survey } from '../outbox/survey.js';
+import { ANSWER_MS, type OutboxSurvey } from '../outbox/survey.js';
 import { type BatchOptions, relayBatch } from './relay-batch.js';
-import { relayHeld, type Released } from './held-by-migration.js';
+import { relayHeldByMigration, type ReleasedEvents } from './held-by-migration.js';
 import { Hints } from './hints.js';
 import { logRelay } from './relay-log.js';
 import type { RelayEvents } from './relay-events.js';
@@ -54,7 +54,7 @@ export interface RelayStatus {
   readonly trusted: boolean;
   readonly events: number;
   readonly scopes: number;
-  readonly setAside: number;
+  readonly deadLetters: number;
   readonly repairs: number;
   readonly failures: number;
 }
@@ -99,7 +99,7 @@ export class Relay {
   readonly #bounds: readonly number[];
   readonly #frontier = new Frontier();
   readonly #trust: Trust;
-  readonly #telemetry = new Telemetry<RelayEvents>();
+  readonly #telemetry = new Emitter<RelayEvents>();
   readonly #hints: Hints | undefined;
   readonly #ended: Promise<void>;
   #stopping = false;
@@ -112,7 +112,7 @@ export class Relay {
   #trusted = false;
   #events = 0;
   #scopes = 0;
-  #setAside = 0;
+  #deadLetters = 0;
   #repairs = 0;
   #failures = 0;
   #checkedAtMs = -Infinity;
@@ -160,7 +160,7 @@ export class Relay {
       trusted: this.#trusted,
       events: this.#events,
       scopes: this.#scopes,
-      setAside: this.#setAside,
+      deadLetters: this.#deadLetters,
       repairs: this.#repairs,
       failures: this.#failures,
     };
@@ -194,7 +194,7 @@ export class Relay {
         if (found === 'worked') await sleep(Math.min(BREATH_MS, this.#pollMs / 5));
         await this.#wait(this.#trusted ? this.#pollMs : Math.min(this.#pollMs, CHECK_EVERY_MS));
       } catch (error) {
-        this.#failed('relay', explained(error, this.#outbox) as Error);
+        this.#failed('relay', explainMissingOutbox(error, this.#outbox) as Error);
         if (this.#stopping) break;
         // Whatever failed, how much waits is what somebody on call wants to know.
         await this.#trust.survey().then(this.#polled, () => {});
@@ -222,13 +222,13 @@ export class Relay {
     if (!this.#trusted) return 'idle';
 
     const options = { batchMax, deadlineMs: bumpDeadlineMs, silenceMaxMs, outbox: this.#outbox };
-    if (survey.held.length > 0 && nowMs - this.#heldAtMs >= HELD_EVERY_MS) {
+    if (survey.heldByMigration.length > 0 && nowMs - this.#heldAtMs >= HELD_EVERY_MS) {
       this.#heldAtMs = nowMs;
-      const { events, locks } = await relayHeld(db, store, cache, options);
+      const { events, locks } = await relayHeldByMigration(db, store, cache, options);
       this.#events += events;
       this.#tellHeld(locks, nowMs);
     }
-    if (survey.left.length + survey.tail.length === 0) return 'idle';
+    if (survey.pendingEvents.length + survey.tail.length === 0) return 'idle';
     const claimed = await this.#relay(options);
     if (claimed >= batchMax) {
       const lane = async () => {
@@ -248,21 +248,21 @@ export class Relay {
   async #relay(options: BatchOptions): Promise<number> {
     const { db, store, cache } = this.#options;
     const batch = await relayBatch(db, store, cache, this.#frontier, options);
-    const { events, setAside } = batch;
+    const { events, deadLetters } = batch;
     this.#events += events;
     this.#scopes += batch.scopes;
-    this.#setAside += setAside.length;
+    this.#deadLetters += deadLetters.length;
     if (events > 0) this.#telemetry.emit('batch', { cache, ...batch });
-    if (setAside.length > 0) this.#telemetry.emit('setAside', { cache, setAside });
+    if (deadLetters.length > 0) this.#telemetry.emit('deadLetter', { cache, deadLetters });
     return events;
   }
 
-  readonly #polled = ({ lagMs = 0 }: Survey): void => {
+  readonly #polled = ({ lagMs = 0 }: OutboxSurvey): void => {
     this.#lagMs = lagMs;
     this.#telemetry.emit('poll', { cache: this.#options.cache, lagMs, trusted: this.#trusted });
   };
 
-  async #check(): Promise<Survey> {
+  async #check(): Promise<OutboxSurvey> {
     this.#trusted = false;
     const { survey, trusted, repaired } = await this.#trust.check();
     this.#trusted = trusted;
@@ -275,10 +275,10 @@ export class Relay {
   }
 
   /** At once, and each minute: a migrator that died leaves its lock, and nobody else will say so. */
-  #tellHeld(locks: Released['locks'], nowMs: number): void {
+  #tellHeld(locks: ReleasedEvents['locks'], nowMs: number): void {
     if (locks.length === 0 || nowMs - this.#heldToldAtMs < HELD_TELL_EVERY_MS) return;
     this.#heldToldAtMs = nowMs;
-    this.#telemetry.emit('held', { cache: this.#options.cache, locks });
+    this.#telemetry.emit('heldByMigration', { cache: this.#options.cache, locks });
   }
 
   #failed(operation: 'relay' | 'store', error: Error): void {

@@ -4,7 +4,7 @@
  *
  *     time of the store  ->  survey of the outbox, one snapshot  ->  one script: is the mark ours? then renew
  *
- * - The row in PostgreSQL names the incarnations that count, and this reign of theirs; the mark in the store repeats
+ * - The row in PostgreSQL names the incarnations that count, and this epoch of theirs; the mark in the store repeats
  *   that once no bump is missing there.
  * - Row and mark as they should be: freshness keys are renewed up to that time, less the age of `Ages`, plus the bound.
  * - The row names others (a failover, a restart, a crash that lost commits): update it and commit, **then** one
@@ -26,14 +26,14 @@ import { type FreshnessKey, freshnessKey, generationKey, keyPrefix, type MarkKey
 import { type Renewal, type Store, StoreUnavailableError } from '../../ports/store.js';
 import { generationTtl } from '../../model/ttl.js';
 import type { Frontier } from '../outbox/frontier.js';
-import { count, type Incarnations, noteBoot, type Reign } from '../outbox/authority.js';
+import { claimAuthority, type Incarnations, noteBoot, type Epoch } from '../outbox/authority.js';
 import type { OutboxOptions } from '../outbox/location.js';
-import { type Asked, survey, type Survey } from '../outbox/survey.js';
-import { Ages } from './event-ages.js';
+import { type EarlierSnapshots, surveyOutbox, type OutboxSurvey } from '../outbox/survey.js';
+import { EventAges } from './event-ages.js';
 
 /** What a check came to. */
-export interface Checked {
-  readonly survey: Survey;
+export interface TrustCheck {
+  readonly survey: OutboxSurvey;
   /** Whether bumps count: without that, no event may be deleted. */
   readonly trusted: boolean;
   /** What was repaired, if anything. */
@@ -68,7 +68,7 @@ export class Trust {
   readonly #cache: string;
   readonly #frontier: Frontier;
   readonly #options: TrustOptions;
-  readonly #ages = new Ages();
+  readonly #ages = new EventAges();
   readonly #markKey: MarkKey;
   readonly #keys: readonly { readonly key: FreshnessKey; readonly boundMs: number }[];
   /** Those of the last check. */
@@ -90,39 +90,39 @@ export class Trust {
   }
 
   /** Two commands and a query; more for a repair. Rejects as the store and the source do. */
-  async check(): Promise<Checked> {
+  async check(): Promise<TrustCheck> {
     const ownMs = performance.now();
     const timeMs = await this.#run('time', (deadline) => this.#store.timeMs(deadline));
     const redis = this.#store.incarnation;
     if (redis === undefined) throw untold();
-    const surveyed = await this.survey(this.#ages.asked);
+    const surveyed = await this.survey(this.#ages.earlierSnapshots);
     const postgres = surveyed.postgres!;
     const known = this.#incarnations;
     this.#incarnations = { redis, postgres };
     if (known !== undefined && (known.redis !== redis || known.postgres !== postgres)) this.#ages.reset();
     const ageMs = this.#ages.check({ timeMs, ownMs }, surveyed);
 
-    const { counted } = surveyed;
-    if (counted?.redis !== redis || counted.postgres !== postgres) {
+    const { authority } = surveyed;
+    if (authority?.redis !== redis || authority.postgres !== postgres) {
       return this.#recount({ redis, postgres }, surveyed);
     }
     const found = await this.#run('renew', (deadline) =>
-      this.#store.renew(this.#renewal(counted, timeMs, ageMs), deadline),
+      this.#store.renew(this.#renewal(authority, timeMs, ageMs), deadline),
     );
     if (found === 'renewed') return { survey: surveyed, trusted: true };
     if (found === 'unmarked') {
-      if (await this.#isAnothers(counted)) return { survey: surveyed, trusted: false };
-      await this.#repair(counted);
+      if (await this.#isAnothers(authority)) return { survey: surveyed, trusted: false };
+      await this.#repair(authority);
       return { survey: surveyed, trusted: true, repaired: 'mark' };
     }
-    this.#store.doubt?.();
+    this.#store.revalidate?.();
     return { survey: surveyed, trusted: false };
   }
 
   /** Looks at the outbox, and moves the frontier on. One query; more in another incarnation of PostgreSQL. */
-  async survey(asked?: Asked): Promise<Survey> {
+  async survey(asked?: EarlierSnapshots): Promise<OutboxSurvey> {
     const { outbox, answerMs } = this.#options;
-    const look = () => survey(this.#db, this.#cache, this.#frontier, asked, outbox, answerMs);
+    const look = () => surveyOutbox(this.#db, this.#cache, this.#frontier, asked, outbox, answerMs);
     let surveyed = await look();
     if (surveyed.postgres === undefined) {
       await noteBoot(this.#db, outbox);
@@ -138,24 +138,24 @@ export class Trust {
     return surveyed;
   }
 
-  async #recount(found: Incarnations, surveyed: Survey): Promise<Checked> {
-    const { counted } = surveyed;
-    const otherStore = counted !== undefined && counted.redis !== found.redis;
-    if (otherStore && this.#isRecent(counted)) {
-      this.#store.doubt?.();
+  async #recount(found: Incarnations, surveyed: OutboxSurvey): Promise<TrustCheck> {
+    const { authority } = surveyed;
+    const otherStore = authority !== undefined && authority.redis !== found.redis;
+    if (otherStore && this.#isRecent(authority)) {
+      this.#store.revalidate?.();
       return { survey: surveyed, trusted: false };
     }
     const { outbox } = this.#options;
     await this.#unsucceeded(found.postgres);
-    const reign = await count(this.#db, this.#cache, found, counted, outbox);
-    if (reign === undefined) return { survey: surveyed, trusted: false };
-    await this.#repair(reign);
-    const repaired = counted === undefined ? 'first' : otherStore ? 'store' : 'source';
+    const epoch = await claimAuthority(this.#db, this.#cache, found, authority, outbox);
+    if (epoch === undefined) return { survey: surveyed, trusted: false };
+    await this.#repair(epoch);
+    const repaired = authority === undefined ? 'first' : otherStore ? 'store' : 'source';
     return { survey: surveyed, trusted: true, repaired };
   }
 
   /** By either clock: PostgreSQL's may jump, and this relay may have just begun. */
-  #isRecent({ redis, sinceMs }: NonNullable<Survey['counted']>): boolean {
+  #isRecent({ redis, sinceMs }: NonNullable<OutboxSurvey['authority']>): boolean {
     const nowMs = performance.now();
     if (this.#claim?.redis !== redis) this.#claim = { redis, seenAtMs: nowMs };
     return sinceMs < CONTEST_AFTER_MS && nowMs - this.#claim.seenAtMs < CONTEST_AFTER_MS;
@@ -165,7 +165,7 @@ export class Trust {
    * Whether the mark is that of a relay on another PostgreSQL, with the same store, of which neither succeeded the other:
    * each is marked in turns.
    */
-  async #isAnothers({ postgres, redis }: Reign): Promise<boolean> {
+  async #isAnothers({ postgres, redis }: Epoch): Promise<boolean> {
     const mark = await this.#unsucceeded(postgres);
     const [markedRedis, marked] = mark?.split(' ') ?? [];
     if (mark === null || marked === undefined || markedRedis !== redis || marked === postgres) return false;
@@ -191,12 +191,12 @@ export class Trust {
     return mark;
   }
 
-  async #repair(reign: Reign): Promise<void> {
+  async #repair(epoch: Epoch): Promise<void> {
     const repair = {
       globalKey: generationKey(keyPrefix(this.#cache), ''),
       markKey: this.#markKey,
-      mark: markOf(reign),
-      incarnation: reign.redis,
+      mark: markOf(epoch),
+      incarnation: epoch.redis,
       attempt: nonce(),
       ttlMs: generationTtl(0),
     };
@@ -204,11 +204,11 @@ export class Trust {
   }
 
   /** A key that may not vouch any more is left out: set back after `timeMs`, the store's clock would let it stand. */
-  #renewal(counted: Reign, timeMs: number, ageMs = Infinity): Renewal {
+  #renewal(authority: Epoch, timeMs: number, ageMs = Infinity): Renewal {
     return {
       markKey: this.#markKey,
-      mark: markOf(counted),
-      incarnation: counted.redis,
+      mark: markOf(authority),
+      incarnation: authority.redis,
       keys: this.#keys
         .filter(({ boundMs }) => ageMs < boundMs)
         .map(({ key, boundMs }) => ({ key, untilMs: Math.floor(timeMs + boundMs - ageMs) })),
@@ -222,8 +222,8 @@ export class Trust {
   }
 }
 
-function markOf({ redis, postgres, reign }: Reign): string {
-  return `${redis} ${postgres} ${reign}`;
+function markOf({ redis, postgres, epoch }: Epoch): string {
+  return `${redis} ${postgres} ${epoch}`;
 }
 
 function untold(): StoreUnavailableError {

@@ -1,19 +1,19 @@
 import type { Knex } from 'knex';
 import type { OutboxOptions } from '../outbox/location.js';
-import { codeOf, INSUFFICIENT_PRIVILEGE } from '../postgres/sqlstate.js';
+import { sqlstateOf, INSUFFICIENT_PRIVILEGE } from '../postgres/sqlstate.js';
 import { functionsNamed } from '../postgres/catalog.js';
-import { FOREIGN_REMEDY, foreignMessage, repair } from './install-triggers.js';
-import { installing, nameOf, TableLockedError } from '../postgres/table-locks.js';
-import { type Outbox, outboxOf } from '../outbox/installed-outbox.js';
-import { type Difference, differences, functionNames, planOf, triggersOf } from './trigger-plan.js';
-import { type Installed, installed } from './trigger-registry.js';
-import { type Fault, resolve, shown } from './named-tables.js';
-import { type Definition, ROW_OPERATIONS } from './trigger-definition.js';
+import { FOREIGN_REMEDY, foreignMessage, repairDefinition } from './install-triggers.js';
+import { underInstallationLock, qualifiedName, TableLockedError } from '../postgres/table-locks.js';
+import { type InstalledOutbox, requireInstalledOutbox } from '../outbox/installed-outbox.js';
+import { type PlanDifference, differences, functionNames, planOf, triggersOf } from './trigger-plan.js';
+import { type InstalledDefinition, installedDefinitions } from './trigger-registry.js';
+import { type DefinitionFault, findNamedTables, displayName } from './named-tables.js';
+import { type TriggerDefinition, ROW_OPERATIONS } from './trigger-definition.js';
 
 /** What can be wrong with triggers that were installed. */
 export type TriggerProblemKind =
-  | Fault['problem']
-  | Difference['problem']
+  | DefinitionFault['problem']
+  | PlanDifference['problem']
   | 'primary key changed'
   | 'foreign partition'
   | 'looked-up table not watched';
@@ -37,19 +37,19 @@ const REPAIR = 'Run `gencache triggers repair`, or call `repairTriggers` in a mi
  * locks. Throws ConfigurationError without an outbox.
  */
 export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Promise<TriggerProblem[]> {
-  const outbox = await outboxOf(db, options);
-  const definitions = await installed(db, outbox);
+  const outbox = await requireInstalledOutbox(db, options);
+  const definitions = await installedDefinitions(db, outbox);
   const problems: TriggerProblem[] = [];
   for (const definition of definitions) {
     const found = (problem: TriggerProblemKind, message: string, remedy: string) =>
       problems.push({
         cache: definition.cache,
-        table: shown(definition.schema, definition.table),
+        table: displayName(definition.schema, definition.table),
         problem,
         message,
         remedy,
       });
-    const tables = await resolve(db, definition);
+    const tables = await findNamedTables(db, definition);
     const faults = 'faults' in tables ? tables.faults : undefined;
     for (const { problem, message, remedy } of faults ?? []) found(problem, message, remedy);
     if (tables.changed === undefined) continue;
@@ -90,17 +90,17 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
  * others are done, TableLockedError, or what PostgreSQL says to a role that may not.
  */
 export async function repairTriggers(db: Knex, options: OutboxOptions = {}): Promise<TriggerProblem[]> {
-  const outbox = await outboxOf(db, options);
+  const outbox = await requireInstalledOutbox(db, options);
   const failures: unknown[] = [];
-  for (const { cache, schema, table, name } of await installed(db, outbox)) {
+  for (const { cache, schema, table, name } of await installedDefinitions(db, outbox)) {
     try {
-      await installing(db, async (trx) => {
+      await underInstallationLock(db, async (trx) => {
         // As it is kept once nobody else installs.
-        const [definition] = await installed(trx, outbox, { cache, schema, table, name });
-        if (definition !== undefined) await repair(trx, outbox, definition);
+        const [definition] = await installedDefinitions(trx, outbox, { cache, schema, table, name });
+        if (definition !== undefined) await repairDefinition(trx, outbox, definition);
       });
     } catch (error) {
-      if (!(error instanceof TableLockedError) && codeOf(error) !== INSUFFICIENT_PRIVILEGE) throw error;
+      if (!(error instanceof TableLockedError) && sqlstateOf(error) !== INSUFFICIENT_PRIVILEGE) throw error;
       failures.push(error);
     }
   }
@@ -108,7 +108,7 @@ export async function repairTriggers(db: Knex, options: OutboxOptions = {}): Pro
   return checkTriggers(db, options);
 }
 
-async function missingFunctions(db: Knex, outbox: Outbox, definition: Definition): Promise<string[]> {
+async function missingFunctions(db: Knex, outbox: InstalledOutbox, definition: TriggerDefinition): Promise<string[]> {
   const names = functionNames(outbox, definition);
   const there = await functionsNamed(db, outbox.schema, names);
   return names.filter((name) => !there.has(name));
@@ -118,23 +118,23 @@ function functionMissing(name: string): string {
   return `A change is recorded, or looked up, by functions made at installation. ${name} is gone.`;
 }
 
-function messageOf(difference: Difference): string {
+function messageOf(difference: PlanDifference): string {
   switch (difference.problem) {
     case 'function missing':
       return functionMissing(difference.planned.name);
     case 'function altered':
       return `A function is as the definition and the table's columns have it. ${difference.planned.name} is not: it was made by another release, for other columns, or changed by hand.`;
     case 'trigger missing':
-      return `The table, each partition and each inheritance child has its triggers. ${nameOf(difference.planned.relation)} lacks ${difference.planned.name}.`;
+      return `The table, each partition and each inheritance child has its triggers. ${qualifiedName(difference.planned.relation)} lacks ${difference.planned.name}.`;
     case 'trigger altered':
-      return `A trigger is as it was installed. ${difference.planned.name} on ${nameOf(difference.planned.relation)} is another one.`;
+      return `A trigger is as it was installed. ${difference.planned.name} on ${qualifiedName(difference.planned.relation)} is another one.`;
     case 'trigger not enabled as installed': {
       const { planned, found } = difference;
-      return `A trigger stays enabled as it was installed, ${ENABLED[planned.enabled]}. ${planned.name} on ${nameOf(planned.relation)} is ${ENABLED[found.enabled]}.`;
+      return `A trigger stays enabled as it was installed, ${ENABLED[planned.enabled]}. ${planned.name} on ${qualifiedName(planned.relation)} is ${ENABLED[found.enabled]}.`;
     }
     case 'trigger left over':
     default:
-      return `Triggers are on what belongs to the table. ${difference.found.name} is on ${nameOf(difference.found.relation)}.`;
+      return `Triggers are on what belongs to the table. ${difference.found.name} is on ${qualifiedName(difference.found.relation)}.`;
   }
 }
 
@@ -146,7 +146,7 @@ const ENABLED: Readonly<Record<string, string>> = {
 };
 
 /** Protocol rule 3: a row of a looked-up table that another transaction writes at the same time bumps for itself. */
-function unwatched(definition: Definition, all: readonly Installed[]): string[] {
+function unwatched(definition: TriggerDefinition, all: readonly InstalledDefinition[]): string[] {
   return definition.bumps.flatMap(({ lookUp }) => {
     if (lookUp === null) return [];
     const watched = all.some(
@@ -159,11 +159,11 @@ function unwatched(definition: Definition, all: readonly Installed[]): string[] 
     if (watched) return [];
     return [
       `A look-up after the commit misses rows that another transaction adds meanwhile, unless these bump for ` +
-        `themselves. ${shown(lookUp.schema, lookUp.table)} has no triggers for insert, update and delete.`,
+        `themselves. ${displayName(lookUp.schema, lookUp.table)} has no triggers for insert, update and delete.`,
     ];
   });
 }
 
 function list(columns: readonly string[]): string {
-  return columns.length === 0 ? 'none' : `(${columns.map((column) => shown(null, column)).join(', ')})`;
+  return columns.length === 0 ? 'none' : `(${columns.map((column) => displayName(null, column)).join(', ')})`;
 }

@@ -6,7 +6,7 @@ export {
   changed,
   type ChangedColumn,
   type ChangeOptions,
-  type LookedUp,
+  type LookupBuilder,
   onChangeOf,
 } from './on-change.js';
 export { type RemoveOptions, removeTriggers, uninstallTriggers } from './remove-triggers.js';

@@ -2,36 +2,51 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors/errors.js';
 import { functionsNamed, type Relation, triggersNamed } from '../postgres/catalog.js';
-import type { Definition } from './trigger-definition.js';
-import { nameOf, NOBODY, NO_WRITERS, type TableLock, underLocks } from '../postgres/table-locks.js';
-import type { Outbox } from '../outbox/installed-outbox.js';
-import { type Difference, differences, functionNames, namesOf, planOf, triggersOf } from './trigger-plan.js';
+import type { TriggerDefinition } from './trigger-definition.js';
+import {
+  qualifiedName,
+  ACCESS_EXCLUSIVE,
+  SHARE_ROW_EXCLUSIVE,
+  type TableLock,
+  underTableLocks,
+} from '../postgres/table-locks.js';
+import type { InstalledOutbox } from '../outbox/installed-outbox.js';
+import { type PlanDifference, differences, functionNames, namesOf, planOf, triggersOf } from './trigger-plan.js';
 import { quoted } from '../outbox/location.js';
-import { forget, type Installed, installed, keep } from './trigger-registry.js';
-import { resolve } from './named-tables.js';
+import {
+  forgetDefinition,
+  type InstalledDefinition,
+  installedDefinitions,
+  keepDefinition,
+} from './trigger-registry.js';
+import { findNamedTables } from './named-tables.js';
 import { execute } from '../postgres/sql-text.js';
 
 /**
  * Brings a definition's functions and triggers to what it says, within `installing`. Locks the tables whose triggers change, and none where nothing does: a function is replaced
  * without a lock on the tables that call it. Throws ConfigurationError, TableLockedError.
  */
-export async function install(trx: Knex.Transaction, outbox: Outbox, definition: Definition): Promise<void> {
-  const tables = await resolve(trx, definition);
+export async function installDefinition(
+  trx: Knex.Transaction,
+  outbox: InstalledOutbox,
+  definition: TriggerDefinition,
+): Promise<void> {
+  const tables = await findNamedTables(trx, definition);
   if ('faults' in tables) {
     const [fault] = tables.faults;
     throw new ConfigurationError(`${fault!.message} ${fault!.remedy}`);
   }
   const plan = await planOf(trx, outbox, definition, tables);
   if (plan.foreign.length > 0) throw new ConfigurationError(`${foreignMessage(plan.foreign[0]!)} ${FOREIGN_REMEDY}`);
-  const [before] = await installed(trx, outbox, definition);
-  const now: Installed = { ...definition, primaryKey: tables.changed.primaryKey };
+  const [before] = await installedDefinitions(trx, outbox, definition);
+  const now: InstalledDefinition = { ...definition, primaryKey: tables.changed.primaryKey };
   const needed = new Set(functionNames(outbox, definition));
   const unneeded = before === undefined ? [] : functionNames(outbox, before).filter((name) => !needed.has(name));
   const wrong = await differences(trx, plan);
   if (wrong.length === 0 && isDeepStrictEqual(before, now)) return;
   await change(trx, wrong, async () => {
     await dropFunctions(trx, outbox, unneeded);
-    await keep(trx, outbox, now, now);
+    await keepDefinition(trx, outbox, now, now);
   });
 }
 
@@ -41,12 +56,16 @@ export async function install(trx: Knex.Transaction, outbox: Outbox, definition:
  * reaches a foreign one nothing is done: triggers might make writes fail that go through without. Throws
  * TableLockedError.
  */
-export async function repair(trx: Knex.Transaction, outbox: Outbox, definition: Installed): Promise<void> {
-  const tables = await resolve(trx, definition);
+export async function repairDefinition(
+  trx: Knex.Transaction,
+  outbox: InstalledOutbox,
+  definition: InstalledDefinition,
+): Promise<void> {
+  const tables = await findNamedTables(trx, definition);
   if (tables.changed === undefined) return;
   const plan = await triggersOf(trx, outbox, definition, tables.changed);
   if (plan.foreign.length > 0) return;
-  if (!('faults' in tables)) return install(trx, outbox, definition);
+  if (!('faults' in tables)) return installDefinition(trx, outbox, definition);
   const calls = await functionsNamed(trx, plan.schema, functionNames(outbox, definition));
   await change(
     trx,
@@ -58,48 +77,52 @@ export async function repair(trx: Knex.Transaction, outbox: Outbox, definition: 
 
 /** PostgreSQL refuses writes through a table with transition tables that reach a foreign partition. */
 export function foreignMessage(relation: Relation): string {
-  return `Triggers see what is written to tables of this database, partitions and children too. ${nameOf(relation)} is a foreign table.`;
+  return `Triggers see what is written to tables of this database, partitions and children too. ${qualifiedName(relation)} is a foreign table.`;
 }
 
 export const FOREIGN_REMEDY = 'Detach it and watch it where it is, or bump by hand after writing to the table.';
 
 /** Takes a definition's functions, triggers and row away, from whatever tables have them by now. Within `installing`. */
-export async function remove(trx: Knex.Transaction, outbox: Outbox, definition: Definition): Promise<void> {
+export async function removeDefinition(
+  trx: Knex.Transaction,
+  outbox: InstalledOutbox,
+  definition: TriggerDefinition,
+): Promise<void> {
   const triggers = await triggersNamed(trx, Object.values(namesOf(outbox, definition).triggers));
-  const locks = triggers.map(({ relation }) => ({ relation, mode: NOBODY }) as const);
-  await underLocks(trx, locks, async () => {
+  const locks = triggers.map(({ relation }) => ({ relation, mode: ACCESS_EXCLUSIVE }) as const);
+  await underTableLocks(trx, locks, async () => {
     await dropFunctions(trx, outbox, functionNames(outbox, definition));
-    await forget(trx, outbox, definition);
+    await forgetDefinition(trx, outbox, definition);
   });
 }
 
 async function change(
   trx: Knex.Transaction,
-  wrong: readonly Difference[],
+  wrong: readonly PlanDifference[],
   further: () => Promise<void> = async () => {},
 ): Promise<void> {
-  await underLocks(trx, wrong.flatMap(lockFor), async () => {
+  await underTableLocks(trx, wrong.flatMap(lockFor), async () => {
     for (const difference of wrong) for (const statement of mend(difference)) await execute(trx, statement);
     await further();
   });
 }
 
-function lockFor(difference: Difference): TableLock[] {
+function lockFor(difference: PlanDifference): TableLock[] {
   switch (difference.problem) {
     case 'function missing':
     case 'function altered':
       return [];
     case 'trigger missing':
     case 'trigger not enabled as installed':
-      return [{ relation: difference.planned.relation, mode: NO_WRITERS }];
+      return [{ relation: difference.planned.relation, mode: SHARE_ROW_EXCLUSIVE }];
     case 'trigger altered':
     case 'trigger left over':
     default:
-      return [{ relation: difference.found.relation, mode: NOBODY }];
+      return [{ relation: difference.found.relation, mode: ACCESS_EXCLUSIVE }];
   }
 }
 
-function mend(difference: Difference): string[] {
+function mend(difference: PlanDifference): string[] {
   switch (difference.problem) {
     case 'function missing':
     case 'function altered':
@@ -117,10 +140,10 @@ function mend(difference: Difference): string[] {
 }
 
 type Planned = Extract<
-  Difference,
+  PlanDifference,
   { problem: 'trigger missing' | 'trigger altered' | 'trigger not enabled as installed' }
 >;
-type Found = Extract<Difference, { problem: 'trigger altered' | 'trigger left over' }>;
+type Found = Extract<PlanDifference, { problem: 'trigger altered' | 'trigger left over' }>;
 
 function create({ planned }: Planned): string[] {
   return [`create trigger ${quoted(planned.name)} ${planned.clause}`, enable({ planned })];
@@ -129,15 +152,19 @@ function create({ planned }: Planned): string[] {
 /** On this table alone: whether its partitions have such a trigger is their own matter. */
 function enable({ planned }: Pick<Planned, 'planned'>): string {
   const how = planned.enabled === 'A' ? 'always' : 'replica';
-  return `alter table only ${nameOf(planned.relation)} enable ${how} trigger ${quoted(planned.name)}`;
+  return `alter table only ${qualifiedName(planned.relation)} enable ${how} trigger ${quoted(planned.name)}`;
 }
 
 function drop({ found }: Pick<Found, 'found'>): string {
-  return `drop trigger ${quoted(found.name)} on ${nameOf(found.relation)}`;
+  return `drop trigger ${quoted(found.name)} on ${qualifiedName(found.relation)}`;
 }
 
 /** With the triggers that call them, on whatever tables. */
-async function dropFunctions(trx: Knex.Transaction, { schema, at }: Outbox, names: readonly string[]): Promise<void> {
+async function dropFunctions(
+  trx: Knex.Transaction,
+  { schema, at }: InstalledOutbox,
+  names: readonly string[],
+): Promise<void> {
   for (const name of (await functionsNamed(trx, schema, names)).keys()) {
     await execute(trx, `drop function ${at}${quoted(name)} cascade`);
   }

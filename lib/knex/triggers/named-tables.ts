@@ -1,30 +1,39 @@
 import type { Knex } from 'knex';
 import { type Column, findTable, type Table } from '../postgres/catalog.js';
-import { type Bump, changedColumns, type Definition, lookedUpColumns, namedColumns } from './trigger-definition.js';
+import {
+  type TriggerBump,
+  changedColumns,
+  type TriggerDefinition,
+  lookedUpColumns,
+  namedColumns,
+} from './trigger-definition.js';
 
 /** Why a definition can't work on the tables as they are: a rule with what was found, and a remedy. */
-export interface Fault {
+export interface DefinitionFault {
   readonly problem: 'table missing' | 'table unsuitable' | 'column missing' | 'column unsuitable';
   readonly message: string;
   readonly remedy: string;
 }
 
 /** The tables that a definition names. */
-export interface Tables {
+export interface NamedTables {
   readonly changed: Table;
   /** For each bump. */
   readonly lookedUp: readonly (Table | undefined)[];
 }
 
 /** Those of a definition that can't work on them. */
-export interface Faulty {
-  readonly faults: readonly Fault[];
+export interface FaultyDefinition {
+  readonly faults: readonly DefinitionFault[];
   /** Where its triggers are all the same; undefined where there can be none. */
   readonly changed: Table | undefined;
 }
 
 /** Finds a definition's tables, and what about them makes it impossible. Three queries for each table. */
-export async function resolve(db: Knex, definition: Definition): Promise<Tables | Faulty> {
+export async function findNamedTables(
+  db: Knex,
+  definition: TriggerDefinition,
+): Promise<NamedTables | FaultyDefinition> {
   const { schema, table: name } = definition;
   const changed = await findTable(db, schema, name);
   if (changed === undefined) return { faults: [missing(schema, name, goneRemedy(definition))], changed };
@@ -42,20 +51,20 @@ export async function resolve(db: Knex, definition: Definition): Promise<Tables 
   return { faults, changed: wrong.length === 0 ? changed : undefined };
 }
 
-function missing(schema: string | null, table: string, remedy: string): Fault {
+function missing(schema: string | null, table: string, remedy: string): DefinitionFault {
   return {
     problem: 'table missing',
-    message: `Triggers watch, and look up, tables that exist. There is no ${shown(schema, table)}.`,
+    message: `Triggers watch, and look up, tables that exist. There is no ${displayName(schema, table)}.`,
     remedy,
   };
 }
 
 const LOOK_UP_REMEDY = 'Look up in an existing table, and install again: `onChangeOf(...).lookUp(...)`.';
 
-function goneRemedy({ cache, schema, table }: Definition): string {
+function goneRemedy({ cache, schema, table }: TriggerDefinition): string {
   const typed = (text: string) => `'${text.replaceAll(/['\\]/g, '\\$&')}'`;
   return (
-    `Run \`gencache triggers remove --cache ${cache} --table ${shown(schema, table)}\`, or in a migration call ` +
+    `Run \`gencache triggers remove --cache ${cache} --table ${displayName(schema, table)}\`, or in a migration call ` +
     `\`removeTriggers(db, ${typed(table)}, { cache: ${typed(cache)}, schema: ${typed(schema)} })\`. If it has another ` +
     'name now, install on that as well.'
   );
@@ -64,20 +73,20 @@ function goneRemedy({ cache, schema, table }: Definition): string {
 const KINDS: Readonly<Record<string, string>> = { v: 'a view', m: 'a materialized view', f: 'a foreign table' };
 
 /** A temporary table's functions would outlive it, and statements on the others have no transition tables. */
-function unsuitable(table: Table): Fault[] {
+function unsuitable(table: Table): DefinitionFault[] {
   const kind = table.temporary ? 'a temporary table' : (KINDS[table.kind] ?? 'no table');
   if (!table.temporary && (table.kind === 'r' || table.kind === 'p')) return [];
   return [
     {
       problem: 'table unsuitable',
-      message: `Triggers watch tables and partitioned tables. ${shown(table.schema, table.name)} is ${kind}.`,
+      message: `Triggers watch tables and partitioned tables. ${displayName(table.schema, table.name)} is ${kind}.`,
       remedy: 'Watch the tables below it.',
     },
   ];
 }
 
-function badIds(bump: Bump, changed: Table, lookedUp: Table | undefined): Fault[] {
-  const faults: Fault[] = [];
+function badIds(bump: TriggerBump, changed: Table, lookedUp: Table | undefined): DefinitionFault[] {
+  const faults: DefinitionFault[] = [];
   if (lookedUp !== undefined) faults.push(...missingColumns(lookedUp, lookedUpColumns(bump)));
   const ids = bump.ids.map(({ column, of }) => ({ table: of === 'changed' ? changed : lookedUp!, column }));
   const images = bump.lookUp === null ? [] : changedColumns(bump).map((column) => ({ table: changed, column }));
@@ -93,8 +102,8 @@ function badIds(bump: Bump, changed: Table, lookedUp: Table | undefined): Fault[
       faults.push({
         problem: 'column unsuitable',
         message:
-          `A look-up compares columns of one kind. ${shown(lookedUp!.schema, lookedUp!.name, pair.column)} is ` +
-          `${theirs.type}, ${shown(changed.schema, changed.name, pair.changed)} is ${ours.type}.`,
+          `A look-up compares columns of one kind. ${displayName(lookedUp!.schema, lookedUp!.name, pair.column)} is ` +
+          `${theirs.type}, ${displayName(changed.schema, changed.name, pair.changed)} is ${ours.type}.`,
         remedy: 'Look up by a column that refers to the other.',
       });
     }
@@ -102,23 +111,23 @@ function badIds(bump: Bump, changed: Table, lookedUp: Table | undefined): Fault[
   return faults;
 }
 
-function missingColumns(table: Table, names: readonly string[]): Fault[] {
+function missingColumns(table: Table, names: readonly string[]): DefinitionFault[] {
   return names
     .filter((name) => !table.columns.has(name))
     .map((name) => ({
       problem: 'column missing',
-      message: `Triggers read columns that exist. There is no ${shown(table.schema, table.name, name)}.`,
+      message: `Triggers read columns that exist. There is no ${displayName(table.schema, table.name, name)}.`,
       remedy: 'Name an existing column, and install again if it has another name.',
     }));
 }
 
 /** Equal values of such types may have several texts (1.0 and 1.00, trailing blanks), or one that the session chooses. */
-function badType(table: Table, column: Column): Fault {
+function badType(table: Table, column: Column): DefinitionFault {
   return {
     problem: 'column unsuitable',
     message:
       `An id is a smallint, integer, bigint, text, varchar, uuid, an enumeration, or a domain over one. ` +
-      `${shown(table.schema, table.name, column.name)} is ${column.type}.`,
+      `${displayName(table.schema, table.name, column.name)} is ${column.type}.`,
     remedy: 'Leave it out, which bumps the scope above, or name another column.',
   };
 }
@@ -128,7 +137,7 @@ function family({ kind }: Column): string {
 }
 
 /** A name for messages: on one line, whatever it holds. */
-export function shown(schema: string | null, ...names: string[]): string {
+export function displayName(schema: string | null, ...names: string[]): string {
   return [...(schema === null ? [] : [schema]), ...names]
     .map((name) => (/^[a-z_][a-z0-9_]*$/.test(name) ? name : JSON.stringify(name)))
     .join('.');

@@ -4,17 +4,17 @@ import { ConfigurationError } from '../../errors/errors.js';
 import type { OutboxOptions } from '../outbox/location.js';
 import { findRelation } from '../postgres/catalog.js';
 import {
-  type Bump,
-  type Definition,
+  type TriggerBump,
+  type TriggerDefinition,
   type Operation,
   ROW_OPERATIONS,
   type RowOperation,
-  validate,
+  validateDefinition,
 } from './trigger-definition.js';
-import { install } from './install-triggers.js';
-import { installing } from '../postgres/table-locks.js';
-import { outboxOf } from '../outbox/installed-outbox.js';
-import { shown } from './named-tables.js';
+import { installDefinition } from './install-triggers.js';
+import { underInstallationLock } from '../postgres/table-locks.js';
+import { requireInstalledOutbox } from '../outbox/installed-outbox.js';
+import { displayName } from './named-tables.js';
 
 export interface ChangeOptions {
   /** The name of the cache that is to be bumped. */
@@ -71,9 +71,9 @@ export class Change {
   readonly #db: Knex;
   readonly #table: string;
   readonly #options: ChangeOptions;
-  readonly #bumps: readonly Bump[];
+  readonly #bumps: readonly TriggerBump[];
 
-  constructor(db: Knex, table: string, options: ChangeOptions, bumps: readonly Bump[]) {
+  constructor(db: Knex, table: string, options: ChangeOptions, bumps: readonly TriggerBump[]) {
     this.#db = db;
     this.#table = table;
     this.#options = options;
@@ -94,9 +94,13 @@ export class Change {
    * `{ workflow_id: 'id' }`. They are looked up after the commit by whoever bumps (protocol rule 3), so that table's
    * own changes must bump at least the part of the path that its columns name: watch it, too.
    */
-  lookUp(table: string, on: Readonly<Record<string, string>>, options: { readonly schema?: string } = {}): LookedUp {
+  lookUp(
+    table: string,
+    on: Readonly<Record<string, string>>,
+    options: { readonly schema?: string } = {},
+  ): LookupBuilder {
     const pairs = Object.entries(on).map(([column, named]) => ({ column, changed: named }));
-    return new LookedUp((ids) => this.#and({ lookUp: { schema: options.schema ?? null, table, on: pairs }, ids }));
+    return new LookupBuilder((ids) => this.#and({ lookUp: { schema: options.schema ?? null, table, on: pairs }, ids }));
   }
 
   /**
@@ -105,32 +109,32 @@ export class Change {
    * of the transaction. In one transaction, or the caller's. Throws ConfigurationError, TableLockedError.
    */
   async install(): Promise<void> {
-    await installing(this.#db, async (trx) => {
+    await underInstallationLock(this.#db, async (trx) => {
       const definition = await this.#definition(trx);
-      await install(
+      await installDefinition(
         trx,
-        await outboxOf(trx, this.#options.outbox, "say where it is: `outbox: { schema: 'audit' }`"),
+        await requireInstalledOutbox(trx, this.#options.outbox, "say where it is: `outbox: { schema: 'audit' }`"),
         definition,
       );
     });
   }
 
-  #and(bump: Bump): Change {
+  #and(bump: TriggerBump): Change {
     return new Change(this.#db, this.#table, this.#options, [...this.#bumps, bump]);
   }
 
   /** With every table named in full. */
-  async #definition(trx: Knex.Transaction): Promise<Definition> {
+  async #definition(trx: Knex.Transaction): Promise<TriggerDefinition> {
     const { cache, name = 'default', columns, truncate = '', limit = 1_000, subscriber = false } = this.#options;
     const operations = this.#options.operations ?? ROW_OPERATIONS;
     const table = await named(trx, this.#options.schema, this.#table);
-    const bumps: Bump[] = [];
+    const bumps: TriggerBump[] = [];
     for (const bump of this.#bumps) {
       const { lookUp } = bump;
       const found = lookUp === null ? null : await named(trx, lookUp.schema ?? undefined, lookUp.table);
       bumps.push({ ...bump, lookUp: found === null ? null : { ...found, on: lookUp!.on } });
     }
-    const definition: Definition = {
+    const definition: TriggerDefinition = {
       cache,
       ...table,
       name,
@@ -141,16 +145,16 @@ export class Change {
       subscriber,
       bumps,
     };
-    validate(definition);
+    validateDefinition(definition);
     return definition;
   }
 }
 
 /** A look-up that waits for what it bumps. */
-export class LookedUp {
-  readonly #bump: (ids: Bump['ids']) => Change;
+export class LookupBuilder {
+  readonly #bump: (ids: TriggerBump['ids']) => Change;
 
-  constructor(bump: (ids: Bump['ids']) => Change) {
+  constructor(bump: (ids: TriggerBump['ids']) => Change) {
     this.#bump = bump;
   }
 
@@ -175,7 +179,7 @@ async function named(
   if (relation !== undefined) return { schema: relation.schema, table: relation.name };
   const dot = schema === undefined ? table.indexOf('.') : -1;
   throw new ConfigurationError(
-    `Triggers watch, and look up, tables that exist. There is no ${shown(schema ?? null, table)}. ` +
+    `Triggers watch, and look up, tables that exist. There is no ${displayName(schema ?? null, table)}. ` +
       (dot > 0
         ? `A schema stands beside the table: pass '${table.slice(dot + 1)}' with { schema: '${table.slice(0, dot)}' }.`
         : 'Create it in an earlier migration, or name its schema.'),

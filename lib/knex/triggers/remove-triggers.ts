@@ -3,10 +3,10 @@ import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
 import type { OutboxOptions } from '../outbox/location.js';
 import { findRelation } from '../postgres/catalog.js';
-import { remove } from './install-triggers.js';
-import { installing } from '../postgres/table-locks.js';
-import { findOutbox, type Outbox } from '../outbox/installed-outbox.js';
-import { installed } from './trigger-registry.js';
+import { removeDefinition } from './install-triggers.js';
+import { underInstallationLock } from '../postgres/table-locks.js';
+import { findInstalledOutbox, type InstalledOutbox } from '../outbox/installed-outbox.js';
+import { installedDefinitions } from './trigger-registry.js';
 
 export interface RemoveOptions {
   readonly cache: string;
@@ -32,26 +32,27 @@ export async function removeTriggers(db: Knex, table: string, options: RemoveOpt
         `Name the cache: \`removeTriggers(db, '${table}', { cache: 'shop' })\`.`,
     );
   }
-  await installing(db, async (trx) => {
-    const outbox = await findOutbox(trx, options.outbox);
+  await underInstallationLock(db, async (trx) => {
+    const outbox = await findInstalledOutbox(trx, options.outbox);
     if (outbox === undefined) return;
     // A table that was dropped, or has another name now, is known by the name it had.
     const schema = options.schema ?? (await findRelation(trx, undefined, table))?.schema;
     const { cache, name } = options;
     const which = { cache, table, ...(schema !== undefined && { schema }), ...(name !== undefined && { name }) };
-    for (const definition of await installed(trx, outbox, which)) await remove(trx, outbox, definition);
+    for (const definition of await installedDefinitions(trx, outbox, which))
+      await removeDefinition(trx, outbox, definition);
   });
 }
 
 /** Takes away all triggers of all caches and tables. What was recorded stays. Else like `removeTriggers`. */
 export async function uninstallTriggers(db: Knex, options: OutboxOptions = {}): Promise<void> {
-  await installing(db, async (trx) => {
-    const outbox = await findOutbox(trx, options);
+  await underInstallationLock(db, async (trx) => {
+    const outbox = await findInstalledOutbox(trx, options);
     if (outbox !== undefined) await removeAll(trx, outbox);
   });
 }
 
 /** The same within `installing`. */
-export async function removeAll(trx: Knex.Transaction, outbox: Outbox): Promise<void> {
-  for (const definition of await installed(trx, outbox)) await remove(trx, outbox, definition);
+export async function removeAll(trx: Knex.Transaction, outbox: InstalledOutbox): Promise<void> {
+  for (const definition of await installedDefinitions(trx, outbox)) await removeDefinition(trx, outbox, definition);
 }

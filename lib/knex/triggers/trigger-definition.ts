@@ -18,20 +18,20 @@ export interface IdColumn {
 }
 
 /** Where the rows are that name the scopes: those whose `column` is the changed row's `changed`, for each pair. */
-export interface LookUp {
+export interface TableLookup {
   readonly schema: string | null;
   readonly table: string;
   readonly on: readonly { readonly column: string; readonly changed: string }[];
 }
 
-export interface Bump {
-  readonly lookUp: LookUp | null;
+export interface TriggerBump {
+  readonly lookUp: TableLookup | null;
   /** Root first; none is global. */
   readonly ids: readonly IdColumn[];
 }
 
 /** What is watched on one table for one cache, and what it bumps: kept in `gencache_trigger`, as JSON. */
-export interface Definition {
+export interface TriggerDefinition {
   readonly cache: string;
   readonly schema: string;
   readonly table: string;
@@ -43,35 +43,35 @@ export interface Definition {
   readonly truncate: string;
   readonly limit: number;
   readonly subscriber: boolean;
-  readonly bumps: readonly Bump[];
+  readonly bumps: readonly TriggerBump[];
 }
 
 /** The columns of the changed row that a bump needs, each once. */
-export function changedColumns(bump: Bump): string[] {
+export function changedColumns(bump: TriggerBump): string[] {
   const named = bump.ids.filter((id) => id.of === 'changed').map((id) => id.column);
   return [...new Set([...(bump.lookUp?.on ?? []).map((pair) => pair.changed), ...named])];
 }
 
 /** The columns of the looked-up table that a bump needs, each once. */
-export function lookedUpColumns(bump: Bump): string[] {
+export function lookedUpColumns(bump: TriggerBump): string[] {
   const named = bump.ids.filter((id) => id.of === 'looked up').map((id) => id.column);
   return [...new Set([...(bump.lookUp?.on ?? []).map((pair) => pair.column), ...named])];
 }
 
 /** Everything of the changed row that the definition names, each once. */
-export function namedColumns(definition: Definition): string[] {
+export function namedColumns(definition: TriggerDefinition): string[] {
   return [...new Set([...definition.bumps.flatMap(changedColumns), ...(definition.columns ?? [])])];
 }
 
 /** The columns whose change counts; null: all. */
-export function watchedColumns(definition: Definition): string[] | null {
+export function watchedColumns(definition: TriggerDefinition): string[] | null {
   return definition.columns === null ? null : namedColumns(definition);
 }
 
 const SEGMENT = /^([^=/]+)=(~|%h[0-9a-f]{64}|(?:[A-Za-z0-9_.-]|%[0-9A-F]{2}){0,200})$/;
 
 /** Throws ConfigurationError for what can be told without the database. */
-export function validate(definition: Definition): void {
+export function validateDefinition(definition: TriggerDefinition): void {
   const { cache, name, operations, columns, truncate, limit, bumps } = definition;
   checkCacheName(cache);
   if (typeof name !== 'string' || name.length === 0) {

@@ -7,14 +7,14 @@ import {
   type Relation,
   triggersNamed,
 } from '../postgres/catalog.js';
-import type { Definition } from './trigger-definition.js';
-import { lookUpName, lookUpSource } from './generate/lookup-function.js';
-import { nameOf } from '../postgres/table-locks.js';
-import type { Outbox } from '../outbox/installed-outbox.js';
+import type { TriggerDefinition } from './trigger-definition.js';
+import { lookupFunctionName, lookupFunctionSource } from './generate/lookup-function.js';
+import { qualifiedName } from '../postgres/table-locks.js';
+import type { InstalledOutbox } from '../outbox/installed-outbox.js';
 import { recorderSource } from './generate/recorder.js';
-import type { Tables } from './named-tables.js';
+import type { NamedTables } from './named-tables.js';
 import { TRANSITION_TABLES } from './generate/rows.js';
-import { body, hash } from '../postgres/sql-text.js';
+import { functionBody, nameHash } from '../postgres/sql-text.js';
 
 /**
  * What a definition makes, as it should be (`planOf`), and in what the database differs from that (`differences`).
@@ -27,7 +27,7 @@ import { body, hash } from '../postgres/sql-text.js';
  *
  * The hash stands for the outbox, the cache, the table and the name, which could be longer than an identifier.
  */
-export interface Plan {
+export interface TriggerPlan {
   readonly functions: readonly PlannedFunction[];
   readonly triggers: readonly PlannedTrigger[];
   /** All that triggers of this definition may be called. */
@@ -57,7 +57,7 @@ export interface PlannedTrigger {
   readonly clause: string;
 }
 
-export type Difference =
+export type PlanDifference =
   | { readonly problem: 'function missing' | 'function altered'; readonly planned: PlannedFunction }
   | { readonly problem: 'trigger missing'; readonly planned: PlannedTrigger }
   | {
@@ -71,7 +71,12 @@ export type Difference =
 const TYPE = { row: 1, insert: 4, delete: 8, update: 16, truncate: 32 } as const;
 
 /** One query. */
-export async function planOf(db: Knex, outbox: Outbox, definition: Definition, tables: Tables): Promise<Plan> {
+export async function planOf(
+  db: Knex,
+  outbox: InstalledOutbox,
+  definition: TriggerDefinition,
+  tables: NamedTables,
+): Promise<TriggerPlan> {
   const { changed } = tables;
   const names = namesOf(outbox, definition);
   const functions = [recorder(outbox, names.statement, recorderSource(definition, changed, outbox.at, 'statement'))];
@@ -81,13 +86,20 @@ export async function planOf(db: Knex, outbox: Outbox, definition: Definition, t
   for (const [i, bump] of definition.bumps.entries()) {
     const lookedUp = tables.lookedUp[i];
     if (lookedUp === undefined) continue;
-    functions.push(lookUp(outbox, lookUpName(definition, i), lookUpSource(bump, changed, lookedUp, outbox.at)));
+    functions.push(
+      lookUp(outbox, lookupFunctionName(definition, i), lookupFunctionSource(bump, changed, lookedUp, outbox.at)),
+    );
   }
   return { ...(await triggersOf(db, outbox, definition, changed)), functions };
 }
 
 /** The same without the functions: where columns are missing, these can't be written, and the triggers are as ever. */
-export async function triggersOf(db: Knex, outbox: Outbox, definition: Definition, changed: Relation): Promise<Plan> {
+export async function triggersOf(
+  db: Knex,
+  outbox: InstalledOutbox,
+  definition: TriggerDefinition,
+  changed: Relation,
+): Promise<TriggerPlan> {
   const family = await familyOf(db, changed.oid);
   return {
     functions: [],
@@ -98,8 +110,8 @@ export async function triggersOf(db: Knex, outbox: Outbox, definition: Definitio
   };
 }
 
-export function namesOf({ schema: place }: Outbox, { cache, schema, table, name }: Definition) {
-  const id = hash(place, cache, schema, table, name);
+export function namesOf({ schema: place }: InstalledOutbox, { cache, schema, table, name }: TriggerDefinition) {
+  const id = nameHash(place, cache, schema, table, name);
   return {
     statement: `gencache_on_${id}`,
     row: `gencache_on_${id}_row`,
@@ -114,15 +126,17 @@ export function namesOf({ schema: place }: Outbox, { cache, schema, table, name 
 }
 
 /** The functions that a definition makes, by name. */
-export function functionNames(outbox: Outbox, definition: Definition): string[] {
+export function functionNames(outbox: InstalledOutbox, definition: TriggerDefinition): string[] {
   const { statement, row } = namesOf(outbox, definition);
-  const lookUps = definition.bumps.flatMap((bump, i) => (bump.lookUp === null ? [] : [lookUpName(definition, i)]));
+  const lookUps = definition.bumps.flatMap((bump, i) =>
+    bump.lookUp === null ? [] : [lookupFunctionName(definition, i)],
+  );
   return [statement, ...(definition.subscriber ? [row] : []), ...lookUps];
 }
 
-function triggersOn(outbox: Outbox, definition: Definition, relation: Relation): PlannedTrigger[] {
+function triggersOn(outbox: InstalledOutbox, definition: TriggerDefinition, relation: Relation): PlannedTrigger[] {
   const names = namesOf(outbox, definition);
-  const target = nameOf(relation);
+  const target = qualifiedName(relation);
   const triggers: PlannedTrigger[] = [...definition.operations, 'truncate' as const].map((operation) => ({
     relation,
     name: names.triggers[operation],
@@ -159,18 +173,18 @@ const SETTINGS = { search_path: 'pg_catalog, pg_temp', jit: 'off' };
 const RECORDER_SETTINGS = { ...SETTINGS, enable_mergejoin: 'off' };
 
 /** With its owner's rights, so that a writer needs none on the outbox; nobody else may make a trigger of it. */
-function recorder({ at }: Outbox, name: string, source: string): PlannedFunction {
+function recorder({ at }: InstalledOutbox, name: string, source: string): PlannedFunction {
   const statement = `
     create or replace function ${at}${name}() returns trigger language plpgsql security definer
-    ${clauses(RECORDER_SETTINGS)} as ${body(source)};
+    ${clauses(RECORDER_SETTINGS)} as ${functionBody(source)};
     revoke all on function ${at}${name}() from public`;
   return { name, source, definer: true, settings: RECORDER_SETTINGS, statement };
 }
 
-function lookUp({ at }: Outbox, name: string, source: string): PlannedFunction {
+function lookUp({ at }: InstalledOutbox, name: string, source: string): PlannedFunction {
   const statement = `
     create or replace function ${at}${name}(args jsonb) returns setof text language sql stable
-    ${clauses(SETTINGS)} as ${body(source)}`;
+    ${clauses(SETTINGS)} as ${functionBody(source)}`;
   return { name, source, definer: false, settings: SETTINGS, statement };
 }
 
@@ -181,14 +195,14 @@ function clauses(settings: PlannedFunction['settings']): string {
 }
 
 /** Two queries. */
-export async function differences(db: Knex, plan: Plan): Promise<Difference[]> {
+export async function differences(db: Knex, plan: TriggerPlan): Promise<PlanDifference[]> {
   const found = await functionsNamed(
     db,
     plan.schema,
     plan.functions.map(({ name }) => name),
   );
   const installed = await triggersNamed(db, plan.names);
-  const result: Difference[] = [];
+  const result: PlanDifference[] = [];
   for (const planned of plan.functions) {
     const there = found.get(planned.name);
     if (there === undefined) result.push({ problem: 'function missing', planned });

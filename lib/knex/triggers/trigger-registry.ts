@@ -1,9 +1,9 @@
 import type { Knex } from 'knex';
-import type { Definition } from './trigger-definition.js';
-import type { Outbox } from '../outbox/installed-outbox.js';
+import type { TriggerDefinition } from './trigger-definition.js';
+import type { InstalledOutbox } from '../outbox/installed-outbox.js';
 
 /** A definition as it was installed, and the primary key that its functions were written for. */
-export interface Installed extends Definition {
+export interface InstalledDefinition extends TriggerDefinition {
   readonly primaryKey: readonly string[];
 }
 
@@ -15,9 +15,13 @@ export interface WhichTriggers {
 }
 
 /** What `gencache_trigger` keeps, in the order of installation. One query. */
-export async function installed(db: Knex, { at }: Outbox, which: WhichTriggers = {}): Promise<Installed[]> {
+export async function installedDefinitions(
+  db: Knex,
+  { at }: InstalledOutbox,
+  which: WhichTriggers = {},
+): Promise<InstalledDefinition[]> {
   const { cache = null, schema = null, table = null, name = null } = which;
-  const { rows } = await db.raw<{ rows: { definition: Installed }[] }>(
+  const { rows } = await db.raw<{ rows: { definition: InstalledDefinition }[] }>(
     `select definition from ${at}gencache_trigger,
        (select ?::text as cache, ?::text as schema, ?::text as "table", ?::text as name) as which
      where definition ->> 'kind' is null -- not the migrations table's
@@ -32,14 +36,14 @@ export async function installed(db: Knex, { at }: Outbox, which: WhichTriggers =
 }
 
 /** What a definition is kept under. */
-export type DefinitionKey = Pick<Definition, 'cache' | 'schema' | 'table' | 'name'>;
+export type DefinitionKey = Pick<TriggerDefinition, 'cache' | 'schema' | 'table' | 'name'>;
 
 /** Keeps it, instead of the one that was kept for that cache, table and name. */
-export async function keep(
+export async function keepDefinition(
   trx: Knex.Transaction,
-  { at }: Outbox,
+  { at }: InstalledOutbox,
   { cache, schema, table, name }: DefinitionKey,
-  definition: Installed | { readonly kind: string },
+  definition: InstalledDefinition | { readonly kind: string },
 ): Promise<void> {
   await trx.raw(
     `insert into ${at}gencache_trigger (cache, table_schema, table_name, name, definition) values (?, ?, ?, ?, ?)
@@ -49,9 +53,9 @@ export async function keep(
   );
 }
 
-export async function forget(
+export async function forgetDefinition(
   trx: Knex.Transaction,
-  { at }: Outbox,
+  { at }: InstalledOutbox,
   { cache, schema, table, name }: DefinitionKey,
 ): Promise<void> {
   await trx.raw(

@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache';
 import { type Clock, monotonicClock } from '../../ports/clock.js';
 import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
-import { bumpsOf, generation, nonce, parseGeneration } from '../../model/generation.js';
+import { bumpCount, generation, nonce, parseGeneration } from '../../model/generation.js';
 import { boundOf } from '../../model/key.js';
 import { isQuarantined, parseQuarantine, quarantined } from '../../model/quarantined-generation.js';
 import { type FillReply, MARK_TTL_MS, notToQuarantine, repairRefused, type Store } from '../../ports/store.js';
@@ -51,7 +51,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
     if (value === undefined) return 'missing';
     const token = parseGeneration(value);
     if (token !== undefined) {
-      const bumped = generation(bumpsOf(token) + 1, attempt);
+      const bumped = generation(bumpCount(token) + 1, attempt);
       set(key, bumped, Math.max(ttlMs, values.getRemainingTTL(key)));
       return bumped;
     }
@@ -98,7 +98,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
         const value = text(key);
         if (value === undefined) return { bumps: 0, lapsesAtMs: NOBODY };
         const standing = parseGeneration(value);
-        const quarantine = standing ? { bumps: bumpsOf(standing), lapsesAtMs: NOBODY } : parseQuarantine(value);
+        const quarantine = standing ? { bumps: bumpCount(standing), lapsesAtMs: NOBODY } : parseQuarantine(value);
         if (quarantine === undefined) throw notToQuarantine(key);
         return quarantine;
       });

@@ -51,7 +51,7 @@ function retryAfterMs(attempt: number): number {
  * A server may become a replica, or a primary with another history, while a connection to it stays open. Whoever has
  * reason to think so says `doubt`, and the server is asked again: a replica is left, another incarnation is noted.
  */
-export class Connection {
+export class RedisConnection {
   readonly #client: WithScripts;
   readonly #waiting = new Set<() => void>();
   #listener: StoreListener | undefined;
@@ -89,7 +89,7 @@ export class Connection {
   }
 
   /** Asks the server again who it is, behind what is under way, once a second at most. */
-  doubt(): void {
+  revalidate(): void {
     if (!this.#open || performance.now() - this.#askedAtMs < DOUBT_MIN_MS) return;
     this.#askedAtMs = performance.now();
     this.#client.info().then(
@@ -181,7 +181,7 @@ export class Connection {
     this.#silentSinceMs = undefined;
     this.#lastError = undefined;
     this.#listener?.({ kind: 'up' });
-    if (!this.#described) for (const message of describeInfo(info)) this.#listener?.({ kind: 'notice', message });
+    if (!this.#described) for (const message of describeInfo(info)) this.#listener?.({ kind: 'warning', message });
     this.#described = true;
     for (const wake of this.#waiting) wake();
   }

@@ -16,7 +16,7 @@ import {
   type Store,
   type StoreListener,
 } from '../../ports/store.js';
-import { Connection } from './redis-connection.js';
+import { RedisConnection } from './redis-connection.js';
 import { Mget } from './commands/mget.js';
 
 /**
@@ -27,7 +27,7 @@ import { Mget } from './commands/mget.js';
  */
 export function redisStore(redis: Redis): Store {
   checkClient(redis);
-  return new RedisStore(new Connection(redis));
+  return new RedisStore(new RedisConnection(redis));
 }
 
 /** What the bump script returns for what gets no new value. */
@@ -35,10 +35,10 @@ const UNBUMPED = { [-1]: 'missing', [-2]: 'foreign', [-3]: 'quarantined' } as co
 
 class RedisStore implements Store {
   readonly name = 'redis';
-  readonly #connection: Connection;
+  readonly #connection: RedisConnection;
   #listening = false;
 
-  constructor(connection: Connection) {
+  constructor(connection: RedisConnection) {
     this.#connection = connection;
   }
 
@@ -57,8 +57,8 @@ class RedisStore implements Store {
     return this.#connection.incarnation;
   }
 
-  doubt(): void {
-    this.#connection.doubt();
+  revalidate(): void {
+    this.#connection.revalidate();
   }
 
   read(keys: readonly (GenerationKey | EntryKey | FreshnessKey)[], deadline: Deadline): Promise<(Buffer | null)[]> {
@@ -147,7 +147,7 @@ class RedisStore implements Store {
       ...keys.map(({ untilMs }) => untilMs),
     ];
     const reply = await this.#connection.send(deadline, (client) => client.gencacheRenew(1 + keys.length, args));
-    if (reply < 0) this.doubt();
+    if (reply < 0) this.revalidate();
     return reply === 1 ? 'renewed' : reply === 0 ? 'unmarked' : 'other_server';
   }
 
@@ -155,7 +155,7 @@ class RedisStore implements Store {
     const args = [globalKey, markKey, mark, MARK_TTL_MS, incarnation, attempt, ttlMs];
     const reply = await this.#connection.send(deadline, (client) => client.gencacheRepair(2, args));
     if (reply === 1) return;
-    this.doubt();
+    this.revalidate();
     throw repairRefused(incarnation);
   }
 

@@ -65,7 +65,7 @@ describe('gencache bump', function () {
     );
     expect(code).to.equal(1);
     expect(await recorded()).to.have.length(1);
-    await db('gencache_incarnation').insert({ cache, redis: 'x', postgres: 'y' });
+    await db('gencache_authority').insert({ cache, redis: 'x', postgres: 'y' });
     expect((await gencache(['bump', '--cache', cache], env)).code).to.equal(0);
   });
 

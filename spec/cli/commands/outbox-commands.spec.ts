@@ -100,7 +100,7 @@ describe('gencache outbox', function () {
       { cache: shop, path: 'item=1', source: 'item', operation: 'UPDATE' },
       { cache: shop, path: '', held_by: 'knex_migrations_lock', source: 'm', operation: 'migration' },
     ]);
-    await setAside(db, works);
+    await deadLetters(db, works);
     const { out, code } = await gencache(['outbox', 'status', '--json'], env);
     const status = JSON.parse(out) as { caches: { lagMs: number }[] };
     const [{ lagMs }] = status.caches as [{ lagMs: number }];
@@ -109,8 +109,8 @@ describe('gencache outbox', function () {
       release: OUTBOX_RELEASE,
       wanted: OUTBOX_RELEASE,
       caches: [
-        { cache: shop, events: 2, lagMs, held: 1, setAside: 0 },
-        { cache: works, events: 0, lagMs: null, held: 0, setAside: 1 },
+        { cache: shop, events: 2, lagMs, held: 1, deadLetters: 0 },
+        { cache: works, events: 0, lagMs: null, held: 0, deadLetters: 1 },
       ],
     });
     expect(code).to.equal(0);
@@ -119,7 +119,7 @@ describe('gencache outbox', function () {
   });
 });
 
-describe('gencache set-aside', function () {
+describe('gencache dead-letters', function () {
   this.timeout(60_000);
   let db: Knex;
   let env: Env;
@@ -133,18 +133,18 @@ describe('gencache set-aside', function () {
   });
 
   it('list tells each event with what was bumped for it, and why', async () => {
-    expect(await gencache(['set-aside', 'list'], env)).to.deep.equal({
+    expect(await gencache(['dead-letters', 'list'], env)).to.deep.equal({
       code: 0,
       err: '',
-      out: 'No event was set aside.\n',
+      out: 'There are no dead letters.\n',
     });
-    await setAside(db, cache);
-    await setAside(db, uniqueName('other'));
-    const all = await gencache(['set-aside', 'list'], env);
+    await deadLetters(db, cache);
+    await deadLetters(db, uniqueName('other'));
+    const all = await gencache(['dead-letters', 'list'], env);
     expect(all.out.trim().split('\n')).to.have.length(3);
-    const own = await gencache(['set-aside', 'list', '--cache', cache], env);
+    const own = await gencache(['dead-letters', 'list', '--cache', cache], env);
     expect(own.out).to.match(new RegExp(`${cache} .* psql +item UPDATE +global +Its path is none\\.\n$`));
-    const [row] = JSON.parse((await gencache(['set-aside', 'list', '--cache', cache, '--json'], env)).out);
+    const [row] = JSON.parse((await gencache(['dead-letters', 'list', '--cache', cache, '--json'], env)).out);
     expect(row).to.include({
       cache,
       path: '!',
@@ -157,18 +157,18 @@ describe('gencache set-aside', function () {
   });
 
   it('list tells no password that a reason mentions', async () => {
-    await setAside(db, cache, 'dblink: could not connect to postgres://shop:s3cr3t@replica/shop');
+    await deadLetters(db, cache, 'dblink: could not connect to postgres://shop:s3cr3t@replica/shop');
     for (const format of [[], ['--json']]) {
-      const { out } = await gencache(['set-aside', 'list', ...format], env);
+      const { out } = await gencache(['dead-letters', 'list', ...format], env);
       expect(out).to.include('could not connect to postgres://***@replica/shop').and.not.include('s3cr3t');
     }
   });
 
   it('retry makes new events of them, once', async () => {
     const other = uniqueName('other');
-    await setAside(db, cache);
-    await setAside(db, other);
-    const retried = await gencache(['set-aside', 'retry', '--cache', cache], env);
+    await deadLetters(db, cache);
+    await deadLetters(db, other);
+    const retried = await gencache(['dead-letters', 'retry', '--cache', cache], env);
     expect(retried).to.deep.equal({ code: 0, err: '', out: 'Events that are back in the outbox: 1.\n' });
     const events = await db('gencache_outbox').select();
     expect(events).to.have.length(1);
@@ -183,16 +183,16 @@ describe('gencache set-aside', function () {
     expect(events[0]).to.include({ lookup: 'gencache_lookup_1' });
     // Not the transaction that recorded it first, which relays have left behind.
     expect(Number(events[0].xid)).to.be.above(3);
-    expect(await db('gencache_set_aside').pluck('cache')).to.deep.equal([other]);
-    const again = await gencache(['set-aside', 'retry', '--cache', cache], env);
-    expect(again.out).to.equal('No event was set aside.\n');
+    expect(await db('gencache_dead_letter').pluck('cache')).to.deep.equal([other]);
+    const again = await gencache(['dead-letters', 'retry', '--cache', cache], env);
+    expect(again.out).to.equal('There are no dead letters.\n');
     expect(await db('gencache_outbox').select()).to.have.length(1);
   });
 
   it('fails where there is no outbox', async () => {
-    const { code, err } = await gencache(['set-aside', 'list', '--schema', 'pg_temp'], env);
+    const { code, err } = await gencache(['dead-letters', 'list', '--schema', 'pg_temp'], env);
     expect(err).to.match(
-      /^gencache set-aside list failed: This works on an outbox.* relation .* does not exist\. Run `gencache outbox install`/,
+      /^gencache dead-letters list failed: This works on an outbox.* relation .* does not exist\. Run `gencache outbox install`/,
     );
     expect(code).to.equal(1);
   });
@@ -212,8 +212,8 @@ async function catalogued(db: Knex): Promise<string[]> {
   return rows.map(({ name }) => name);
 }
 
-async function setAside(db: Knex, cache: string, reason = 'Its path is none.'): Promise<void> {
-  await db('gencache_set_aside').insert({
+async function deadLetters(db: Knex, cache: string, reason = 'Its path is none.'): Promise<void> {
+  await db('gencache_dead_letter').insert({
     cache,
     xid: '3',
     seq: 1,

@@ -158,13 +158,13 @@ describe('gencache doctor', function () {
         await relaying(); // as its owner
         const diagnosis = await diagnosed([], as);
         expect(found(diagnosis, 'rights')).to.deep.equal([
-          `broken: ${role} may not: INSERT on gencache_boot; INSERT, UPDATE on gencache_incarnation; UPDATE on gencache_outbox; INSERT on gencache_set_aside`,
+          `broken: ${role} may not: INSERT, UPDATE on gencache_authority; INSERT on gencache_boot; INSERT on gencache_dead_letter; UPDATE on gencache_outbox`,
         ]);
         const at = `"${schemaOf(db)}".gencache`;
         const remedy = diagnosis.findings.find(({ check }) => check === 'rights')!.remedy!;
         expect(remedy).to.equal(
-          `As their owner: grant insert on ${at}_boot to "${role}"; grant insert, update on ${at}_incarnation to "${role}"; ` +
-            `grant update on ${at}_outbox to "${role}"; grant insert on ${at}_set_aside to "${role}"; ` +
+          `As their owner: grant insert, update on ${at}_authority to "${role}"; grant insert on ${at}_boot to "${role}"; ` +
+            `grant insert on ${at}_dead_letter to "${role}"; grant update on ${at}_outbox to "${role}"; ` +
             'Or run the doctor as the role that relays.',
         );
         await db.raw(/grant.*;/.exec(remedy)![0]);
@@ -183,13 +183,13 @@ describe('gencache doctor', function () {
 
     it('with events set aside, says so and what was done for them', async () => {
       await db.raw(
-        `insert into gencache_set_aside (cache, xid, seq, path, source, operation, application, recorded_at, bumped, reason)
+        `insert into gencache_dead_letter (cache, xid, seq, path, source, operation, application, recorded_at, bumped, reason)
          values (?, '3', 1, '!', 'item', 'UPDATE', '', now(), '', 'Its path is none.')`,
         [cache],
       );
       await relaying();
       const diagnosis = await diagnosed();
-      expect(found(diagnosis, 'set aside')).to.deep.equal([
+      expect(found(diagnosis, 'dead letters')).to.deep.equal([
         'warn: events that no relay understood: 1; the scope above each was bumped instead',
       ]);
       expect(diagnosis.code).to.equal(0);
@@ -245,7 +245,7 @@ describe('gencache doctor', function () {
       'and the outbox knows other relays alone, does not',
       async () => {
         await installOutbox(db);
-        await db('gencache_incarnation').insert({ cache: 'shop', redis: 'x', postgres: 'y' });
+        await db('gencache_authority').insert({ cache: 'shop', redis: 'x', postgres: 'y' });
       },
       (diagnosis) => {
         expect(found(diagnosis, 'cache')).to.deep.equal([]);

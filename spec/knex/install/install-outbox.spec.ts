@@ -11,7 +11,7 @@ import { uniqueName } from '../../support/redis.js';
 import { lendRelay } from '../../support/relay.js';
 import { rejection } from '../../support/rejection.js';
 
-const TABLES = ['boot', 'incarnation', 'narrowed', 'outbox', 'release', 'set_aside', 'trigger'];
+const TABLES = ['authority', 'boot', 'dead_letter', 'narrowed', 'outbox', 'release', 'trigger'];
 
 /** Everything of a schema that PostgreSQL's catalogue knows of, but for what hangs on tables. */
 async function objects(db: Knex, schema = schemaOf(db)): Promise<string[]> {
@@ -108,7 +108,7 @@ describe('the outbox', () => {
     await installOutbox(db);
     await installOutbox(db, { release: 1 });
     expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
-    expect(await objects(db)).to.include('gencache_incarnation');
+    expect(await objects(db)).to.include('gencache_authority');
   });
 
   it('takes part in the caller’s transaction', async () => {
@@ -171,7 +171,7 @@ describe('the outbox', () => {
         await recordEvents(db, [{ cache, path: 'item=2', source: 's', operation: 'o', heldBy: 'gone' }], { schema });
         await notifyRelays(db, true, { schema });
         const relay = lendRelay({ db, cache, schema });
-        await eventually(() => expect(relay.status).to.include({ events: 3, setAside: 1, failures: 0 }));
+        await eventually(() => expect(relay.status).to.include({ events: 3, deadLetters: 1, failures: 0 }));
         await notifyRelays(db, false, { schema });
         expect(await objects(db, schema)).to.deep.equal(names);
         await relay.stop();
@@ -212,7 +212,7 @@ describe('the outbox', () => {
       expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
       await db.migrate.down(config);
       expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE - 1);
-      expect(await objects(db)).to.not.include('gencache_incarnation');
+      expect(await objects(db)).to.not.include('gencache_authority');
       await db.migrate.up(config);
       expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
       await db.migrate.rollback(config, true);

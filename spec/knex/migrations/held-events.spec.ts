@@ -116,7 +116,7 @@ describe('an event that a migration holds', () => {
       redis.release();
       await db('lock').update({ is_locked: 0 });
       await eventually(async () => expect(await rows()).to.deep.equal([]));
-      expect(relay.status).to.include({ failures: 0, setAside: 0 });
+      expect(relay.status).to.include({ failures: 0, deadLetters: 0 });
     });
   }
 });

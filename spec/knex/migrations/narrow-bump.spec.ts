@@ -4,7 +4,7 @@ import * as fc from 'fast-check';
 import type { Knex } from 'knex';
 import { GenerationalCache, integer, memoryStore, nullable, text, uuid } from '../../../lib/index.js';
 import { narrowBump, waiveBump } from '../../../lib/knex/migrations/narrow-bump.js';
-import { pathsOf, type ScopeIds } from '../../../lib/knex/migrations/narrowed-paths.js';
+import { narrowedPaths, type ScopeIds } from '../../../lib/knex/migrations/narrowed-paths.js';
 import { installOutbox } from '../../../lib/knex/install/install-outbox.js';
 import { recordEvents } from '../../../lib/knex/outbox/record.js';
 import { lendDatabase } from '../../support/postgres.js';
@@ -115,7 +115,7 @@ describe('the paths of scopes that a migration names', () => {
         fc.option(fc.oneof(fc.maxSafeInteger(), fc.bigInt(-(2n ** 63n), 2n ** 63n - 1n))),
         fc.string({ unit: 'binary', maxLength: 300 }),
         (i, t) => {
-          expect(pathsOf({ i, t })).to.include(texts.scope({ i, t }).path);
+          expect(narrowedPaths({ i, t })).to.include(texts.scope({ i, t }).path);
         },
       ),
     );
@@ -123,11 +123,11 @@ describe('the paths of scopes that a migration names', () => {
 
   it('are both where capitals are of a text or of a UUID', () => {
     const id = 'A987FBC9-4BED-3078-CF07-9141BA07C9F3';
-    expect(pathsOf({ u: id })).to.deep.equal([`u=${id}`, uuids.scope({ u: id }).path]);
-    expect(pathsOf({ u: id.toLowerCase() })).to.deep.equal([uuids.scope({ u: id }).path]);
+    expect(narrowedPaths({ u: id })).to.deep.equal([`u=${id}`, uuids.scope({ u: id }).path]);
+    expect(narrowedPaths({ u: id.toLowerCase() })).to.deep.equal([uuids.scope({ u: id }).path]);
   });
 
   it('are global’s for no ids', () => {
-    expect(pathsOf({})).to.deep.equal(['']);
+    expect(narrowedPaths({})).to.deep.equal(['']);
   });
 });

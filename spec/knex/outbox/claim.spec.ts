@@ -5,8 +5,8 @@ import knex, { type Knex } from 'knex';
 import { installOutbox } from '../../../lib/index.js';
 import { claimEvents } from '../../../lib/knex/outbox/event.js';
 import { Frontier } from '../../../lib/knex/outbox/frontier.js';
-import { survey } from '../../../lib/knex/outbox/survey.js';
-import { Ages } from '../../../lib/knex/relay/event-ages.js';
+import { surveyOutbox } from '../../../lib/knex/outbox/survey.js';
+import { EventAges } from '../../../lib/knex/relay/event-ages.js';
 import { lend } from '../../support/lenders.js';
 import { lendOutbox } from '../../support/relay.js';
 
@@ -15,7 +15,7 @@ const CACHE = 'shop';
 /** What a relay does between polls, without a store. */
 class Claimer {
   readonly frontier = new Frontier();
-  readonly ages = new Ages();
+  readonly ages = new EventAges();
   readonly db: Knex;
   #timeMs = 0;
 
@@ -26,7 +26,7 @@ class Claimer {
   /** Moves the frontier on, and the clock. Returns the age by which something may wait. */
   async poll(): Promise<number | undefined> {
     const timeMs = (this.#timeMs += 10);
-    const surveyed = await survey(this.db, CACHE, this.frontier, this.ages.asked, {});
+    const surveyed = await surveyOutbox(this.db, CACHE, this.frontier, this.ages.earlierSnapshots, {});
     this.frontier.advance(surveyed);
     return this.ages.check({ timeMs, ownMs: timeMs }, surveyed);
   }
@@ -198,7 +198,7 @@ describe('a claim', () => {
       const note = (query: Query) => run.push(query);
       await record(db, 'item=1');
       db.on('query', note);
-      await survey(db, CACHE, claimer.frontier, undefined, {});
+      await surveyOutbox(db, CACHE, claimer.frontier, undefined, {});
       const rolledBack = new Error('only to see the query');
       await db
         .transaction(async (trx) => {
@@ -260,8 +260,8 @@ describe('a claim', () => {
       await claimer.poll();
       for (let claimed = 0; claimed < DEAD - 1_000; claimed += 1_000) await claimer.claim();
       await claimer.poll();
-      const surveyed = await survey(db, CACHE, claimer.frontier, undefined, {});
-      expect(surveyed.left).to.have.length(1);
+      const surveyed = await surveyOutbox(db, CACHE, claimer.frontier, undefined, {});
+      expect(surveyed.pendingEvents).to.have.length(1);
       const query: Query = { sql: '', bindings: [] };
       const note = (run: Query) => run.sql.startsWith('delete') && Object.assign(query, run);
       db.on('query', note);

@@ -6,10 +6,15 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { Frontier } from '../../../lib/knex/outbox/frontier.js';
 import { parseSnapshot, type Snapshot } from '../../../lib/knex/postgres/snapshot.js';
-import { type Asked, type Found, type Survey, TAIL_MAX } from '../../../lib/knex/outbox/survey.js';
-import { Ages } from '../../../lib/knex/relay/event-ages.js';
+import {
+  type EarlierSnapshots,
+  type EventPosition,
+  type OutboxSurvey,
+  TAIL_MAX,
+} from '../../../lib/knex/outbox/survey.js';
+import { EventAges } from '../../../lib/knex/relay/event-ages.js';
 
-interface Event extends Found {
+interface Event extends EventPosition {
   held: boolean;
 }
 
@@ -62,22 +67,22 @@ class Model {
   }
 
   /** What the query of survey.ts returns. */
-  survey({ open, high }: Frontier, asked: Asked | undefined): Survey {
+  survey({ pending, watermark }: Frontier, asked: EarlierSnapshots | undefined): OutboxSurvey {
     const snapshot = this.snapshot();
-    const firsts = new Map<bigint, Found>();
-    const held = new Map<bigint, Found>();
+    const firsts = new Map<bigint, EventPosition>();
+    const held = new Map<bigint, EventPosition>();
     for (const event of [...this.events].sort(inOrder)) {
       const into = event.held ? held : firsts;
       if (!into.has(event.xid)) into.set(event.xid, event);
     }
-    const left = open.flatMap(({ xid, seq }) => {
+    const pendingEvents = pending.flatMap(({ xid, seq }) => {
       const first = this.events
         .filter((event) => !event.held && event.xid === xid && event.seq >= seq)
         .sort(inOrder)[0];
       return first ? [first] : [];
     });
-    const beyond = this.events.filter((event) => !event.held && inOrder(event, high) >= 0).sort(inOrder);
-    const tail: Found[] = [];
+    const beyond = this.events.filter((event) => !event.held && inOrder(event, watermark) >= 0).sort(inOrder);
+    const tail: EventPosition[] = [];
     for (const event of beyond) {
       if (tail.at(-1)?.xid === event.xid) continue;
       const last = tail.at(-1);
@@ -90,17 +95,18 @@ class Model {
       tail.push(event);
     }
     return {
-      ...{ snapshot, left, tail, isTailCut: tail.length === TAIL_MAX, held: [...held.values()] },
-      ...{ postgres: 'p', counted: undefined, lagMs: undefined },
+      ...{ snapshot, pendingEvents, tail, isTailCut: tail.length === TAIL_MAX, heldByMigration: [...held.values()] },
+      ...{ postgres: 'p', authority: undefined, lagMs: undefined },
     };
   }
 
   /** What a claim finds, which is then bumped and deleted, by anybody. */
-  claim({ open, high }: Frontier, max: number): number {
+  claim({ pending, watermark }: Frontier, max: number): number {
     const found = this.events
       .filter((event) => !event.held)
       .filter(
-        (event) => inOrder(event, high) >= 0 || open.some(({ xid, seq }) => event.xid === xid && event.seq >= seq),
+        (event) =>
+          inOrder(event, watermark) >= 0 || pending.some(({ xid, seq }) => event.xid === xid && event.seq >= seq),
       )
       .sort(inOrder)
       .slice(0, max);
@@ -117,7 +123,7 @@ class Model {
   }
 }
 
-function inOrder(a: Found, b: Found): number {
+function inOrder(a: EventPosition, b: EventPosition): number {
   return a.xid === b.xid ? Number(a.seq - b.seq) : Number(a.xid - b.xid);
 }
 
@@ -146,7 +152,7 @@ interface Seen {
 function run(steps: readonly (typeof step extends fc.Arbitrary<infer S> ? S : never)[], check: (seen: Seen) => void) {
   const model = new Model();
   const frontier = new Frontier();
-  const ages = new Ages();
+  const ages = new EventAges();
   for (const each of steps) {
     model.nowMs++;
     if (each.kind === 'begin') model.begin();
@@ -158,7 +164,7 @@ function run(steps: readonly (typeof step extends fc.Arbitrary<infer S> ? S : ne
     else if (each.kind === 'clock') model.offsetMs += each.byMs;
     else {
       const now = { timeMs: model.nowMs + model.offsetMs, ownMs: model.nowMs };
-      const surveyed = model.survey(frontier, ages.asked);
+      const surveyed = model.survey(frontier, ages.earlierSnapshots);
       const ageMs = ages.check(now, surveyed);
       frontier.advance(surveyed);
       check({ model, frontier, ageMs });
@@ -171,16 +177,17 @@ describe('the frontier', () => {
   it('has every event in it that is there or will ever be', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
-        run(steps, ({ model, frontier: { open, high } }) => {
+        run(steps, ({ model, frontier: { pending, watermark } }) => {
           for (const event of model.events) {
             const isIn =
-              inOrder(event, high) >= 0 || open.some(({ xid, seq }) => event.xid === xid && event.seq >= seq);
+              inOrder(event, watermark) >= 0 || pending.some(({ xid, seq }) => event.xid === xid && event.seq >= seq);
             expect(isIn, `event ${event.xid}/${event.seq}`).to.equal(true);
           }
           for (const xid of model.open) {
-            expect(xid >= high.xid || open.some((other) => other.xid === xid && other.seq === 0n), `${xid}`).to.equal(
-              true,
-            );
+            expect(
+              xid >= watermark.xid || pending.some((other) => other.xid === xid && other.seq === 0n),
+              `${xid}`,
+            ).to.equal(true);
           }
         });
       }),
@@ -205,12 +212,12 @@ describe('the frontier', () => {
   it('moves on: behind it is all but the open, the held and the waiting', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
-        run(steps, ({ model, frontier: { open, high } }) => {
+        run(steps, ({ model, frontier: { pending, watermark } }) => {
           const waiting = new Set([...model.open, ...model.events.map(({ xid }) => xid)]);
-          for (const { xid } of open) expect(waiting.has(xid), `${xid} is over`).to.equal(true);
+          for (const { xid } of pending) expect(waiting.has(xid), `${xid} is over`).to.equal(true);
           const [first] = model.events.filter(({ held }) => !held).sort(inOrder);
           const least = first === undefined || first.xid >= model.snapshot().xmax ? model.snapshot().xmax : first.xid;
-          expect(high.xid >= least).to.equal(true);
+          expect(watermark.xid >= least).to.equal(true);
         });
       }),
       { numRuns: 1_000 },
@@ -225,7 +232,7 @@ describe('the frontier', () => {
     model.begin();
     model.record(0, false);
     model.end(0, true);
-    expect(frontier.high.xid).to.equal(3n);
+    expect(frontier.watermark.xid).to.equal(3n);
     expect(model.claim(frontier, 9)).to.equal(2);
   });
 });
@@ -250,14 +257,14 @@ describe('the age of the oldest event', () => {
 
   const at = (timeMs: number) => ({ timeMs, ownMs: timeMs });
   /** A survey of a database whose transactions end in order, up to `xid`, with events of these. */
-  const surveyed = (xid: bigint, ...events: bigint[]): Survey => ({
-    ...{ snapshot: parseSnapshot(`1:${xid + 1n}:`), left: [], held: [], isTailCut: false },
+  const surveyed = (xid: bigint, ...events: bigint[]): OutboxSurvey => ({
+    ...{ snapshot: parseSnapshot(`1:${xid + 1n}:`), pendingEvents: [], heldByMigration: [], isTailCut: false },
     tail: events.map((each) => ({ xid: each, seq: 1n })),
-    ...{ postgres: 'p', counted: undefined, lagMs: undefined },
+    ...{ postgres: 'p', authority: undefined, lagMs: undefined },
   });
 
   it('is none until the outbox was empty, or what was found is outlived', () => {
-    const ages = new Ages();
+    const ages = new EventAges();
     expect(ages.check(at(1_000), surveyed(10n, 5n))).to.equal(undefined);
     expect(ages.check(at(1_100), surveyed(20n, 5n))).to.equal(undefined);
     expect(ages.check(at(1_200), surveyed(30n, 15n))).to.equal(200); // 15 committed after the first check
@@ -265,7 +272,7 @@ describe('the age of the oldest event', () => {
   });
 
   it('under a load that never leaves the outbox empty stays as old as events wait', () => {
-    const ages = new Ages();
+    const ages = new EventAges();
     ages.check(at(0), surveyed(0n));
     for (let tick = 1n; tick < 500n; tick++) {
       // Events wait for 7 checks.
@@ -275,7 +282,7 @@ describe('the age of the oldest event', () => {
   });
 
   it('falls at once when a long backlog gets short', () => {
-    const ages = new Ages();
+    const ages = new EventAges();
     ages.check(at(0), surveyed(0n));
     let nowMs = 0;
     for (let tick = 1n; tick <= 40n; tick++) ages.check(at((nowMs += 100)), surveyed(tick * 10n, 1n));
@@ -283,7 +290,7 @@ describe('the age of the oldest event', () => {
   });
 
   it('remembers a bounded number of checks, at the cost of larger ages only', () => {
-    const ages = new Ages();
+    const ages = new EventAges();
     ages.check(at(0), surveyed(0n));
     for (let tick = 1n; tick <= 5_000n; tick++) ages.check(at(Number(tick) * 100), surveyed(tick * 10n, 25_001n));
     const ageMs = ages.check(at(500_100), surveyed(50_010n, 25_001n))!;
@@ -291,7 +298,7 @@ describe('the age of the oldest event', () => {
   });
 
   it('of transactions more than a survey lists is that of none', () => {
-    const ages = new Ages();
+    const ages = new EventAges();
     ages.check(at(0), surveyed(0n));
     ages.check(at(100), {
       ...surveyed(1_000n, 5n),
@@ -307,17 +314,17 @@ describe('the age of the oldest event', () => {
       [{ timeMs: 4_000, ownMs: 6_000 }, 1_000],
       [{ timeMs: 65_000, ownMs: 5_010 }, 60_000],
     ] as const) {
-      const ages = new Ages();
+      const ages = new EventAges();
       ages.check(at(5_000), surveyed(10n));
       expect(ages.check(later, surveyed(20n, 15n))).to.equal(ageMs);
     }
   });
 
   it('is none after another incarnation', () => {
-    const ages = new Ages();
+    const ages = new EventAges();
     ages.check(at(0), surveyed(10n));
     ages.reset();
-    expect(ages.asked).to.equal(undefined);
+    expect(ages.earlierSnapshots).to.equal(undefined);
     expect(ages.check(at(100), surveyed(20n, 15n))).to.equal(undefined);
   });
 });

@@ -25,8 +25,8 @@ describe('the scopes of a batch', () => {
         ...(lookup && { lookup, args: JSON.stringify(args) }),
       })),
     );
-  const setAside = () =>
-    db('gencache_set_aside')
+  const deadLetters = () =>
+    db('gencache_dead_letter')
       .where({ cache })
       .orderBy(['path', 'seq'])
       .select('path', 'lookup', 'bumped', 'reason', 'args');
@@ -84,14 +84,14 @@ describe('the scopes of a batch', () => {
     await record([{ path: 'project=9/file=~' }, { path: 'project=9/note=' }]);
     expect(await relayed()).to.deep.equal([['project=9/file=~', 'project=9/note=']]);
     expect(await redis.get(key)).to.match(/^1\./);
-    expect(await setAside()).to.deep.equal([]);
+    expect(await deadLetters()).to.deep.equal([]);
   });
 
   it('may be as long as a path can be, which is none the less one', async () => {
     const longest = Array.from({ length: 16 }, () => `${'n'.repeat(64)}=${'x'.repeat(220)}`).join('/');
     await record([{ path: longest }, { path: `${'n'.repeat(65)}=1` }, { path: `item=1/${'n'.repeat(65)}=1` }]);
     await relayed();
-    expect((await setAside()).map(({ bumped }) => bumped)).to.deep.equal(['item=1', '']);
+    expect((await deadLetters()).map(({ bumped }) => bumped)).to.deep.equal(['item=1', '']);
     await record([{ path: longest }]);
     expect(await relayed()).to.deep.equal([[longest]]);
   });
@@ -115,7 +115,7 @@ describe('the scopes of a batch', () => {
     );
     const bumped = [['', '', '', '', 'item=1', 'item=1', 'item=1', deep.split('/').slice(0, 16).join('/')]].flat();
     expect(await relayed()).to.deep.equal([['']]);
-    const aside = await setAside();
+    const aside = await deadLetters();
     expect(aside.map((row) => row.bumped).sort()).to.deep.equal(bumped.sort());
     expect(aside.find(({ path }) => path === 'item=1/part:2')).to.include({
       bumped: 'item=1',
@@ -162,7 +162,7 @@ describe('the scopes of a batch', () => {
         { path: 'item=3', lookup: 'gencache_lookup_x"; drop table gencache_outbox; --', args: 1 },
       ]);
       expect((await relayed()).map((paths) => paths.sort())).to.deep.equal([['item=1', 'item=2', 'item=3']]);
-      const [gone, sleeping, hostile] = await setAside();
+      const [gone, sleeping, hostile] = await deadLetters();
       expect(gone).to.include({ path: 'item=1', lookup: 'gencache_lookup_gone', bumped: 'item=1' });
       expect(gone.reason).to.contain('function gencache_lookup_gone(jsonb) does not exist');
       expect(gone.args).to.deep.equal([{ id: 1 }]);
@@ -196,7 +196,7 @@ describe('the scopes of a batch', () => {
             ...Array.from({ length: 100 }, (_, i) => `item=${i}`).filter((path) => path !== 'item=13'),
           ].sort(),
         );
-        expect((await setAside()).map(({ path }) => path)).to.deep.equal(['fallback=13']);
+        expect((await deadLetters()).map(({ path }) => path)).to.deep.equal(['fallback=13']);
         expect(queries.filter((sql) => sql.includes(LOOKUP)).length).to.be.at.most(16);
       });
     }
@@ -210,7 +210,7 @@ describe('the scopes of a batch', () => {
       db.on('query', ({ sql }: { sql: string }) => queries.push(sql));
       expect((await relayed())[0]).to.have.length(20);
       expect(queries.filter((sql) => sql.includes(LOOKUP))).to.have.length(1);
-      expect(await setAside()).to.have.length(20);
+      expect(await deadLetters()).to.have.length(20);
     });
 
     for (const [code, what] of [
@@ -228,7 +228,7 @@ describe('the scopes of a batch', () => {
         const relay = lendRelay({ db, cache, pollMs: 5 });
         await eventually(() => expect(relay.status.events).to.equal(1));
         expect(relay.status.failures).to.equal(2);
-        expect(await setAside()).to.deep.equal([]);
+        expect(await deadLetters()).to.deep.equal([]);
       });
     }
 
@@ -239,7 +239,7 @@ describe('the scopes of a batch', () => {
       await locker.raw('lock table looked_up in access exclusive mode');
       await record([...asking([{ id: 1 }]), { path: 'other=1' }]);
       expect((await relayed())[0]).to.have.members(['item=9', 'other=1']);
-      expect(await setAside()).to.deep.equal([]);
+      expect(await deadLetters()).to.deep.equal([]);
       await locker.rollback();
     });
 
@@ -247,7 +247,7 @@ describe('the scopes of a batch', () => {
       await define(`return query select 'item=' || i from generate_series(1, 10001) as i;`);
       await record(asking([{ id: 1 }]));
       expect(await relayed()).to.deep.equal([['item=9']]);
-      expect(await setAside()).to.deep.equal([]);
+      expect(await deadLetters()).to.deep.equal([]);
       await define(`return query select 'item=' || i from generate_series(1, 10000) as i;`);
       await record(asking([{ id: 1 }]));
       expect((await relayed()).flat()).to.have.length(10_000);

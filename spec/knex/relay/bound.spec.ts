@@ -168,7 +168,7 @@ async function scene(lent?: Knex): Promise<Scene> {
         expect(rows.length).to.be.greaterThan(0);
       }),
     forgetCount: () =>
-      db('gencache_incarnation').update({ changed_at: db.raw(`clock_timestamp() - interval '1 minute'`) }),
+      db('gencache_authority').update({ changed_at: db.raw(`clock_timestamp() - interval '1 minute'`) }),
     async recovered(reader) {
       await drained();
       const rows = await db<{ id: number; version: number }>('item').orderBy('id').select('id', 'version');

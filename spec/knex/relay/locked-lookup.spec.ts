@@ -55,7 +55,7 @@ describe('a looked-up table that a migration keeps locked', () => {
       await eventually(async () => expect(await recorded(db)).to.deep.equal([]));
     }
     expect(await bumped()).to.be.at.least(3);
-    await eventually(() => expect(relay.status).to.include({ events: 6, failures: 0, setAside: 0 }));
+    await eventually(() => expect(relay.status).to.include({ events: 6, failures: 0, deadLetters: 0 }));
     expect(migration.isCompleted()).to.equal(false);
   });
 

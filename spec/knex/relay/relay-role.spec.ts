@@ -55,7 +55,7 @@ describe('a relay whose role may not read the lock of migrations', () => {
     );
     await eventually(async () => expect(await bumps()).to.be.at.least(2));
     expect(await recorded(db)).to.deep.equal(['item=1']);
-    expect(await db('gencache_set_aside')).to.deep.equal([]);
+    expect(await db('gencache_dead_letter')).to.deep.equal([]);
 
     await db('knex_migrations_lock').update({ is_locked: 0 });
     const before = await bumps();
@@ -63,7 +63,7 @@ describe('a relay whose role may not read the lock of migrations', () => {
     expect(await recorded(db)).to.deep.equal(['item=1']);
     await db.raw('grant select on knex_migrations_lock to ??', [role]);
     await eventually(async () => expect(await recorded(db)).to.deep.equal([]));
-    expect(relay.status).to.include({ events: 1, failures: 0, setAside: 0 });
+    expect(relay.status).to.include({ events: 1, failures: 0, deadLetters: 0 });
     await relay.stop();
     await own.destroy();
   });

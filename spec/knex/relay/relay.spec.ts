@@ -15,9 +15,9 @@ import {
 } from '../../../lib/index.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
 import { Frontier } from '../../../lib/knex/outbox/frontier.js';
-import { count } from '../../../lib/knex/outbox/authority.js';
-import { survey } from '../../../lib/knex/outbox/survey.js';
-import { bumping, DisplacedError, relayBatch } from '../../../lib/knex/relay/relay-batch.js';
+import { claimAuthority } from '../../../lib/knex/outbox/authority.js';
+import { surveyOutbox } from '../../../lib/knex/outbox/survey.js';
+import { inBumpTransaction, DisplacedError, relayBatch } from '../../../lib/knex/relay/relay-batch.js';
 import { recordCommands } from '../../support/commands.js';
 import { deferred, eventually } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';
@@ -73,7 +73,7 @@ describe('a relay', () => {
     await record(['item=1', 'item=2', 'item=1']);
     await drained();
     expect(await bumps()).to.deep.equal([1, 1, 0]);
-    expect(relay.status).to.include({ events: 3, scopes: 2, failures: 0, repairs: 1, setAside: 0 });
+    expect(relay.status).to.include({ events: 3, scopes: 2, failures: 0, repairs: 1, deadLetters: 0 });
     await eventually(() => expect(relay.status.lagMs).to.equal(0));
     const [{ durationMs, ...batch }] = batches as [RelayEvents['batch'][0]];
     expect(batch).to.deep.equal({
@@ -82,7 +82,7 @@ describe('a relay', () => {
       scopes: 2,
       paths: ['item=1', 'item=2'],
       causes: new Map([['public.item UPDATE', 3]]),
-      setAside: [],
+      deadLetters: [],
     });
     expect(durationMs).to.be.greaterThan(0);
     expect(batches).to.have.length(1);
@@ -218,7 +218,7 @@ describe('a relay', () => {
         expect(lags.at(-1)).to.be.greaterThan(lags[0]!);
       });
       expect(await waiting()).to.deep.equal(['item=0', 'item=1']);
-      await db('gencache_incarnation').update({ changed_at: db.raw(`now() - interval '1 minute'`) }); // not a contest
+      await db('gencache_authority').update({ changed_at: db.raw(`now() - interval '1 minute'`) }); // not a contest
       await server.restart();
       await drained();
       expect(relay.status).to.include({ events: 2, repairs: 2, trusted: true });
@@ -477,7 +477,7 @@ describe('a relay', () => {
       const [after, below] = await bumps();
       expect(after).to.be.greaterThan(before!);
       expect(below).to.equal(0); // covered
-      expect(relay.status).to.include({ events: 2, failures: 0, setAside: 0 });
+      expect(relay.status).to.include({ events: 2, failures: 0, deadLetters: 0 });
     });
 
     it('takes a lock whose table is gone for free', async () => {
@@ -502,8 +502,8 @@ describe('a relay', () => {
       await hold('item=1', 'no_lock');
       await hold('item=2', 'not a name"');
       const relay = lendRelay({ db, cache });
-      const held = deferred<RelayEvents['held'][0]>();
-      relay.on('held', held.resolve);
+      const held = deferred<RelayEvents['heldByMigration'][0]>();
+      relay.on('heldByMigration', held.resolve);
       const { locks } = await held.promise;
       expect(locks.map(({ table, error }) => [table, error!.message.replace(/^.* - /s, '')]).sort()).to.deep.equal([
         ['no_lock', 'operator does not exist: text[] = integer'],
@@ -511,7 +511,7 @@ describe('a relay', () => {
       ]);
       await eventually(async () => expect(Math.min(...(await bumps()))).to.be.at.least(2));
       expect(await waiting()).to.deep.equal(['item=1', 'item=2']);
-      expect(relay.status).to.include({ setAside: 0, failures: 0 });
+      expect(relay.status).to.include({ deadLetters: 0, failures: 0 });
     });
 
     it('asks a lock with a name that would be something else in a statement', async () => {
@@ -525,7 +525,7 @@ describe('a relay', () => {
       expect(await waiting()).to.have.length(1);
       await db.raw(`drop table "a\\?b :c ""d"""`);
       await drained();
-      expect(relay.status.setAside).to.equal(0);
+      expect(relay.status.deadLetters).to.equal(0);
     });
   });
 
@@ -543,7 +543,7 @@ describe('a relay', () => {
 
     it('deletes nothing, and says why', async () => {
       const { store, redis } = await lendStore();
-      await count(db, cache, { redis: 'another', postgres: POSTGRES }, undefined, {});
+      await claimAuthority(db, cache, { redis: 'another', postgres: POSTGRES }, undefined, {});
       await record(['item=1']);
       const bumps = await mint(['item=1']);
       const error = await rejection(relayBatch(db, store, cache, new Frontier(), options));
@@ -557,14 +557,14 @@ describe('a relay', () => {
     });
 
     it('waits, in case that is the one, and then takes over: global is bumped', async () => {
-      await count(db, cache, { redis: 'another', postgres: POSTGRES }, undefined, {});
+      await claimAuthority(db, cache, { redis: 'another', postgres: POSTGRES }, undefined, {});
       const bumps = await mint(['']);
       const causes: string[] = [];
       const relay = lendRelay({ db, cache });
       relay.on('repair', ({ cause }) => causes.push(cause));
       for (let polls = 0; polls < 5; polls++) await new Promise((resolve) => relay.on('poll', resolve));
       expect(relay.status).to.include({ trusted: false, repairs: 0 });
-      await db('gencache_incarnation').update({ changed_at: db.raw(`now() - interval '1 minute'`) });
+      await db('gencache_authority').update({ changed_at: db.raw(`now() - interval '1 minute'`) });
       await trusting(relay);
       expect(causes).to.deep.equal(['store']);
       expect(await bumps()).to.deep.equal([1]);
@@ -576,11 +576,11 @@ describe('a relay', () => {
       await first.stop();
       const bumps = await mint(['']);
       // Another relay, on another server, is counted, and deletes events for bumps that this server never gets.
-      const seen = async () => (await survey(db, cache, new Frontier(), undefined, {})).counted!;
+      const seen = async () => (await surveyOutbox(db, cache, new Frontier(), undefined, {})).authority!;
       const { redis, postgres } = await seen();
-      await count(db, cache, { redis: 'another', postgres }, await seen(), {});
+      await claimAuthority(db, cache, { redis: 'another', postgres }, await seen(), {});
       // One on this server is counted again, and dies before it repairs.
-      await count(db, cache, { redis, postgres }, await seen(), {});
+      await claimAuthority(db, cache, { redis, postgres }, await seen(), {});
       const next = lendRelay({ db, cache });
       const causes: string[] = [];
       next.on('repair', ({ cause }) => causes.push(cause));
@@ -590,19 +590,19 @@ describe('a relay', () => {
     });
 
     it('is not counted over one that was counted since it looked', async () => {
-      const one = await count(db, cache, { redis: 'one', postgres: POSTGRES }, undefined, {});
-      expect(await count(db, cache, { redis: 'two', postgres: POSTGRES }, undefined, {})).to.equal(undefined);
-      const two = await count(db, cache, { redis: 'two', postgres: POSTGRES }, one, {});
+      const one = await claimAuthority(db, cache, { redis: 'one', postgres: POSTGRES }, undefined, {});
+      expect(await claimAuthority(db, cache, { redis: 'two', postgres: POSTGRES }, undefined, {})).to.equal(undefined);
+      const two = await claimAuthority(db, cache, { redis: 'two', postgres: POSTGRES }, one, {});
       expect(two).to.include({ redis: 'two', postgres: POSTGRES });
-      expect(await count(db, cache, { redis: 'three', postgres: POSTGRES }, one, {})).to.equal(undefined);
+      expect(await claimAuthority(db, cache, { redis: 'three', postgres: POSTGRES }, one, {})).to.equal(undefined);
     });
 
     it('waits for those who delete under the old one, before it is counted', async () => {
-      const one = await count(db, cache, { redis: 'one', postgres: POSTGRES }, undefined, {});
+      const one = await claimAuthority(db, cache, { redis: 'one', postgres: POSTGRES }, undefined, {});
       const deleting = await db.transaction();
-      await deleting.raw('select redis from gencache_incarnation where cache = ? for share', [cache]);
+      await deleting.raw('select redis from gencache_authority where cache = ? for share', [cache]);
       let counted = false;
-      const counting = count(db, cache, { redis: 'two', postgres: POSTGRES }, one, {}).then((reign) => {
+      const counting = claimAuthority(db, cache, { redis: 'two', postgres: POSTGRES }, one, {}).then((reign) => {
         counted = true;
         return reign;
       });
@@ -627,7 +627,7 @@ describe('a relay', () => {
       pool: { min: 0, max: 5 },
     });
     lend({ what: 'a serializable Knex', close: () => strict.destroy() });
-    const settings = await bumping(strict, 1_234, async (trx) => {
+    const settings = await inBumpTransaction(strict, 1_234, async (trx) => {
       const { rows } = await trx.raw<{ rows: object[] }>(
         `select current_setting('transaction_isolation') as isolation, current_setting('synchronous_commit') as waits,
            current_setting('idle_in_transaction_session_timeout') as silence`,
@@ -652,14 +652,14 @@ describe('a relay', () => {
     await drained();
     await eventually(() => expect(lines).to.have.length(3));
     const { rows } = await db.raw<{ rows: { xid: string; seq: string }[] }>(
-      'select xid::text, seq::text from gencache_set_aside',
+      'select xid::text, seq::text from gencache_dead_letter',
     );
     expect(lines[0]).to.equal(`info ${cache}: relaying from now on; global bumped`);
     expect(lines[1]).to.match(
       new RegExp(`^debug ${cache}: relayed 2 events to 1 scopes in [0-9.]+ ms: 2 public.item UPDATE$`),
     );
     expect(lines[2]).to.equal(
-      `error ${cache}: event ${rows[0]!.xid}/${rows[0]!.seq} set aside, global bumped for it: Its path is none: "item:2".`,
+      `error ${cache}: event ${rows[0]!.xid}/${rows[0]!.seq} kept as a dead letter, global bumped for it: Its path is none: "item:2".`,
     );
   });
 

@@ -64,7 +64,7 @@ describe('a relay', () => {
       await trusting(first);
       await first.stop();
       const successors = await succeed();
-      await db('gencache_incarnation').update({ postgres: 'as it was before its restart' });
+      await db('gencache_authority').update({ postgres: 'as it was before its restart' });
       const relay = start();
       expect((await failing(relay)).message).to.equal(WHY);
       await eventually(async () => expect(await vouches()).to.equal(0));

@@ -17,7 +17,7 @@ function lendStore(url: string, limitMs = 2_000) {
   const signals: StoreSignal[] = [];
   store.listen!((signal) => signals.push(signal));
   const downs = () => signals.flatMap((signal) => (signal.kind === 'down' ? [signal.error.message] : []));
-  const kinds = () => signals.map(({ kind }) => kind).filter((kind) => kind !== 'notice');
+  const kinds = () => signals.map(({ kind }) => kind).filter((kind) => kind !== 'warning');
   return { asked: new AskedStore(store, uniqueName(), limitMs), downs, kinds };
 }
 

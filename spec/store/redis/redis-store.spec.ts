@@ -231,7 +231,7 @@ describe('redisStore', () => {
       const server = await privateRedis();
       const asked = lendStore({ url: server.url });
       const seen: (string | undefined)[] = [];
-      asked.store.listen!(({ kind }) => kind !== 'notice' && seen.push(asked.store.incarnation));
+      asked.store.listen!(({ kind }) => kind !== 'warning' && seen.push(asked.store.incarnation));
       await asked.timeMs();
       const before = asked.store.incarnation;
       await server.kill('SIGKILL');

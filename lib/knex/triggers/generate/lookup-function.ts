@@ -1,20 +1,20 @@
 import { quoted } from '../../outbox/location.js';
 import type { Column, Table } from '../../postgres/catalog.js';
-import { type Bump, changedColumns, type Definition } from '../trigger-definition.js';
+import { type TriggerBump, changedColumns, type TriggerDefinition } from '../trigger-definition.js';
 import { idValue, pathOf } from './path-sql.js';
-import { hash, literal } from '../../postgres/sql-text.js';
+import { nameHash, literal } from '../../postgres/sql-text.js';
 
 /**
  * The name of the function that resolves a bump's look-up. It stands for all that the function reads, so that an event
  * which waits in the outbox while another definition is installed finds its own function or none, in which case
  * whoever resolves it bumps its path, global; it never finds one that reads other columns.
  */
-export function lookUpName({ cache, schema, table, name, bumps }: Definition, index: number): string {
+export function lookupFunctionName({ cache, schema, table, name, bumps }: TriggerDefinition, index: number): string {
   const { lookUp, ids } = bumps[index]!;
   // Lists, since what comes back from jsonb has its keys in another order.
   const on = lookUp!.on.map(({ column, changed }) => [column, changed]);
   const path = ids.map(({ namespace, column, of }) => [namespace, column, of]);
-  return `gencache_lookup_${hash(cache, schema, table, name, lookUp!.schema, lookUp!.table, on, path)}`;
+  return `gencache_lookup_${nameHash(cache, schema, table, name, lookUp!.schema, lookUp!.table, on, path)}`;
 }
 
 /**
@@ -22,7 +22,7 @@ export function lookUpName({ cache, schema, table, name, bumps }: Definition, in
  * the paths that they touch. Called after the commit, in a fresh snapshot (protocol rule 3). One query, by index where
  * the looked-up table has one on those columns; reads that table with its caller's rights; takes no locks.
  */
-export function lookUpSource(bump: Bump, changed: Table, lookedUp: Table, at: string): string {
+export function lookupFunctionSource(bump: TriggerBump, changed: Table, lookedUp: Table, at: string): string {
   const images = changedColumns(bump).map((name) => changed.columns.get(name)!);
   const image = (name: string) => `image.c${images.findIndex((column) => column.name === name) + 1}`;
   const found = (name: string) => `found.${quoted(name)}`;

@@ -1,20 +1,20 @@
 import { quoted } from '../../outbox/location.js';
 import type { Column } from '../../postgres/catalog.js';
-import { type Bump, changedColumns, type Definition, type RowOperation } from '../trigger-definition.js';
-import { lookUpName } from './lookup-function.js';
+import { type TriggerBump, changedColumns, type TriggerDefinition, type RowOperation } from '../trigger-definition.js';
+import { lookupFunctionName } from './lookup-function.js';
 import { idValue, pathOf } from './path-sql.js';
-import { absent, columnsOf, differs, type Recorder, sameKey, SIDES } from './rows.js';
+import { absentSide, columnsOf, rowChanged, type RecorderInput, sameKey, TRANSITION_ALIASES } from './rows.js';
 import { literal } from '../../postgres/sql-text.js';
 
 /** How many images of rows one event carries. */
 const PACK = 100;
 
 /** The statements that add what one bump has to say about one operation's rows. */
-export function ofManyRows(
-  recorder: Recorder,
+export function manyRowsSource(
+  recorder: RecorderInput,
   operation: RowOperation,
   compared: readonly string[] | null,
-  bump: Bump,
+  bump: TriggerBump,
   index: number,
 ): string {
   const { definition, table, at } = recorder;
@@ -23,7 +23,7 @@ export function ofManyRows(
       with gencache_image as (
         ${imagesOf(recorder, operation, compared, columns)}
       )`;
-  if (bump.lookUp !== null) return images + addLookUps(definition, columns, lookUpName(definition, index));
+  if (bump.lookUp !== null) return images + addLookUps(definition, columns, lookupFunctionName(definition, index));
   const paths = `${images}${addPaths(definition, at, bump, columns)}
       into gencache_some;`;
   const add = `
@@ -46,14 +46,14 @@ const FEW = 32;
  * scopes and 14 ms for 10,000; this takes 3 ms and 1 ms (PostgreSQL 15, 2 cores, 2026-11).
  */
 function ofFirstRows(
-  recorder: Recorder,
+  recorder: RecorderInput,
   compared: readonly string[] | null,
-  bump: Bump,
+  bump: TriggerBump,
   columns: readonly Column[],
 ): string {
   const { definition, table, at } = recorder;
   const first = Math.min(definition.limit, FIRST) + 1;
-  const sides = SIDES.update.map((side) => `(select * from ${side} limit ${first}) as ${side}`);
+  const sides = TRANSITION_ALIASES.update.map((side) => `(select * from ${side} limit ${first}) as ${side}`);
   const pairs = table.primaryKey.map((name) => sameKey(table.columns.get(name)!)).join(' and ');
   const comparing = columnsOf(table, compared ?? [...table.columns.keys()]);
   const values = (side: string, letter: string) =>
@@ -66,7 +66,7 @@ function ofFirstRows(
       : `when ${images} > ${definition.limit} and ${ancestorOf(at, bump, columns)} = '' then array['']`,
   ];
   if (columns.length === 1) {
-    const others = SIDES.update.map((side) => {
+    const others = TRANSITION_ALIASES.update.map((side) => {
       const value = idValue(`${side}.${quoted(columns[0]!.name)}`, columns[0]!);
       return `not exists (select from ${side} where (${value} = any(array(select c1 from gencache_image))) is not true)`;
     });
@@ -83,7 +83,7 @@ function ofFirstRows(
         with gencache_pair as materialized (
           select distinct ${['1 as c0', ...values('gencache_old', 'o'), ...values('gencache_new', 'n')].join(', ')}
           from ${sides.join(` join `)} on ${pairs}
-          where ${differs(comparing, definition.columns === null)}
+          where ${rowChanged(comparing, definition.columns === null)}
         ), gencache_image as materialized (
           select ${list('o')} from gencache_pair union select ${list('n')} from gencache_pair
         )
@@ -97,7 +97,7 @@ function ofFirstRows(
 
 /** A query for `c1, c2, ...`: the distinct values of these columns in the rows that changed, old and new. */
 function imagesOf(
-  { definition, table }: Recorder,
+  { definition, table }: RecorderInput,
   operation: RowOperation,
   compared: readonly string[] | null,
   columns: readonly Column[],
@@ -119,9 +119,9 @@ function imagesOf(
   return `select distinct ${['c0', ...list('c')].join(', ')}
         from (
           with gencache_pair as materialized (
-            select distinct ${[absent(key), ...values('gencache_old', 'o'), ...values('gencache_new', 'n')].join(', ')}
+            select distinct ${[absentSide(key), ...values('gencache_old', 'o'), ...values('gencache_new', 'n')].join(', ')}
             from gencache_old full join gencache_new on ${pairs}
-            where ${differs(comparing, definition.columns === null)}
+            where ${rowChanged(comparing, definition.columns === null)}
           )
           select ${side('o')} from gencache_pair where absent >= 0
           union all
@@ -130,7 +130,7 @@ function imagesOf(
         ) as sides`;
 }
 
-function addPaths({ limit }: Definition, at: string, bump: Bump, columns: readonly Column[]): string {
+function addPaths({ limit }: TriggerDefinition, at: string, bump: TriggerBump, columns: readonly Column[]): string {
   return `
       select case
         when (select count(*) from (select from gencache_image limit ${limit + 1}) as counted) > ${limit}
@@ -143,21 +143,21 @@ function addPaths({ limit }: Definition, at: string, bump: Bump, columns: readon
  * Of several images. Only the ancestors are put together: they are at least one namespace shorter, since the paths
  * differ; all are of one length, so what the least and the greatest of them share, all share.
  */
-function ancestorOf(at: string, bump: Bump, columns: readonly Column[]): string {
+function ancestorOf(at: string, bump: TriggerBump, columns: readonly Column[]): string {
   const above = bump.ids.slice(0, -1);
   if (above.length === 0) return `''`;
   return `(select ${at}gencache_common_ancestor(min(above collate "C"), max(above collate "C"))
             from (select ${imagePath(at, above, bump, columns)} as above from gencache_image) as named)`;
 }
 
-function imagePath(at: string, ids: Bump['ids'], bump: Bump, columns: readonly Column[]): string {
+function imagePath(at: string, ids: TriggerBump['ids'], bump: TriggerBump, columns: readonly Column[]): string {
   return pathOf({ ...bump, ids }, at, ({ column: name }) => {
     const i = columns.findIndex((column) => column.name === name);
     return { reference: `c${i + 1}`, column: columns[i]! };
   });
 }
 
-function addLookUps({ limit }: Definition, columns: readonly Column[], lookUp: string): string {
+function addLookUps({ limit }: TriggerDefinition, columns: readonly Column[], lookUp: string): string {
   // As text: a bigint as a number would lose digits on its way through JavaScript.
   const image = columns.map(({ name }, i) => `${literal(name)}, c${i + 1}::text`).join(', ');
   return `

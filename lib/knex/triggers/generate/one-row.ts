@@ -1,8 +1,8 @@
 import { quoted } from '../../outbox/location.js';
-import { type Bump, changedColumns, type RowOperation } from '../trigger-definition.js';
-import { lookUpName } from './lookup-function.js';
+import { type TriggerBump, changedColumns, type RowOperation } from '../trigger-definition.js';
+import { lookupFunctionName } from './lookup-function.js';
 import { idValue, pathOf } from './path-sql.js';
-import { columnsOf, differs, type Recorder, SIDES } from './rows.js';
+import { columnsOf, rowChanged, type RecorderInput, TRANSITION_ALIASES } from './rows.js';
 import { literal } from '../../postgres/sql-text.js';
 
 /**
@@ -11,9 +11,13 @@ import { literal } from '../../postgres/sql-text.js';
  * an executor is most of the cost. `gencache_many` tells that there are more, null that one side, or both, have none.
  * Its two scopes are two whatever the limit.
  */
-export function ofOneRow(recorder: Recorder, operation: RowOperation, compared: readonly string[] | null): string {
+export function oneRowSource(
+  recorder: RecorderInput,
+  operation: RowOperation,
+  compared: readonly string[] | null,
+): string {
   const { definition, table, level } = recorder;
-  const sides = SIDES[operation];
+  const sides = TRANSITION_ALIASES[operation];
   const named = definition.bumps.map((bump, i) => ({ bump, i, ids: changedColumns(bump) }));
   /** What `each` makes of the row's images: of both where they differ in these columns. */
   const images = (ids: readonly string[], each: (side: string) => string, list: (items: string) => string) => {
@@ -43,14 +47,14 @@ export function ofOneRow(recorder: Recorder, operation: RowOperation, compared: 
       (items) => `jsonb_build_array(${items})`,
     ),
   );
-  const names = lookUps.map(({ i }) => literal(lookUpName(definition, i)));
+  const names = lookUps.map(({ i }) => literal(lookupFunctionName(definition, i)));
   const targets: [variable: string, value: string][] = [];
   if (paths.length > 0) targets.push(['gencache_paths', paths.join(' || ')]);
   if (packs.length > 0) {
     targets.push(['gencache_lookups', `array[${names.join(', ')}]`], ['gencache_images', `array[${packs.join(', ')}]`]);
   }
   const test =
-    operation === 'update' ? differs(columnsOf(table, compared ?? []), definition.columns === null) : undefined;
+    operation === 'update' ? rowChanged(columnsOf(table, compared ?? []), definition.columns === null) : undefined;
   const values = targets.map(([, value]) =>
     test === undefined ? value : `case when ${test} then ${value} else '{}' end`,
   );
@@ -64,7 +68,7 @@ export function ofOneRow(recorder: Recorder, operation: RowOperation, compared: 
       from ${from} limit 1;`;
 }
 
-function pathIn({ table, at }: Recorder, bump: Bump, side: string): string {
+function pathIn({ table, at }: RecorderInput, bump: TriggerBump, side: string): string {
   return pathOf(bump, at, ({ column: name }) => {
     const column = table.columns.get(name)!;
     return { reference: `(${idValue(`${side}.${quoted(name)}`, column)})`, column };

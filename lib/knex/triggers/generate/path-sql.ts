@@ -1,5 +1,5 @@
 import type { Column } from '../../postgres/catalog.js';
-import type { Bump, IdColumn } from '../trigger-definition.js';
+import type { TriggerBump, IdColumn } from '../trigger-definition.js';
 import { literal } from '../../postgres/sql-text.js';
 
 /**
@@ -11,7 +11,11 @@ export function idValue(reference: string, column: Column): string {
 }
 
 /** The path of a bump (`lib/model/key.ts`) as an SQL expression; `value` says where an id is found. `at` qualifies functions. */
-export function pathOf(bump: Bump, at: string, value: (id: IdColumn) => { reference: string; column: Column }): string {
+export function pathOf(
+  bump: TriggerBump,
+  at: string,
+  value: (id: IdColumn) => { reference: string; column: Column },
+): string {
   const segments = bump.ids.map((id, i) => {
     const { reference, column } = value(id);
     return `${literal(`${i === 0 ? '' : '/'}${id.namespace}=`)} || ${escaped(reference, column, at)}`;

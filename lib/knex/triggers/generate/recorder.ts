@@ -1,8 +1,8 @@
 import type { Table } from '../../postgres/catalog.js';
-import { type Definition, type RowOperation, watchedColumns } from '../trigger-definition.js';
-import { ofManyRows } from './many-rows.js';
-import { ofOneRow } from './one-row.js';
-import { type Level, type Recorder, SIDES } from './rows.js';
+import { type TriggerDefinition, type RowOperation, watchedColumns } from '../trigger-definition.js';
+import { manyRowsSource } from './many-rows.js';
+import { oneRowSource } from './one-row.js';
+import { type TriggerLevel, type RecorderInput, TRANSITION_ALIASES } from './rows.js';
 import { literal } from '../../postgres/sql-text.js';
 
 /**
@@ -24,8 +24,8 @@ import { literal } from '../../postgres/sql-text.js';
  *
  * A full join can't be planned as a nested loop, whatever number of rows the cached plan was made for.
  */
-export function recorderSource(definition: Definition, table: Table, at: string, level: Level): string {
-  const recorder: Recorder = { definition, table, at, level };
+export function recorderSource(definition: TriggerDefinition, table: Table, at: string, level: TriggerLevel): string {
+  const recorder: RecorderInput = { definition, table, at, level };
   const cache = literal(definition.cache);
   const insert = `insert into ${at}gencache_outbox (cache, path, lookup, args, source, operation)`;
   const cause = `format('%I.%I', tg_table_schema, tg_table_name), tg_op`;
@@ -79,13 +79,13 @@ end`;
 }
 
 /** `compared`: the columns that may tell that a row changed; null: all of them, though its image tells as well. */
-function computed(recorder: Recorder, operation: RowOperation, compared: readonly string[] | null): string {
+function computed(recorder: RecorderInput, operation: RowOperation, compared: readonly string[] | null): string {
   const { definition, level } = recorder;
-  const [first, ...more] = SIDES[operation].map((side) => `exists (select from ${side})`);
+  const [first, ...more] = TRANSITION_ALIASES[operation].map((side) => `exists (select from ${side})`);
   const any = [first, ...more].join(' or ');
-  const bumps = definition.bumps.map((bump, i) => ofManyRows(recorder, operation, compared, bump, i));
+  const bumps = definition.bumps.map((bump, i) => manyRowsSource(recorder, operation, compared, bump, i));
   return `
-    if tg_op = '${operation.toUpperCase()}' then${ofOneRow(recorder, operation, compared)}${
+    if tg_op = '${operation.toUpperCase()}' then${oneRowSource(recorder, operation, compared)}${
       level === 'row'
         ? ''
         : `
@@ -105,7 +105,7 @@ function computed(recorder: Recorder, operation: RowOperation, compared: readonl
  * For an UPDATE where a column is gone by now that only the comparison names: images tell as well which rows changed,
  * and take twice as long. Without this, each UPDATE after an innocent DROP COLUMN would be a global event.
  */
-function comparingImagesOnly(recorder: Recorder): string {
+function comparingImagesOnly(recorder: RecorderInput): string {
   return `when undefined_column then
     gencache_paths := '{}';
     gencache_lookups := '{}';

@@ -1,21 +1,21 @@
 import { quoted } from '../../outbox/location.js';
 import type { Column, Table } from '../../postgres/catalog.js';
-import type { Definition } from '../trigger-definition.js';
+import type { TriggerDefinition } from '../trigger-definition.js';
 
 /** Where a recorder finds what changed: in a statement's transition tables, or in the row of a row-level trigger. */
-export type Level = 'statement' | 'row';
+export type TriggerLevel = 'statement' | 'row';
 
 /** What the functions of one definition are written from. */
-export interface Recorder {
-  readonly definition: Definition;
+export interface RecorderInput {
+  readonly definition: TriggerDefinition;
   readonly table: Table;
   /** Qualifies the outbox. */
   readonly at: string;
-  readonly level: Level;
+  readonly level: TriggerLevel;
 }
 
 /** Where the images are that an operation has. */
-export const SIDES = {
+export const TRANSITION_ALIASES = {
   insert: ['gencache_new'],
   update: ['gencache_old', 'gencache_new'],
   delete: ['gencache_old'],
@@ -37,7 +37,7 @@ export function columnsOf(table: Table, names: readonly string[]): Column[] {
  * Which side is absent, of a row that found none by its key: -1 the old, 1 the new, 0 neither. Neither is said, too,
  * where what was the primary key holds null by now.
  */
-export function absent(key: string): string {
+export function absentSide(key: string): string {
   const [old, renewed] = [`gencache_old.${key}`, `gencache_new.${key}`];
   return (
     `case when ${old} is null and ${renewed} is not null then -1 ` +
@@ -57,7 +57,7 @@ export function sameKey(column: Column): string {
  * ends with that of all columns, also of those that were added later. As `row(t.*)`, put together where it is compared:
  * `t.*` would be for each row, before the join.
  */
-export function differs(columns: readonly Column[], entirely: boolean): string {
+export function rowChanged(columns: readonly Column[], entirely: boolean): string {
   const side = (name: string, { name: column }: Column) => `gencache_${name}.${quoted(column)}`;
   const others = columns.filter((column) => !column.exact);
   const row = (name: string) => `row(${others.map((column) => side(name, column)).join(', ')})`;

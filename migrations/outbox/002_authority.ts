@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 
 /**
- * Which incarnation of each cache's Redis, and of this PostgreSQL, counts (ladder step 4a); `reign` is another one
+ * Which incarnation of each cache's Redis, and of this PostgreSQL, counts (ladder step 4a); `epoch` is another one
  * whenever they were counted anew, also for those that had counted before.
  *
  * `gencache_boot` is unlogged, so that a crash empties it, also one of a single backend, after which the postmaster
@@ -10,11 +10,11 @@ import type { Knex } from 'knex';
  */
 export async function up(db: Knex, at = ''): Promise<void> {
   await db.raw(`
-    create table ${at}gencache_incarnation (
+    create table ${at}gencache_authority (
       cache text primary key,
       redis text not null,
       postgres text not null,
-      reign uuid not null default gen_random_uuid(),
+      epoch uuid not null default gen_random_uuid(),
       changed_at timestamptz not null default clock_timestamp()
     )`);
   await db.raw(`
@@ -27,5 +27,5 @@ export async function up(db: Knex, at = ''): Promise<void> {
 
 export async function down(db: Knex, at = ''): Promise<void> {
   await db.raw(`drop table ${at}gencache_boot`);
-  await db.raw(`drop table ${at}gencache_incarnation`);
+  await db.raw(`drop table ${at}gencache_authority`);
 }
