@@ -1,5 +1,5 @@
 import knex, { type Knex } from 'knex';
-import { installOutbox, onChangeOf } from '../lib/index.js';
+import { installOutbox, onChangeOf } from '../lib/knex/index.js';
 import { startPostgres } from '../spec/support/servers/postgres-server.js';
 
 /** A PostgreSQL that survives a crash, with an outbox: fsync, synchronous_commit and full_page_writes are on. */

@@ -6,7 +6,8 @@
 import { Redis } from 'ioredis';
 import knex, { type Knex } from 'knex';
 import { deferred } from '../spec/support/deferred.js';
-import { redisStore, type Relay, startRelay } from '../lib/index.js';
+import { redisStore } from '../lib/store/redis/index.js';
+import { type Relay, startRelay } from '../lib/knex/index.js';
 
 export interface RelayOrders {
   readonly cache: string;

@@ -1,6 +1,8 @@
 import { Redis } from 'ioredis';
 import type { Knex } from 'knex';
-import { GenerationalCache, knexSource, redisStore } from '../lib/index.js';
+import { GenerationalCache } from '../lib/index.js';
+import { redisStore } from '../lib/store/redis/index.js';
+import { knexSource } from '../lib/knex/index.js';
 import { WorkflowCache, workflowEngineMigrations } from '../lib/workflow-engine/index.js';
 import { ENVIRONMENT, fiveWorkflows, TTL_MS } from './workload.js';
 

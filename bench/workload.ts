@@ -3,7 +3,8 @@
  */
 import { Redis, type RedisOptions } from 'ioredis';
 import { decode, encode } from '../lib/codec/codec.js';
-import { type CacheSettings, GenerationalCache, integer, nullable, redisStore } from '../lib/index.js';
+import { type CacheSettings, GenerationalCache, integer, nullable } from '../lib/index.js';
+import { redisStore } from '../lib/store/redis/index.js';
 import type { Workflow } from '../lib/workflow-engine/index.js';
 
 /** Nothing expires while it is measured. */

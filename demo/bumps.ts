@@ -1,4 +1,4 @@
-import type { Relay } from '../lib/index.js';
+import type { Relay } from '../lib/knex/index.js';
 
 /** Scopes that a relay has bumped so far, by their namespace. */
 export interface Bumps {

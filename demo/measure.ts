@@ -1,4 +1,5 @@
-import { GenerationalCache, knexSource, startRelay } from '../lib/index.js';
+import { GenerationalCache } from '../lib/index.js';
+import { knexSource, startRelay } from '../lib/knex/index.js';
 import { bypassStore } from '../lib/testing/index.js';
 import { WorkflowCache } from '../lib/workflow-engine/index.js';
 import { Editor } from './editor.js';

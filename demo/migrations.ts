@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { installMigrationsTrigger, installOutbox } from '../lib/index.js';
+import { installMigrationsTrigger, installOutbox } from '../lib/knex/index.js';
 import { installWorkflowTriggers, workflowEngineMigrations } from '../lib/workflow-engine/index.js';
 import type { Tables } from './tables.js';
 

@@ -1,5 +1,6 @@
 import { Redis } from 'ioredis';
-import { memoryStore, redisStore, type Store } from '../lib/index.js';
+import { memoryStore, type Store } from '../lib/index.js';
+import { redisStore } from '../lib/store/redis/index.js';
 import { keyPrefix } from '../lib/model/key.js';
 
 export interface DemoRedis {

@@ -4,10 +4,10 @@ import {
   GenerationalCache,
   integer,
   memoryStore,
-  redisStore,
   type DecodeFailureEvent,
   type FillEvent,
 } from '../lib/index.js';
+import { redisStore } from '../lib/store/redis/index.js';
 import { lendCache } from './support/cache.js';
 import { lend } from './support/lenders.js';
 import { lendRedis, uniqueName } from './support/redis.js';

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
-import { GenerationalCache, integer, memoryStore, redisStore, text, type Vector } from '../lib/index.js';
+import { GenerationalCache, integer, memoryStore, text, type Vector } from '../lib/index.js';
+import { redisStore } from '../lib/store/redis/index.js';
 import { lendCache } from './support/cache.js';
 import { deferred, eventually } from './support/deferred.js';
 import { lend } from './support/lenders.js';

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
-import { GenerationalCache, integer, memoryStore, redisStore } from '../lib/index.js';
+import { GenerationalCache, integer, memoryStore } from '../lib/index.js';
+import { redisStore } from '../lib/store/redis/index.js';
 import { lendCache } from './support/cache.js';
 import { eventually } from './support/deferred.js';
 import { lend } from './support/lenders.js';

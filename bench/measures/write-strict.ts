@@ -1,5 +1,7 @@
 import { Redis } from 'ioredis';
-import { GenerationalCache, integer, knexSource, redisStore } from '../../lib/index.js';
+import { GenerationalCache, integer } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
+import { knexSource } from '../../lib/knex/index.js';
 import type { Measure } from '../bench.js';
 import { countCommands } from '../count.js';
 import { ITEMS, makeItems, startDurable } from '../durable.js';

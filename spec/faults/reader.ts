@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { GenerationalCache, integer, knexSource, redisStore } from '../../lib/index.js';
+import { GenerationalCache, integer } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
+import { knexSource } from '../../lib/knex/index.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
 import { lendRedis } from '../support/redis.js';

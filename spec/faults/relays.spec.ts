@@ -1,7 +1,8 @@
 /** Several relays at once, and one of an older release. */
 import { expect } from 'chai';
 import { eventually } from '../support/deferred.js';
-import { GenerationalCache, integer, redisStore } from '../../lib/index.js';
+import { GenerationalCache, integer } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
 import { lend } from '../support/lenders.js';
 import { lendRedis } from '../support/redis.js';
 import { lendServers, Scene, type Servers } from './scene.js';

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { CommitUnknownError } from '../../lib/index.js';
+import { CommitUnknownError } from '../../lib/knex/index.js';
 import { rejection } from '../support/rejection.js';
 import { lendKnex } from '../support/knexes.js';
 import { lend } from '../support/lenders.js';

@@ -1,7 +1,7 @@
 /** COMMIT was sent and its answer is missing: what `transaction` says then, and what is true. */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { CommitUnknownError } from '../../lib/index.js';
+import { CommitUnknownError } from '../../lib/knex/index.js';
 import { eventually } from '../support/deferred.js';
 import { schemaOf } from '../support/postgres.js';
 import { lendOutbox } from '../support/relay.js';

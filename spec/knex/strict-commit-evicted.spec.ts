@@ -1,6 +1,7 @@
 /** A strict commit of more scopes than one command takes, whose renewals get through in part. */
 import { expect } from 'chai';
-import { GenerationalCache, integer, redisStore, type Store } from '../../lib/index.js';
+import { GenerationalCache, integer, type Store } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
 import { KnexOutbox } from '../../lib/knex/knex-outbox.js';
 import { StoreUnavailableError } from '../../lib/ports/store.js';
 import { deferred, eventually } from '../support/deferred.js';

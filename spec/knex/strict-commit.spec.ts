@@ -4,7 +4,7 @@
  */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { QuarantineError } from '../../lib/index.js';
+import { QuarantineError } from '../../lib/knex/index.js';
 import { generationKey, keyPrefix } from '../../lib/model/key.js';
 import { observe } from '../../lib/testing/index.js';
 import { rejection } from '../support/rejection.js';

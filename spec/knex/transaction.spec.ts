@@ -1,15 +1,9 @@
 /** Ladder step 2: the event commits with the change, and whoever committed bumps it. Protocol rule 8. */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import {
-  ConfigurationError,
-  GenerationalCache,
-  integer,
-  knexSource,
-  memoryStore,
-  redisStore,
-  type Relay,
-} from '../../lib/index.js';
+import { ConfigurationError, GenerationalCache, integer, memoryStore } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
+import { knexSource, type Relay } from '../../lib/knex/index.js';
 import { bypassStore, observe } from '../../lib/testing/index.js';
 import { recordCommands } from '../support/commands.js';
 import { eventually } from '../support/deferred.js';

@@ -5,16 +5,8 @@
 import { createHash } from 'node:crypto';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import {
-  type Entry,
-  GenerationalCache,
-  integer,
-  memoryStore,
-  nullable,
-  redisStore,
-  text,
-  uuid,
-} from '../../lib/index.js';
+import { type Entry, GenerationalCache, integer, memoryStore, nullable, text, uuid } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
 import { boundOf, freshnessKey, keyPrefix, markKey } from '../../lib/model/key.js';
 import { recordCommands } from '../support/commands.js';
 import { lend } from '../support/lenders.js';

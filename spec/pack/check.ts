@@ -1,9 +1,9 @@
 /**
  * Packs the library, looks at what is in the tarball, installs it into an empty folder as a user would, and uses it
- * there from plain JavaScript and from strict TypeScript, on private Redis and PostgreSQL servers. Then types in the
+ * there: each subpath with its own peer alone, from plain JavaScript and from strict TypeScript, on private Redis and PostgreSQL servers. Then types in the
  * README's start, and compares what it prints with what the README says it prints.
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -34,6 +34,23 @@ function run(command: string, args: string[], cwd: string): string {
   });
 }
 
+/** The subpaths that applications import. */
+const SUBPATHS = Object.keys(manifest.exports)
+  .filter((subpath) => subpath !== './package.json')
+  .map((subpath) => subpath.slice(1));
+
+/** Whether the subpath can be imported with the packages that the folder has by now. */
+function loads(subpath: string, cwd: string): boolean {
+  const args = ['--input-type=module', '-e', `await import('gencache${subpath}')`];
+  return spawnSync('node', args, { cwd, stdio: 'ignore' }).status === 0;
+}
+
+function expectEqual(what: string, actual: readonly string[], wanted: readonly string[]): void {
+  const [found, promised] = [actual, wanted].map((names) => [...names].sort().join(', '));
+  if (found !== promised) throw new Error(`${what}: found ${found}; expected ${promised}`);
+  console.log(`${what}: ok`);
+}
+
 try {
   const packed = run('npm', ['pack', '--json', '--pack-destination', folder], ROOT);
   const [tarball] = JSON.parse(packed.slice(packed.indexOf('[\n'))) as [
@@ -57,7 +74,14 @@ try {
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'user', private: true, type: 'module' }));
   const peers = ['ioredis', 'knex', 'pg'].map((name) => `${name}@${versions[name]}`);
   const tools = ['typescript', '@types/node'].map((name) => `${name}@${versions[name]}`);
-  run('npm', ['install', '--no-audit', '--no-fund', `./${tarball.filename}`, ...peers, ...tools], folder);
+  const install = (...packages: string[]) => run('npm', ['install', '--no-audit', '--no-fund', ...packages], folder);
+  install(`./${tarball.filename}`, ...tools);
+  const loaded = () => SUBPATHS.filter((subpath) => loads(subpath, folder));
+  expectEqual('loads without any peer', loaded(), ['', '/knex', '/testing', '/workflow-engine']);
+  run('npx', ['tsc', '-p', 'core'], folder);
+  install(peers[0]!);
+  expectEqual('loads with ioredis alone', loaded(), SUBPATHS);
+  install(...peers);
   console.log(run('node', ['plain.js'], folder));
   run('npx', ['tsc', '-p', '.'], folder);
   console.log(run('node', ['out/strict.js'], folder));

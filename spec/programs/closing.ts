@@ -4,7 +4,8 @@
  * Prints `connected` after its first read, `closed` after `close()`, and then ends by itself, if nothing holds it.
  */
 import { Redis } from 'ioredis';
-import { GenerationalCache, redisStore } from '../../lib/index.js';
+import { GenerationalCache } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
 
 const redis = new Redis(process.argv[2]!, { lazyConnect: true });
 const cache = new GenerationalCache({ name: 'closing', store: redisStore(redis) });

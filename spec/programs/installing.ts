@@ -4,7 +4,7 @@
  * Waits for the advisory lock 20 to be free first, so that many of them begin at once. Prints `installed`.
  */
 import knex from 'knex';
-import { installOutbox, onChangeOf } from '../../lib/index.js';
+import { installOutbox, onChangeOf } from '../../lib/knex/index.js';
 
 const [url, schema, table] = process.argv.slice(2) as [string, string, string];
 const db = knex({ client: 'pg', connection: url, searchPath: [schema], pool: { min: 0, max: 1 } });

@@ -3,7 +3,8 @@
  * interleaving that makes others serve stale data, lose data or grow for ever.
  */
 import { expect } from 'chai';
-import { GenerationalCache, integer, redisStore, text } from '../../lib/index.js';
+import { GenerationalCache, integer, text } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
 import { manualClock, observe } from '../../lib/testing/index.js';
 import { recordCommands } from '../support/commands.js';
 import { lend } from '../support/lenders.js';

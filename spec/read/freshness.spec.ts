@@ -5,7 +5,8 @@
 import { expect } from 'chai';
 import sinon from 'sinon';
 import { nonce } from '../../lib/model/generation.js';
-import { memoryStore, redisStore, type Store } from '../../lib/index.js';
+import { memoryStore, type Store } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
 import { freshnessKey, generationKey, keyPrefix, markKey } from '../../lib/model/key.js';
 import { withDeadline } from '../../lib/async/deadline.js';
 import { bypassStore, manualClock } from '../../lib/testing/index.js';

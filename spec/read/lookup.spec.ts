@@ -3,7 +3,8 @@
  * with a connection of its own; `EVAL` is a script's first use on a connection, and one command as well.
  */
 import { expect } from 'chai';
-import { GenerationalCache, integer, memoryStore, nullable, redisStore, type Store, text } from '../../lib/index.js';
+import { GenerationalCache, integer, memoryStore, nullable, type Store, text } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
 import { bypassStore, observe } from '../../lib/testing/index.js';
 import { recordCommands } from '../support/commands.js';
 import { lend } from '../support/lenders.js';

@@ -1,4 +1,5 @@
-import { type CacheOptions, type Entry, GenerationalCache, integer, redisStore } from '../../lib/index.js';
+import { type CacheOptions, type Entry, GenerationalCache, integer } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
 import type { BypassReason, ReadEvent } from '../../lib/index.js';
 import { deferred } from './deferred.js';
 import { lend } from './lenders.js';

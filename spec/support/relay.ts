@@ -1,4 +1,5 @@
-import { installOutbox, type Relay, type RelayOptions, redisStore, startRelay } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
+import { installOutbox, type Relay, type RelayOptions, startRelay } from '../../lib/knex/index.js';
 import { lend } from './lenders.js';
 import { lendDatabase, type LendDatabaseOptions } from './postgres.js';
 import { lendRedis, uniqueName } from './redis.js';

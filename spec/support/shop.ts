@@ -1,12 +1,7 @@
 import type { Knex } from 'knex';
-import {
-  GenerationalCache,
-  integer,
-  type KnexContext,
-  redisStore,
-  type Source,
-  type TransactionOptions,
-} from '../../lib/index.js';
+import { GenerationalCache, integer, type Source, type TransactionOptions } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
+import type { KnexContext } from '../../lib/knex/index.js';
 import { KnexOutbox } from '../../lib/knex/knex-outbox.js';
 import type { WriterLimits } from '../../lib/knex/writer.js';
 import { lend } from './lenders.js';

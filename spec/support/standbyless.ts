@@ -1,6 +1,6 @@
 import knex, { type Knex } from 'knex';
 import { privatePostgres } from './postgres.js';
-import { installOutbox } from '../../lib/index.js';
+import { installOutbox } from '../../lib/knex/index.js';
 import { eventually } from './deferred.js';
 import { createItems } from './shop.js';
 

@@ -1,4 +1,5 @@
-import { memoryStore, type MemoryStoreOptions, redisStore, type Store } from '../../lib/index.js';
+import { memoryStore, type MemoryStoreOptions, type Store } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
 import { lendRedis } from './redis.js';
 
 /** Every store by its name: a function that makes one place, and opens it again and again as several processes would. */

@@ -2,20 +2,16 @@
 import { expectTypeOf } from 'expect-type';
 import type { Knex } from 'knex';
 import {
-  changed,
   type Committed,
   GenerationalCache,
   integer,
-  knexSource,
   memoryStore,
   nullable,
-  onChangeOf,
   type Outcome,
-  startRelay,
   text,
   type Vector,
-  withGenerations,
 } from '../../lib/index.js';
+import { changed, knexSource, onChangeOf, startRelay, withGenerations } from '../../lib/knex/index.js';
 import { type Workflow, WorkflowCache } from '../../lib/workflow-engine/index.js';
 
 declare const db: Knex;

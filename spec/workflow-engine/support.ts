@@ -1,5 +1,7 @@
 import type { Knex } from 'knex';
-import { GenerationalCache, knexSource, redisStore } from '../../lib/index.js';
+import { GenerationalCache } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
+import { knexSource } from '../../lib/knex/index.js';
 import { WorkflowCache, WorkflowChanges, workflowEngineMigrations } from '../../lib/workflow-engine/index.js';
 import { lend } from '../support/lenders.js';
 import { lendDatabase } from '../support/postgres.js';

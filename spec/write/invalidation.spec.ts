@@ -6,7 +6,8 @@
  * Two caches stand for two processes: `writer` bumps, `reader` reads next without having heard of it.
  */
 import { expect } from 'chai';
-import { GenerationalCache, integer, memoryStore, redisStore, type Store, text } from '../../lib/index.js';
+import { GenerationalCache, integer, memoryStore, type Store, text } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
 import { recordCommands } from '../support/commands.js';
 import { lend } from '../support/lenders.js';
 import { lendRedis, redisUrl, uniqueName } from '../support/redis.js';

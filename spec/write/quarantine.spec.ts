@@ -4,7 +4,8 @@
  */
 import { expect } from 'chai';
 import { nonce } from '../../lib/model/generation.js';
-import { redisStore, type Store } from '../../lib/index.js';
+import type { Store } from '../../lib/index.js';
+import { redisStore } from '../../lib/store/redis/index.js';
 import { generationKey, type GenerationKey, keyPrefix } from '../../lib/model/key.js';
 import { withDeadline } from '../../lib/async/deadline.js';
 import { observe } from '../../lib/testing/index.js';

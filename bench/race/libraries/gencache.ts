@@ -1,5 +1,6 @@
 import { Redis } from 'ioredis';
-import { GenerationalCache, integer, redisStore } from '../../../lib/index.js';
+import { GenerationalCache, integer } from '../../../lib/index.js';
+import { redisStore } from '../../../lib/store/redis/index.js';
 import { type Contestant, type Load, TTL_MS, versionIn } from '../contestant.js';
 import { PRODUCT_ID } from '../product-row.js';
 

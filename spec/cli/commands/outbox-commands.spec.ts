@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { installOutbox, notifyRelays } from '../../../lib/index.js';
+import { installOutbox, notifyRelays } from '../../../lib/knex/index.js';
 import { installMigrationsTrigger } from '../../../lib/knex/migrations/migrations-trigger.js';
 import { installedRelease, OUTBOX_RELEASE } from '../../../lib/knex/install/install-outbox.js';
 import { onChangeOf } from '../../../lib/knex/triggers/on-change.js';

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { installOutbox, notifyRelays } from '../../../lib/index.js';
+import { installOutbox, notifyRelays } from '../../../lib/knex/index.js';
 import { freshnessKey, generationKey, keyPrefix } from '../../../lib/model/key.js';
 import { eventually } from '../../support/deferred.js';
 import { databaseUrl, lendDatabase, schemaOf } from '../../support/postgres.js';

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { installOutbox } from '../../../lib/index.js';
+import { installOutbox } from '../../../lib/knex/index.js';
 import { onChangeOf } from '../../../lib/knex/triggers/on-change.js';
 import { databaseUrl, lendDatabase, schemaOf } from '../../support/postgres.js';
 import { uniqueName } from '../../support/redis.js';

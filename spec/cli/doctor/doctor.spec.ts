@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import knex, { type Knex } from 'knex';
-import { installOutbox } from '../../../lib/index.js';
+import { installOutbox } from '../../../lib/knex/index.js';
 import { installMigrationsTrigger } from '../../../lib/knex/migrations/migrations-trigger.js';
 import { onChangeOf } from '../../../lib/knex/triggers/on-change.js';
 import { generationKey, keyPrefix, markKey } from '../../../lib/model/key.js';

@@ -1,7 +1,8 @@
 /** A relay that prints what it tells of itself, a line of JSON each. argv: a JSON of where it works, and its bounds. */
 import { Redis } from 'ioredis';
 import knex from 'knex';
-import { redisStore, startRelay } from '../../../lib/index.js';
+import { redisStore } from '../../../lib/store/redis/index.js';
+import { startRelay } from '../../../lib/knex/index.js';
 import type { Place } from '../program.js';
 import { SILENT } from '../silent.js';
 

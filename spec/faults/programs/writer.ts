@@ -6,7 +6,9 @@
  */
 import { Redis } from 'ioredis';
 import knex from 'knex';
-import { GenerationalCache, integer, knexSource, redisStore } from '../../../lib/index.js';
+import { GenerationalCache, integer } from '../../../lib/index.js';
+import { redisStore } from '../../../lib/store/redis/index.js';
+import { knexSource } from '../../../lib/knex/index.js';
 import type { Place } from '../program.js';
 import { SILENT } from '../silent.js';
 

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { installOutbox, memoryStore, notifyRelays, outboxMigrations, uninstallOutbox } from '../../../lib/index.js';
+import { memoryStore } from '../../../lib/index.js';
+import { installOutbox, notifyRelays, outboxMigrations, uninstallOutbox } from '../../../lib/knex/index.js';
 import { installedRelease, OUTBOX_RELEASE } from '../../../lib/knex/install/install-outbox.js';
 import { recordEvents } from '../../../lib/knex/outbox/record.js';
 import { eventually } from '../../support/deferred.js';

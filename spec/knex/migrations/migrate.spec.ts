@@ -1,6 +1,8 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { GenerationalCache, migrate, type MigrateOptions, redisStore } from '../../../lib/index.js';
+import { GenerationalCache } from '../../../lib/index.js';
+import { redisStore } from '../../../lib/store/redis/index.js';
+import { migrate, type MigrateOptions } from '../../../lib/knex/index.js';
 import { lend } from '../../support/lenders.js';
 import { lendDatabase } from '../../support/postgres.js';
 import { lendRedis, privateRedis, uniqueName } from '../../support/redis.js';

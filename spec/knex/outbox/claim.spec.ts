@@ -2,7 +2,7 @@
 import { privatePostgres } from '../../support/postgres.js';
 import { expect } from 'chai';
 import knex, { type Knex } from 'knex';
-import { installOutbox } from '../../../lib/index.js';
+import { installOutbox } from '../../../lib/knex/index.js';
 import { claimEvents } from '../../../lib/knex/outbox/event.js';
 import { Frontier } from '../../../lib/knex/outbox/frontier.js';
 import { surveyOutbox } from '../../../lib/knex/outbox/survey.js';

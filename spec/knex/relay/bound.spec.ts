@@ -7,16 +7,9 @@
  */
 import { expect } from 'chai';
 import knex, { type Knex } from 'knex';
-import {
-  GenerationalCache,
-  installOutbox,
-  integer,
-  knexSource,
-  memoryStore,
-  redisStore,
-  type Relay,
-  type Store,
-} from '../../../lib/index.js';
+import { GenerationalCache, integer, memoryStore, type Store } from '../../../lib/index.js';
+import { redisStore } from '../../../lib/store/redis/index.js';
+import { installOutbox, knexSource, type Relay } from '../../../lib/knex/index.js';
 import { runProgram } from '../../support-specs/programs/run.js';
 import { eventually } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';

@@ -4,7 +4,7 @@
  */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { CommitUnknownError } from '../../../lib/index.js';
+import { CommitUnknownError } from '../../../lib/knex/index.js';
 import { generation, nonce } from '../../../lib/model/generation.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
 import { rejection } from '../../support/rejection.js';

@@ -1,7 +1,7 @@
 /** A migration keeps a table locked, for long, in which others' events are looked up. */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { onChangeOf } from '../../../lib/index.js';
+import { onChangeOf } from '../../../lib/knex/index.js';
 import { generation, nonce } from '../../../lib/model/generation.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
 import { eventually } from '../../support/deferred.js';

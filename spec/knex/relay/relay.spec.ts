@@ -1,18 +1,9 @@
 import { expect } from 'chai';
 import knex, { type Knex } from 'knex';
 import { generation, nonce } from '../../../lib/model/generation.js';
-import {
-  GenerationalCache,
-  integer,
-  installOutbox,
-  knexSource,
-  memoryStore,
-  notifyRelays,
-  redisStore,
-  type RelayEvents,
-  startRelay,
-  type Store,
-} from '../../../lib/index.js';
+import { GenerationalCache, integer, memoryStore, type Store } from '../../../lib/index.js';
+import { redisStore } from '../../../lib/store/redis/index.js';
+import { installOutbox, knexSource, notifyRelays, type RelayEvents, startRelay } from '../../../lib/knex/index.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
 import { Frontier } from '../../../lib/knex/outbox/frontier.js';
 import { claimAuthority } from '../../../lib/knex/outbox/authority.js';

@@ -2,7 +2,7 @@
 import { privatePostgres } from '../../support/postgres.js';
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { installOutbox, type Relay } from '../../../lib/index.js';
+import { installOutbox, type Relay } from '../../../lib/knex/index.js';
 import { freshnessKey, keyPrefix, markKey } from '../../../lib/model/key.js';
 import { deferred, eventually } from '../../support/deferred.js';
 import { lendKnex } from '../../support/knexes.js';

@@ -1,6 +1,8 @@
 import { Redis } from 'ioredis';
 import knex from 'knex';
-import { GenerationalCache, knexSource, migrate, redisStore } from 'gencache';
+import { GenerationalCache } from 'gencache';
+import { redisStore } from 'gencache/redis';
+import { knexSource, migrate } from 'gencache/knex';
 import { type Workflow, WorkflowCache, workflowEngineMigrations } from 'gencache/workflow-engine';
 
 const schema = `gencache_pack_${process.pid}`;

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { expect } from 'chai';
-import { redisStore, type StoreFailureEvent, type StoreSignal, StoreUnavailableError } from '../../../lib/index.js';
+import { type StoreFailureEvent, type StoreSignal, StoreUnavailableError } from '../../../lib/index.js';
+import { redisStore } from '../../../lib/store/redis/index.js';
 import { lendCache } from '../../support/cache.js';
 import { eventually } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';

@@ -1,7 +1,8 @@
 import { expect } from 'chai';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { generation, nonce } from '../../../lib/model/generation.js';
-import { redisStore, type StoreSignal, StoreUnavailableError } from '../../../lib/index.js';
+import { type StoreSignal, StoreUnavailableError } from '../../../lib/index.js';
+import { redisStore } from '../../../lib/store/redis/index.js';
 import { recordCommands } from '../../support/commands.js';
 import { eventually } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';

@@ -6,7 +6,8 @@
  */
 import { Redis } from 'ioredis';
 import knex from 'knex';
-import { redisStore, startRelay } from '../../../../lib/index.js';
+import { redisStore } from '../../../../lib/store/redis/index.js';
+import { startRelay } from '../../../../lib/knex/index.js';
 
 const { redis, postgres, searchPath, ...options } = JSON.parse(process.argv[2]!) as {
   redis: string;

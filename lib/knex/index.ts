@@ -1,0 +1,21 @@
+/**
+ * `gencache/knex`: the source on Knex and PostgreSQL, the outbox, triggers, migrations and the relay. Needs knex and pg; loads neither: the
+ * application passes its Knex.
+ */
+export { CommitUnknownError } from './commit.js';
+export { installOutbox, outboxMigrations, uninstallOutbox } from './install/install-outbox.js';
+export { notifyRelays } from './install/notify-relays.js';
+export { type KnexContext, knexSource } from './knex-source.js';
+export { migrate, MigrationBumpError, type MigrateOptions } from './migrations/migrate.js';
+export {
+  installMigrationsTrigger,
+  type MigrationsTriggerOptions,
+  uninstallMigrationsTrigger,
+} from './migrations/migrations-trigger.js';
+export { type NarrowOptions, narrowBump, waiveBump, type WaiveOptions } from './migrations/narrow-bump.js';
+export { type MigrationBumps, withGenerations } from './migrations/with-generations.js';
+export type { OutboxOptions } from './outbox/location.js';
+export type * from './relay/relay-events.js';
+export { type Relay, type RelayOptions, type RelayStatus, startRelay } from './relay/relay.js';
+export { QuarantineError } from './strict-commit.js';
+export * from './triggers/index.js';
