@@ -1,5 +1,6 @@
+import { share, wholeNumber } from './errors/option-checks.js';
+import { checkBound } from './model/staleness-bound.js';
 import { checkCacheName } from './model/cache-name.js';
-import { describe } from './errors/describe.js';
 import { ConfigurationError } from './errors/errors.js';
 import type { Logger } from './telemetry/log.js';
 import { checkTtl } from './model/ttl.js';
@@ -85,30 +86,4 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     log: settings.log,
     logStacks: settings.logStacks ?? false,
   };
-}
-
-/** A bound that readers may ask for, and relays vouch for. Throws ConfigurationError. */
-export function checkBound(boundMs: number): number {
-  return wholeNumber('maxStalenessMs', boundMs, 100, 3_600_000, 'no bound');
-}
-
-/** The value itself; `without`: what leaving it out means. Throws ConfigurationError. */
-export function wholeNumber(
-  option: string,
-  value: number,
-  least: number,
-  most: number,
-  without = 'the default',
-): number {
-  if (Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new ConfigurationError(
-    `${option} is a whole number from ${least} to ${most}. Got ${describe(value)}. Leave it out for ${without}.`,
-  );
-}
-
-function share(option: string, value: number): number {
-  if (typeof value === 'number' && value >= 0 && value <= 1) return value;
-  throw new ConfigurationError(
-    `${option} is a share from 0 to 1. Got ${describe(value)}. Leave it out for the default.`,
-  );
 }

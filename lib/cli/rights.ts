@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
-import { type OutboxOptions, qualifier, quoted } from '../knex/outbox/location.js';
+import { type OutboxOptions, qualifier } from '../knex/outbox/location.js';
+import { quoted } from '../knex/postgres/identifiers.js';
 
 /** What a relay does with each table. Others read them, and those with `bump(..., { trx })` insert events. */
 const NEEDED: Readonly<Record<string, readonly string[]>> = {

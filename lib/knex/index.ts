@@ -6,7 +6,7 @@ export { CommitUnknownError } from './commit.js';
 export { installOutbox, outboxMigrations, uninstallOutbox } from './install/install-outbox.js';
 export { notifyRelays } from './install/notify-relays.js';
 export { type KnexContext, knexSource } from './knex-source.js';
-export { migrate, MigrationBumpError, type MigrateOptions } from './migrations/migrate.js';
+export { migrate, MigrationBumpError, type MigratedCache, type MigrateOptions } from './migrations/migrate.js';
 export {
   installMigrationsTrigger,
   type MigrationsTriggerOptions,

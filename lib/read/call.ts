@@ -1,6 +1,7 @@
 import { type Address, EntryDefinition } from '../model/entry-definition.js';
 import { ABSENT, open } from '../codec/envelope.js';
-import type { Attributes, BypassReason, ReadEvent } from '../telemetry/events.js';
+import type { Attributes, ReadEvent } from '../telemetry/events.js';
+import type { BypassReason } from '../model/outcome.js';
 import type { LookupResult } from './lookup.js';
 import type { Vector } from '../model/vector.js';
 

@@ -28,7 +28,8 @@ import { collect, compare, index, see, type GenerationState, stands } from './lo
 import type { Deadline } from '../async/deadline.js';
 import type { Address } from '../model/entry-definition.js';
 import { ABSENT, open } from '../codec/envelope.js';
-import type { DecodeFailureEvent, MissCause } from '../telemetry/events.js';
+import type { DecodeFailureEvent } from '../telemetry/events.js';
+import type { MissCause } from '../model/outcome.js';
 import type { Freshness } from './freshness.js';
 import { GENERATION_RULE, type Generation, generation, nonce, parseGeneration } from '../model/generation.js';
 import { type EntryKey, entryKey, type FreshnessKey, type GenerationKey } from '../model/key.js';

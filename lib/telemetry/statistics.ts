@@ -1,4 +1,5 @@
-import type { Attributes, MissCause } from './events.js';
+import type { Attributes } from './events.js';
+import type { MissCause } from '../model/outcome.js';
 import type { Emitter } from './emitter.js';
 
 /**

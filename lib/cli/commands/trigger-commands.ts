@@ -1,7 +1,7 @@
 import { checkTriggers, repairTriggers, type TriggerProblem } from '../../knex/triggers/check-triggers.js';
 import { requireInstalledOutbox } from '../../knex/outbox/installed-outbox.js';
 import { installedDefinitions } from '../../knex/triggers/trigger-registry.js';
-import { displayName } from '../../knex/triggers/named-tables.js';
+import { displayName } from '../../knex/postgres/identifiers.js';
 import { removeTriggers } from '../../knex/triggers/remove-triggers.js';
 import { type Arguments, CACHE, JSON_OUTPUT, UsageError } from '../arguments.js';
 import { columns, type Command, FAILED, OK } from '../command.js';

@@ -3,7 +3,7 @@ import { coveredByTrigger } from '../../knex/migrations/migrations-trigger.js';
 import { type OutboxOptions, qualifier } from '../../knex/outbox/location.js';
 import { findRelation, type Relation } from '../../knex/postgres/catalog.js';
 import { checkTriggers } from '../../knex/triggers/check-triggers.js';
-import { displayName } from '../../knex/triggers/named-tables.js';
+import { displayName } from '../../knex/postgres/identifiers.js';
 import { explain } from '../explain.js';
 import { broken, type Finding, ok, warn } from './finding.js';
 

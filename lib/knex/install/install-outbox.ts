@@ -7,7 +7,8 @@ import { uninstallMigrationsTriggers } from '../migrations/migrations-trigger.js
 import { findInstalledOutbox } from '../outbox/installed-outbox.js';
 import { removeAll } from '../triggers/remove-triggers.js';
 import { dropNotify } from './notify-relays.js';
-import { type OutboxOptions, qualifier, quoted } from '../outbox/location.js';
+import { type OutboxOptions, qualifier } from '../outbox/location.js';
+import { quoted } from '../postgres/identifiers.js';
 
 interface Step {
   up(db: Knex, at?: string): Promise<void>;

@@ -7,7 +7,8 @@ import {
   ACCESS_EXCLUSIVE,
   underTableLocks,
 } from '../postgres/table-locks.js';
-import { type OutboxOptions, qualifier, quoted } from '../outbox/location.js';
+import { type OutboxOptions, qualifier } from '../outbox/location.js';
+import { quoted } from '../postgres/identifiers.js';
 
 /** The channel of every cache's hints; the payload is the cache's name. */
 export const NOTIFY_CHANNEL = 'gencache';

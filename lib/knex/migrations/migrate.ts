@@ -1,10 +1,14 @@
 import type { Knex } from 'knex';
-import type { GenerationalCache } from '../../cache.js';
 import { ConfigurationError, GencacheError } from '../../errors/errors.js';
 
 export interface MigrateOptions extends Knex.MigratorConfig {
   /** Which migrations run. Default: `latest`. */
   readonly run?: 'latest' | 'up' | 'down' | 'rollback' | 'rollback all';
+}
+
+/** A `GenerationalCache`, as far as migrations need it. */
+export interface MigratedCache {
+  bump(options: { readonly cause: string }): Promise<void>;
 }
 
 /** Migrations ran, or may have, and what was cached before could not be made unreachable. */
@@ -36,9 +40,9 @@ export class MigrationBumpError extends GencacheError {
  * A crash between commit and bump leaves what was cached for its TTL (ladder step 1). Rejects with the migration's
  * error, after the bump; with MigrationBumpError if the bump fails. Costs one command, and two queries beyond Knex's.
  */
-export async function migrate<Context, Transaction>(
+export async function migrate(
   db: Knex,
-  cache: GenerationalCache<Context, Transaction>,
+  cache: MigratedCache,
   { run = 'latest', ...overrides }: MigrateOptions = {},
 ): Promise<[number, string[]]> {
   if (db.isTransaction) {

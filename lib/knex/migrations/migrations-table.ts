@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors/errors.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { findRelation, type Relation } from '../postgres/catalog.js';
-import { qualifiedName } from '../postgres/table-locks.js';
+import { qualifiedName } from '../postgres/identifiers.js';
 
 /** Where Knex keeps its list of migrations. */
 export interface MigrationsTable {

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import type { Frontier } from './frontier.js';
+import type { EventRanges } from './event-position.js';
 import { type OutboxOptions, qualifier } from './location.js';
 import { serverSql, type TransactionId } from './transaction-id.js';
 
@@ -50,7 +50,7 @@ const EVENT = `
 export async function claimEvents(
   trx: Knex.Transaction,
   cache: string,
-  { pending, watermark }: Frontier,
+  { pending, watermark }: EventRanges,
   max: number,
   options: OutboxOptions,
 ): Promise<OutboxEvent[]> {

@@ -1,4 +1,5 @@
-import type { EventPosition, OutboxSurvey } from './survey.js';
+import type { OutboxSurvey } from './survey.js';
+import type { EventPosition, EventRanges } from './event-position.js';
 
 /**
  * Where a cache's events can be, so that a poll need not pass over the dead rows of all that came before.
@@ -22,7 +23,7 @@ import type { EventPosition, OutboxSurvey } from './survey.js';
  * It counts in transaction ids of one incarnation of PostgreSQL: after a crash that lost commits, ids come again, so
  * it begins anew with each incarnation, and once a minute, for rows that a restored dump brought in.
  */
-export class Frontier {
+export class Frontier implements EventRanges {
   /** Single transactions below `high`: open when they were last looked at, or with events left. `seq`: from where on. */
   pending: readonly EventPosition[] = [];
   /** From here on, anything. */

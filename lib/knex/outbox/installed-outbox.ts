@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors/errors.js';
-import { type OutboxOptions, quoted } from './location.js';
+import type { OutboxOptions } from './location.js';
+import { quoted } from '../postgres/identifiers.js';
 import { findRelation } from '../postgres/catalog.js';
 
 /** The outbox that is there: triggers name it in full, since they run under anybody's search path. */

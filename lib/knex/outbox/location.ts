@@ -1,3 +1,4 @@
+import { quoted } from '../postgres/identifiers.js';
 import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
 
@@ -18,9 +19,4 @@ export function qualifier({ schema }: OutboxOptions): string {
     );
   }
   return `${quoted(schema)}.`;
-}
-
-/** An identifier, whatever it holds. */
-export function quoted(identifier: string): string {
-  return `"${identifier.replaceAll('"', '""')}"`;
 }

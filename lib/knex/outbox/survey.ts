@@ -1,13 +1,7 @@
+import type { EventPosition, EventRanges } from './event-position.js';
 import type { Knex } from 'knex';
-import type { Frontier } from './frontier.js';
 import { type OutboxOptions, qualifier } from './location.js';
 import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
-
-/** A transaction with events, and the first of them. */
-export interface EventPosition {
-  readonly xid: bigint;
-  readonly seq: bigint;
-}
 
 /** What one look at the outbox shows, all of it in one snapshot. */
 export interface OutboxSurvey {
@@ -56,7 +50,7 @@ export const TAIL_MAX = 256;
 export async function surveyOutbox(
   db: Knex,
   cache: string,
-  frontier: Frontier,
+  frontier: EventRanges,
   asked: EarlierSnapshots | undefined,
   options: OutboxOptions,
   answerMs = ANSWER_MS,

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { quoted } from '../outbox/location.js';
+import { quoted } from './identifiers.js';
 
 /** A table as PostgreSQL's catalog has it. */
 export interface Relation {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import { GencacheError } from '../../errors/errors.js';
-import { quoted } from '../outbox/location.js';
+import { qualifiedName } from './identifiers.js';
 import { sqlstateOf, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE } from './sqlstate.js';
 import type { Relation } from './catalog.js';
 import { execute } from './sql-text.js';
@@ -106,10 +106,6 @@ export async function underTableLocks(
     }
     throw error;
   }
-}
-
-export function qualifiedName({ schema, name }: Relation): string {
-  return `${quoted(schema)}.${quoted(name)}`;
 }
 
 function strongest(locks: readonly TableLock[]): TableLock[] {

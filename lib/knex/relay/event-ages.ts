@@ -1,5 +1,6 @@
 import { type Snapshot, wasVisible } from '../postgres/snapshot.js';
-import type { EarlierSnapshots, EventPosition, OutboxSurvey } from '../outbox/survey.js';
+import type { EarlierSnapshots, OutboxSurvey } from '../outbox/survey.js';
+import type { EventPosition } from '../outbox/event-position.js';
 
 /** What an age is counted from: an instant by the store's clock, and by this process's own. */
 export interface Instant {

@@ -3,11 +3,13 @@ import type { OutboxOptions } from '../outbox/location.js';
 import { sqlstateOf, INSUFFICIENT_PRIVILEGE } from '../postgres/sqlstate.js';
 import { functionsNamed } from '../postgres/catalog.js';
 import { FOREIGN_REMEDY, foreignMessage, repairDefinition } from './install-triggers.js';
-import { underInstallationLock, qualifiedName, TableLockedError } from '../postgres/table-locks.js';
+import { underInstallationLock, TableLockedError } from '../postgres/table-locks.js';
+import { qualifiedName } from '../postgres/identifiers.js';
 import { type InstalledOutbox, requireInstalledOutbox } from '../outbox/installed-outbox.js';
 import { type PlanDifference, differences, functionNames, planOf, triggersOf } from './trigger-plan.js';
 import { type InstalledDefinition, installedDefinitions } from './trigger-registry.js';
-import { type DefinitionFault, findNamedTables, displayName } from './named-tables.js';
+import { type DefinitionFault, findNamedTables } from './named-tables.js';
+import { displayName } from '../postgres/identifiers.js';
 import { type TriggerDefinition, ROW_OPERATIONS } from './trigger-definition.js';
 
 /** What can be wrong with triggers that were installed. */

@@ -3,16 +3,11 @@ import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors/errors.js';
 import { functionsNamed, type Relation, triggersNamed } from '../postgres/catalog.js';
 import type { TriggerDefinition } from './trigger-definition.js';
-import {
-  qualifiedName,
-  ACCESS_EXCLUSIVE,
-  SHARE_ROW_EXCLUSIVE,
-  type TableLock,
-  underTableLocks,
-} from '../postgres/table-locks.js';
+import { ACCESS_EXCLUSIVE, SHARE_ROW_EXCLUSIVE, type TableLock, underTableLocks } from '../postgres/table-locks.js';
+import { qualifiedName } from '../postgres/identifiers.js';
 import type { InstalledOutbox } from '../outbox/installed-outbox.js';
 import { type PlanDifference, differences, functionNames, namesOf, planOf, triggersOf } from './trigger-plan.js';
-import { quoted } from '../outbox/location.js';
+import { quoted } from '../postgres/identifiers.js';
 import {
   forgetDefinition,
   type InstalledDefinition,

@@ -1,3 +1,4 @@
+import { displayName } from '../postgres/identifiers.js';
 import type { Knex } from 'knex';
 import { type Column, findTable, type Table } from '../postgres/catalog.js';
 import {
@@ -134,11 +135,4 @@ function badType(table: Table, column: Column): DefinitionFault {
 
 function family({ kind }: Column): string {
   return kind === 'enum' ? 'text' : kind;
-}
-
-/** A name for messages: on one line, whatever it holds. */
-export function displayName(schema: string | null, ...names: string[]): string {
-  return [...(schema === null ? [] : [schema]), ...names]
-    .map((name) => (/^[a-z_][a-z0-9_]*$/.test(name) ? name : JSON.stringify(name)))
-    .join('.');
 }

@@ -14,7 +14,7 @@ import {
 import { installDefinition } from './install-triggers.js';
 import { underInstallationLock } from '../postgres/table-locks.js';
 import { requireInstalledOutbox } from '../outbox/installed-outbox.js';
-import { displayName } from './named-tables.js';
+import { displayName } from '../postgres/identifiers.js';
 
 export interface ChangeOptions {
   /** The name of the cache that is to be bumped. */

@@ -9,11 +9,11 @@ import {
 } from '../postgres/catalog.js';
 import type { TriggerDefinition } from './trigger-definition.js';
 import { lookupFunctionName, lookupFunctionSource } from './generate/lookup-function.js';
-import { qualifiedName } from '../postgres/table-locks.js';
+import { qualifiedName } from '../postgres/identifiers.js';
 import type { InstalledOutbox } from '../outbox/installed-outbox.js';
 import { recorderSource } from './generate/recorder.js';
 import type { NamedTables } from './named-tables.js';
-import { TRANSITION_TABLES } from './generate/rows.js';
+import { TRANSITION_TABLES } from '../postgres/transition-tables.js';
 import { functionBody, nameHash } from '../postgres/sql-text.js';
 
 /**

@@ -8,7 +8,7 @@ import {
   uninstallMigrationsTriggers,
 } from '../../../lib/knex/migrations/migrations-trigger.js';
 import { installOutbox } from '../../../lib/knex/install/install-outbox.js';
-import { quoted } from '../../../lib/knex/outbox/location.js';
+import { quoted } from '../../../lib/knex/postgres/identifiers.js';
 import { execute } from '../../../lib/knex/postgres/sql-text.js';
 import { deferred } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';

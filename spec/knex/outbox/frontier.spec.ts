@@ -6,12 +6,8 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { Frontier } from '../../../lib/knex/outbox/frontier.js';
 import { parseSnapshot, type Snapshot } from '../../../lib/knex/postgres/snapshot.js';
-import {
-  type EarlierSnapshots,
-  type EventPosition,
-  type OutboxSurvey,
-  TAIL_MAX,
-} from '../../../lib/knex/outbox/survey.js';
+import { type EarlierSnapshots, type OutboxSurvey, TAIL_MAX } from '../../../lib/knex/outbox/survey.js';
+import type { EventPosition } from '../../../lib/knex/outbox/event-position.js';
 import { EventAges } from '../../../lib/knex/relay/event-ages.js';
 
 interface Event extends EventPosition {

@@ -1,4 +1,4 @@
-import { quoted } from '../../outbox/location.js';
+import { quoted } from '../../postgres/identifiers.js';
 import type { Column, Table } from '../../postgres/catalog.js';
 import { type TriggerBump, changedColumns, type TriggerDefinition } from '../trigger-definition.js';
 import { idValue, pathOf } from './path-sql.js';

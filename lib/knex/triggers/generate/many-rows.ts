@@ -1,4 +1,4 @@
-import { quoted } from '../../outbox/location.js';
+import { quoted } from '../../postgres/identifiers.js';
 import type { Column } from '../../postgres/catalog.js';
 import { type TriggerBump, changedColumns, type TriggerDefinition, type RowOperation } from '../trigger-definition.js';
 import { lookupFunctionName } from './lookup-function.js';

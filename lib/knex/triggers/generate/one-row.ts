@@ -1,4 +1,4 @@
-import { quoted } from '../../outbox/location.js';
+import { quoted } from '../../postgres/identifiers.js';
 import { type TriggerBump, changedColumns, type RowOperation } from '../trigger-definition.js';
 import { lookupFunctionName } from './lookup-function.js';
 import { idValue, pathOf } from './path-sql.js';

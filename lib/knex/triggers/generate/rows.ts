@@ -1,4 +1,4 @@
-import { quoted } from '../../outbox/location.js';
+import { quoted } from '../../postgres/identifiers.js';
 import type { Column, Table } from '../../postgres/catalog.js';
 import type { TriggerDefinition } from '../trigger-definition.js';
 
@@ -19,14 +19,6 @@ export const TRANSITION_ALIASES = {
   insert: ['gencache_new'],
   update: ['gencache_old', 'gencache_new'],
   delete: ['gencache_old'],
-} as const;
-
-/** How a statement-level trigger names them. */
-export const TRANSITION_TABLES = {
-  insert: 'referencing new table as gencache_new',
-  update: 'referencing old table as gencache_old new table as gencache_new',
-  delete: 'referencing old table as gencache_old',
-  truncate: '',
 } as const;
 
 export function columnsOf(table: Table, names: readonly string[]): Column[] {

@@ -1,0 +1,13 @@
+/** A transaction with events, and the first of them. */
+export interface EventPosition {
+  readonly xid: bigint;
+  readonly seq: bigint;
+}
+
+/** Where a cache's events can be: see `frontier.ts`. */
+export interface EventRanges {
+  /** Single transactions below the watermark: open when they were last looked at, or with events left. */
+  readonly pending: readonly EventPosition[];
+  /** From here on, anything. */
+  readonly watermark: EventPosition;
+}

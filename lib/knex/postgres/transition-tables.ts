@@ -1,0 +1,7 @@
+/** How a statement-level trigger names the images that each operation has. */
+export const TRANSITION_TABLES = {
+  insert: 'referencing new table as gencache_new',
+  update: 'referencing old table as gencache_old new table as gencache_new',
+  delete: 'referencing old table as gencache_old',
+  truncate: '',
+} as const;
