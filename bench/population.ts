@@ -5,7 +5,7 @@
 import { connect } from 'node:net';
 import { Redis } from 'ioredis';
 import { seal } from '../lib/codec/envelope.js';
-import { type Generation, generation, nonce } from '../lib/model/generation.js';
+import { type Generation, formatGeneration, nonce } from '../lib/model/generation.js';
 import { childPath, entryKey, generationKey, keyPrefix } from '../lib/model/key.js';
 import { generationTtl } from '../lib/model/ttl.js';
 import { fiveWorkflows, plainPayload, TTL_MS } from './workload.js';
@@ -46,12 +46,12 @@ export async function populate(
   const ttlMs = generationTtl(TTL_MS);
   const entries = detectors * environments;
   const mint = async (path: string): Promise<Generation> => {
-    const token = generation(0, nonce());
+    const token = formatGeneration(0, nonce());
     await send.set(generationKey(prefix, path), token, ttlMs);
     return token;
   };
   const keyOf = ({ path, vector }: { path: string; vector: string }) =>
-    entryKey(prefix, SCHEMA_VERSION, path, 'workflows', vector);
+    entryKey({ prefix, schemaVersion: SCHEMA_VERSION, scopePath: path, entryPath: 'workflows', vector });
   try {
     const empty = await usedMemory(redis);
     const root = { key: generationKey(prefix, ''), token: await mint('') };

@@ -52,7 +52,12 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
       );
     }
     const source = (options.source ?? noSource) as Source<unknown, unknown>;
-    this.#engine = new Engine(checked, options.store, source, options.clock ?? monotonicClock);
+    this.#engine = new Engine({
+      options: checked,
+      store: options.store,
+      source,
+      clock: options.clock ?? monotonicClock,
+    });
     this.#root = new Namespace(this.#engine, NamespaceNode.root(this.#engine.scopes));
   }
 

@@ -9,8 +9,9 @@ import { keyPrefix } from './model/key.js';
 import { logTo } from './telemetry/log.js';
 import { Lookup } from './read/lookup.js';
 import type { CheckedOptions } from './options.js';
-import { type CallLabels, Reader } from './read/reader.js';
-import { ScopeRegistry } from './model/scope.js';
+import type { CallLabels } from './read/call.js';
+import { Reader } from './read/reader.js';
+import { ScopeRegistry } from './model/scope-registry.js';
 import type { Source } from './ports/source.js';
 import { Statistics } from './telemetry/statistics.js';
 import type { Store } from './ports/store.js';
@@ -19,7 +20,14 @@ import { generationTtl } from './model/ttl.js';
 import { Verifier } from './read/verifier.js';
 import { InFlight } from './async/in-flight.js';
 
-/** The parts of one cache, wired. What namespaces and entries work with. */
+interface EngineOptions {
+  readonly options: CheckedOptions;
+  readonly store: Store;
+  readonly source: Source<unknown, unknown>;
+  readonly clock: Clock;
+}
+
+/** The parts of one cache, wired: namespaces and entries work with them. */
 export class Engine {
   readonly options: CheckedOptions;
   readonly store: Store;
@@ -37,7 +45,7 @@ export class Engine {
   #longestTtlMs: number;
   #closing: Promise<void> | undefined;
 
-  constructor(options: CheckedOptions, store: Store, source: Source<unknown, unknown>, clock: Clock) {
+  constructor({ options, store, source, clock }: EngineOptions) {
     const { name, schemaVersion, maxStalenessMs } = options;
     const prefix = keyPrefix(name);
     const { telemetry } = this;
@@ -46,16 +54,22 @@ export class Engine {
     this.source = source;
     this.#longestTtlMs = options.ttlMs;
     this.scopes = new ScopeRegistry(prefix, options.rememberedScopesMax);
-    const freshnessChanged = (isFresh: boolean) =>
-      telemetry.emit('freshnessChanged', { cache: name, maxStalenessMs: maxStalenessMs!, isFresh });
     const freshness =
-      maxStalenessMs === undefined ? undefined : new Freshness(store, prefix, maxStalenessMs, freshnessChanged);
-    this.lookup = new Lookup(store, prefix, schemaVersion, telemetry, clock, freshness);
-    this.filler = new Filler(store, telemetry, clock, options);
-    this.verifier = options.verifyRate > 0 ? new Verifier(this.lookup, source, telemetry, options) : undefined;
-    this.reader = new Reader(store, source, this.lookup, this.filler, this.verifier, telemetry, options);
+      maxStalenessMs === undefined
+        ? undefined
+        : new Freshness({
+            ...{ store, prefix, boundMs: maxStalenessMs },
+            changed: (isFresh) => telemetry.emit('freshnessChanged', { cache: name, maxStalenessMs, isFresh }),
+          });
+    const lookup = new Lookup({ store, prefix, schemaVersion, telemetry, clock, freshness });
+    const filler = new Filler({ store, telemetry, clock, options });
+    const verifier = options.verifyRate > 0 ? new Verifier({ lookup, source, telemetry, options }) : undefined;
+    this.lookup = lookup;
+    this.filler = filler;
+    this.verifier = verifier;
+    this.reader = new Reader({ store, source, lookup, filler, verifier, telemetry, options });
     const ttlMs = () => generationTtl(this.#longestTtlMs);
-    this.bumper = new Bumper(store, telemetry, name, options.bumpDeadlineMs, ttlMs);
+    this.bumper = new Bumper({ store, telemetry, cache: name, bumpDeadlineMs: options.bumpDeadlineMs, ttlMs });
     if (options.log) logTo(options.log, telemetry);
     store.listen?.((signal) => {
       if (signal.kind === 'up') telemetry.emit('storeUp', { cache: name });
@@ -64,7 +78,7 @@ export class Engine {
     });
   }
 
-  /** This, unless the cache was closed: throws ClosedError. */
+  /** Returns this engine. Throws ClosedError after `close()`. */
   opened(): this {
     if (this.#closing) throw new ClosedError(this.options.name);
     return this;

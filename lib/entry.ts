@@ -1,13 +1,12 @@
-import type { Address, EntryDefinition } from './model/entry-definition.js';
+import type { EntryDefinition } from './model/entry-definition.js';
 import { withDeadline } from './async/deadline.js';
 import { describe } from './errors/describe.js';
 import { ABSENT } from './codec/envelope.js';
 import { ConfigurationError } from './errors/errors.js';
 import type { Attributes } from './telemetry/events.js';
 import type { Engine } from './engine.js';
-import { vectorAt } from './read/lookup.js';
 import type { Outcome } from './model/outcome.js';
-import type { Vector } from './model/vector.js';
+import { Vector } from './model/vector.js';
 
 /** How a call is marked. */
 export interface ReadOptions {
@@ -30,8 +29,6 @@ export interface FetchOptions<Transaction> extends ReadOptions {
 export class Entry<Ids extends object, Value, Transaction = never> {
   readonly #definition: EntryDefinition;
   readonly #engine: Engine;
-  /** What a vector was looked up for: a fill goes there and nowhere else. */
-  readonly #lookedUp = new WeakMap<Vector, Address>();
 
   constructor(definition: EntryDefinition, engine: Engine) {
     this.#definition = definition;
@@ -78,11 +75,11 @@ export class Entry<Ids extends object, Value, Transaction = never> {
     inFlight.track(looking);
     const looked = await looking;
     if (looked.outcome === 'bypass') return looked;
-    const vector = looked.outcome === 'miss' ? looked.vector : vectorAt(address, looked.placed, looked.capturedAtMs);
-    this.#lookedUp.set(vector, address);
     if (looked.outcome === 'miss') return looked;
-    const { value } = looked;
-    return value === ABSENT ? { outcome: 'absent', vector } : { outcome: 'hit', value: value as Value, vector };
+    const vector = new Vector(address, looked.location, looked.capturedAtMs);
+    return looked.outcome === 'absent'
+      ? { outcome: 'absent', vector }
+      : { outcome: 'hit', value: looked.value as Value, vector };
   }
 
   /**
@@ -94,15 +91,14 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    */
   async fill(vector: Vector, value: Value, options?: ReadOptions): Promise<'filled' | 'refused'> {
     const { filler, inFlight } = this.#engine.opened();
-    const address = this.#lookedUp.get(vector);
-    if (!address) {
+    if (Vector.addressOf(vector as unknown)?.definition !== this.#definition) {
       throw new ConfigurationError(
-        `A fill goes under the vector that a lookup of the same entry returned. "${this.name}" got ` +
-          `${describe(vector)}. Call \`lookup\` of this entry first, then read the source, then fill.`,
+        `\`fill\` must get the vector that a lookup of the same entry returned, but got ${describe(vector)} ` +
+          `(entry "${this.name}"). Call \`lookup\` of this entry first, then read the source, then fill.`,
       );
     }
     const stored = value === undefined && this.#one ? ABSENT : value;
-    const filling = filler.seal(address, vector, stored).then((sealed) => filler.fill([sealed], options?.attributes));
+    const filling = filler.seal(vector, stored).then((sealed) => filler.fill([sealed], options?.attributes));
     inFlight.track(filling);
     return (await filling) === 1 ? 'filled' : 'refused';
   }

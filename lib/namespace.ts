@@ -26,17 +26,17 @@ export interface BumpOptions<Transaction = never> {
  */
 export class Namespace<In extends object, Out extends object, Context, Transaction> {
   readonly #engine: Engine;
-  readonly #hierarchy: NamespaceNode;
+  readonly #node: NamespaceNode;
   readonly #entries = new Set<string>();
 
-  constructor(engine: Engine, hierarchy: NamespaceNode) {
+  constructor(engine: Engine, node: NamespaceNode) {
     this.#engine = engine;
-    this.#hierarchy = hierarchy;
+    this.#node = node;
   }
 
   /** `global`, `detector`, `environment`. */
   get name(): string {
-    return this.#hierarchy.level;
+    return this.#node.level;
   }
 
   /** Declares a namespace below this one, once. Throws ConfigurationError. */
@@ -44,7 +44,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     name: Name,
     kind: IdKind<IdIn, IdOut>,
   ): Namespace<In & { readonly [N in Name]: IdIn }, Out & { readonly [N in Name]: IdOut }, Context, Transaction> {
-    return new Namespace(this.#engine, this.#hierarchy.child(name, kind));
+    return new Namespace(this.#engine, this.#node.child(name, kind));
   }
 
   /** Declares an entry of one row at most for its ids; undefined when there is none. Throws ConfigurationError. */
@@ -65,7 +65,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
 
   /** A scope, for an entry's `dependsOn`. Throws IdError. */
   scope(ids: In): Scope {
-    return this.#hierarchy.resolve(ids as Record<string, unknown>).scope;
+    return this.#node.bind(ids as Record<string, unknown>).scope;
   }
 
   /**
@@ -89,7 +89,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
 
   async #bump(ids: readonly In[], options: BumpOptions<Transaction> | undefined): Promise<void> {
     const engine = this.#engine.opened();
-    const scopes = ids.map((one) => this.scope(one));
+    const scopes = ids.map((one) => this.#node.bind(one as Record<string, unknown>).scope);
     if (scopes.length === 0) return;
     if (options?.trx !== undefined) {
       const paths = [...new Set(scopes.map((scope) => scope.path))];
@@ -118,7 +118,14 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     }
     const { name: cache, ttlMs } = this.#engine.options;
     // The definition is where static types end: it works on ids by name.
-    const definition = new EntryDefinition(cache, this.#hierarchy, name, shape, options as never, ttlMs);
+    const definition = new EntryDefinition({
+      cache,
+      namespace: this.#node,
+      name,
+      shape,
+      options: options as never,
+      defaultTtlMs: ttlMs,
+    });
     this.#engine.declareTtl(definition.ttlMs);
     this.#entries.add(name);
     return definition;

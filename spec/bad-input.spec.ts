@@ -118,8 +118,8 @@ describe('a misconfiguration throws where it is declared', () => {
     const error = await value.fetch({ item: 1 }).catch((thrown: unknown) => thrown);
     expect(error).to.have.property(
       'message',
-      'An entry depends on scopes of its own cache, which are bumped where it is read. ' +
-        'Got item=9 of another one. Take it from a namespace of this cache.',
+      '`dependsOn` must return scopes of the same cache, since they are bumped where the entry is read, but got ' +
+        'item=9 of another cache. Take the scope from a namespace of this cache: `namespace.scope(ids)`.',
     );
   });
 
@@ -316,9 +316,9 @@ describe('an entry in Redis that can’t be used is a miss, counted and logged',
     expect(await redis.hgetall(key)).to.deep.equal({ not: 'ours' });
     expect(cache.statistics.total('refused_fills', { reason: 'foreign' })).to.equal(1);
     expect(lines).to.deep.equal([
-      `${name}: 1 value not stored: foreign: An entry's key holds a string that this library wrote. ` +
-        'A key of another type is in its place. It was left alone, and the entry is loaded at every read. ' +
-        'See who writes there; delete the key if nobody needs it.',
+      `${name}: 1 value not stored: foreign: The key of an entry must hold a string, but holds another type. ` +
+        'The key was left alone, and the entry is loaded at every read. ' +
+        'Find out what writes there; delete the key if nothing needs it.',
     ]);
   });
 
@@ -361,18 +361,18 @@ describe('something else under a generation’s name', () => {
       expect(await value.fetchMany([{ item: 1 }, { item: 2 }])).to.deep.equal(['one', 'two']);
       expect(cache.statistics.total('bypasses')).to.equal(1);
       expect(lines.filter((line) => !line.includes('maxmemory'))).to.deep.equal([
-        `${name}: value at item=1 can't be used: A generation is digits, a dot and 16 base64url characters, in a ` +
-          `string. Something else is at ${key}, so the source is read and nothing filled. ` +
-          'See who writes there; delete the key if nobody needs it.',
+        `${name}: value at item=1 can't be used: The value at ${key} must be a generation (digits, a dot and 16 ` +
+          'base64url characters, in a string), but is of another form. The source is read, and nothing is filled. ' +
+          'Find out what writes there; delete the key if nothing needs it.',
       ]);
       expect(cache.statistics.total('decode_failures', { reason: 'foreign_generation' })).to.equal(1);
       await cache.settled();
       const error = await items.bumpMany([{ item: 1 }, { item: 2 }]).catch((thrown: unknown) => thrown);
       expect(error).to.deep.include({ code: 'BUMP', outcome: 'refused', paths: ['item=1'] });
       expect((error as Error).message).to.equal(
-        'A generation is digits, a dot and 16 base64url characters, in a string. 1 of the item to bump have something ' +
-          `else at their key, first ${key}. It was left alone, and readers of those scopes bypass the cache. ` +
-          'See who writes there; delete the key if nobody needs it.',
+        `Bump of 1 scope (item) was refused: the value at ${key} must be a generation (digits, a dot and 16 base64url ` +
+          'characters, in a string), but is of another form. It was left alone, and readers of these scopes bypass the ' +
+          'cache. Find out what writes there; delete the key if nothing needs it.',
       );
       rows.set(2, 'newer');
       expect(await value.fetch({ item: 2 })).to.equal('newer');

@@ -287,7 +287,7 @@ describe('GenerationalCache', () => {
       for (const vector of [looked.vector, { entryKey: 'mine' } as unknown as Vector]) {
         const error = await value.fill(vector, 'x').catch((thrown: unknown) => thrown);
         expect((error as Error).message).to.match(
-          /^A fill goes under the vector that a lookup of the same entry returned\. "value" got .*\. Call `lookup` of this entry first, then read the source, then fill\.$/,
+          /^`fill` must get the vector that a lookup of the same entry returned, but got .* \(entry "value"\)\. Call `lookup` of this entry first, then read the source, then fill\.$/,
         );
       }
     });

@@ -1,6 +1,6 @@
 import type { Measure } from '../bench.js';
 import { countCommands } from '../count.js';
-import { generation, nonce } from '../../lib/model/generation.js';
+import { formatGeneration, nonce } from '../../lib/model/generation.js';
 import { compare } from '../measure.js';
 import { scopeIds, type ThreeLevels, threeLevels } from '../workload.js';
 
@@ -14,7 +14,7 @@ export const bumpMany: Measure = async ({ redis, redisUrl, quick }) => {
   const siblings = scopeIds(SCOPES, null);
   const bump = () => levels.environments.bumpMany(bumped);
   const keys = bumped.map(({ detector }) => `plainset:{bump-many:0}:g:detector=${detector}/environment=${ENVIRONMENT}`);
-  const value = generation(1, nonce());
+  const value = formatGeneration(1, nonce());
   try {
     await read(levels, [...bumped, ...siblings]);
     const warm = await read(levels, [...bumped, ...siblings]);

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import type { Knex } from 'knex';
-import { generation, nonce } from '../../lib/model/generation.js';
+import { formatGeneration, nonce } from '../../lib/model/generation.js';
 import { childPath, generationKey, keyPrefix } from '../../lib/model/key.js';
 import { generationTtl } from '../../lib/model/ttl.js';
 import type { Bench, Measure } from '../bench.js';
@@ -74,7 +74,7 @@ async function mint(redis: Redis, detectors: number): Promise<void> {
     for (let id = first; id < first + BATCH; id++) {
       pipeline.set(
         generationKey(prefix, childPath('', 'detector', `${id}`)),
-        generation(0, nonce()),
+        formatGeneration(0, nonce()),
         'PX',
         generationTtl(0),
       );

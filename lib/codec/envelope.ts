@@ -51,22 +51,38 @@ export function seal(key: string, value: unknown): Buffer {
   bytes.writeUInt16BE(MAGIC, 0);
   bytes[2] = FORMAT;
   bytes[3] = tag.charCodeAt(0);
-  bytes.writeUInt32BE(checksum(key, tag, payload), 4);
+  bytes.writeUInt32BE(crc32(payload, crc32(key + tag)), 4);
   bytes.set(payload, HEADER_BYTES);
   return bytes;
 }
 
-/** The checksum of a key and a tag, kept by who opens entries of that key again and again. */
-export interface Seed {
-  tag: number;
-  checksum: number;
+/**
+ * The checksum of a key and a tag. It remembers the tag asked last, since hits of one key ask for the same one again and
+ * again: that saves a third of what opening costs beside decoding.
+ */
+export class KeyChecksum {
+  readonly #key: string;
+  #tag = '';
+  #checksum = 0;
+
+  constructor(key: string) {
+    this.#key = key;
+  }
+
+  of(tag: string): number {
+    if (tag !== this.#tag) {
+      this.#checksum = crc32(this.#key + tag);
+      this.#tag = tag;
+    }
+    return this.#checksum;
+  }
 }
 
 /**
  * The value that was sealed for `key`, or `ABSENT`, or why not. Never throws; shares no memory with `bytes`.
- * `seed`, for hits of one key, saves the checksum of the key: a third of what opening costs beside decoding.
+ * `checksum`: of this key, where a caller opens it again and again.
  */
-export function open(key: string, bytes: Buffer, seed?: Seed): Opened {
+export function open(key: string, bytes: Buffer, checksum?: KeyChecksum): Opened {
   if (bytes.length < HEADER_BYTES) {
     return refuse('truncated', `An entry has at least ${HEADER_BYTES} bytes: ${key} has ${bytes.length}.`, WRITERS);
   }
@@ -83,7 +99,7 @@ export function open(key: string, bytes: Buffer, seed?: Seed): Opened {
   const tag = String.fromCharCode(bytes[3]!);
   const payload = bytes.subarray(HEADER_BYTES);
   const stored = bytes.readUInt32BE(4);
-  const computed = crc32(payload, seeded(key, tag, bytes[3]!, seed));
+  const computed = crc32(payload, checksum === undefined ? crc32(key + tag) : checksum.of(tag));
   if (stored !== computed) {
     const arrived = `${key} has ${hex(stored)}, and its key and bytes make ${hex(computed)}`;
     return refuse('checksum', `An entry's checksum covers its key and its bytes: ${arrived}.`, WRITERS);
@@ -103,19 +119,6 @@ export function open(key: string, bytes: Buffer, seed?: Seed): Opened {
 
 const NOTHING = Buffer.alloc(0);
 const WRITERS = 'It is loaded again; if this recurs, find out what else writes to or alters this key.';
-
-function checksum(key: string, tag: string, payload: Buffer): number {
-  return crc32(payload, crc32(key + tag));
-}
-
-function seeded(key: string, tag: string, code: number, seed: Seed | undefined): number {
-  if (seed === undefined) return crc32(key + tag);
-  if (seed.tag !== code) {
-    seed.checksum = crc32(key + tag);
-    seed.tag = code;
-  }
-  return seed.checksum;
-}
 
 function hex(checksum: number): string {
   return checksum.toString(16).padStart(8, '0');

@@ -5,6 +5,7 @@ import { canonicalId, type NamespaceNode } from './namespace-node.js';
 import type { IdKind } from './id-kind.js';
 import { isName, NAME_RULE } from './key.js';
 import type { Scope } from './scope.js';
+import { RegisteredScope } from './scope-registry.js';
 import { checkTtl } from './ttl.js';
 
 /** Kinds of the ids that tell entries of one scope apart. */
@@ -49,24 +50,18 @@ export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> 
 export class Address {
   readonly definition: EntryDefinition;
   /** The scope that owns the entry. */
-  readonly scope: Scope;
+  readonly scope: RegisteredScope;
   /** The vector's scopes: the lineage of `scope`, then those of its dependencies, each once. */
-  readonly scopes: readonly Scope[];
+  readonly scopes: readonly RegisteredScope[];
   /** The entry's name and the ids of its key, as they stand in the key. */
   readonly entryPath: string;
   readonly #values: readonly unknown[];
 
-  constructor(
-    definition: EntryDefinition,
-    scope: Scope,
-    scopes: readonly Scope[],
-    place: string,
-    values: readonly unknown[],
-  ) {
+  constructor({ definition, scope, scopes, entryPath, values }: AddressOptions) {
     this.definition = definition;
     this.scope = scope;
     this.scopes = scopes;
-    this.entryPath = place;
+    this.entryPath = entryPath;
     this.#values = values;
   }
 
@@ -74,6 +69,20 @@ export class Address {
   get ids(): Readonly<Record<string, unknown>> {
     return this.definition.named(this.#values);
   }
+
+  /** Tells the addresses of one definition apart. */
+  get id(): string {
+    return `${this.scope.path}:${this.entryPath}`;
+  }
+}
+
+interface AddressOptions {
+  readonly definition: EntryDefinition;
+  readonly scope: RegisteredScope;
+  readonly scopes: readonly RegisteredScope[];
+  readonly entryPath: string;
+  /** Canonical values of the ids: of the namespaces, root first, then of the key. */
+  readonly values: readonly unknown[];
 }
 
 type AnyIds = Readonly<Record<string, unknown>>;
@@ -90,19 +99,13 @@ export class EntryDefinition {
   readonly by: (row: unknown) => AnyIds;
   readonly value: (row: unknown) => unknown;
   readonly #dependsOn: ((ids: AnyIds) => readonly Scope[]) | undefined;
-  readonly #hierarchy: NamespaceNode;
+  readonly #namespace: NamespaceNode;
   readonly #keys: readonly (readonly [string, IdKind<unknown, unknown>])[];
   readonly #keyNames: readonly string[];
   readonly #names: readonly string[];
 
-  constructor(
-    cache: string,
-    hierarchy: NamespaceNode,
-    name: string,
-    shape: 'one' | 'list',
-    options: EntryOptions<AnyIds, AnyIds, KeyKinds, unknown, unknown, unknown>,
-    defaultTtlMs: number,
-  ) {
+  /** Throws ConfigurationError. */
+  constructor({ cache, namespace, name, shape, options, defaultTtlMs }: EntryDefinitionOptions) {
     if (!isName(name)) {
       throw new ConfigurationError(
         `An entry's name is ${NAME_RULE}: it stands in keys. Got ${describe(name)}. Choose such a name.`,
@@ -117,10 +120,10 @@ export class EntryDefinition {
       }
     }
     for (const key of Object.keys(options.key ?? {})) {
-      if (!isName(key) || hierarchy.idNames.includes(key)) {
+      if (!isName(key) || namespace.idNames.includes(key)) {
         throw new ConfigurationError(
           `An id of an entry's key has a name of its own: ${NAME_RULE}, and none of its namespaces'. ` +
-            `"${name}" got ${describe(key)} below ${hierarchy.idNames.join(', ') || 'global'}. Choose another name.`,
+            `"${name}" got ${describe(key)} below ${namespace.idNames.join(', ') || 'global'}. Choose another name.`,
         );
       }
     }
@@ -133,40 +136,45 @@ export class EntryDefinition {
     this.by = options.by;
     this.value = options.value ?? ((row) => row);
     this.#dependsOn = options.dependsOn;
-    this.#hierarchy = hierarchy;
+    this.#namespace = namespace;
     this.#keys = Object.entries(options.key ?? {});
     this.#keyNames = this.#keys.map(([key]) => key);
-    this.#names = [...hierarchy.idNames, ...this.#keyNames];
+    this.#names = [...namespace.idNames, ...this.#keyNames];
   }
 
   /** Where the entry of `ids` is. Throws IdError. */
   address(ids: AnyIds): Address {
-    const { scope, values } = this.#hierarchy.resolve(ids, this.#keyNames);
-    let place = this.name;
+    const { scope, values } = this.#namespace.bind(ids, this.#keyNames);
+    let entryPath = this.name;
     for (const [key, kind] of this.#keys) {
       const value = canonicalId(key, kind, ids);
       values.push(value);
-      place += `,${kind.text(value)}`;
+      entryPath += `,${kind.text(value)}`;
     }
     const scopes = this.#dependsOn ? union(scope.lineage, this.#dependsOn(this.named(values))) : scope.lineage;
-    return new Address(this, scope, scopes, place, values);
+    return new Address({ definition: this, scope, scopes, entryPath, values });
   }
 
   /** Canonical values by name: of the namespaces, root first, then of the key. */
   named(values: readonly unknown[]): AnyIds {
     return Object.fromEntries(this.#names.map((name, i) => [name, values[i]]));
   }
-
-  /** Tells entries of one definition apart. */
-  static addressId(address: Address): string {
-    return `${address.scope.path}:${address.entryPath}`;
-  }
 }
 
-function union(lineage: readonly Scope[], dependencies: readonly Scope[]): readonly Scope[] {
+interface EntryDefinitionOptions {
+  readonly cache: string;
+  readonly namespace: NamespaceNode;
+  readonly name: string;
+  readonly shape: 'one' | 'list';
+  readonly options: EntryOptions<AnyIds, AnyIds, KeyKinds, unknown, unknown, unknown>;
+  readonly defaultTtlMs: number;
+}
+
+function union(lineage: readonly RegisteredScope[], dependencies: readonly Scope[]): readonly RegisteredScope[] {
   const scopes = [...lineage];
   for (const dependency of dependencies) {
-    if (dependency.lineage[0] !== lineage[0]) throw strangeScope(dependency);
+    if (!(dependency instanceof RegisteredScope) || dependency.lineage[0] !== lineage[0])
+      throw strangeScope(dependency);
     for (const scope of dependency.lineage) if (!scopes.some(({ path }) => path === scope.path)) scopes.push(scope);
   }
   return scopes;
@@ -174,7 +182,8 @@ function union(lineage: readonly Scope[], dependencies: readonly Scope[]): reado
 
 function strangeScope(scope: Scope): ConfigurationError {
   return new ConfigurationError(
-    'An entry depends on scopes of its own cache, which are bumped where it is read. ' +
-      `Got ${scope.path || 'global'} of another one. Take it from a namespace of this cache.`,
+    '`dependsOn` must return scopes of the same cache, since they are bumped where the entry is read, but got ' +
+      `${scope instanceof RegisteredScope ? `${scope.path || 'global'} of another cache` : describe(scope)}. ` +
+      'Take the scope from a namespace of this cache: `namespace.scope(ids)`.',
   );
 }

@@ -1,24 +1,58 @@
-import { randomBytes } from 'node:crypto';
-
 /**
- * A generation's value in the store: `<n>.<nonce>`.
+ * A generation's value in the store, in one of two forms:
+ *
+ *     <n>.<nonce>                                     it stands
+ *     <n>!<token>@<lapsesAtMs>,<token>@<lapsesAtMs>…  it is under quarantine, around strict commits
  *
  * `n` counts the bumps since the generation was minted, for people to read. The nonce, 96 random bits made by the
- * client for each attempt, makes the token one never used before. **Invariant.** No two values that a scope's
+ * client for each attempt, makes the value one never used before. **Invariant.** No two values that a scope's
  * generation ever had are equal, whatever was evicted, flushed, restored or failed over in between: a counter that
- * was lost and starts again at 0 has another nonce. Tokens are compared for equality only.
+ * was lost and starts again at 0 has another nonce. Values are compared for equality only.
  *
- * Around a strict commit writers' tokens stand in a generation's place (`quarantine.ts`), and readers bypass the cache.
- * So they do for a value of any other form, which is not ours to understand: a later release may write one there.
+ * Under quarantine each strict writer has a token of its own, 16 base64url characters, and the instant, by the store's
+ * clock, at which the token lapses, so that a writer's death leaves nothing behind for ever. The key expires with the
+ * latest token, and the generation is then minted anew.
+ *
+ *     3.Zr1…  --quarantine A-->  3!A@…  --quarantine B-->  3!A@…,B@…  --bump-->  4!A@…,B@…  --lift A-->  4!B@…
+ *     4!B@…  --lift B-->  5.q8c…          4!B@…  --lapse-->  (missing)  --mint-->  0.hT0…
+ *
+ * **Invariant.** No generation from before a quarantine is ever seen again: the tokens replaced it, and the value that
+ * follows them has a fresh nonce. So a reader that loaded before or during the commit fills nothing that is read after
+ * it. Writers need not trust each other: a lift leaves the other writers' tokens, and a bump leaves all of them.
+ *
+ * A value of any other form is foreign. A later release may have written it, so readers bypass the cache there.
  */
+import { randomBytes } from 'node:crypto';
+
 declare const brand: unique symbol;
 
 export type Generation = string & { readonly [brand]: 'Generation' };
 
+/** How a generation stands, as a read of the store shows it. */
+export type GenerationState = Generation | 'missing' | 'quarantined' | 'foreign';
+
+/** A value that stands. */
+export interface StandingGeneration {
+  readonly generation: Generation;
+  readonly bumps: number;
+  readonly lapsesAtMs?: undefined;
+}
+
+/** A value under quarantine: until which instant of the store's clock, in ms, each writer's token counts. */
+export interface QuarantinedGeneration {
+  readonly generation?: undefined;
+  readonly bumps: number;
+  readonly lapsesAtMs: ReadonlyMap<string, number>;
+}
+
 /** 96 bits as base64url. */
 const NONCE_BYTES = 12;
 
-const GENERATION = /^[0-9]{1,15}\.[A-Za-z0-9_-]{16}$/;
+const STANDING = /^[0-9]{1,15}\.[A-Za-z0-9_-]{16}$/;
+const TOKEN = '[A-Za-z0-9_-]{16}@[0-9]+';
+const QUARANTINED = new RegExp(`^[0-9]{1,15}!${TOKEN}(?:,${TOKEN})*$`);
+
+/** For messages. */
 export const GENERATION_RULE = 'digits, a dot and 16 base64url characters';
 
 /** Random bytes are drawn for this many nonces at once: one draw costs 3 µs, whatever its size up to some kB. */
@@ -35,18 +69,33 @@ export function nonce(): string {
   return pool.toString('base64url', drawn, (drawn += NONCE_BYTES));
 }
 
-/** The value of a generation that has been bumped `n` times under this nonce. */
-export function generation(n: number, attempt: string): Generation {
-  return `${n}.${attempt}` as Generation;
+/** The value of a generation that has been bumped `bumps` times, the last time under this nonce. */
+export function formatGeneration(bumps: number, attempt: string): Generation {
+  return `${bumps}.${attempt}` as Generation;
 }
 
-/** The generation that these bytes are, or `undefined` for foreign ones. */
-export function parseGeneration(bytes: Buffer | string): Generation | undefined {
-  const value = typeof bytes === 'string' ? bytes : bytes.toString('latin1');
-  return GENERATION.test(value) ? (value as Generation) : undefined;
+/** The value of a generation under quarantine. */
+export function formatQuarantine({ bumps, lapsesAtMs }: Omit<QuarantinedGeneration, 'generation'>): string {
+  return `${bumps}!${[...lapsesAtMs].map(([token, instant]) => `${token}@${instant}`).join()}`;
 }
 
-/** How many bumps a generation has seen. */
-export function bumpCount(value: Generation): number {
-  return Number.parseInt(value, 10);
+/** The one parser of a generation's value: lapsed tokens included, `undefined` for a foreign value. */
+export function parseGeneration(value: string): StandingGeneration | QuarantinedGeneration | undefined {
+  if (STANDING.test(value)) return { generation: value as Generation, bumps: Number.parseInt(value, 10) };
+  if (!QUARANTINED.test(value)) return undefined;
+  const [bumps, tokens] = value.split('!') as [string, string];
+  const lapsesAtMs = new Map(
+    tokens.split(',').map((token) => {
+      const [name, instant] = token.split('@') as [string, string];
+      return [name, Number(instant)];
+    }),
+  );
+  return { bumps: Number(bumps), lapsesAtMs };
+}
+
+/** How a generation with this value stands. */
+export function generationState(value: string): Exclude<GenerationState, 'missing'> {
+  const parsed = parseGeneration(value);
+  if (parsed === undefined) return 'foreign';
+  return parsed.generation ?? 'quarantined';
 }

@@ -61,9 +61,18 @@ export function generationKey(prefix: string, path: string): GenerationKey {
   return `${prefix}g:${path}` as GenerationKey;
 }
 
-/** `place` is the entry's address in its scope: its name, and the ids of its optional key. */
-export function entryKey(prefix: string, schemaVersion: number, path: string, place: string, vector: string): EntryKey {
-  return `${prefix}e:${schemaVersion}:${path}:${place}:${vector}` as EntryKey;
+export function entryKey({ prefix, schemaVersion, scopePath, entryPath, vector }: EntryKeyParts): EntryKey {
+  return `${prefix}e:${schemaVersion}:${scopePath}:${entryPath}:${vector}` as EntryKey;
+}
+
+interface EntryKeyParts {
+  readonly prefix: string;
+  readonly schemaVersion: number;
+  readonly scopePath: string;
+  /** The entry's name, and the ids of its key if it has one. */
+  readonly entryPath: string;
+  /** The generations' values, separated by commas. */
+  readonly vector: string;
 }
 
 export function freshnessKey(prefix: string, boundMs: number): FreshnessKey {

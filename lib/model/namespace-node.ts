@@ -1,7 +1,7 @@
 import { ConfigurationError, IdError } from '../errors/errors.js';
 import type { IdKind } from './id-kind.js';
 import { childPath, isName, NAME_RULE } from './key.js';
-import type { Scope, ScopeRegistry } from './scope.js';
+import type { RegisteredScope, ScopeRegistry } from './scope-registry.js';
 import { describe } from '../errors/describe.js';
 
 /**
@@ -16,12 +16,7 @@ export class NamespaceNode {
   readonly #branch: readonly NamespaceNode[];
   readonly #children = new Map<string, NamespaceNode>();
 
-  private constructor(
-    scopes: ScopeRegistry,
-    level: string,
-    parent: NamespaceNode | undefined,
-    kind: IdKind<unknown, unknown> | undefined,
-  ) {
+  private constructor({ scopes, level, kind, parent }: NamespaceNodeOptions) {
     this.scopes = scopes;
     this.level = level;
     this.#kind = kind;
@@ -29,7 +24,7 @@ export class NamespaceNode {
   }
 
   static root(scopes: ScopeRegistry): NamespaceNode {
-    return new NamespaceNode(scopes, 'global', undefined, undefined);
+    return new NamespaceNode({ scopes, level: 'global' });
   }
 
   /** The names of a scope's ids, root first. */
@@ -55,7 +50,7 @@ export class NamespaceNode {
           'Keep the object that the first declaration returned and use it everywhere.',
       );
     }
-    const node = new NamespaceNode(this.scopes, name, this, kind);
+    const node = new NamespaceNode({ scopes: this.scopes, level: name, kind, parent: this });
     this.#children.set(name, node);
     return node;
   }
@@ -65,10 +60,10 @@ export class NamespaceNode {
    * `keyNames` are ids that belong to an entry's optional key and are left alone.
    * Throws IdError for a missing or unknown id, and for one its kind can't hold.
    */
-  resolve(
+  bind(
     ids: Readonly<Record<string, unknown>>,
     keyNames: readonly string[] = NONE,
-  ): { scope: Scope; values: unknown[] } {
+  ): { scope: RegisteredScope; values: unknown[] } {
     if (typeof ids !== 'object' || ids === null) throw notIds(ids, this.idNames);
     const values: unknown[] = [];
     let scope = this.scopes.root;
@@ -86,9 +81,17 @@ export class NamespaceNode {
     return { scope, values };
   }
 
-  #remember(parent: Scope, id: unknown): Scope {
+  #remember(parent: RegisteredScope, id: unknown): RegisteredScope {
     return this.scopes.remember(parent, this.level, id, childPath(parent.path, this.level, this.#kind!.text(id)));
   }
+}
+
+interface NamespaceNodeOptions {
+  readonly scopes: ScopeRegistry;
+  readonly level: string;
+  /** The root has none. */
+  readonly kind?: IdKind<unknown, unknown>;
+  readonly parent?: NamespaceNode;
 }
 
 /** The canonical value of the id `name` in `ids`. Throws IdError for a missing one, or one its kind can't hold. */

@@ -1,3 +1,5 @@
+import type { Address } from './entry-definition.js';
+import type { EntryLocation } from './entry-location.js';
 import type { Generation } from './generation.js';
 import type { EntryKey } from './key.js';
 import type { Scope } from './scope.js';
@@ -10,18 +12,31 @@ import type { Scope } from './scope.js';
  * and a fill demands it, so that no value can be filed under generations read after it was loaded.
  */
 export class Vector {
-  readonly scopes: readonly Scope[];
   readonly generations: readonly Generation[];
-  /** Where an entry under this vector is. */
+  /** The key of an entry under this vector. */
   readonly entryKey: EntryKey;
   /** When it was captured, by the cache's clock: an entry's TTL counts from here. */
   readonly capturedAtMs: number;
+  /** What was looked up: a fill stores its value there and nowhere else. */
+  readonly #address: Address;
 
-  constructor(scopes: readonly Scope[], generations: readonly Generation[], entryKey: EntryKey, capturedAtMs: number) {
-    this.scopes = scopes;
-    this.generations = generations;
-    this.entryKey = entryKey;
+  constructor(address: Address, location: EntryLocation, capturedAtMs: number) {
+    this.#address = address;
+    this.generations = location.generations;
+    this.entryKey = location.key;
     this.capturedAtMs = capturedAtMs;
+  }
+
+  /** The address that a vector was captured for; undefined for a value that is no vector. */
+  static addressOf(vector: Vector): Address;
+  static addressOf(vector: unknown): Address | undefined;
+  static addressOf(vector: unknown): Address | undefined {
+    return typeof vector === 'object' && vector !== null && #address in vector ? vector.#address : undefined;
+  }
+
+  /** In the order of `generations`. */
+  get scopes(): readonly Scope[] {
+    return this.#address.scopes;
   }
 
   /** For logs: `global 0.x…, detector=42 3.y…`. */

@@ -10,22 +10,34 @@ import {
 } from '../errors/errors.js';
 import type { Attributes, RefusalReason } from '../telemetry/events.js';
 import { mismatch } from '../codec/schema.js';
-import type { Scope } from '../model/scope.js';
+import type { RegisteredScope } from '../model/scope-registry.js';
 import type { FillBatch, Store } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import { generationTtl, jittered } from '../model/ttl.js';
-import type { Vector } from '../model/vector.js';
+import { Vector } from '../model/vector.js';
 
 /** A value as it will be stored under a vector. */
 export interface Sealed {
-  readonly address: Address;
   readonly vector: Vector;
   readonly bytes: Buffer;
 }
 
 const FOREIGN_ENTRY =
-  "An entry's key holds a string that this library wrote. A key of another type is in its place. It was left alone, " +
-  'and the entry is loaded at every read. See who writes there; delete the key if nobody needs it.';
+  'The key of an entry must hold a string, but holds another type. The key was left alone, and the entry is loaded at ' +
+  'every read. Find out what writes there; delete the key if nothing needs it.';
+
+interface FillLimits {
+  readonly ttlJitter: number;
+  readonly maxValueBytes: number;
+  readonly fillDeadlineMs: number;
+}
+
+interface FillerOptions {
+  readonly store: Store;
+  readonly telemetry: Emitter;
+  readonly clock: Clock;
+  readonly options: FillLimits;
+}
 
 /** One fill command carries at most this many entries, and about this many bytes. */
 const FILL_ENTRIES_MAX = 500;
@@ -41,14 +53,9 @@ export class Filler {
   readonly #store: Store;
   readonly #telemetry: Emitter;
   readonly #clock: Clock;
-  readonly #options: { readonly ttlJitter: number; readonly maxValueBytes: number; readonly fillDeadlineMs: number };
+  readonly #options: FillLimits;
 
-  constructor(
-    store: Store,
-    telemetry: Emitter,
-    clock: Clock,
-    options: { ttlJitter: number; maxValueBytes: number; fillDeadlineMs: number },
-  ) {
+  constructor({ store, telemetry, clock, options }: FillerOptions) {
     this.#store = store;
     this.#telemetry = telemetry;
     this.#clock = clock;
@@ -59,14 +66,15 @@ export class Filler {
    * The stored form of a value. Made before its caller has it, who may change it.
    * Throws SchemaMismatchError, UnencodableValueError and OversizedValueError.
    */
-  async seal(address: Address, vector: Vector, value: unknown): Promise<Sealed> {
+  async seal(vector: Vector, value: unknown): Promise<Sealed> {
+    const address = Vector.addressOf(vector);
     const { schema } = address.definition;
     const issue = schema && value !== ABSENT ? await mismatch(schema, value) : undefined;
     if (issue !== undefined) throw new SchemaMismatchError(issue);
     const bytes = seal(vector.entryKey, value);
     const { maxValueBytes } = this.#options;
     if (bytes.length > maxValueBytes) throw oversized(address, bytes.length, maxValueBytes);
-    return { address, vector, bytes };
+    return { vector, bytes };
   }
 
   /** Reports a value that was returned and not stored. */
@@ -97,15 +105,16 @@ export class Filler {
     const nowMs = this.#clock.nowMs();
     const guards: FillBatch['guards'][number][] = [];
     const entries: FillBatch['entries'][number][] = [];
-    const indexes = new Map<Scope, number>();
-    for (const { address, vector, bytes } of chunk) {
+    const indexes = new Map<RegisteredScope, number>();
+    for (const { vector, bytes } of chunk) {
+      const address = Vector.addressOf(vector);
       const { ttlMs: declaredMs } = address.definition;
       const ttlMs = jittered(declaredMs, this.#options.ttlJitter) - Math.ceil(nowMs - vector.capturedAtMs);
       if (ttlMs < 1) {
         this.refuse(address, 'expired', attributes);
         continue;
       }
-      const own = vector.scopes.map((scope, i) => {
+      const own = address.scopes.map((scope, i) => {
         const token = vector.generations[i]!;
         let index = indexes.get(scope);
         if (index === undefined || guards[index]!.token !== token) {
@@ -117,7 +126,7 @@ export class Filler {
       entries.push({ key: vector.entryKey, bytes, ttlMs, guards: own });
     }
     if (entries.length === 0) return 0;
-    const { cache, name: entry } = chunk[0]!.address.definition;
+    const { cache, name: entry } = Vector.addressOf(chunk[0]!.vector).definition;
     try {
       const replies = await withDeadline('fill', this.#options.fillDeadlineMs, (deadline) =>
         this.#store.fill({ guards, entries }, deadline),

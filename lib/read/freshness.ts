@@ -1,6 +1,13 @@
 import { type FreshnessKey, freshnessKey } from '../model/key.js';
 import type { Store } from '../ports/store.js';
 
+interface FreshnessOptions {
+  readonly store: Store;
+  readonly prefix: string;
+  readonly boundMs: number;
+  readonly changed: (isFresh: boolean) => void;
+}
+
 /**
  * Whether what a lookup reads is no older than the bound (`maxStalenessMs`).
  *
@@ -24,24 +31,24 @@ export class Freshness {
   /** What the value names, if it has the form. */
   #incarnation: string | undefined;
 
-  /** What was told last; nothing yet. */
+  /** The state that `changed` was told last; undefined before the first. */
   #told: boolean | undefined;
-  readonly #tell: (isFresh: boolean) => void;
+  readonly #changed: (isFresh: boolean) => void;
 
-  /** `tell`: told when the first read finds that nobody vouches, and of each change from then on. */
-  constructor(store: Store, prefix: string, boundMs: number, tell: (isFresh: boolean) => void) {
-    this.#tell = tell;
+  /** `changed`: called when the first read is not fresh, and at each change from then on. */
+  constructor({ store, prefix, boundMs, changed }: FreshnessOptions) {
+    this.#changed = changed;
     this.#store = store;
     this.#boundMs = boundMs;
     this.key = freshnessKey(prefix, boundMs);
   }
 
-  /** `reply`: what a read, begun at `sentAtMs`, found at `key`. */
-  vouches(reply: Buffer | null, sentAtMs: number): boolean {
+  /** Whether a read that began at `sentAtMs` and found `reply` at `key` is fresh. */
+  check(reply: Buffer | null, sentAtMs: number): boolean {
     const fresh = reply !== null && this.#isFresh(reply, sentAtMs);
-    // The relay is away, or the store is no longer who it was: a replica now, or a primary with another past.
+    // No relay renews the key, or the store is another server by now: a replica, or a primary with another past.
     if (!fresh) this.#store.revalidate?.();
-    if (fresh !== (this.#told ?? true)) this.#tell((this.#told = fresh));
+    if (fresh !== (this.#told ?? true)) this.#changed((this.#told = fresh));
     return fresh;
   }
 

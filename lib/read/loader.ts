@@ -1,4 +1,4 @@
-import { type Address, EntryDefinition } from '../model/entry-definition.js';
+import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import { describe } from '../errors/describe.js';
 import { ABSENT } from '../codec/envelope.js';
 import { LoaderContractError } from '../errors/errors.js';
@@ -52,7 +52,7 @@ export async function load(
 }
 
 function group(definition: EntryDefinition, addresses: readonly Address[], rows: readonly unknown[]): unknown[] {
-  const indexes = new Map(addresses.map((address, i) => [EntryDefinition.addressId(address), i]));
+  const indexes = new Map(addresses.map((address, i) => [address.id, i]));
   const values: unknown[] = addresses.map(() => (definition.shape === 'list' ? [] : ABSENT));
   for (const row of rows) {
     const index = indexes.get(owner(definition, row));
@@ -69,7 +69,7 @@ function group(definition: EntryDefinition, addresses: readonly Address[], rows:
 function owner(definition: EntryDefinition, row: unknown): string {
   const ids = definition.by(row);
   try {
-    return EntryDefinition.addressId(definition.address(ids));
+    return definition.address(ids).id;
   } catch (cause) {
     throw new LoaderContractError(
       definition.name,

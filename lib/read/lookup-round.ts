@@ -1,71 +1,131 @@
 import type { Address } from '../model/entry-definition.js';
-import { type Generation, parseGeneration } from '../model/generation.js';
-import { isQuarantined } from '../model/quarantined-generation.js';
-import type { Scope } from '../model/scope.js';
+import type { EntryLocation } from '../model/entry-location.js';
+import { type Generation, type GenerationState, generationState } from '../model/generation.js';
+import type { RegisteredScope } from '../model/scope-registry.js';
 
-/*
- * The scopes of one lookup, each once, and how their generations stand. What was sent and what was seen are arrays by
- * `scope.index`, which belongs to one lookup at a time: it is set before a read is sent, and again when it is answered.
+/** How the scopes of an address stand against the generations that a round asked under: the worst of them. */
+export type RoundState = 'same' | 'moved' | 'missing' | 'quarantined' | 'foreign';
+
+/**
+ * One read of a lookup: the scopes of its addresses, each once, the generations it asks under, and how they stand.
+ *
+ * What belongs to a scope is in arrays, by the scope's position in `scopes`. A round keeps the positions of each
+ * address's scopes itself, so that rounds which overlap do not meet.
  */
+export class LookupRound {
+  readonly addresses: readonly Address[];
+  readonly scopes: readonly RegisteredScope[];
+  /** By position: the generation that the read asks under. */
+  readonly sent: readonly (Generation | undefined)[];
+  /** By position, once the reply is there. */
+  seen: readonly GenerationState[] = [];
+  /** Where each address's entry is asked for; undefined where a generation is not known. */
+  locations: readonly (EntryLocation | undefined)[] = [];
+  /** The positions of every address's scopes, one address after another; undefined for a single address, whose scopes are `scopes`. */
+  readonly #positions: readonly number[] | undefined;
+  /** Where in `#positions` each address begins. */
+  readonly #starts: readonly number[] | undefined;
 
-/** A generation as a read saw it. */
-export type GenerationState = Generation | 'missing' | 'quarantined' | 'foreign';
+  /** `generationOf`: under which generation of a scope to ask. */
+  constructor(
+    addresses: readonly Address[],
+    generationOf: (scope: RegisteredScope) => Generation | undefined = remembered,
+  ) {
+    this.addresses = addresses;
+    if (addresses.length === 1) this.scopes = addresses[0]!.scopes;
+    else ({ scopes: this.scopes, positions: this.#positions, starts: this.#starts } = positionsOf(addresses));
+    const sent: (Generation | undefined)[] = [];
+    for (const scope of this.scopes) sent.push(generationOf(scope));
+    this.sent = sent;
+  }
 
-/** Every scope of the batch once, indexed. */
-export function collect(addresses: readonly Address[]): Scope[] {
-  const collection = {};
-  const scopes: Scope[] = [];
+  /** Takes the replies for `scopes`, in their order, and remembers the generations in them. */
+  see(replies: readonly (Buffer | null)[]): void {
+    const seen: GenerationState[] = [];
+    for (let position = 0; position < this.scopes.length; position++) {
+      seen.push(see(this.scopes[position]!, replies[position]!, this.sent[position]));
+    }
+    this.seen = seen;
+  }
+
+  /** How the scopes of an address stand. */
+  stateOf(index: number): RoundState {
+    const { length } = this.addresses[index]!.scopes;
+    let state: RoundState = 'same';
+    for (let i = 0; i < length; i++) {
+      const position = this.position(index, i);
+      const token = this.seen[position]!;
+      if (token === 'foreign') return 'foreign';
+      if (token === 'quarantined') state = 'quarantined';
+      else if (token === 'missing') {
+        if (state !== 'quarantined') state = 'missing';
+      } else if (token !== this.sent[position] && state === 'same') state = 'moved';
+    }
+    return state;
+  }
+
+  /** Whether these, by position, are the generations of an address's scopes. */
+  matches(index: number, own: readonly Generation[], generations: readonly (GenerationState | undefined)[]): boolean {
+    if (own.length !== this.addresses[index]!.scopes.length) return false;
+    for (let i = 0; i < own.length; i++) if (generations[this.position(index, i)] !== own[i]) return false;
+    return true;
+  }
+
+  /** Of these, by position, those of an address's scopes; undefined unless all of them are generations. */
+  generationsOf(index: number, generations: readonly (GenerationState | undefined)[]): Generation[] | undefined {
+    const own: Generation[] = [];
+    for (let i = 0; i < this.addresses[index]!.scopes.length; i++) {
+      const token = generations[this.position(index, i)];
+      if (token === undefined || token === 'missing' || token === 'quarantined' || token === 'foreign')
+        return undefined;
+      own.push(token);
+    }
+    return own;
+  }
+
+  /** The first scope of an address that is foreign in these states, by position. */
+  foreignScope(index: number, states: readonly GenerationState[] = this.seen): RegisteredScope | undefined {
+    return this.addresses[index]!.scopes.find((_, i) => states[this.position(index, i)] === 'foreign');
+  }
+
+  /** The position of the `i`th scope of an address. */
+  position(index: number, i: number): number {
+    return this.#positions === undefined ? i : this.#positions[this.#starts![index]! + i]!;
+  }
+}
+
+function remembered(scope: RegisteredScope): Generation | undefined {
+  return scope.remembered;
+}
+
+/** Finds each scope once by a mark on the scope itself, since a Map of them took a tenth of a batch's hit. */
+function positionsOf(addresses: readonly Address[]) {
+  const round = {};
+  const scopes: RegisteredScope[] = [];
+  const positions: number[] = [];
+  const starts: number[] = [];
   for (const address of addresses) {
+    starts.push(positions.length);
     for (const scope of address.scopes) {
-      if (scope.collectedBy === collection) continue;
-      scope.collectedBy = collection;
-      scope.index = scopes.length;
-      scopes.push(scope);
+      if (scope.round !== round) {
+        scope.round = round;
+        scope.position = scopes.length;
+        scopes.push(scope);
+      }
+      positions.push(scope.position);
     }
   }
-  return scopes;
+  return { scopes, positions, starts };
 }
 
-/** Restores the indexes after an await, during which other batches may have set their own. */
-export function index(scopes: readonly Scope[]): void {
-  for (let i = 0; i < scopes.length; i++) scopes[i]!.index = i;
-}
-
-export function see(scope: Scope, reply: Buffer | null, sent: Generation | undefined): GenerationState {
+function see(scope: RegisteredScope, reply: Buffer | null, sent: Generation | undefined): GenerationState {
   if (reply === null) {
     scope.remembered = undefined;
     return 'missing';
   }
   const value = reply.toString('latin1');
   if (value === sent) return sent;
-  scope.remembered = parseGeneration(value);
-  return scope.remembered ?? (isQuarantined(value) ? 'quarantined' : 'foreign');
-}
-
-/** How the scopes of an address stand against what was sent: the worst of them. */
-export function compare(
-  scopes: readonly Scope[],
-  seen: readonly GenerationState[],
-  sent: readonly (Generation | undefined)[],
-): 'same' | 'moved' | 'missing' | 'quarantined' | 'foreign' {
-  let state: 'same' | 'moved' | 'missing' | 'quarantined' = 'same';
-  for (const { index } of scopes) {
-    const token = seen[index]!;
-    if (token === 'foreign') return 'foreign';
-    if (token === 'quarantined') state = 'quarantined';
-    else if (token === 'missing') {
-      if (state !== 'quarantined') state = 'missing';
-    } else if (token !== sent[index] && state === 'same') state = 'moved';
-  }
+  const state = generationState(value);
+  scope.remembered = state === 'quarantined' || state === 'foreign' ? undefined : state;
   return state;
-}
-
-export function stands(
-  generations: readonly Generation[],
-  scopes: readonly Scope[],
-  current: readonly (Generation | undefined)[],
-): boolean {
-  if (generations.length !== scopes.length) return false;
-  for (let i = 0; i < generations.length; i++) if (current[scopes[i]!.index] !== generations[i]) return false;
-  return true;
 }

@@ -1,20 +1,22 @@
 /**
  * Answers calls: looks up what one turn asked for together, loads what missed, returns it, and fills behind.
  *
- * Who may join whose load (a reader that starts after a commit must not get a load that began before it):
+ * Which loads are shared (docs/protocol.md, rule 2): a reader that starts after a commit must not get a load that began
+ * before it.
  *
  * - A miss joins the load of an entry that is under way in this process if both looked up the same vector: the later
  *   reader read that vector from the store after it began, so nothing was bumped before. A load stays joinable until
  *   its fill has settled, since the value is then as good as stored.
  * - A bypass has no vector. It shares a load with those of its own turn, which all began before that load, and is
- *   never joined later. Nor for want of a freshness key, though a load younger than the bound would be young enough: a
- *   caller of `transaction` would not read its own writes, and nobody a strict commit.
+ *   never joined later. That holds for a missing freshness key too, though a load younger than the bound would be young
+ *   enough: a caller of `transaction` would not read its own writes, and no reader would see a strict commit in time.
  * - A load on a caller's transaction is never shared.
  *
  * Each call settles as soon as all it asked for is there: a hit never waits for another call's load. Calls that
  * share an entry get values of their own; one that asked twice for the same gets it once.
  */
-import { Call, copied, BatchSlot } from './call.js';
+import { BatchSlot, copied } from './batch-slot.js';
+import { Call, type CallLabels } from './call.js';
 import { Deadline } from '../async/deadline.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import { seal } from '../codec/envelope.js';
@@ -27,7 +29,7 @@ import type { Source } from '../ports/source.js';
 import type { Store } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import { MicrotaskBatch } from '../async/microtask-batch.js';
-import type { Vector } from '../model/vector.js';
+import { Vector } from '../model/vector.js';
 import type { Verifier } from './verifier.js';
 import { InFlight } from '../async/in-flight.js';
 
@@ -35,10 +37,19 @@ import { InFlight } from '../async/in-flight.js';
 const LOOKUP_ENTRIES_MAX = 1_000;
 const LOOKUP_PATHS_MAX = 100_000;
 
-/** How a caller marked its call. */
-export interface CallLabels {
-  readonly attributes: Attributes | undefined;
-  readonly stack: string | undefined;
+interface ReaderOptions {
+  readonly store: Store;
+  readonly source: Source<unknown, unknown>;
+  readonly lookup: Lookup;
+  readonly filler: Filler;
+  readonly verifier: Verifier | undefined;
+  readonly telemetry: Emitter;
+  readonly options: ReadLimits;
+}
+
+interface ReadLimits {
+  readonly readDeadlineMs: number;
+  readonly loadBatchMax: number;
 }
 
 export class Reader {
@@ -48,22 +59,14 @@ export class Reader {
   readonly #filler: Filler;
   readonly #verifier: Verifier | undefined;
   readonly #telemetry: Emitter;
-  readonly #options: { readonly readDeadlineMs: number; readonly loadBatchMax: number };
+  readonly #options: ReadLimits;
   readonly #turn = new MicrotaskBatch<Call>((calls) => this.#work.track(this.#read(calls)));
   /** Loads under way, by entry key: a vector and a place. */
   readonly #loading = new Map<string, BatchSlot>();
   /** Reads, loads and fills that `settled` waits for. */
   readonly #work = new InFlight();
 
-  constructor(
-    store: Store,
-    source: Source<unknown, unknown>,
-    lookup: Lookup,
-    filler: Filler,
-    verifier: Verifier | undefined,
-    telemetry: Emitter,
-    options: { readDeadlineMs: number; loadBatchMax: number },
-  ) {
+  constructor({ store, source, lookup, filler, verifier, telemetry, options }: ReaderOptions) {
     this.#store = store;
     this.#source = source;
     this.#lookup = lookup;
@@ -111,8 +114,8 @@ export class Reader {
     return this.#work.drained(this.#turn);
   }
 
-  #call(definition: EntryDefinition, addresses: readonly Address[], { attributes, stack }: CallLabels): Call {
-    return new Call(definition, addresses, attributes, stack, this.#report);
+  #call(definition: EntryDefinition, addresses: readonly Address[], labels: CallLabels): Call {
+    return new Call({ definition, addresses, labels, onSettled: this.#report });
   }
 
   async #read(calls: readonly Call[]): Promise<void> {
@@ -122,7 +125,7 @@ export class Reader {
       let reachable = true;
       for (const chunk of lookupChunks(slots)) {
         const addresses = chunk.map((slot) => slot.address);
-        // One deadline is enough to learn that the store does not answer.
+        // One deadline is enough to find out that the store does not answer.
         const looked: readonly LookupResult[] = reachable
           ? await this.#lookUp(addresses)
           : addresses.map(() => UNREACHED);
@@ -133,7 +136,7 @@ export class Reader {
         }
       }
     } catch (error) {
-      // Nothing above is expected to throw; a call must not hang on what was not expected.
+      // No step above is expected to throw; an unexpected error must not leave the calls hanging.
       return this.#fail(slots, error);
     }
     if (missed === undefined) return;
@@ -159,10 +162,9 @@ export class Reader {
   /** Answers a slot, or joins it to a load under way; false if it is to be loaded. */
   #answer(slot: BatchSlot, looked: LookupResult): boolean {
     slot.count(looked);
-    if (looked.outcome === 'found') {
-      const { placed, capturedAtMs, value, bytes } = looked;
-      this.#verifier?.consider(slot.address, placed, capturedAtMs, bytes, slot.owner.attributes);
-      slot.give({ value, bytes, key: placed.key });
+    if (looked.outcome === 'hit' || looked.outcome === 'absent') {
+      this.#verifier?.consider(slot.address, looked, slot.owner.attributes);
+      slot.give({ value: looked.value, bytes: looked.bytes, key: looked.location.key });
       return true;
     }
     if (looked.outcome === 'miss') {
@@ -196,10 +198,10 @@ export class Reader {
     const attributes = commonAttributes(slots);
     const addresses = slots.map((slot) => slot.address);
     const values = await load(definition, addresses, context, this.#telemetry, 'read', attributes);
-    // All are sealed before any is given: rows may share objects, and who has one may change it.
+    // All are sealed before any is given: rows may share objects, and a caller may change its value.
     const sealed: (Sealed | undefined)[] = [];
-    for (const [i, { address, vector }] of slots.entries()) {
-      sealed.push(vector && (await this.#seal(address, vector, values[i], attributes)));
+    for (const [i, { vector }] of slots.entries()) {
+      sealed.push(vector && (await this.#seal(vector, values[i], attributes)));
     }
     const loaded = slots.map((slot, i) => {
       const key = slot.vector?.entryKey ?? '';
@@ -215,16 +217,11 @@ export class Reader {
   }
 
   /** The stored form of a loaded value; undefined, and reported, for one that can't be stored. */
-  async #seal(
-    address: Address,
-    vector: Vector,
-    value: unknown,
-    attributes: Attributes | undefined,
-  ): Promise<Sealed | undefined> {
+  async #seal(vector: Vector, value: unknown, attributes: Attributes | undefined): Promise<Sealed | undefined> {
     try {
-      return await this.#filler.seal(address, vector, value);
+      return await this.#filler.seal(vector, value);
     } catch (error) {
-      this.#filler.refuse(address, Filler.reasonOf(error), attributes, error as Error);
+      this.#filler.refuse(Vector.addressOf(vector), Filler.reasonOf(error), attributes, error as Error);
       return undefined;
     }
   }
@@ -299,7 +296,7 @@ function list(missed: Map<EntryDefinition, BatchSlot[]>, slot: BatchSlot): void 
   else missed.set(definition, [slot]);
 }
 
-/** The stored form of a value that goes to several callers and not to the store; undefined if it has none. */
+/** The stored form of a value for several callers that is not stored; undefined for one that can't be encoded. */
 function encoded(key: string, value: unknown): Buffer | undefined {
   try {
     return seal(key, value);
@@ -308,7 +305,7 @@ function encoded(key: string, value: unknown): Buffer | undefined {
   }
 }
 
-/** The attributes of calls that agree on them; a load for calls that don't is nobody's in particular. */
+/** The attributes of calls that agree on them; undefined where they differ. */
 function commonAttributes(slots: readonly BatchSlot[]): Attributes | undefined {
   const { attributes } = slots[0]!.owner;
   if (attributes === undefined) return undefined;

@@ -4,13 +4,25 @@ import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import { ABSENT, open, seal } from '../codec/envelope.js';
 import type { Attributes } from '../telemetry/events.js';
 import { load } from './loader.js';
-import { type Lookup, vectorAt } from './lookup.js';
-import type { EntryLocation } from '../model/scope.js';
+import type { Hit, Lookup } from './lookup.js';
 import type { Source } from '../ports/source.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import { MicrotaskBatch } from '../async/microtask-batch.js';
-import type { Vector } from '../model/vector.js';
+import { Vector } from '../model/vector.js';
 import { InFlight } from '../async/in-flight.js';
+
+interface VerifyLimits {
+  readonly verifyRate: number;
+  readonly verifyDelayMs: number;
+  readonly readDeadlineMs: number;
+}
+
+interface VerifierOptions {
+  readonly lookup: Lookup;
+  readonly source: Source<unknown, unknown>;
+  readonly telemetry: Emitter;
+  readonly options: VerifyLimits;
+}
 
 /** A hit, as it was served. */
 export interface Sample {
@@ -33,35 +45,25 @@ export class Verifier {
   readonly #lookup: Lookup;
   readonly #source: Source<unknown, unknown>;
   readonly #telemetry: Emitter;
-  readonly #options: { readonly verifyRate: number; readonly verifyDelayMs: number; readonly readDeadlineMs: number };
+  readonly #options: VerifyLimits;
   readonly #turn = new MicrotaskBatch<readonly [Sample, Attributes | undefined]>((samples) => this.#start(samples));
   readonly #delays = new Set<() => void>();
   readonly #work = new InFlight();
   #waiting = 0;
   #closed = false;
 
-  constructor(
-    lookup: Lookup,
-    source: Source<unknown, unknown>,
-    telemetry: Emitter,
-    options: { verifyRate: number; verifyDelayMs: number; readDeadlineMs: number },
-  ) {
+  constructor({ lookup, source, telemetry, options }: VerifierOptions) {
     this.#lookup = lookup;
     this.#source = source;
     this.#telemetry = telemetry;
     this.#options = options;
   }
 
-  consider(
-    address: Address,
-    placed: EntryLocation,
-    capturedAtMs: number,
-    bytes: Buffer,
-    attributes: Attributes | undefined,
-  ): void {
+  /** Takes a hit as a sample, at the rate set. */
+  consider(address: Address, { location, capturedAtMs, bytes }: Hit, attributes: Attributes | undefined): void {
     if (this.#closed || this.#waiting >= SAMPLES_MAX || Math.random() >= this.#options.verifyRate) return;
     this.#waiting++;
-    this.#turn.add([{ address, vector: vectorAt(address, placed, capturedAtMs), bytes }, attributes]);
+    this.#turn.add([{ address, vector: new Vector(address, location, capturedAtMs), bytes }, attributes]);
   }
 
   /** Resolves when every sample taken so far has been judged. */
@@ -147,7 +149,7 @@ export class Verifier {
     const again: Sample[] = [];
     differing.forEach(({ address, vector }, i) => {
       const now = looked[i]!;
-      if (now.outcome === 'found' && now.placed.key === vector.entryKey) {
+      if ((now.outcome === 'hit' || now.outcome === 'absent') && now.location.key === vector.entryKey) {
         again.push({ address, vector, bytes: now.bytes });
       }
     });

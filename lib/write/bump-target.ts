@@ -1,20 +1,31 @@
-import type { Engine } from '../engine.js';
+import type { InFlight } from '../async/in-flight.js';
 import { ConfigurationError } from '../errors/errors.js';
 import type { Attributes } from '../telemetry/events.js';
-import type { BumpTarget, Outbox } from '../ports/source.js';
+import type { BumpTarget, Outbox, Source } from '../ports/source.js';
+import type { Store } from '../ports/store.js';
+import type { Emitter } from '../telemetry/emitter.js';
+
+/** The parts of a cache that its outbox works with. */
+interface CacheParts {
+  readonly options: { readonly name: string; readonly bumpDeadlineMs: number };
+  readonly store: Store;
+  readonly source: Source<unknown, unknown>;
+  readonly telemetry: Emitter;
+  readonly inFlight: InFlight;
+}
 
 /** The outbox of a cache's source. Throws ConfigurationError if it has none. */
-export function requireOutbox({ source, options }: Engine): Outbox<unknown> {
+export function requireOutbox({ source, options }: CacheParts): Outbox<unknown> {
   if (source.outbox) return source.outbox;
   throw new ConfigurationError(
-    `A bump inside a transaction is recorded in its database. "${options.name}" has a source without an outbox. ` +
+    `A bump inside a transaction needs a source with an outbox, but the cache "${options.name}" has none. ` +
       'Pass source: knexSource(db), or bump after the commit.',
   );
 }
 
-/** What an outbox bumps a cache's scopes with, and tells of it as the cache tells of its own bumps. */
-export function bumpTarget(engine: Engine, level: string, attributes?: Attributes): BumpTarget {
-  const { options, store, telemetry } = engine;
+/** The target of an outbox's bumps: it tells of them as the cache tells of its own. */
+export function bumpTarget(parts: CacheParts, level: string, attributes?: Attributes): BumpTarget {
+  const { options, store, telemetry, inFlight } = parts;
   const { name: cache, bumpDeadlineMs } = options;
   return {
     cache,
@@ -25,6 +36,6 @@ export function bumpTarget(engine: Engine, level: string, attributes?: Attribute
       const bumps = paths.length;
       telemetry.emit('bump', { ...labels, bumps, moved: bumps, durationMs, paths: paths.slice(0, 10), error });
     },
-    later: (work) => engine.inFlight.track(work),
+    later: (work) => inFlight.track(work),
   };
 }

@@ -100,7 +100,8 @@ export class History {
       if (change.item !== item || this.#visibleMs(change) === Infinity) continue;
       for (const before of change.before) {
         // Under quarantine, or without a generation, there is nothing that an old entry could be found by.
-        if (![...before, ...now].every((value) => value !== null && parseGeneration(value) !== undefined)) continue;
+        if (![...before, ...now].every((value) => value !== null && parseGeneration(value)?.generation !== undefined))
+          continue;
         expect(now, `item ${item}: its generations, unchanged by the commit of ${change.version}`).to.not.deep.equal(
           before,
         );

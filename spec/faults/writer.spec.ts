@@ -5,7 +5,7 @@
  * there, and so is its bump, by whoever lives.
  */
 import { expect } from 'chai';
-import { isQuarantined } from '../../lib/model/quarantined-generation.js';
+import { generationState } from '../../lib/model/generation.js';
 import { eventually } from '../support/deferred.js';
 import { lendServers, Scene, type Servers, type WatchedRelay } from './scene.js';
 import { PLAIN, type Step, STRICT } from './steps.js';
@@ -75,7 +75,7 @@ describe('a writer that is killed', () => {
     expect(await first.line()).to.deep.equal({ bump: 'done', strict: 'kept' });
     change.committedMs = performance.now();
     // The other's token still stands.
-    expect(isQuarantined((await scene.values(ITEM))[1]!)).to.equal(true);
+    expect(generationState((await scene.values(ITEM))[1]!)).to.equal('quarantined');
     await scene.endSessions();
     stops[1]!.release();
     expect(await second.line<{ message: string }>()).to.have.property('message');
@@ -87,7 +87,7 @@ describe('a writer that is killed', () => {
   async function nothingBumped(quarantined: boolean): Promise<void> {
     const { before } = scene.history.changes.at(-1)!;
     const [global, own] = await scene.values(ITEM);
-    if (quarantined) expect(isQuarantined(own!)).to.equal(true);
+    if (quarantined) expect(generationState(own!)).to.equal('quarantined');
     for (const [globalBefore, ownBefore] of before) {
       expect(global).to.equal(globalBefore);
       if (!quarantined) expect(own).to.equal(ownBefore);

@@ -1,7 +1,7 @@
 import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../../lib/model/key.js';
 import { entryKey, freshnessKey, generationKey, keyPrefix, markKey } from '../../lib/model/key.js';
 import { withDeadline } from '../../lib/async/deadline.js';
-import { generation, type Generation, nonce } from '../../lib/model/generation.js';
+import { formatGeneration, type Generation, nonce } from '../../lib/model/generation.js';
 import type { FillBatch, Store } from '../../lib/index.js';
 import type { Renewal, Repair } from '../../lib/ports/store.js';
 
@@ -32,7 +32,13 @@ export class AskedStore {
   }
 
   entryKey(): EntryKey {
-    const key = entryKey(this.#prefix, 1, `item=${this.#made++}`, 'value', generation(0, nonce()));
+    const key = entryKey({
+      prefix: this.#prefix,
+      schemaVersion: 1,
+      scopePath: `item=${this.#made++}`,
+      entryPath: 'value',
+      vector: formatGeneration(0, nonce()),
+    });
     this.keys.push(key);
     return key;
   }
@@ -59,7 +65,7 @@ export class AskedStore {
     return (await this.read(key))[0]?.toString('latin1');
   }
 
-  mint(keys: readonly GenerationKey[], token: Generation = generation(0, nonce()), ttlMs = 60_000) {
+  mint(keys: readonly GenerationKey[], token: Generation = formatGeneration(0, nonce()), ttlMs = 60_000) {
     return this.#ask('mint', (deadline) => this.store.mint(keys, token, ttlMs, deadline));
   }
 

@@ -159,7 +159,7 @@ describe('telemetry', () => {
       await value.fetch({ item: 1 });
       await items.bump({ item: 1 });
       expect(lines[0]).to.match(/^.*miss of value.*\n[^]*events\.spec\.ts/);
-      expect(lines[1]).to.match(/^.*bump of 1 item.*\n[^]*telemetry\.spec\.ts/);
+      expect(lines[1]).to.match(/^.*bump of 1 item.*\n[^]*events\.spec\.ts/);
     });
   });
 });

@@ -2,9 +2,8 @@ import { LRUCache } from 'lru-cache';
 import { type Clock, monotonicClock } from '../../ports/clock.js';
 import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
-import { bumpCount, generation, nonce, parseGeneration } from '../../model/generation.js';
+import { formatGeneration, formatQuarantine, generationState, nonce, parseGeneration } from '../../model/generation.js';
 import { boundOf } from '../../model/key.js';
-import { isQuarantined, parseQuarantine, quarantined } from '../../model/quarantined-generation.js';
 import { type FillReply, MARK_TTL_MS, notToQuarantine, repairRefused, type Store } from '../../ports/store.js';
 
 export interface MemoryStoreOptions {
@@ -49,19 +48,18 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
   const bumpOne = (key: string, attempt: string, ttlMs: number) => {
     const value = text(key);
     if (value === undefined) return 'missing';
-    const token = parseGeneration(value);
-    if (token !== undefined) {
-      const bumped = generation(bumpCount(token) + 1, attempt);
+    const parsed = parseGeneration(value);
+    if (parsed === undefined) return 'foreign';
+    const { bumps, lapsesAtMs } = parsed;
+    if (lapsesAtMs === undefined) {
+      const bumped = formatGeneration(bumps + 1, attempt);
       set(key, bumped, Math.max(ttlMs, values.getRemainingTTL(key)));
       return bumped;
     }
-    const quarantine = parseQuarantine(value);
-    if (quarantine === undefined) return 'foreign';
-    const { bumps, lapsesAtMs } = quarantine;
-    setUntil(key, quarantined({ bumps: bumps + 1, lapsesAtMs }), Math.max(...lapsesAtMs.values()));
+    setUntil(key, formatQuarantine({ bumps: bumps + 1, lapsesAtMs }), Math.max(...lapsesAtMs.values()));
     return 'quarantined';
   };
-  /** Whoever has another memory than this one's is another store. */
+  /** Another memory is another store. */
   const incarnation = nonce();
 
   // Nothing below awaits before it is done, so each call is atomic.
@@ -72,7 +70,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
     async mint(keys, token, ttlMs) {
       return keys.map((key) => {
         const value = text(key);
-        if (value !== undefined) return parseGeneration(value) ?? (isQuarantined(value) ? 'quarantined' : 'foreign');
+        if (value !== undefined) return generationState(value);
         set(key, token, ttlMs);
         return token;
       });
@@ -96,34 +94,32 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
       const nowMs = clock.nowMs();
       const found = keys.map((key) => {
         const value = text(key);
-        if (value === undefined) return { bumps: 0, lapsesAtMs: NOBODY };
-        const standing = parseGeneration(value);
-        const quarantine = standing ? { bumps: bumpCount(standing), lapsesAtMs: NOBODY } : parseQuarantine(value);
-        if (quarantine === undefined) throw notToQuarantine(key);
-        return quarantine;
+        const parsed = value === undefined ? { bumps: 0, lapsesAtMs: NO_TOKENS } : parseGeneration(value);
+        if (parsed === undefined) throw notToQuarantine(key);
+        return { bumps: parsed.bumps, lapsesAtMs: parsed.lapsesAtMs ?? NO_TOKENS };
       });
       let held = 0;
       found.forEach(({ bumps, lapsesAtMs }, i) => {
         const tokens = new Map([...lapsesAtMs].filter(([, instant]) => instant > nowMs));
         if (tokens.has(token)) held++;
         tokens.set(token, Math.floor(nowMs) + ttlMs);
-        setUntil(keys[i]!, quarantined({ bumps, lapsesAtMs: tokens }), Math.max(...tokens.values()));
+        setUntil(keys[i]!, formatQuarantine({ bumps, lapsesAtMs: tokens }), Math.max(...tokens.values()));
       });
       return held;
     },
     async lift(keys, token, attempt, ttlMs) {
       const nowMs = clock.nowMs();
       return keys.map((key) => {
-        const quarantine = parseQuarantine(text(key) ?? '');
-        if (quarantine === undefined) {
+        const parsed = parseGeneration(text(key) ?? '');
+        if (parsed?.lapsesAtMs === undefined) {
           bumpOne(key, attempt, ttlMs);
           return 'lapsed';
         }
-        const { bumps, lapsesAtMs } = quarantine;
+        const { bumps, lapsesAtMs } = parsed;
         const tokens = new Map([...lapsesAtMs].filter(([, instant]) => instant > nowMs));
         const kept = tokens.delete(token);
-        if (tokens.size === 0) set(key, generation(bumps + 1, attempt), ttlMs);
-        else setUntil(key, quarantined({ bumps, lapsesAtMs: tokens }), Math.max(...tokens.values()));
+        if (tokens.size === 0) set(key, formatGeneration(bumps + 1, attempt), ttlMs);
+        else setUntil(key, formatQuarantine({ bumps, lapsesAtMs: tokens }), Math.max(...tokens.values()));
         return kept ? 'kept' : 'lapsed';
       });
     },
@@ -153,4 +149,4 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
   };
 }
 
-const NOBODY: ReadonlyMap<string, number> = new Map();
+const NO_TOKENS: ReadonlyMap<string, number> = new Map();

@@ -2,9 +2,8 @@ import type { Redis } from 'ioredis';
 import type { Deadline } from '../../async/deadline.js';
 import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
-import { generation, parseGeneration } from '../../model/generation.js';
+import { formatGeneration, generationState } from '../../model/generation.js';
 import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../../model/key.js';
-import { isQuarantined } from '../../model/quarantined-generation.js';
 import {
   type FillBatch,
   type FillReply,
@@ -77,7 +76,7 @@ class RedisStore implements Store {
     const values = await this.#connection.send(deadline, (client) =>
       client.gencacheMint(keys.length, [...keys, token, ttlMs]),
     );
-    return values.map((value) => parseGeneration(value) ?? (isQuarantined(value) ? 'quarantined' : 'foreign'));
+    return values.map(generationState);
   }
 
   async bump(
@@ -89,7 +88,7 @@ class RedisStore implements Store {
     const args = [...keys, attempt, ttlMs];
     const replies = await this.#connection.send(deadline, (client) => client.gencacheBump(keys.length, args));
     return (typeof replies === 'number' ? [replies] : replies).map((bumps) =>
-      bumps >= 0 ? generation(bumps, attempt) : UNBUMPED[bumps as keyof typeof UNBUMPED],
+      bumps >= 0 ? formatGeneration(bumps, attempt) : UNBUMPED[bumps as keyof typeof UNBUMPED],
     );
   }
 

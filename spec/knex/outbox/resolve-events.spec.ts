@@ -1,7 +1,7 @@
 /** From events to the scopes that are bumped for them, by a relay on real servers. */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { generation, nonce } from '../../../lib/model/generation.js';
+import { formatGeneration, nonce } from '../../../lib/model/generation.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
 import { nearestScope, topmost } from '../../../lib/knex/outbox/resolve-events.js';
 import { recordCommands } from '../../support/commands.js';
@@ -79,7 +79,7 @@ describe('the scopes of a batch', () => {
   it('that nobody here has declared are bumped all the same', async () => {
     const redis = lendRedis();
     const key = generationKey(keyPrefix(cache), 'project=9/file=~');
-    const before = generation(0, nonce());
+    const before = formatGeneration(0, nonce());
     await redis.set(key, before, 'PX', 60_000);
     await record([{ path: 'project=9/file=~' }, { path: 'project=9/note=' }]);
     expect(await relayed()).to.deep.equal([['project=9/file=~', 'project=9/note=']]);

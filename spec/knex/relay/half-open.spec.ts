@@ -5,7 +5,7 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { CommitUnknownError } from '../../../lib/knex/index.js';
-import { generation, nonce } from '../../../lib/model/generation.js';
+import { formatGeneration, nonce } from '../../../lib/model/generation.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
 import { rejection } from '../../support/rejection.js';
 import { deferred, eventually } from '../../support/deferred.js';
@@ -60,7 +60,7 @@ describe('a relay whose connection dies without a word', () => {
   async function mint() {
     const redis = lendRedis();
     const key = generationKey(keyPrefix(cache), 'item=1');
-    await redis.set(key, generation(0, nonce()), 'PX', 60_000);
+    await redis.set(key, formatGeneration(0, nonce()), 'PX', 60_000);
     return async () => Number.parseInt((await redis.get(key)) ?? '-1', 10);
   }
   async function start() {

@@ -2,7 +2,7 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { onChangeOf } from '../../../lib/knex/index.js';
-import { generation, nonce } from '../../../lib/model/generation.js';
+import { formatGeneration, nonce } from '../../../lib/model/generation.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
 import { eventually } from '../../support/deferred.js';
 import { lendRedis } from '../../support/redis.js';
@@ -41,7 +41,7 @@ describe('a looked-up table that a migration keeps locked', () => {
   async function mint() {
     const redis = lendRedis();
     const key = generationKey(keyPrefix(shop.name), '');
-    await redis.set(key, generation(0, nonce()), 'PX', 60_000);
+    await redis.set(key, formatGeneration(0, nonce()), 'PX', 60_000);
     return async () => Number.parseInt((await redis.get(key)) ?? '-1', 10);
   }
 

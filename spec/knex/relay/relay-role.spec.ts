@@ -1,7 +1,7 @@
 /** A relay with a role of its own, which may not read what belongs to the application. */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { generation, nonce } from '../../../lib/model/generation.js';
+import { formatGeneration, nonce } from '../../../lib/model/generation.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
 import { deferred, eventually } from '../../support/deferred.js';
 import { lendKnex } from '../../support/knexes.js';
@@ -33,7 +33,7 @@ describe('a relay whose role may not read the lock of migrations', () => {
     const cache = uniqueName();
     const redis = lendRedis();
     const key = generationKey(keyPrefix(cache), 'item=1');
-    await redis.set(key, generation(0, nonce()), 'PX', 60_000);
+    await redis.set(key, formatGeneration(0, nonce()), 'PX', 60_000);
     const bumps = async () => Number.parseInt((await redis.get(key)) ?? '-1', 10);
     const lock = `"${schemaOf(db)}"."knex_migrations_lock"`;
     await db('gencache_outbox').insert({

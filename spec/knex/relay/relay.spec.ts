@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import knex, { type Knex } from 'knex';
-import { generation, nonce } from '../../../lib/model/generation.js';
+import { formatGeneration, nonce } from '../../../lib/model/generation.js';
 import { GenerationalCache, integer, memoryStore, type Store } from '../../../lib/index.js';
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { installOutbox, knexSource, notifyRelays, type RelayEvents, startRelay } from '../../../lib/knex/index.js';
@@ -51,7 +51,7 @@ describe('a relay', () => {
   async function mint(paths: readonly string[], url = redisUrl()) {
     const redis = lendRedis({ url });
     const keys = paths.map((path) => generationKey(keyPrefix(cache), path));
-    for (const key of keys) await redis.set(key, generation(0, nonce()), 'PX', 60_000);
+    for (const key of keys) await redis.set(key, formatGeneration(0, nonce()), 'PX', 60_000);
     return async () => (await redis.mget(keys)).map((value) => Number.parseInt(value ?? '-1', 10));
   }
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
-import { generation, nonce } from '../../../lib/model/generation.js';
+import { formatGeneration, nonce } from '../../../lib/model/generation.js';
 import { type StoreSignal, StoreUnavailableError } from '../../../lib/index.js';
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { recordCommands } from '../../support/commands.js';
@@ -130,7 +130,7 @@ describe('redisStore', () => {
         'EVALSHA', // NOSCRIPT: nothing was carried out
         'EVAL', // bumps
       ]);
-      expect(result).to.deep.equal([generation(2, attempt)]);
+      expect(result).to.deep.equal([formatGeneration(2, attempt)]);
     });
   });
 
@@ -323,10 +323,10 @@ describe('redisStore', () => {
       const [hash, sound] = [asked.generationKey(), asked.generationKey()];
       await client.hset(hash, 'field', 'value');
       await client.expire(hash, 60);
-      const token = generation(0, nonce());
+      const token = formatGeneration(0, nonce());
       expect(await asked.mint([hash, sound], token)).to.deep.equal(['foreign', token]);
       const attempt = nonce();
-      expect(await asked.bump([hash, sound], attempt)).to.deep.equal(['foreign', generation(1, attempt)]);
+      expect(await asked.bump([hash, sound], attempt)).to.deep.equal(['foreign', formatGeneration(1, attempt)]);
       const entry = asked.entryKey();
       const bytes = Buffer.from('value');
       expect(
@@ -537,9 +537,9 @@ describe('redisStore', () => {
           const error = await rejection(asked.bump([key], attempt));
           await dropped;
           // It was carried out, and its client was not told.
-          expect(await direct.get(key)).to.equal(generation(2, attempt));
+          expect(await direct.get(key)).to.equal(formatGeneration(2, attempt));
           // The store connects again, and whatever it would resend, it has sent before this.
-          expect(await asked.bump([key])).to.not.deep.equal([generation(3, attempt)]);
+          expect(await asked.bump([key])).to.not.deep.equal([formatGeneration(3, attempt)]);
           return error;
         },
         { keyless: true },

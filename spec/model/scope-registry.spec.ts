@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { ScopeRegistry } from '../../lib/model/scope.js';
+import { ScopeRegistry } from '../../lib/model/scope-registry.js';
 
 describe('the scopes that a process remembers', () => {
   const remember = (scopes: ScopeRegistry, id: number) =>

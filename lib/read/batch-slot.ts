@@ -1,0 +1,113 @@
+import { open } from '../codec/envelope.js';
+import type { Address } from '../model/entry-definition.js';
+import type { Vector } from '../model/vector.js';
+import type { Call } from './call.js';
+import type { LookupResult } from './lookup.js';
+
+/** One distinct entry of a turn, and the calls that wait for it. */
+export class BatchSlot {
+  readonly address: Address;
+  /** Set when the lookup missed: what a fill needs. */
+  vector: Vector | undefined;
+  /** Slots of later turns that looked up the same vector and wait for this one's load. */
+  joined: BatchSlot[] | undefined;
+  /** What the load gave, until its fill has settled. */
+  loaded: Loaded | undefined;
+  /** The call that asked first; most slots have no other. */
+  readonly owner: Call;
+  readonly #position: number;
+  #others: { readonly call: Call; readonly position: number }[] | undefined;
+
+  constructor(address: Address, owner: Call, position: number) {
+    this.address = address;
+    this.owner = owner;
+    this.#position = position;
+    owner.distinct++;
+  }
+
+  /** Every distinct entry that these calls ask for. */
+  static of(calls: readonly Call[]): BatchSlot[] {
+    const slots: BatchSlot[] = [];
+    // Most turns ask for one entry, and most scopes have one entry in a turn, found without making a key.
+    const only = calls.length === 1 && calls[0]!.addresses.length === 1;
+    const byPath = only ? undefined : new Map<string, BatchSlot>();
+    const byId = only ? undefined : new Map<string, BatchSlot>();
+    for (const call of calls) {
+      for (let position = 0; position < call.addresses.length; position++) {
+        const address = call.addresses[position]!;
+        const { scope, entryPath } = address;
+        const first = byPath?.get(scope.path);
+        let slot = first;
+        if (slot !== undefined && slot.address.entryPath !== entryPath) slot = byId?.get(address.id);
+        if (slot !== undefined) slot.#waitFor(call, position);
+        else {
+          slots.push((slot = new BatchSlot(address, call, position)));
+          if (first) byId?.set(address.id, slot);
+          else byPath?.set(scope.path, slot);
+        }
+      }
+    }
+    return slots;
+  }
+
+  /** Whether more than one call waits. */
+  get shared(): boolean {
+    return this.#others?.some(({ call }) => call !== this.owner) ?? false;
+  }
+
+  /** Tells each call that waits what its lookup came to. */
+  count(looked: LookupResult): void {
+    this.owner.count(this.address, looked);
+    if (this.#others === undefined) return;
+    let last = this.owner;
+    for (const { call } of this.#others) {
+      if (call !== last) call.count(this.address, looked);
+      last = call;
+    }
+  }
+
+  /**
+   * Gives every call its value: the first one the value at hand, the others, which may change theirs, one decoded
+   * for them. A value that has no stored form is shared.
+   */
+  give({ value, bytes, key }: Loaded): void {
+    this.owner.give(this.#position, value);
+    if (this.#others === undefined) return;
+    let last = this.owner;
+    let own = value;
+    for (const { call, position } of this.#others) {
+      if (call !== last && bytes !== undefined) own = decoded(key, bytes);
+      last = call;
+      call.give(position, own);
+    }
+  }
+
+  fail(error: unknown): void {
+    this.owner.fail(error);
+    for (const { call } of this.#others ?? []) call.fail(error);
+  }
+
+  #waitFor(call: Call, position: number): void {
+    const last = this.#others?.at(-1)?.call ?? this.owner;
+    if (call !== last) call.distinct++;
+    (this.#others ??= []).push({ call, position });
+  }
+}
+
+/** A value at hand, and its stored form under the entry key it was sealed for. */
+export interface Loaded {
+  readonly value: unknown;
+  readonly bytes: Buffer | undefined;
+  readonly key: string;
+}
+
+/** The same, with a value of its own for whoever joins. */
+export function copied(loaded: Loaded): Loaded {
+  return loaded.bytes === undefined ? loaded : { ...loaded, value: decoded(loaded.key, loaded.bytes) };
+}
+
+function decoded(key: string, bytes: Buffer): unknown {
+  const opened = open(key, bytes);
+  if (!opened.ok) throw new Error(`A value that was just sealed must open: ${opened.message}`);
+  return opened.value;
+}
