@@ -1,32 +1,35 @@
 /**
- * Every error of the library, and the policy they follow, stated once:
+ * The codes of every error of the library, and the policy that errors follow:
  *
  * - misconfiguration throws where it is declared (`ConfigurationError`);
  * - an id its namespace can't hold, or a missing or unknown one, rejects that call (`IdError`);
  * - a loader's own error passes through unwrapped and uncached; a loader that breaks its contract rejects its
  *   callers with `LoaderContractError`, uncached;
- * - a store failure on a read goes to the source and is counted; nobody sees it;
+ * - a store failure on a read goes to the source and is counted; the caller does not see it;
  * - an entry that can't be decoded is a miss and is counted;
  * - a value that can't be stored is returned to its caller uncached and reported; an explicit `fill` throws it;
  * - a failed bump rejects (`BumpError`). Never silence.
  *
- * A message gives the rule, what arrived and the remedy, in that order.
+ * The message of a misuse gives the rule, what arrived and the remedy; that of an operation the fact, then the remedy.
  */
-export type ErrorCode =
-  | 'CONFIGURATION'
-  | 'ID'
-  | 'LOADER_CONTRACT'
-  | 'UNENCODABLE_VALUE'
-  | 'OVERSIZED_VALUE'
-  | 'SCHEMA_MISMATCH'
-  | 'STORE_UNAVAILABLE'
-  | 'DEADLINE'
-  | 'BUMP'
-  | 'TABLE_LOCKED'
-  | 'COMMIT_UNKNOWN'
-  | 'QUARANTINE'
-  | 'MIGRATION_BUMP'
-  | 'CLOSED';
+export const ERROR_CODES = {
+  CONFIGURATION: 'an option or a declaration that cannot work',
+  ID: 'ids that name no scope',
+  LOADER_CONTRACT: 'a loader returned something other than rows of the ids it was given',
+  UNENCODABLE_VALUE: 'a value that would not come back from the store identical',
+  OVERSIZED_VALUE: 'a value whose encoded form is above maxValueBytes',
+  SCHEMA_MISMATCH: "a value that its entry's schema does not accept",
+  STORE_UNAVAILABLE: 'the store could not be asked, or refused',
+  DEADLINE: 'the store did not answer in time',
+  BUMP: 'a bump that did not happen, or may not have',
+  TABLE_LOCKED: 'a table stayed locked by others while triggers were to be installed or removed',
+  COMMIT_UNKNOWN: 'COMMIT was sent, and its outcome cannot be told',
+  QUARANTINE: 'a strict commit could not put its scopes under quarantine, and was rolled back',
+  MIGRATION_BUMP: 'migrations ran, or may have, and the bump after them failed',
+  CLOSED: 'the cache was closed before this call',
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
 
 /** Base of every error the library makes: a stable `code`, the context as fields, and `cause` where there is one. */
 export class GencacheError extends Error {
