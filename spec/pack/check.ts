@@ -1,7 +1,8 @@
 /**
  * Packs the library, looks at what is in the tarball, installs it into an empty folder as a user would, and uses it
- * there: each subpath with its own peer alone, from plain JavaScript and from strict TypeScript, on private Redis and PostgreSQL servers. Then types in the
- * README's start, and compares what it prints with what the README says it prints.
+ * there: each subpath with its own peer alone, from plain JavaScript and from strict TypeScript, on private Redis and
+ * PostgreSQL servers. Then types in the README's first program, runs it twice with Redis and once without, and compares
+ * its output with the README's.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,7 +12,25 @@ import { startPostgres } from '../support/servers/postgres-server.js';
 import { startRedis } from '../support/servers/redis-server.js';
 
 const ROOT = join(import.meta.dirname, '../..');
-const WANTED = /^(package\.json|README\.md|CHANGELOG\.md|CAVEATS\.md|LICENSE|dist\/(lib|migrations)\/.*\.(js|d\.ts))$/;
+const WANTED = new RegExp(
+  `^(${[
+    'package\\.json|README\\.md|CHANGELOG\\.md|CAVEATS\\.md|LICENSE|compose\\.yml|bench/README\\.md',
+    'docs/[a-z-]+\\.md',
+    'dist/(lib|migrations)/.*\\.(js|d\\.ts)',
+  ].join('|')})$`,
+);
+/** Files and folders to which the README links, and says that the package does not have them. */
+const REPOSITORY_ONLY = ['CONTRIBUTING.md', 'bench/race/', 'docs/api/'];
+/** No server listens there. */
+const DEAD_REDIS_URL = 'redis://127.0.0.1:1';
+
+/** A js block, the command that runs it and its output, then the same without Redis. */
+const FIRST_PROGRAM = new RegExp(
+  '```js\n(.*?)```' +
+    '.*?```sh\nnode start\\.mjs\n```\n\n```\n(.*?)```' +
+    `.*?\`\`\`sh\nREDIS_URL=${DEAD_REDIS_URL} node start\\.mjs\n\`\`\`\n\n\`\`\`\n(.*?)\`\`\``,
+  's',
+);
 
 const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
   exports: Record<string, string | { default: string }>;
@@ -22,9 +41,9 @@ const folder = mkdtempSync(join(tmpdir(), 'gencache-pack-'));
 const redis = await startRedis();
 const postgres = await startPostgres();
 
-function run(command: string, args: string[], cwd: string): string {
+function run(command: string, args: string[], cwd: string, redisUrl = redis.url): string {
   console.log(`$ ${command} ${args.join(' ')}`);
-  const env = { ...process.env, REDIS_URL: redis.url, DATABASE_URL: postgres.url };
+  const env = { ...process.env, REDIS_URL: redisUrl, DATABASE_URL: postgres.url };
   return execFileSync(command, args, {
     cwd,
     env,
@@ -67,6 +86,12 @@ try {
     if (!paths.includes(target.replace('./', '')))
       throw new Error(`package.json has ${target} as a command, which is not in the tarball`);
   }
+  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const targets = [...readme.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)].map(([, target]) => target!);
+  const dangling = targets.filter((target) => !paths.includes(target) && !REPOSITORY_ONLY.includes(target));
+  if (dangling.length > 0) {
+    throw new Error(`The README links to ${dangling.join(', ')}, which the tarball does not have`);
+  }
   console.log(`${tarball.filename}: ${paths.length} files, ${tarball.size} bytes`);
 
   const { devDependencies: versions } = manifest;
@@ -96,13 +121,22 @@ try {
     console.log(command(...args));
   }
 
-  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
-  const [, program, promised] = /```js\n(.*?)```.*?node start\.mjs\n```\n\n```\n(.*?)```/s.exec(readme) ?? [];
-  if (program === undefined) throw new Error('The README has no start: a js block, its command and its output');
+  const [, program, promised, promisedWithoutRedis] = FIRST_PROGRAM.exec(readme) ?? [];
+  if (program === undefined) {
+    throw new Error('The README has no first program: a js block, then twice a command and its output');
+  }
   writeFileSync(join(folder, 'start.mjs'), program);
-  const printed = run('node', ['start.mjs'], folder);
-  if (printed !== promised) throw new Error(`The README promises\n${promised}and its start prints\n${printed}`);
-  console.log("the README's start: ok");
+  // The second time within the TTL of the entries that the first has stored, and on another table.
+  for (const [when, url, wanted] of [
+    ['at first', redis.url, promised],
+    ['again', redis.url, promised],
+    ['without Redis', DEAD_REDIS_URL, promisedWithoutRedis],
+  ] as const) {
+    const printed = run('node', ['start.mjs'], folder, url);
+    if (printed !== wanted)
+      throw new Error(`${when}, the README promises\n${wanted}and its program prints\n${printed}`);
+    console.log(`the README's first program, ${when}: ok`);
+  }
 } finally {
   await Promise.all([redis.stop(), postgres.stop()]);
   rmSync(folder, { recursive: true, force: true });
