@@ -25,7 +25,7 @@ export class QuarantineError extends GencacheError {
 }
 
 /**
- * One strict commit's quarantine (protocol rule 12): this writer's token, in the generation of every scope it changes.
+ * One strict commit's quarantine (docs/protocol.md, rule 12): this writer's token, in the generation of every scope it changes.
  *
  *     none -> prepared -> standing (renewed until COMMIT has returned) -> lifted
  *

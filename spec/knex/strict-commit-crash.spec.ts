@@ -156,7 +156,7 @@ describe('a writer that dies', () => {
       await reader.warm();
       await postgres.release(db, pid);
       await committed();
-      expect(await reader.warm()).to.equal(0); // rule 12: degraded
+      expect(await reader.warm()).to.equal(0); // docs/protocol.md, rule 12: degraded
       expect(await recorded(db)).to.deep.equal(['item=1']);
       await relayed();
     });

@@ -1,5 +1,5 @@
 /**
- * Ladder step 4b, protocol rule 12: once a strict commit is visible, nothing older is read. COMMIT is held open by a
+ * Ladder step 4b, docs/protocol.md, rule 12: once a strict commit is visible, nothing older is read. COMMIT is held open by a
  * standby that never answers: it is under way, and nobody sees what it commits.
  */
 import { expect } from 'chai';

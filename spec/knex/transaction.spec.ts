@@ -1,4 +1,4 @@
-/** Ladder step 2: the event commits with the change, and whoever committed bumps it. Protocol rule 8. */
+/** Ladder step 2: the event commits with the change, and whoever committed bumps it. docs/protocol.md, rule 8. */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { ConfigurationError, GenerationalCache, integer, memoryStore } from '../../lib/index.js';

@@ -1,5 +1,5 @@
 /**
- * Strict commits (protocol rule 12), as the store and its readers see them: what a writer does around its COMMIT is
+ * Strict commits (docs/protocol.md, rule 12), as the store and its readers see them: what a writer does around its COMMIT is
  * taken step by step, by hand. The transaction itself is `knex/`'s.
  */
 import { expect } from 'chai';

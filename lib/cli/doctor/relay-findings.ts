@@ -4,7 +4,7 @@ import { broken, type Finding, ok, warn } from './finding.js';
 import type { RedisFacts } from './redis-findings.js';
 import type { Watched } from './relay-watch.js';
 
-/** Whether somebody bumps what is recorded, and on the servers that count (protocol rules 10 and 11). */
+/** Whether somebody bumps what is recorded, and on the servers that count (docs/protocol.md, rules 10 and 11). */
 export function describeRelay(
   cache: string,
   outbox: OutboxFacts,

@@ -132,7 +132,7 @@ const LADDER: Readonly<
   }),
 };
 
-/** What triggers do not see (protocol rule 4). */
+/** What triggers do not see (docs/protocol.md, rule 4). */
 function unseen({ triggers }: Facts): string[] {
   const tables = triggers?.unwatched ?? [];
   return [

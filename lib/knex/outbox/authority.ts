@@ -19,7 +19,7 @@ export interface Epoch extends Incarnations {
 
 /**
  * The incarnation of Redis that counts, and still will when this transaction commits (FOR SHARE): who deletes an event
- * needs to know that the server that took its bump is the one that readers trust (protocol rule 10). Undefined where
+ * needs to know that the server that took its bump is the one that readers trust (docs/protocol.md, rule 10). Undefined where
  * no relay has ever counted one: the first that does bumps everything, after all that committed before.
  */
 export async function authoritativeRedis(

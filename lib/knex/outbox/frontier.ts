@@ -4,7 +4,7 @@ import type { EventPosition, EventRanges } from './event-position.js';
 /**
  * Where a cache's events can be, so that a poll need not pass over the dead rows of all that came before.
  *
- * A cursor by id would skip the transaction that commits late (protocol rule 6). This one is exact, since events carry
+ * A cursor by id would skip the transaction that commits late (docs/protocol.md, rule 6). This one is exact, since events carry
  * the id of the transaction that recorded them. A survey reads one snapshot. What it doesn't show as committed is either
  * of a transaction that it lists as open, or of one from its `xmax` on. What it does show is either live, and pulls the
  * frontier down to itself, or gone for good: so within a transaction that has committed, nothing comes before its first

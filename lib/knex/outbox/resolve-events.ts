@@ -19,9 +19,9 @@ const LOOKUP = /^gencache_lookup_[a-z0-9_]{1,47}$/;
  * Turns events into the scopes to bump.
  *
  * Lookups run here, after the commit of what they look up for, each in a fresh snapshot (READ COMMITTED): two
- * transactions that each saw only their own half have both committed by the later one's turn (protocol rule 3).
+ * transactions that each saw only their own half have both committed by the later one's turn (docs/protocol.md, rule 3).
  *
- * An event that is not understood is a commit all the same (rule 7): the nearest scope above that parses is bumped for
+ * An event that is not understood is a commit all the same (docs/protocol.md, rule 7): the nearest scope above that parses is bumped for
  * it, global if none does. So is one whose lookup is gone or fails, unless that is for the moment (a connection, a lock,
  * a shutdown): then this throws, and the events are tried again.
  *

@@ -17,7 +17,7 @@ export interface StandingQuarantine {
 /**
  * Bumps what a committed transaction recorded, and deletes it.
  *
- * The queue being empty would prove nothing: a relay that has claimed the events may not have bumped them yet (protocol
+ * The queue being empty would prove nothing: a relay that has claimed the events may not have bumped them yet (docs/protocol.md,
  * rule 8). So they are read by the transaction's id with a plain SELECT, which shows what is claimed, and bumped here
  * as well; what is no longer there was bumped before it was deleted. One that is not understood is left to a relay.
  * A strict commit looks up again what a relay has deleted, to know whether it stood wherever it should have.

@@ -14,7 +14,7 @@ export interface ReleasedEvents {
 }
 
 /**
- * Bumps events that a running migration holds, and deletes those whose lock is free (protocol rule 13).
+ * Bumps events that a running migration holds, and deletes those whose lock is free (docs/protocol.md, rule 13).
  *
  * A migration outside a transaction changes tables as it goes, and may die midway without a word. So the lock is looked
  * at first and bumped after: the last bump comes after the last change, and each one before it is one more. A lock that

@@ -32,7 +32,7 @@ export interface BatchOptions {
 }
 
 /**
- * Claims events, resolves, bumps, and deletes them, in one transaction (protocol rules 6, 7 and 10).
+ * Claims events, resolves, bumps, and deletes them, in one transaction (docs/protocol.md, rules 6, 7 and 10).
  *
  *     BEGIN  claim and delete  [lookups]  bump  is the server the one that counts?  COMMIT
  *

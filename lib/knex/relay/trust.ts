@@ -1,6 +1,6 @@
 /**
  * Checks that the servers are who counts, vouches for what has been bumped, and repairs when one went back in time
- * (protocol rules 9 to 11).
+ * (docs/protocol.md, rules 9 to 11).
  *
  *     time of the store  ->  survey of the outbox, one snapshot  ->  one script: is the mark ours? then renew
  *

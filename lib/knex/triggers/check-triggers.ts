@@ -147,7 +147,7 @@ const ENABLED: Readonly<Record<string, string>> = {
   D: 'DISABLED',
 };
 
-/** Protocol rule 3: a row of a looked-up table that another transaction writes at the same time bumps for itself. */
+/** docs/protocol.md, rule 3: a row of a looked-up table that another transaction writes at the same time bumps for itself. */
 function unwatched(definition: TriggerDefinition, all: readonly InstalledDefinition[]): string[] {
   return definition.bumps.flatMap(({ lookUp }) => {
     if (lookUp === null) return [];

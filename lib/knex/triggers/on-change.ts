@@ -91,7 +91,7 @@ export class Change {
 
   /**
    * Bumps scopes that rows of another table name: those whose columns equal the changed row's,
-   * `{ workflow_id: 'id' }`. They are looked up after the commit by whoever bumps (protocol rule 3), so that table's
+   * `{ workflow_id: 'id' }`. They are looked up after the commit by whoever bumps (docs/protocol.md, rule 3), so that table's
    * own changes must bump at least the part of the path that its columns name: watch it, too.
    */
   lookUp(

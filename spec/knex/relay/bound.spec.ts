@@ -1,5 +1,5 @@
 /**
- * The checked bound (ladder step 4a, protocol rules 9 to 11): a cache that trusts its entries only while a relay vouches
+ * The checked bound (ladder step 4a, docs/protocol.md, rules 9 to 11): a cache that trusts its entries only while a relay vouches
  * for them, that relay, and servers that go back in time.
  *
  * In each of these one process changes items and another reads them all the while, and each read is judged: it may show

@@ -19,7 +19,7 @@ export function lookupFunctionName({ cache, schema, table, name, bumps }: Trigge
 
 /**
  * The body of `gencache_lookup_...(args jsonb) returns setof text`: images of changed rows, `[{"id": "9", ...}, ...]`, to
- * the paths that they touch. Called after the commit, in a fresh snapshot (protocol rule 3). One query, by index where
+ * the paths that they touch. Called after the commit, in a fresh snapshot (docs/protocol.md, rule 3). One query, by index where
  * the looked-up table has one on those columns; reads that table with its caller's rights; takes no locks.
  */
 export function lookupFunctionSource(bump: TriggerBump, changed: Table, lookedUp: Table, at: string): string {
