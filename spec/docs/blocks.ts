@@ -4,6 +4,7 @@
  *     <!-- check: setup shop -->        the block runs after preambles/shop.ts, whose exports it may use
  *     <!-- check: continues -->         the block runs after the block before it, in one program
  *     <!-- check: after CODE -->        code that runs after the block: it asserts, and ends what the block began
+ *     <!-- check: beside COMMAND -->    sh: another command that runs meanwhile
  *     <!-- check: until TEXT -->        sh: the command runs on; it gets SIGTERM once it has printed TEXT
  *     <!-- check: skip REASON -->       the block is not run
  *
@@ -31,6 +32,7 @@ export interface Block {
   readonly continues: Block | undefined;
   readonly after: string;
   readonly until: string | undefined;
+  readonly beside: string | undefined;
   readonly skip: string | undefined;
   readonly output: string | undefined;
 }
@@ -103,7 +105,7 @@ export function unrunnable({ language, code, skip }: Block): string | undefined 
 
 function directive(line: string, where: string): { name: string; value: string } {
   const [, name, value] = DIRECTIVE.exec(line) ?? [];
-  const known = ['setup', 'continues', 'after', 'until', 'skip'];
+  const known = ['setup', 'continues', 'after', 'until', 'beside', 'skip'];
   if (name !== undefined && value !== undefined && known.includes(name)) return { name, value };
   throw new Error(`${where}: the check knows ${known.join(', ')}, one a line. Got ${line}.`);
 }
@@ -130,6 +132,7 @@ function blockOf(
       .map((each) => each.value)
       .join('\n'),
     until: value('until'),
+    beside: value('beside'),
     output: undefined,
   };
 }

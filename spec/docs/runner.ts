@@ -12,6 +12,8 @@ import type { Block } from './blocks.js';
 import { FOLDER, outputOf } from './compile.js';
 
 const LIMIT_MS = 60_000;
+/** What runs beside a block gets a while to begin. */
+const BESIDE = (command: string) => `${command} >/dev/null 2>&1 &\nsleep 3\n`;
 
 export interface Run {
   readonly code: number | null;
@@ -91,7 +93,8 @@ class Lane {
       const isShell = block.language === 'sh';
       const program = isShell && block.setup === undefined ? undefined : await run('node', [outputOf(block)], env);
       if (!isShell || (program !== undefined && program.code !== 0)) return this.#timed(startedAtMs, program!);
-      return this.#timed(startedAtMs, await run('bash', ['-euo', 'pipefail', '-c', block.code], env, block.until));
+      const script = `${block.beside === undefined ? '' : BESIDE(block.beside)}${block.code}`;
+      return this.#timed(startedAtMs, await run('bash', ['-euo', 'pipefail', '-c', script], env, block.until));
     } finally {
       await this.#tidy(database);
     }
@@ -156,6 +159,8 @@ async function run(
   const ended = new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', resolve);
+    // What a shell leaves running holds its output open.
+    child.once('exit', () => kill('SIGTERM'));
   });
   const late = new AbortController();
   const limit = sleep(LIMIT_MS, 'late' as const, { signal: late.signal }).catch(() => 'late' as const);
