@@ -85,13 +85,12 @@ interface Program {
 }
 
 function programOf(block: Block): Program {
-  const body = block.language === 'ts' || block.language === 'js' ? block.code : '';
   const before = codeBefore(block);
-  const work = block.language === 'sql' ? `await runSql(${JSON.stringify(block.code)});` : body;
+  const work = workOf(block);
   const text = [before, work, block.after].filter((part) => part !== '').join('\n');
   const head = [
     ...importsOf(block, text),
-    ...(block.language === 'sql' ? [`import { runSql } from '../preambles/run-sql.js';`] : []),
+    ...(/\brunSql\(/.test(text) ? [`import { runSql } from '../preambles/run-sql.js';`] : []),
     ...(/\bassert\b/.test(block.after) ? [`import assert from 'node:assert/strict';`] : []),
   ].join(' ');
   const tail = block.setup === undefined ? '' : 'await endOfSetup();';
@@ -101,9 +100,13 @@ function programOf(block: Block): Program {
   };
 }
 
+function workOf({ language, code }: Block): string {
+  return language === 'sql' ? `await runSql(${JSON.stringify(code)});` : language === 'sh' ? '' : code;
+}
+
 function codeBefore({ continues }: Block): string {
   if (continues === undefined) return '';
-  return [codeBefore(continues), continues.code].filter((part) => part !== '').join('\n');
+  return [codeBefore(continues), workOf(continues)].filter((part) => part !== '').join('\n');
 }
 
 /** Of a preamble's exports those that the program uses and does not declare or import itself. */
