@@ -7,7 +7,7 @@ import { Runner, type Run } from './runner.js';
 
 /** `DOCS=errors`: only the documents whose name has this. */
 const WANTED = process.env['DOCS'] ?? '';
-const LANES = 2;
+const LANES = 3;
 
 const byDocument = new Map(
   documents()

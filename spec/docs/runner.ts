@@ -12,8 +12,10 @@ import type { Block } from './blocks.js';
 import { FOLDER, outputOf } from './compile.js';
 
 const LIMIT_MS = 60_000;
-/** What runs beside a block gets a while to begin. */
-const BESIDE = (command: string) => `${command} >/dev/null 2>&1 &\nsleep 3\n`;
+/** A relay beside a block has begun before the block does. */
+const BESIDE = (command: string) => `${command} >beside-$$.log 2>&1 &
+until grep -q 'has begun' beside-$$.log; do sleep 0.1; done
+`;
 
 export interface Run {
   readonly code: number | null;
