@@ -71,7 +71,7 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
   return {
     name,
     schemaVersion: wholeNumber('schemaVersion', settings.schemaVersion ?? 1, 0, Number.MAX_SAFE_INTEGER),
-    ttlMs: checkTtl(settings.ttlMs ?? 60_000, `The cache "${settings.name}"`),
+    ttlMs: checkTtl(settings.ttlMs ?? 60_000, `cache "${name}"`),
     ttlJitter: share('ttlJitter', settings.ttlJitter ?? 0.1),
     readDeadlineMs: wholeNumber('readDeadlineMs', settings.readDeadlineMs ?? 100, 1, 60_000),
     bumpDeadlineMs: wholeNumber('bumpDeadlineMs', settings.bumpDeadlineMs ?? 1_000, 1, 60_000),

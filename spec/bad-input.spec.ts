@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { expect } from 'chai';
 import {
   ConfigurationError,
@@ -37,8 +38,8 @@ describe('a misconfiguration throws where it is declared', () => {
       expect(error).to.be.instanceOf(ConfigurationError);
       expect(error).to.have.property(
         'message',
-        'A TTL is a whole number of milliseconds from 1 to 31536000000 (a year): everything stored expires. ' +
-          `The entry "value" got ${String(ttlMs)}. Pass how long a value may be served if every bump were lost.`,
+        `ttlMs must be an integer from 1 to 31536000000 ms, but got ${inspect(ttlMs)} (entry "value"). ` +
+          'Pass how long a value may be served if every bump were lost.',
       );
     });
   }
@@ -47,8 +48,8 @@ describe('a misconfiguration throws where it is declared', () => {
     const error = thrownBy(() => new GenerationalCache({ name: 'shop', store: memoryStore(), ttlMs: Infinity }));
     expect(error).to.have.property(
       'message',
-      'A TTL is a whole number of milliseconds from 1 to 31536000000 (a year): everything stored expires. ' +
-        'The cache "shop" got Infinity. Pass how long a value may be served if every bump were lost.',
+      'ttlMs must be an integer from 1 to 31536000000 ms, but got Infinity (cache "shop"). ' +
+        'Pass how long a value may be served if every bump were lost.',
     );
   });
 
@@ -56,12 +57,12 @@ describe('a misconfiguration throws where it is declared', () => {
     const { cache, items } = lendItems();
     expect(thrownBy(() => cache.namespace('item', integer()))).to.have.property(
       'message',
-      'A namespace is declared once. Got "item", which is already declared below global. ' +
+      'A namespace must be declared once, but got "item" again (already declared below global). ' +
         'Keep the object that the first declaration returned and use it everywhere.',
     );
     expect(thrownBy(() => items.namespace('item', integer()))).to.have.property(
       'message',
-      'A namespace is declared once. Got "item", which is already declared above it. ' +
+      'A namespace must be declared once, but got "item" again (already declared above it). ' +
         'Keep the object that the first declaration returned and use it everywhere.',
     );
   });
@@ -81,21 +82,21 @@ describe('a misconfiguration throws where it is declared', () => {
     const rule = 'a lower-case letter, then letters, digits or underscores, 64 characters at most';
     expect(thrownBy(() => cache.namespace('a:b', integer()))).to.have.property(
       'message',
-      `A namespace's name is ${rule}, and not "global": it stands in keys and in ids. Got 'a:b'. Choose such a name.`,
+      `The name of a namespace must be ${rule}, and not "global", but got 'a:b'. Choose such a name.`,
     );
     expect(thrownBy(() => items.one('__proto__', { load, by }))).to.have.property(
       'message',
-      `An entry's name is ${rule}: it stands in keys. Got '__proto__'. Choose such a name.`,
+      `The name of an entry must be ${rule}, but got '__proto__'. Choose such a name.`,
     );
     expect(thrownBy(() => items.one('value', { key: { item: integer() }, load, by }))).to.have.property(
       'message',
-      `An id of an entry's key has a name of its own: ${rule}, and none of its namespaces'. ` +
-        `"value" got 'item' below item. Choose another name.`,
+      `The name of an id in \`key\` must be ${rule}, and not the name of a namespace above the entry, but got 'item' ` +
+        '(entry "value" below item). Choose another name.',
     );
     expect(thrownBy(() => new GenerationalCache({ name: 'a b', store: memoryStore() }))).to.have.property(
       'message',
-      'A cache has a name of letters, digits, "_", "." and "-", 64 characters at most: it stands in every key. ' +
-        "Got 'a b'. Pass such a name, the same in every process.",
+      'The name of a cache must be 1 to 64 letters, digits, "_", "." and "-", the first a letter or a digit, but got ' +
+        "'a b'. Pass such a name, the same in every process.",
     );
   });
 
@@ -103,8 +104,8 @@ describe('a misconfiguration throws where it is declared', () => {
     const { items } = lendItems();
     expect(thrownBy(() => items.one('value', { by } as never))).to.have.property(
       'message',
-      'An entry declares how its rows are read (load) and whose they are (by). ' +
-        '"value" got undefined for load. Pass a function.',
+      '`load` must be a function, but got undefined (entry "value"). ' +
+        'Pass a function that reads the rows of the ids it is given.',
     );
     expect(thrownBy(() => new GenerationalCache({ name: 'shop' } as never))).to.have.property(
       'message',
@@ -118,7 +119,7 @@ describe('a misconfiguration throws where it is declared', () => {
     const error = await value.fetch({ item: 1 }).catch((thrown: unknown) => thrown);
     expect(error).to.have.property(
       'message',
-      '`dependsOn` must return scopes of the same cache, since they are bumped where the entry is read, but got ' +
+      '`dependsOn` must return scopes of the same cache, since one lookup reads all generations, but got ' +
         'item=9 of another cache. Take the scope from a namespace of this cache: `namespace.scope(ids)`.',
     );
   });
@@ -128,11 +129,11 @@ describe('a misconfiguration throws where it is declared', () => {
       thrownBy(() => new GenerationalCache({ name: 'shop', store: memoryStore(), ...options }));
     expect(make({ readDeadlineMs: 0 })).to.have.property(
       'message',
-      'readDeadlineMs is a whole number from 1 to 60000. Got 0. Leave it out for the default.',
+      'readDeadlineMs must be an integer from 1 to 60000, but got 0. Leave it out for the default.',
     );
     expect(make({ verifyRate: 1.5 })).to.have.property(
       'message',
-      'verifyRate is a share from 0 to 1. Got 1.5. Leave it out for the default.',
+      'verifyRate must be a number from 0 to 1, but got 1.5. Leave it out for the default.',
     );
     expect(thrownBy(() => memoryStore({ maxBytes: Infinity }))).to.have.property(
       'message',
@@ -181,8 +182,8 @@ describe('a loader that breaks its contract rejects its callers, and nothing is 
       items.list('value', { load: async () => [{ item_id: 1 }], by: () => ({}) as never }),
     );
     expect(message).to.equal(
-      'A row belongs to the ids that `by` names. For "value" it named none that exist: Ids name every namespace from ' +
-        'the root down. "item" is missing from {}. Add it, or bump or declare on the namespace above it. Correct ' +
+      'A row belongs to the ids that `by` names. For "value" it named none that exist: Ids must name every namespace ' +
+        'from the root down, but got {} without "item". Add it, or bump or declare on the namespace above it. Correct ' +
         '`by`, or select the columns it reads.',
     );
   });

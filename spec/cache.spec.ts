@@ -333,7 +333,7 @@ describe('GenerationalCache', () => {
     it('lets later calls know', async () => {
       const { cache, value, items } = lendCache({ store: memoryStore() });
       await cache.close();
-      const message = `A closed cache answers no calls. "${cache.name}" was closed before this one. Close it after the last of them.`;
+      const message = `The cache "${cache.name}" was closed before this call. Close it after the last call.`;
       for (const call of [
         () => value.fetch({ item: 1 }),
         () => items.bump({ item: 1 }),

@@ -1,10 +1,10 @@
 import { inspect } from 'node:util';
 
-/** How error messages show what arrived: on one line, with its type visible, at most 120 characters. */
+/** Shows a value in an error message: on one line, with its type visible, at most 120 characters. */
 export function describe(value: unknown): string {
   const shown =
     typeof value === 'function'
-      ? `a function`
+      ? 'a function'
       : inspect(value, { depth: 2, breakLength: Infinity, maxStringLength: 80, maxArrayLength: 5 });
   return shown.length <= 120 ? shown : `${shown.slice(0, 119)}…`;
 }

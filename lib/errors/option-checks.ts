@@ -1,7 +1,7 @@
 import { describe } from './describe.js';
 import { ConfigurationError } from './errors.js';
 
-/** The value itself; `without`: what leaving it out means. Throws ConfigurationError. */
+/** Returns `value` if it is an integer from `least` to `most`. `without` names the effect of leaving the option out. Throws ConfigurationError. */
 export function wholeNumber(
   option: string,
   value: number,
@@ -11,14 +11,14 @@ export function wholeNumber(
 ): number {
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   throw new ConfigurationError(
-    `${option} is a whole number from ${least} to ${most}. Got ${describe(value)}. Leave it out for ${without}.`,
+    `${option} must be an integer from ${least} to ${most}, but got ${describe(value)}. Leave it out for ${without}.`,
   );
 }
 
-/** The value itself. Throws ConfigurationError. */
+/** Returns `value` if it is a number from 0 to 1. Throws ConfigurationError. */
 export function share(option: string, value: number): number {
   if (typeof value === 'number' && value >= 0 && value <= 1) return value;
   throw new ConfigurationError(
-    `${option} is a share from 0 to 1. Got ${describe(value)}. Leave it out for the default.`,
+    `${option} must be a number from 0 to 1, but got ${describe(value)}. Leave it out for the default.`,
   );
 }

@@ -8,52 +8,52 @@ import type { Scope } from './scope.js';
 import { RegisteredScope } from './scope-registry.js';
 import { checkTtl } from './ttl.js';
 
-/** Kinds of the ids that tell entries of one scope apart. */
+/** Kinds of the ids that distinguish entries of one scope, by name. */
 export type KeyKinds = Readonly<Record<string, IdKind<unknown, unknown>>>;
 
-/** What callers may pass for the ids of these kinds. */
+/** The ids that callers pass for these kinds. */
 export type KeyInput<K extends KeyKinds> = {
   readonly [Name in keyof K]: K[Name] extends IdKind<infer In, infer _Out> ? In : never;
 };
 
-/** What loaders get for them. */
+/** The canonical ids that loaders get for these kinds. */
 export type KeyOutput<K extends KeyKinds> = {
   readonly [Name in keyof K]: K[Name] extends IdKind<infer _In, infer Out> ? Out : never;
 };
 
-/** How an entry is loaded, addressed and kept. */
+/** Loader, address and lifetime of an entry. */
 export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> {
-  /** How long a value may be served, from the lookup before its load, in ms. Default: the cache's `ttlMs`. */
+  /** Longest time that a value may be served, from the lookup before its load, in ms. Default: the cache's `ttlMs`. */
   readonly ttlMs?: number;
-  /** Ids that tell entries of one scope apart: `{ setting: text() }`. They have no generation of their own. */
+  /** Ids that distinguish entries of one scope: `{ setting: text() }`. They have no generation of their own. */
   readonly key?: K;
   /**
    * Reads the rows of every id that missed: `ids: [n]`, distinct and canonical, in any order; resolves to all their
-   * rows, in any order between ids. One call for all misses of a turn, at most `loadBatchMax` ids.
-   * What it throws reaches every caller unwrapped, and nothing is cached.
+   * rows, in any order between ids. One call serves all misses of a turn, at most `loadBatchMax` ids.
+   * An error that it throws reaches every caller unwrapped, and the cache stores nothing.
    */
   readonly load: (ids: readonly (Out & KeyOutput<K>)[], context: Context) => PromiseLike<readonly Row[]>;
-  /** The ids a row belongs to. Rows that belong to nobody who asked reject the call. */
+  /** Returns the ids that a row belongs to. A row of ids that `load` was not given rejects the call. */
   readonly by: (row: Row) => In & KeyInput<K>;
-  /** The cached value of a row. Default: the row. */
+  /** Returns the cached value of a row. Default: the row. */
   readonly value?: (row: Row) => Value;
-  /** Further scopes whose bump invalidates the entry, as a function of its ids alone. */
+  /** Returns further scopes whose bump invalidates the entry ("tags" elsewhere), as a function of its ids alone. */
   readonly dependsOn?: (ids: Out & KeyOutput<K>) => readonly Scope[];
   /**
-   * Checks values on read and before they are stored; its output is not used. A stored value that fails is a miss,
-   * counted; a loaded one is returned and not stored, counted.
+   * Checks values on read and before they are stored; its output is not used. A stored value that fails is a miss, and
+   * counted; a loaded value that fails is returned, not stored, and counted.
    */
   readonly schema?: StandardSchemaV1;
 }
 
-/** An entry under given ids: which scopes guard it, and where it is below them. */
+/** An entry under given ids: the scopes that guard it, and its path below them. */
 export class Address {
   readonly definition: EntryDefinition;
   /** The scope that owns the entry. */
   readonly scope: RegisteredScope;
-  /** The vector's scopes: the lineage of `scope`, then those of its dependencies, each once. */
+  /** The vector's scopes: the lineage of `scope`, then the lineages of its dependencies, each scope once. */
   readonly scopes: readonly RegisteredScope[];
-  /** The entry's name and the ids of its key, as they stand in the key. */
+  /** The entry's name and the ids of its key, in the form that the key holds. */
   readonly entryPath: string;
   readonly #values: readonly unknown[];
 
@@ -65,12 +65,12 @@ export class Address {
     this.#values = values;
   }
 
-  /** Canonical: what loaders get. Put together here, since a hit needs none. */
+  /** The canonical ids that loaders get. A getter makes them, since a hit needs none. */
   get ids(): Readonly<Record<string, unknown>> {
     return this.definition.named(this.#values);
   }
 
-  /** Tells the addresses of one definition apart. */
+  /** Distinguishes the addresses of one definition. */
   get id(): string {
     return `${this.scope.path}:${this.entryPath}`;
   }
@@ -81,13 +81,13 @@ interface AddressOptions {
   readonly scope: RegisteredScope;
   readonly scopes: readonly RegisteredScope[];
   readonly entryPath: string;
-  /** Canonical values of the ids: of the namespaces, root first, then of the key. */
+  /** Canonical values of the ids: the namespaces' values, root first, then the key's. */
   readonly values: readonly unknown[];
 }
 
 type AnyIds = Readonly<Record<string, unknown>>;
 
-/** One declared entry, checked. What is typed in `EntryOptions` is erased here. */
+/** One declared entry, checked. The type parameters of `EntryOptions` end here. */
 export class EntryDefinition {
   readonly cache: string;
   readonly name: string;
@@ -108,29 +108,29 @@ export class EntryDefinition {
   constructor({ cache, namespace, name, shape, options, defaultTtlMs }: EntryDefinitionOptions) {
     if (!isName(name)) {
       throw new ConfigurationError(
-        `An entry's name is ${NAME_RULE}: it stands in keys. Got ${describe(name)}. Choose such a name.`,
+        `The name of an entry must be ${NAME_RULE}, but got ${describe(name)}. Choose such a name.`,
       );
     }
     for (const role of ['load', 'by'] as const) {
       if (typeof options?.[role] !== 'function') {
         throw new ConfigurationError(
-          `An entry declares how its rows are read (load) and whose they are (by). ` +
-            `"${name}" got ${describe(options?.[role])} for ${role}. Pass a function.`,
+          `\`${role}\` must be a function, but got ${describe(options?.[role])} (entry "${name}"). ` +
+            `Pass a function ${ROLES[role]}.`,
         );
       }
     }
     for (const key of Object.keys(options.key ?? {})) {
       if (!isName(key) || namespace.idNames.includes(key)) {
         throw new ConfigurationError(
-          `An id of an entry's key has a name of its own: ${NAME_RULE}, and none of its namespaces'. ` +
-            `"${name}" got ${describe(key)} below ${namespace.idNames.join(', ') || 'global'}. Choose another name.`,
+          `The name of an id in \`key\` must be ${NAME_RULE}, and not the name of a namespace above the entry, but got ` +
+            `${describe(key)} (entry "${name}" below ${namespace.idNames.join(', ') || 'global'}). Choose another name.`,
         );
       }
     }
     this.cache = cache;
     this.name = name;
     this.shape = shape;
-    this.ttlMs = checkTtl(options.ttlMs ?? defaultTtlMs, `The entry "${name}"`);
+    this.ttlMs = checkTtl(options.ttlMs ?? defaultTtlMs, `entry "${name}"`);
     this.schema = options.schema;
     this.load = options.load;
     this.by = options.by;
@@ -142,7 +142,7 @@ export class EntryDefinition {
     this.#names = [...namespace.idNames, ...this.#keyNames];
   }
 
-  /** Where the entry of `ids` is. Throws IdError. */
+  /** Returns the address of the entry of `ids`. Throws IdError. */
   address(ids: AnyIds): Address {
     const { scope, values } = this.#namespace.bind(ids, this.#keyNames);
     let entryPath = this.name;
@@ -155,11 +155,16 @@ export class EntryDefinition {
     return new Address({ definition: this, scope, scopes, entryPath, values });
   }
 
-  /** Canonical values by name: of the namespaces, root first, then of the key. */
+  /** Returns canonical values by name: the namespaces' values, root first, then the key's. */
   named(values: readonly unknown[]): AnyIds {
     return Object.fromEntries(this.#names.map((name, i) => [name, values[i]]));
   }
 }
+
+const ROLES = {
+  load: 'that reads the rows of the ids it is given',
+  by: 'that returns the ids of a row',
+} as const;
 
 interface EntryDefinitionOptions {
   readonly cache: string;
@@ -182,7 +187,7 @@ function union(lineage: readonly RegisteredScope[], dependencies: readonly Scope
 
 function strangeScope(scope: Scope): ConfigurationError {
   return new ConfigurationError(
-    '`dependsOn` must return scopes of the same cache, since they are bumped where the entry is read, but got ' +
+    '`dependsOn` must return scopes of the same cache, since one lookup reads all generations, but got ' +
       `${scope instanceof RegisteredScope ? `${scope.path || 'global'} of another cache` : describe(scope)}. ` +
       'Take the scope from a namespace of this cache: `namespace.scope(ids)`.',
   );

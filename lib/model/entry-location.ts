@@ -2,11 +2,11 @@ import type { KeyChecksum } from '../codec/envelope.js';
 import type { Generation } from './generation.js';
 import type { EntryKey } from './key.js';
 
-/** Where an entry is under given generations. */
+/** The key of an entry under given generations. */
 export interface EntryLocation {
-  /** The entry's name and the ids of its key, as they stand in the key. */
+  /** The entry's name and the ids of its key, in the form that the key holds. */
   readonly entryPath: string;
-  /** Of the vector's scopes, in their order. */
+  /** Generations of the vector's scopes, in their order. */
   readonly generations: readonly Generation[];
   readonly key: EntryKey;
   readonly checksum: KeyChecksum;

@@ -1,24 +1,24 @@
 /**
  * A generation's value in the store, in one of two forms:
  *
- *     <n>.<nonce>                                     it stands
- *     <n>!<token>@<lapsesAtMs>,<token>@<lapsesAtMs>…  it is under quarantine, around strict commits
+ *     <n>.<nonce>                                     a standing generation
+ *     <n>!<token>@<lapsesAtMs>,<token>@<lapsesAtMs>…  a generation under quarantine, around strict commits
  *
- * `n` counts the bumps since the generation was minted, for people to read. The nonce, 96 random bits made by the
- * client for each attempt, makes the value one never used before. **Invariant.** No two values that a scope's
- * generation ever had are equal, whatever was evicted, flushed, restored or failed over in between: a counter that
- * was lost and starts again at 0 has another nonce. Values are compared for equality only.
+ * `n` counts the bumps since the generation was minted; only people read it. The nonce, 96 random bits that the client
+ * draws for each attempt, makes every value a new one. **Invariant.** No two values that a scope's generation ever had
+ * are equal, whatever evictions, flushes, restores or failovers lie between: a counter that was lost and starts again
+ * at 0 has another nonce. Values are compared for equality only.
  *
  * Under quarantine each strict writer has a token of its own, 16 base64url characters, and the instant, by the store's
- * clock, at which the token lapses, so that a writer's death leaves nothing behind for ever. The key expires with the
- * latest token, and the generation is then minted anew.
+ * clock, at which the token lapses, so that no quarantine outlives a dead writer for long. The key expires with the
+ * latest token, and the next reader mints the generation anew.
  *
  *     3.Zr1…  --quarantine A-->  3!A@…  --quarantine B-->  3!A@…,B@…  --bump-->  4!A@…,B@…  --lift A-->  4!B@…
  *     4!B@…  --lift B-->  5.q8c…          4!B@…  --lapse-->  (missing)  --mint-->  0.hT0…
  *
- * **Invariant.** No generation from before a quarantine is ever seen again: the tokens replaced it, and the value that
- * follows them has a fresh nonce. So a reader that loaded before or during the commit fills nothing that is read after
- * it. Writers need not trust each other: a lift leaves the other writers' tokens, and a bump leaves all of them.
+ * **Invariant.** No generation from before a quarantine is ever seen again: the tokens replace it, and the value that
+ * follows them has a fresh nonce. So no reader after the commit sees an entry that was loaded before or during it.
+ * Writers are independent of each other: a lift leaves the other writers' tokens, and a bump leaves all of them.
  *
  * A value of any other form is foreign. A later release may have written it, so readers bypass the cache there.
  */
@@ -28,17 +28,17 @@ declare const brand: unique symbol;
 
 export type Generation = string & { readonly [brand]: 'Generation' };
 
-/** How a generation stands, as a read of the store shows it. */
+/** State of a generation, as a read of the store shows it. */
 export type GenerationState = Generation | 'missing' | 'quarantined' | 'foreign';
 
-/** A value that stands. */
+/** The parsed value of a standing generation. */
 export interface StandingGeneration {
   readonly generation: Generation;
   readonly bumps: number;
   readonly lapsesAtMs?: undefined;
 }
 
-/** A value under quarantine: until which instant of the store's clock, in ms, each writer's token counts. */
+/** The parsed value of a generation under quarantine: for each writer's token the instant, by the store's clock in ms, at which it lapses. */
 export interface QuarantinedGeneration {
   readonly generation?: undefined;
   readonly bumps: number;
@@ -52,15 +52,15 @@ const STANDING = /^[0-9]{1,15}\.[A-Za-z0-9_-]{16}$/;
 const TOKEN = '[A-Za-z0-9_-]{16}@[0-9]+';
 const QUARANTINED = new RegExp(`^[0-9]{1,15}!${TOKEN}(?:,${TOKEN})*$`);
 
-/** For messages. */
+/** The form of a standing generation, for messages. */
 export const GENERATION_RULE = 'digits, a dot and 16 base64url characters';
 
-/** Random bytes are drawn for this many nonces at once: one draw costs 3 µs, whatever its size up to some kB. */
+/** One draw of random bytes serves this many nonces: a draw costs 3 µs at any size up to some kB. */
 const POOL_NONCES = 256;
 let pool = Buffer.alloc(0);
 let drawn = 0;
 
-/** A nonce for one attempt of one command. A retry takes another: no command that carries one is ever resent. */
+/** Returns a nonce for one attempt of one command. A retry takes another nonce: a command that carries one is never resent. */
 export function nonce(): string {
   if (drawn === pool.length) {
     pool = randomBytes(NONCE_BYTES * POOL_NONCES);
@@ -69,17 +69,17 @@ export function nonce(): string {
   return pool.toString('base64url', drawn, (drawn += NONCE_BYTES));
 }
 
-/** The value of a generation that has been bumped `bumps` times, the last time under this nonce. */
+/** Returns the value of a generation after `bumps` bumps, the last of them under the nonce `attempt`. */
 export function formatGeneration(bumps: number, attempt: string): Generation {
   return `${bumps}.${attempt}` as Generation;
 }
 
-/** The value of a generation under quarantine. */
+/** Returns the value of a generation under quarantine. */
 export function formatQuarantine({ bumps, lapsesAtMs }: Omit<QuarantinedGeneration, 'generation'>): string {
   return `${bumps}!${[...lapsesAtMs].map(([token, instant]) => `${token}@${instant}`).join()}`;
 }
 
-/** The one parser of a generation's value: lapsed tokens included, `undefined` for a foreign value. */
+/** Parses a generation's value, lapsed tokens included; `undefined` for a foreign value. The only parser. */
 export function parseGeneration(value: string): StandingGeneration | QuarantinedGeneration | undefined {
   if (STANDING.test(value)) return { generation: value as Generation, bumps: Number.parseInt(value, 10) };
   if (!QUARANTINED.test(value)) return undefined;
@@ -93,7 +93,7 @@ export function parseGeneration(value: string): StandingGeneration | Quarantined
   return { bumps: Number(bumps), lapsesAtMs };
 }
 
-/** How a generation with this value stands. */
+/** Returns the state of a generation with this value. */
 export function generationState(value: string): Exclude<GenerationState, 'missing'> {
   const parsed = parseGeneration(value);
   if (parsed === undefined) return 'foreign';

@@ -1,22 +1,22 @@
 import { createHash } from 'node:crypto';
 
 /**
- * What an id of a namespace may be, and which ids are the same one.
+ * The type of a namespace's ids, and the equality between them.
  *
- * A kind turns what callers pass (`In`) into one canonical value (`Out`, what loaders get) and that value into
- * the text that stands in keys. **Invariant.** Two ids have the same text exactly if their kind says they are the
- * same id; no text holds a character that the key grammar (`key.ts`) uses.
+ * A kind turns an id that callers pass (`In`) into one canonical value (`Out`, which loaders get), and that value into
+ * its text in keys. **Invariant.** Two ids have the same text if and only if their kind calls them the same id; no text
+ * holds a character that the key grammar (`key.ts`) uses.
  */
 export interface IdKind<In, Out> {
   /** For messages: `integer`, `nullable text`. */
   readonly name: string;
-  /** What the kind can hold, for messages. */
+  /** The ids of this kind, for messages: `a string`. */
   readonly holds: string;
-  /** The canonical value, or `undefined` for what this kind can't hold. */
+  /** Returns the canonical value; `undefined` for an input that this kind can't hold. */
   value(input: unknown): Out | undefined;
-  /** The text of a canonical value in a key. */
+  /** Returns the text of a canonical value in a key. */
   text(value: Out): string;
-  /** Never there: what callers may pass is known to the compiler alone. */
+  /** Never set: only the compiler knows `In`. */
   readonly [accepts]?: In;
 }
 
@@ -25,13 +25,13 @@ declare const accepts: unique symbol;
 /**
  * A PostgreSQL `integer` or `bigint`: 42, 42n and the "42" that pg returns for a bigint are one id.
  *
- * Loaders get a number where it is exact, and decimal text beyond 2^53 (what pg itself uses for such a bigint).
+ * Loaders get a number where it is exact, and decimal text beyond 2^53, as pg itself returns such a bigint.
  */
 export function integer(): IdKind<number | bigint | string, number | string> {
   return INTEGER;
 }
 
-/** Text, compared character by character: `"42"` here is another id than `"042"`, and never an integer's 42. */
+/** Text, compared character by character: `"42"` and `"042"` are two ids, and neither is an integer's 42. */
 export function text(): IdKind<string, string> {
   return TEXT;
 }
@@ -41,7 +41,7 @@ export function uuid(): IdKind<string, string> {
   return UUID;
 }
 
-/** The same kind, and `null`, which is an id of its own, different from `"null"`. */
+/** The ids of `kind`, and `null`, an id of its own, different from `"null"`. */
 export function nullable<In, Out>(kind: IdKind<In, Out>): IdKind<In | null, Out | null> {
   return {
     name: `nullable ${kind.name}`,
@@ -51,7 +51,7 @@ export function nullable<In, Out>(kind: IdKind<In, Out>): IdKind<In | null, Out 
   };
 }
 
-/** Never the text of another id: `~` is escaped there. */
+/** Never the text of another id, where `~` is escaped. */
 const NULL_TEXT = '~';
 
 const INT64_MIN = -(2n ** 63n);
@@ -95,15 +95,15 @@ const UUID: IdKind<string, string> = {
 const UNRESERVED = /^[A-Za-z0-9_.-]*$/;
 const RESERVED = /[^A-Za-z0-9_.-]/gu;
 const LONE_SURROGATE = /^\p{Surrogate}$/u;
-/** Characters that encodeURIComponent leaves alone and the grammar, or `NULL_TEXT`, does not. */
+/** Characters that encodeURIComponent leaves as they are, and that the grammar or `NULL_TEXT` reserves. */
 const LEFT_BY_ENCODE_URI = /^[!~*'()]$/;
-/** Above this many escaped characters the id's SHA-256 stands for it, so that keys stay short. */
+/** Above this many escaped characters a key holds the id's SHA-256 in its place, so that keys stay short. */
 const ESCAPED_MAX = 200;
 
 /**
- * Percent-encodes UTF-8; a lone surrogate, which UTF-8 can't say, becomes `%uD800`; text that is still longer than
- * 200 characters becomes `%h` and the SHA-256 of its escaped form. None of the three can be mistaken for another,
- * since neither `u` nor `h` is a hexadecimal digit. In PL/pgSQL: `encode(sha256(convert_to(escaped, 'UTF8')), 'hex')`.
+ * Percent-encodes UTF-8; a lone surrogate, which UTF-8 can't express, becomes `%uD800`; text longer than 200 escaped
+ * characters becomes `%h` and the SHA-256 of its escaped form. The three forms never collide, since neither `u` nor `h`
+ * is a hexadecimal digit. In PL/pgSQL: `encode(sha256(convert_to(escaped, 'UTF8')), 'hex')`.
  */
 function escape(value: string): string {
   const escaped = UNRESERVED.test(value) ? value : value.replace(RESERVED, escapeCharacter);

@@ -5,14 +5,14 @@ import type { RegisteredScope, ScopeRegistry } from './scope-registry.js';
 import { describe } from '../errors/describe.js';
 
 /**
- * The declared tree of namespaces: what names and kinds of ids a scope has, and which scope given ids are.
+ * A node of the declared tree of namespaces: the names and kinds of a scope's ids, and the scope of given ids.
  * Ids are named, so that they can't be swapped; the names down one branch differ.
  */
 export class NamespaceNode {
   readonly scopes: ScopeRegistry;
   readonly level: string;
   readonly #kind: IdKind<unknown, unknown> | undefined;
-  /** Root first, without the root itself, which has no id. */
+  /** Nodes from the root down, without the root itself, which has no id. */
   readonly #branch: readonly NamespaceNode[];
   readonly #children = new Map<string, NamespaceNode>();
 
@@ -32,11 +32,11 @@ export class NamespaceNode {
     return this.#branch.map((node) => node.level);
   }
 
-  /** Declares a namespace below this one. Throws ConfigurationError for a name that is taken or can't be one. */
+  /** Declares a namespace below this one. Throws ConfigurationError for a name that is taken or malformed. */
   child(name: string, kind: IdKind<unknown, unknown>): NamespaceNode {
     if (!isName(name) || name === 'global') {
       throw new ConfigurationError(
-        `A namespace's name is ${NAME_RULE}, and not "global": it stands in keys and in ids. Got ${describe(name)}. Choose such a name.`,
+        `The name of a namespace must be ${NAME_RULE}, and not "global", but got ${describe(name)}. Choose such a name.`,
       );
     }
     const taken = this.#children.has(name)
@@ -46,7 +46,7 @@ export class NamespaceNode {
         : undefined;
     if (taken) {
       throw new ConfigurationError(
-        `A namespace is declared once. Got "${name}", which is already declared ${taken}. ` +
+        `A namespace must be declared once, but got "${name}" again (already declared ${taken}). ` +
           'Keep the object that the first declaration returned and use it everywhere.',
       );
     }
@@ -56,9 +56,9 @@ export class NamespaceNode {
   }
 
   /**
-   * The scope of `ids`, and their canonical values, root first: ids that are the same one have equal values.
-   * `keyNames` are ids that belong to an entry's optional key and are left alone.
-   * Throws IdError for a missing or unknown id, and for one its kind can't hold.
+   * Returns the scope of `ids`, and their canonical values, root first; equal ids have equal values. `keyNames` are the
+   * ids of an entry's key, which the entry binds itself. Throws IdError for a missing or unknown id, and for an id that
+   * its kind can't hold.
    */
   bind(
     ids: Readonly<Record<string, unknown>>,
@@ -94,7 +94,7 @@ interface NamespaceNodeOptions {
   readonly parent?: NamespaceNode;
 }
 
-/** The canonical value of the id `name` in `ids`. Throws IdError for a missing one, or one its kind can't hold. */
+/** Returns the canonical value of the id `name` in `ids`. Throws IdError for a missing id, and for an id that its kind can't hold. */
 export function canonicalId(
   name: string,
   kind: IdKind<unknown, unknown>,
@@ -106,7 +106,7 @@ export function canonicalId(
   if (input === undefined) throw missingId(name, ids);
   throw new IdError(
     name,
-    `The id "${name}" is of kind ${kind.name}: ${kind.holds}. Got ${describe(input)}. ` +
+    `The id "${name}" must be ${kind.holds} (kind ${kind.name}), but got ${describe(input)}. ` +
       'Pass an id of that kind, or declare the namespace with the kind its ids have.',
   );
 }
@@ -116,16 +116,16 @@ const NONE: readonly string[] = [];
 function missingId(name: string, ids: unknown): IdError {
   return new IdError(
     name,
-    `Ids name every namespace from the root down. "${name}" is missing from ${describe(ids)}. ` +
-      `Add it, or bump or declare on the namespace above it.`,
+    `Ids must name every namespace from the root down, but got ${describe(ids)} without "${name}". ` +
+      'Add it, or bump or declare on the namespace above it.',
   );
 }
 
 function notIds(ids: unknown, names: readonly string[]): IdError {
   return new IdError(
     names[0] ?? 'ids',
-    `Ids are an object that names the namespaces from the root down: { ${names.join(', ')} }. ` +
-      `Got ${describe(ids)}. Pass such an object.`,
+    `Ids must be an object that names the namespaces from the root down, { ${names.join(', ')} }, ` +
+      `but got ${describe(ids)}. Pass such an object.`,
   );
 }
 
@@ -133,7 +133,7 @@ function unknownId(ids: Readonly<Record<string, unknown>>, names: readonly strin
   const unknown = Object.keys(ids).find((name) => !names.includes(name)) ?? 'an inherited property';
   return new IdError(
     unknown,
-    `Ids name the namespaces from the root down and nothing else: ${names.join(', ') || 'none for global'}. ` +
-      `Got "${unknown}" in ${describe(ids)}. Leave it out, or use the namespace that declares it.`,
+    `Ids must name only ${names.length === 0 ? 'namespaces, and global has no id' : names.join(', ')}, but got ` +
+      `"${unknown}" in ${describe(ids)}. Leave it out, or use the namespace that declares it.`,
   );
 }

@@ -1,47 +1,47 @@
 import type { Vector } from './vector.js';
 
 /**
- * What a lookup found. All but a bypass carry the vector it looked under; a fill needs that vector.
- * `stale` is not among them: no cache offers a grace yet.
+ * The result of a lookup. Every outcome but a bypass carries the vector of the lookup, which a fill needs.
+ * There is no outcome `stale`: no cache offers a grace yet.
  */
 export type Outcome<Value> =
   | { readonly outcome: 'hit'; readonly value: Value; readonly vector: Vector }
-  /** A cached "there is no such row". */
+  /** The cached fact that there is no such row. */
   | { readonly outcome: 'absent'; readonly vector: Vector }
   | {
       readonly outcome: 'miss';
       readonly cause: MissCause;
       readonly vector: Vector;
-      /** The path of the topmost scope that moved, if this process remembered it otherwise. */
+      /** The path of the topmost scope whose generation differs from the one that this process remembered. */
       readonly bumped?: string | undefined;
     }
-  /** The store is not to be used now: read the source, fill nothing. */
+  /** The store must not be used now: read the source, and do not fill. */
   | { readonly outcome: 'bypass'; readonly reason: BypassReason };
 
-/** Why an entry was not found. */
+/** Reason of a miss. */
 export type MissCause =
-  /** A scope had no generation: never used, expired, evicted, flushed. */
+  /** A scope had no generation: it was never used, or its generation expired, was evicted or flushed. */
   | 'no_generation'
-  /** This process remembered another generation of a scope: somebody bumped it. */
+  /** A scope was bumped: its generation differs from the one that this process remembered. */
   | 'bumped'
-  /** The generations stand and the entry does not: never filled, expired, evicted. */
+  /** The generations exist, and the entry does not: it was never filled, expired, or was evicted. */
   | 'not_filled'
-  /** The entry is there and can't be used; a `decodeFailure` says why. */
+  /** The entry exists and can't be used; a `decodeFailure` event gives the reason. */
   | 'undecodable';
 
-/** Why the store was not used. */
+/** Reason of a bypass. */
 export type BypassReason =
-  /** It failed or did not answer in time; a `storeFailure` says how. */
+  /** The store failed or did not answer in time; a `storeFailure` event gives the error. */
   | 'store_failure'
-  /** A scope's generation is of a form this release does not know. */
+  /** A scope's generation has a form that this release does not know. */
   | 'foreign_generation'
-  /** A generation vanished between the two reads of a lookup: evicted, or flushed. */
+  /** A generation vanished between the two reads of a lookup: it was evicted or flushed. */
   | 'generation_lost'
   /** A writer's strict commit is under way in one of the scopes. */
   | 'quarantine'
-  /** The cache has a bound, and nobody vouches for it: no relay, or a store that may have gone back in time. */
+  /** The cache has a bound, and no relay keeps this store fresh: the relay is gone, or the store may have gone back in time. */
   | 'not_fresh'
   /** The store is a bypass store. */
   | 'bypass_store'
-  /** The call reads inside the caller's transaction. */
+  /** The call reads inside the caller's transaction (docs/protocol.md, rule 2). */
   | 'transaction';

@@ -4,29 +4,29 @@ import { type GenerationKey, generationKey } from './key.js';
 import type { Scope } from './scope.js';
 
 /**
- * A scope, and what this process remembers of its generation.
+ * A scope, and the generation of it that this process saw last.
  *
- * The memory is a guess that saves a command: every read checks it in the same atomic command that uses it
- * (`read/lookup.ts`), so a wrong or forgotten guess costs one command more and never a wrong answer.
+ * The remembered generation is a guess that saves a command: every read checks it in the same atomic command that uses
+ * it (`read/lookup.ts`), so a wrong or forgotten guess costs one command more and never a wrong answer.
  */
 export class RegisteredScope implements Scope {
   readonly path: string;
   readonly level: string;
   readonly generationKey: GenerationKey;
-  /** Root first, this scope last. */
+  /** The scopes from the root down to this one. */
   readonly lineage: readonly RegisteredScope[];
   /** The generation seen last, if any. */
   remembered: Generation | undefined;
-  /** Where an entry of this scope was seen last: the next hit finds its key made. */
+  /** Location of the entry of this scope that was read last: the next hit reuses its key. */
   lastLocation: EntryLocation | undefined;
   /**
    * The lookup round that is being set up, and this scope's position in it. `LookupRound` writes and reads both within
-   * one synchronous call, and copies the position: after that call they mean nothing.
+   * one synchronous call, and copies the position; after that call both are meaningless.
    */
   round: object | undefined;
   position = 0;
   readonly #id: unknown;
-  /** By level, since a scope may have several namespaces below it; then by id. */
+  /** Children by level, since a scope may have several namespaces below it; then by id. */
   #children: Map<string, Map<unknown, RegisteredScope>> | undefined;
 
   constructor({ prefix, level, path, parent, id }: RegisteredScopeOptions) {
@@ -37,11 +37,12 @@ export class RegisteredScope implements Scope {
     this.lineage = parent ? [...parent.lineage, this] : [this];
   }
 
-  /** The scope of this id one level below, if it is remembered. */
+  /** Returns the scope of this id one level below, if it is remembered. */
   child(level: string, id: unknown): RegisteredScope | undefined {
     return this.#children?.get(level)?.get(id);
   }
 
+  /** Lets `child()` find this scope. */
   adopt(child: RegisteredScope): void {
     const children = (this.#children ??= new Map<string, Map<unknown, RegisteredScope>>());
     const siblings = children.get(child.level);
@@ -49,7 +50,7 @@ export class RegisteredScope implements Scope {
     else children.set(child.level, new Map([[child.#id, child]]));
   }
 
-  /** Its parent finds this scope no longer. */
+  /** Removes this scope from its parent. */
   leave(): void {
     const parent = this.lineage.at(-2)!;
     if (parent.child(this.level, this.#id) === this) parent.#children!.get(this.level)!.delete(this.#id);
@@ -61,16 +62,17 @@ interface RegisteredScopeOptions {
   readonly level: string;
   readonly path: string;
   readonly parent: RegisteredScope | undefined;
-  /** Canonical. */
+  /** The canonical id. */
   readonly id: unknown;
 }
 
 /**
- * The scopes that a process saw, so that each has one object with its memory. Bounded: the oldest goes first.
+ * The scopes that a process saw, one object each, with the generation it remembers. The registry is bounded, and forgets
+ * the oldest scope first.
  *
- * A tree, walked by canonical ids: a hit finds its scope without putting a path together and hashing it. Not LRU, for
- * which each hit would renew each level; forgetting a scope in use costs one command, once in `max` new ones. A scope
- * below a forgotten one is not found either, and is made anew when it is asked for.
+ * Scopes form a tree that is walked by canonical ids: a hit finds its scope without building and hashing a path. The
+ * order is not LRU, in which each hit would renew each level; forgetting a scope in use costs one command, once in `max`
+ * new scopes. A scope below a forgotten one is not found either; the next call that names it makes it anew.
  */
 export class ScopeRegistry {
   readonly root: RegisteredScope;
@@ -78,14 +80,14 @@ export class ScopeRegistry {
   readonly #max: number;
   readonly #oldestFirst = new Set<RegisteredScope>();
 
-  /** `max`: how many scopes to remember, about 1 kB each. */
+  /** `max`: number of scopes to remember, about 1 kB each. */
   constructor(prefix: string, max: number) {
     this.#prefix = prefix;
     this.#max = max;
     this.root = new RegisteredScope({ prefix, level: 'global', path: '', parent: undefined, id: undefined });
   }
 
-  /** `id` is canonical, `path` has its text. */
+  /** Adds the scope of the canonical `id` below `parent`; `path` is the whole path of the new scope. */
   remember(parent: RegisteredScope, level: string, id: unknown, path: string): RegisteredScope {
     const scope = new RegisteredScope({ prefix: this.#prefix, level, path, parent, id });
     parent.adopt(scope);

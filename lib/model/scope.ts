@@ -1,4 +1,4 @@
-/** A namespace bound to ids. `Namespace.scope` makes one, for an entry's `dependsOn`. */
+/** A namespace bound to ids. `Namespace.scope` makes one, for the `dependsOn` of an entry. */
 export interface Scope {
   /** `detector=42/environment=7`; empty for global. */
   readonly path: string;

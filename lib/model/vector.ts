@@ -5,19 +5,20 @@ import type { EntryKey } from './key.js';
 import type { Scope } from './scope.js';
 
 /**
- * The generations under which a lookup looked: those of the entry's scope and all its ancestors, root first, then
- * those of further scopes the entry depends on, with their ancestors.
+ * The generations that a lookup read: those of the entry's scope and all its ancestors, root first, then those of the
+ * further scopes that the entry depends on, with their ancestors.
  *
- * A vector is captured before the load and never recomputed. Only lookups make one (`Vector` is exported as a type),
- * and a fill demands it, so that no value can be filed under generations read after it was loaded.
+ * A vector is captured before the load and never recomputed (docs/protocol.md, rule 1). Only lookups make vectors
+ * (`Vector` is exported as a type), and a fill demands one, so that no value is stored under generations that were read
+ * after it was loaded.
  */
 export class Vector {
   readonly generations: readonly Generation[];
-  /** The key of an entry under this vector. */
+  /** The key of the entry under this vector. */
   readonly entryKey: EntryKey;
-  /** When it was captured, by the cache's clock: an entry's TTL counts from here. */
+  /** Instant of the capture, by the cache's clock; the entry's TTL counts from here. */
   readonly capturedAtMs: number;
-  /** What was looked up: a fill stores its value there and nowhere else. */
+  /** The address that was looked up; a fill stores its value there and nowhere else. */
   readonly #address: Address;
 
   constructor(address: Address, location: EntryLocation, capturedAtMs: number) {
@@ -27,14 +28,14 @@ export class Vector {
     this.capturedAtMs = capturedAtMs;
   }
 
-  /** The address that a vector was captured for; undefined for a value that is no vector. */
+  /** Returns the address of a vector; undefined for a value that is no vector. */
   static addressOf(vector: Vector): Address;
   static addressOf(vector: unknown): Address | undefined;
   static addressOf(vector: unknown): Address | undefined {
     return typeof vector === 'object' && vector !== null && #address in vector ? vector.#address : undefined;
   }
 
-  /** In the order of `generations`. */
+  /** The scopes of `generations`, in the same order. */
   get scopes(): readonly Scope[] {
     return this.#address.scopes;
   }

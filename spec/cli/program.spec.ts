@@ -20,11 +20,7 @@ describe('gencache', function () {
       ],
       ['an argument too many', ['relay', 'shop'], /Unexpected argument 'shop'/],
       ['no cache', ['relay'], /^This command is about one cache\. None is named\. Add --cache NAME\.\nUsage: /],
-      [
-        'a name that is none',
-        ['doctor', '--cache', 'Shop!'],
-        /^A cache has a name of letters, digits, .* Got 'Shop!'\./,
-      ],
+      ['a name that is none', ['doctor', '--cache', 'Shop!'], /^The name of a cache must be .*, but got 'Shop!'\./],
       [
         'a number that is none',
         ['relay', '--cache', 'shop', '--poll', '-1'],

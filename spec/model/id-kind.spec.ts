@@ -98,13 +98,13 @@ function namespaceOf(kind: IdKind<never, unknown>) {
   return new GenerationalCache({ name: uniqueName(), store: memoryStore() }).namespace('detector', kind);
 }
 
-describe('the kinds of ids', () => {
+describe('id kinds', () => {
   for (const { kind, model } of KINDS) {
     describe(kind.name, () => {
       const namespace = namespaceOf(kind);
       const scopeOf = (id: unknown) => namespace.scope({ detector: id as never });
 
-      it('ids are one scope exactly if the kind says they are the same', () => {
+      it('maps two ids to one scope if and only if they are the same id', () => {
         fc.assert(
           fc.property(twoIds, ([one, other]) => {
             fc.pre(model(one) !== undefined && model(other) !== undefined);
@@ -125,7 +125,7 @@ describe('the kinds of ids', () => {
         expect(byScope.size).to.equal(distinct.size);
       });
 
-      it('only what the kind can’t hold is an error', () => {
+      it('rejects an id that it can’t hold, and accepts every other', () => {
         fc.assert(
           fc.property(anyId, (id) => {
             if (model(id) === undefined) expect(thrown(() => scopeOf(id))).to.include({ code: 'ID', id: 'detector' });
@@ -135,7 +135,7 @@ describe('the kinds of ids', () => {
         );
       });
 
-      it('loaders get one canonical value, which is the same id', async () => {
+      it('gives loaders one canonical value of each id, which is the same id', async () => {
         const asked: unknown[] = [];
         const entry = namespaceOf(kind).one('value', {
           load: async (ids) => {
@@ -150,7 +150,7 @@ describe('the kinds of ids', () => {
         for (const id of asked) expect(kind.value(id), 'canonical').to.equal(id);
       });
 
-      it('no text in a key holds a separator, or is long', () => {
+      it('writes ids into keys without separators, in at most 200 characters', () => {
         fc.assert(
           fc.property(anyId, (id) => {
             fc.pre(model(id) !== undefined);
@@ -162,7 +162,7 @@ describe('the kinds of ids', () => {
     });
   }
 
-  it('an integer 42, 42n and the "42" that pg returns are one scope; a text "42" is another cache key of its own', () => {
+  it('map the integers 42, 42n and "42" to one scope, and the texts "42" and "042" to two', () => {
     const cache = new GenerationalCache({ name: uniqueName(), store: memoryStore() });
     const numbered = cache.namespace('detector', integer());
     const paths = [42, 42n, '42'].map((id) => numbered.scope({ detector: id }).path);
@@ -172,14 +172,14 @@ describe('the kinds of ids', () => {
     expect(named.scope({ label: '042' }).path).to.equal('label=042');
   });
 
-  it('null is an id, different from "null", from "" and from "~"', () => {
+  it('keep null apart from the texts "null", "" and "~"', () => {
     const namespace = namespaceOf(nullable(text()) as never);
     const paths = [null, 'null', '', '~', '%7E'].map((id) => namespace.scope({ detector: id as never }).path);
     expect(paths).to.deep.equal(['detector=~', 'detector=null', 'detector=', 'detector=%7E', 'detector=%257E']);
   });
 
-  it('10 kB of lone surrogates are an id like any other', () => {
-    // Searching all of the text once for each of them took 15 s.
+  it('hash a text of 10 kB of lone surrogates without delay', () => {
+    // A search of the whole text for each surrogate took 15 s.
     const ids = ['\ud83d'.repeat(10_240), '\ud83d'.repeat(10_241), '\udca5'.repeat(10_240)];
     const namespace = namespaceOf(text() as never);
     const paths = ids.map((id) => namespace.scope({ detector: id as never }).path);

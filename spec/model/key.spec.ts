@@ -62,14 +62,14 @@ async function keyOf<Ids extends object>(entry: Entry<Ids, unknown>, ids: Ids): 
 }
 
 describe('keys', () => {
-  it('of the bound and of the mark are these', () => {
+  it('have a documented form for a bound and for the mark', () => {
     const prefix = keyPrefix('workflow_engine');
     expect(freshnessKey(prefix, 5_000)).to.equal('gencache:{workflow_engine:0}:f:5000');
     expect(boundOf(freshnessKey(prefix, 5_000))).to.equal(5_000);
     expect(markKey(prefix)).to.equal('gencache:{workflow_engine:0}:m');
   });
 
-  it('of generations are these', () => {
+  it('have a documented form for generations', () => {
     const { cache, detectors, environments, labels, tokens } = declare();
     const sha256 = (escaped: string) => createHash('sha256').update(escaped).digest('hex');
     expect(
@@ -113,7 +113,7 @@ describe('keys', () => {
     );
   });
 
-  it('of entries are these', async () => {
+  it('have a documented form for entries', async () => {
     const { totals, setting, workflows, detector, tagged } = declare();
     const raised = declare({ schemaVersion: 12, name: 'Shop.eu-1' });
     expect(
@@ -139,7 +139,7 @@ describe('keys', () => {
     ]);
   });
 
-  it('of generations are shared by releases side by side, those of entries are not', async () => {
+  it('of generations are shared by two schema versions, and keys of entries are not', async () => {
     const [old, young] = [declare({ schemaVersion: 1 }), declare({ schemaVersion: 2 })];
     const ids = { detector: 42 };
     expect(keyOfScope(old.detectors.scope(ids))).to.equal(keyOfScope(young.detectors.scope(ids)));
@@ -152,7 +152,7 @@ describe('keys', () => {
     fc.constantFrom('1/token=2', 'a:b', '}', '', '~', 'null', 'x'.repeat(10_240), '%'.repeat(70)),
   );
 
-  it('parse back into their parts, by a program that knows none of the namespaces', async () => {
+  it('can be parsed into their parts without the declarations of the namespaces', async () => {
     const cache = new GenerationalCache({ name: uniqueName(), store: memoryStore() });
     const inner = cache.namespace('label', text()).namespace('part', nullable(text()));
     const entry = inner.one('value', { ...rows, key: { name: text() } });
@@ -180,7 +180,7 @@ describe('keys', () => {
     );
   });
 
-  it('never collide: other ids, another name or another key are another entry', async () => {
+  it('differ between entries of other ids, of another name or of another key', async () => {
     const cache = new GenerationalCache({ name: uniqueName(), store: memoryStore() });
     const labels = cache.namespace('label', text());
     const parts = labels.namespace('part', nullable(text()));
@@ -208,7 +208,7 @@ describe('keys', () => {
     );
   });
 
-  it('of one command share a hash tag, so that Redis Cluster would take it', async () => {
+  it('of one command share a hash tag, as Redis Cluster demands', async () => {
     const name = uniqueName();
     const cache = new GenerationalCache({ name, store: redisStore(lendRedis({ lazyConnect: true })) });
     lend({ what: `the cache ${name}`, close: () => cache.close() });
@@ -230,69 +230,69 @@ describe('keys', () => {
   });
 });
 
-describe('ids that name no scope', () => {
+describe('ids of a call', () => {
   const { environments, detectors, labels, workflows, setting } = declare();
   const scope = (ids: unknown) => thrown(() => environments.scope(ids as never));
 
-  it('one is missing', () => {
+  it('are rejected with an IdError when one is missing', () => {
     expect(scope({ detector: 42 })).to.include({
       name: 'IdError',
       code: 'ID',
       id: 'environment',
       message:
-        'Ids name every namespace from the root down. "environment" is missing from { detector: 42 }. ' +
+        'Ids must name every namespace from the root down, but got { detector: 42 } without "environment". ' +
         'Add it, or bump or declare on the namespace above it.',
     });
     expect(scope({ detector: 42, environment: undefined })).to.include({
       id: 'environment',
       message:
-        'Ids name every namespace from the root down. "environment" is missing from ' +
-        '{ detector: 42, environment: undefined }. Add it, or bump or declare on the namespace above it.',
+        'Ids must name every namespace from the root down, but got { detector: 42, environment: undefined } without ' +
+        '"environment". Add it, or bump or declare on the namespace above it.',
     });
   });
 
-  it('one is unknown', () => {
+  it('are rejected when one is unknown', () => {
     expect(scope({ detector: 42, environment: 7, workflow: 9 })).to.include({
       name: 'IdError',
       code: 'ID',
       id: 'workflow',
       message:
-        'Ids name the namespaces from the root down and nothing else: detector, environment. ' +
-        'Got "workflow" in { detector: 42, environment: 7, workflow: 9 }. ' +
+        'Ids must name only detector, environment, but got "workflow" in ' +
+        '{ detector: 42, environment: 7, workflow: 9 }. ' +
         'Leave it out, or use the namespace that declares it.',
     });
     expect(thrown(() => detectors.scope({ detector: 42, environment: 7 } as never))).to.include({ id: 'environment' });
   });
 
-  it('one is inherited, which no plain object has', () => {
+  it('are rejected when one is inherited, which no plain object has', () => {
     const ids = Object.assign(Object.create({ more: 1 }) as object, { detector: 42, environment: 7 });
     expect(scope(ids)).to.include({ code: 'ID', id: 'an inherited property' });
   });
 
-  it('one is of the wrong kind', () => {
+  it('are rejected when one is of the wrong kind', () => {
     expect(scope({ detector: '42a', environment: null })).to.include({
       name: 'IdError',
       code: 'ID',
       id: 'detector',
       message:
-        'The id "detector" is of kind integer: a safe integer, or a bigint or canonical decimal text within 64 bits. ' +
-        "Got '42a'. Pass an id of that kind, or declare the namespace with the kind its ids have.",
+        'The id "detector" must be a safe integer, or a bigint or canonical decimal text within 64 bits ' +
+        "(kind integer), but got '42a'. Pass an id of that kind, or declare the namespace with the kind its ids have.",
     });
     expect(scope({ detector: 42, environment: 1.5 })).to.include({
       id: 'environment',
       message:
-        'The id "environment" is of kind nullable integer: a safe integer, or a bigint or canonical decimal text ' +
-        'within 64 bits, or null. Got 1.5. Pass an id of that kind, or declare the namespace with the kind its ids have.',
+        'The id "environment" must be a safe integer, or a bigint or canonical decimal text within 64 bits, or null ' +
+        '(kind nullable integer), but got 1.5. Pass an id of that kind, or declare the namespace with the kind its ids have.',
     });
     expect(thrown(() => labels.scope({ label: 42 as never }))).to.include({
       id: 'label',
       message:
-        'The id "label" is of kind text: a string. Got 42. ' +
+        'The id "label" must be a string (kind text), but got 42. ' +
         'Pass an id of that kind, or declare the namespace with the kind its ids have.',
     });
   });
 
-  it('are no object', () => {
+  it('are rejected when they are no object', () => {
     for (const [ids, shown] of [
       [42, '42'],
       [null, 'null'],
@@ -304,22 +304,22 @@ describe('ids that name no scope', () => {
         code: 'ID',
         id: 'detector',
         message:
-          'Ids are an object that names the namespaces from the root down: { detector, environment }. ' +
-          `Got ${shown}. Pass such an object.`,
+          'Ids must be an object that names the namespaces from the root down, { detector, environment }, ' +
+          `but got ${shown}. Pass such an object.`,
       });
     }
   });
 
-  it('are an array', () => {
+  it('are rejected when they are an array', () => {
     expect(scope([42, 7])).to.include({
       code: 'ID',
       message:
-        'Ids name every namespace from the root down. "detector" is missing from [ 42, 7 ]. ' +
+        'Ids must name every namespace from the root down, but got [ 42, 7 ] without "detector". ' +
         'Add it, or bump or declare on the namespace above it.',
     });
   });
 
-  it('reject the call that brings them, a fetch too, and an entry’s key is an id like any other', async () => {
+  it('reject a fetch and a bump alike, and cover the ids of an entry’s key', async () => {
     const failed = async (work: Promise<unknown>) => (await work.catch((error: unknown) => error)) as Error;
     expect(await failed(workflows.fetch({ detector: 42 } as never))).to.include({ code: 'ID', id: 'environment' });
     expect(await failed(environments.bump({ detector: 42 } as never))).to.include({ code: 'ID', id: 'environment' });

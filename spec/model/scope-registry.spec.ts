@@ -5,7 +5,7 @@ describe('the scopes that a process remembers', () => {
   const remember = (scopes: ScopeRegistry, id: number) =>
     scopes.root.child('item', id) ?? scopes.remember(scopes.root, 'item', id, `item=${id}`);
 
-  it('have one object each, found by their canonical ids', () => {
+  it('have one object each, which their canonical ids find', () => {
     const scopes = new ScopeRegistry('p:', 10);
     const one = remember(scopes, 1);
     expect(remember(scopes, 1)).to.equal(one);
@@ -15,7 +15,7 @@ describe('the scopes that a process remembers', () => {
     expect(one.generationKey).to.equal('p:g:item=1');
   });
 
-  it('are bounded: the oldest is forgotten, and made anew when it is asked for', () => {
+  it('are bounded: the registry forgets the oldest, and makes it anew on demand', () => {
     const scopes = new ScopeRegistry('p:', 3);
     const [one, two] = [1, 2, 3, 4].map((id) => remember(scopes, id));
     expect(scopes.root.child('item', 1)).to.equal(undefined);
@@ -23,12 +23,12 @@ describe('the scopes that a process remembers', () => {
     const again = remember(scopes, 1);
     expect(again).to.not.equal(one);
     expect(again.path).to.equal('item=1');
-    // which took the place of the then oldest
+    // The new scope displaces the oldest one.
     expect(scopes.root.child('item', 2)).to.equal(undefined);
     expect(scopes.root.child('item', 4)).to.not.equal(undefined);
   });
 
-  it('below a forgotten one are forgotten with it, and a new one of its name is left alone by what goes later', () => {
+  it('are forgotten with their parent, and leave the parent’s successor alone when their turn comes', () => {
     const scopes = new ScopeRegistry('p:', 3);
     const parent = remember(scopes, 1);
     scopes.remember(parent, 'part', 7, 'item=1/part=7');

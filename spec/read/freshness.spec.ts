@@ -417,7 +417,7 @@ describe('maxStalenessMs', () => {
     ] as const) {
       expect(thrown(() => lendCache({ store: memoryStore(), maxStalenessMs }))).to.include({
         name: 'ConfigurationError',
-        message: `maxStalenessMs is a whole number from 100 to 3600000. Got ${shown}. Leave it out for no bound.`,
+        message: `maxStalenessMs must be an integer from 100 to 3600000, but got ${shown}. Leave it out for no bound.`,
       });
     }
     for (const maxStalenessMs of [100, 3_600_000]) lendCache({ store: memoryStore(), maxStalenessMs });

@@ -593,8 +593,8 @@ describe('withGenerations, by the API', () => {
 
   it('refuses a cache without a name', () => {
     expect(() => withGenerations({ client: 'pg' }, {} as MigrationBumps)).to.throw(
-      'A cache has a name of letters, digits, "_", "." and "-", 64 characters at most: it stands in every key. ' +
-        'Got undefined. Pass such a name, the same in every process.',
+      'The name of a cache must be 1 to 64 letters, digits, "_", "." and "-", the first a letter or a digit, but got ' +
+        'undefined. Pass such a name, the same in every process.',
     );
   });
 

@@ -657,19 +657,22 @@ describe('a relay', () => {
   it('is refused what can’t work', () => {
     const store = memoryStore();
     for (const [options, message] of [
-      [{ pollMs: 0 }, 'pollMs is a whole number from 1 to 3600000. Got 0. Leave it out for the default.'],
-      [{ batchMax: 1.5 }, 'batchMax is a whole number from 1 to 3600000. Got 1.5. Leave it out for the default.'],
-      [{ silenceMaxMs: 0 }, 'silenceMaxMs is a whole number from 1 to 3600000. Got 0. Leave it out for the default.'],
+      [{ pollMs: 0 }, 'pollMs must be an integer from 1 to 3600000, but got 0. Leave it out for the default.'],
+      [{ batchMax: 1.5 }, 'batchMax must be an integer from 1 to 3600000, but got 1.5. Leave it out for the default.'],
+      [
+        { silenceMaxMs: 0 },
+        'silenceMaxMs must be an integer from 1 to 3600000, but got 0. Leave it out for the default.',
+      ],
       [
         { stopDeadlineMs: -1 },
-        'stopDeadlineMs is a whole number from 0 to 3600000. Got -1. Leave it out for the default.',
+        'stopDeadlineMs must be an integer from 0 to 3600000, but got -1. Leave it out for the default.',
       ],
       [
         { maxStalenessMs: [1_000, 50] },
-        'maxStalenessMs is a whole number from 100 to 3600000. Got 50. Leave it out for no bound.',
+        'maxStalenessMs must be an integer from 100 to 3600000, but got 50. Leave it out for no bound.',
       ],
       [{ db: undefined as never }, 'A relay has the name of a cache, a Knex, and a store.'],
-      [{ cache: 'a b' }, 'A cache has a name of letters'],
+      [{ cache: 'a b' }, 'The name of a cache must be'],
       [{ schema: 'a?b' }, 'The schema of an outbox has a name of 1 to 63 bytes'],
     ] as const) {
       expect(thrown(() => startRelay({ db, cache, store, ...options })).message).to.contain(message);
