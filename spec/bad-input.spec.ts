@@ -252,7 +252,7 @@ describe('a value that can’t be stored is returned, uncached and reported; an 
     expect(await value.fetch({ item: 1 })).to.deep.equal({ item: 1, price: 'free' });
     expect(fills[0]).to.deep.include({ reason: 'schema', refused: 1, fills: 0 });
     expect(fills[0]!.error!.message).to.equal(
-      "A value must match the entry's schema. It does not at price: expected a number. " +
+      "A value must match the entry's schema, but does not at price: expected a number. " +
         "Raise the cache's schemaVersion when the shape of values changes.",
     );
   });

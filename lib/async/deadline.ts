@@ -1,6 +1,6 @@
 import { GencacheError } from '../errors/errors.js';
 
-/** The store did not answer in time. What was sent may still be carried out. */
+/** The store did not answer in time. It may still carry out a command that was sent. */
 export class DeadlineError extends GencacheError {
   readonly limitMs: number;
 
@@ -14,14 +14,14 @@ export class DeadlineError extends GencacheError {
   }
 }
 
-/** One limit for several awaits in a row. */
+/** One time limit for several awaits in a row, in ms. */
 export class Deadline {
   readonly limitMs: number;
   readonly expiresAtMs: number;
   readonly #operation: string;
   #expired: DeadlineError | undefined;
   #cleared = false;
-  /** Told at the limit; one that has settled before ignores it, and a deadline is short-lived. */
+  /** Called at the limit, settled or not: a settled promise ignores the call, and a deadline is short-lived. */
   #listeners: ((error: DeadlineError) => void)[] = [];
 
   constructor(operation: string, limitMs: number) {
@@ -32,8 +32,8 @@ export class Deadline {
   }
 
   /**
-   * Settles as `work` does, its error made by `failed`; or rejects with DeadlineError at the limit. `settled` is told when
-   * `work` settles, be it after the limit.
+   * Settles as `work` does, its error mapped by `failed`; or rejects with DeadlineError at the limit. `settled` is called
+   * when `work` settles, even after the limit.
    */
   race<T>(work: PromiseLike<T>, failed: (cause: unknown) => unknown, settled?: () => void): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -51,13 +51,13 @@ export class Deadline {
     });
   }
 
-  /** Calls back at the limit, at once if it has passed. */
+  /** Calls `listener` at the limit; at once if the limit has passed. */
   onExpiry(listener: (error: DeadlineError) => void): void {
     if (this.#expired) listener(this.#expired);
     else this.#listeners.push(listener);
   }
 
-  /** Ends the deadline. What still races is left to settle by itself. */
+  /** Ends the deadline. Work that still races settles by itself. */
   clear(): void {
     this.#cleared = true;
     this.#listeners = [];
@@ -78,12 +78,13 @@ export class Deadline {
 /**
  * One timer for all deadlines of one length, which expire in the order in which they were set.
  *
- * A timer for each would cost a read 3 to 4 µs, a tenth of its round trip: Node drops and makes the list of a duration,
- * and sets libuv's timer, each time its only timer goes and comes. (Measured 2026-11, Node 20.20, one read at a time.)
+ * A timer per deadline would cost a read 3 to 4 µs, a tenth of its round trip: each time the only timer of a duration
+ * ends and another starts, Node rebuilds the list of that duration and sets libuv's timer. (Measured 2026-11, Node 20.20,
+ * one read at a time.)
  *
- * When the timer fires, replies that already wait in the socket are read first (`setImmediate` runs after the poll
- * phase): an event loop that was blocked for longer than the limit would otherwise throw good answers away. The timer
- * does not keep a process alive; the connection that a deadline is about does.
+ * When the timer fires, the event loop first reads the replies that wait in the socket (`setImmediate` runs after the
+ * poll phase): an event loop that was blocked for longer than the limit would otherwise lose replies that arrived in
+ * time. The timer does not keep a process alive; the connection of the command does.
  */
 class Alarm {
   static readonly #byLimit = new Map<number, Alarm>();
@@ -123,7 +124,7 @@ class Alarm {
   };
 }
 
-/** Runs `work`, whose awaits race the deadline it is given, under a limit of its own. */
+/** Runs `work` with a deadline of `limitMs`, which its awaits race. Rejects as `work` does. */
 export async function withDeadline<T>(
   operation: string,
   limitMs: number,

@@ -1,4 +1,4 @@
-/** Whether work has ended, however it did, by the time this many ms are up. Never rejects; what is late goes on by itself. */
+/** Resolves to whether `work` settles within `limitMs`, resolved or rejected. Never rejects; late work continues by itself. */
 export async function endsWithin(limitMs: number, work: Promise<unknown>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<false>((resolve) => (timer = setTimeout(resolve, limitMs, false)));

@@ -1,20 +1,20 @@
-/** Counts what is under way, and tells when nothing is. */
+/** Counts the work under way, and signals when the count is 0. */
 export class InFlight {
   #underWay = 0;
   #waiting: (() => void)[] = [];
 
-  /** Counts `work` until it settles; what it throws is its caller's to handle. */
+  /** Counts `work` until it settles; the caller handles its rejection. */
   track(work: Promise<unknown>): void {
     this.#underWay++;
     work.then(this.#done, this.#done);
   }
 
-  /** Resolves as soon as nothing is under way; what begins while it waits is waited for too. */
+  /** Resolves as soon as no work is under way, including work that starts during the wait. */
   async idle(): Promise<void> {
     while (this.#underWay > 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
-  /** Resolves when nothing is under way, nor collected for the end of this turn, where it would begin. */
+  /** Resolves when no work is under way, and `turn` holds no item, whose work would start at the end of this turn. */
   async drained(turn: { readonly pending: boolean }): Promise<void> {
     do {
       await this.idle();

@@ -1,9 +1,9 @@
 /**
- * Collects what arrives in one turn of the event loop and hands it on together.
+ * Collects the items of one turn of the event loop and passes them to `run` together.
  *
  * The turn ends after the promise jobs that are queued now and those they queue, before any I/O: `await`s that
  * resolve together still join (the scheduling of graphql/dataloader, `enqueuePostPromiseJob`). DataLoader itself
- * settles its batch as one, so that a hit would wait for another entry's load.
+ * settles a batch as a whole, which would make a hit wait for another entry's load.
  */
 export class MicrotaskBatch<T> {
   #items: T[] = [];
@@ -18,12 +18,12 @@ export class MicrotaskBatch<T> {
     void RESOLVED.then(this.#afterPromises);
   }
 
-  /** Whether something was collected and not yet handed on. */
+  /** Whether the batch holds items that `run` has not got yet. */
   get pending(): boolean {
     return this.#items.length > 0;
   }
 
-  // Made once: every hit comes by here.
+  // A field, since a closure per hit would cost.
   readonly #afterPromises = (): void => process.nextTick(this.#end);
 
   readonly #end = (): void => {

@@ -1,18 +1,18 @@
 /**
- * Values to bytes and back, each in the least form that keeps it: JSON where JSON is exact; JSON with a table of
- * the places of its Dates, which is what nearly every row needs; V8's serializer for everything else.
+ * Encodes values to bytes and back, each in the smallest form that keeps it: JSON where JSON is exact; JSON with a table
+ * of the paths of its Dates, the form of nearly every row; V8's serializer for all other values.
  *
  * **Invariant.** A value comes back identical, or `encode` refuses it. It holds because the walk in encodable.ts
- * accepts only kinds that were tried, and because the form is chosen from what the walk saw.
+ * accepts only types with a tested round trip, and because the walk's result selects the form.
  *
- * The trade-off: a row with Dates is read alike by every Node and in every realm; a rich value is not. V8's
- * format is read by the same and by newer releases of V8 only: while a Node that raised it runs beside an older
- * one, rich entries of the first are misses to the second. And in a `vm` context, as Jest makes one for each test
- * file, rich objects have the main realm's prototypes.
+ * The trade-off: every Node and every realm read a row with Dates alike; a rich value has two limits. Only the same and
+ * newer releases of V8 read V8's format: while a Node with a newer format runs beside an older one, rich entries of the
+ * first are misses to the second. And in a `vm` context, such as Jest's for each test file, rich objects have the main
+ * realm's prototypes.
  *
- * The choice was measured. `cases`: how many of 79 values come back changed without a word; `random`: how many
- * of 5,000 from fast-check. Microseconds and bytes for five workflows, 689 bytes of JSON, holding one Date and
- * holding five:
+ * A measurement decided. `cases`: number of 79 values that come back changed without an error; `random`: the same of
+ * 5,000 values from fast-check. Microseconds and bytes for five workflows, 689 bytes of JSON, with one Date and with
+ * five:
  *
  *     codec                     cases  random   enc   dec  bytes    enc   dec  bytes
  *     JSON                         56    3061   5.0   3.6    689    8.5   4.0    845
@@ -27,18 +27,18 @@
  *     walk, JSON or msgpackr        4       1  10.6   6.3    319   12.1   6.9    315
  *     this                          0       0  10.5   6.3    710   15.8   6.9    930
  *
- * Without a Date, this is JSON: 8.5 to encode, of which the walk is 5, and 3.9 to decode. (2-core Debian 12 VM,
+ * A value without a Date takes 8.5 to encode, of which the walk takes 5, and 3.9 to decode. (2-core Debian 12 VM,
  * Node 20.20, 2026-11; `tsx codec/compare.ts` in bench/, a load of up to 2 beside it.)
  *
- * Rejected: msgpackr and cbor-x, half the size, since they change lone surrogates, -0 and `__proto__` keys;
- * devalue as the rich form, since it needs a dependency and base64 for what V8 writes as it is.
+ * Rejected: msgpackr and cbor-x, of half the size, since they change lone surrogates, -0 and `__proto__` keys;
+ * devalue as the rich form, since it needs a dependency, and base64 for bytes that V8 writes as they are.
  */
 import { DefaultDeserializer, serialize } from 'node:v8';
 
 import { classify, type DatePath } from './encodable.js';
 import { UnencodableValueError } from '../errors/errors.js';
 
-/** How a payload is written: `j` JSON, `d` JSON with Dates, `v` V8's serializer. Part of the stored form. */
+/** Form of a payload: `j` JSON, `d` JSON with Dates, `v` V8's serializer. The stored form holds the tag. */
 export type CodecTag = 'j' | 'd' | 'v';
 
 export interface Encoded {
@@ -47,8 +47,8 @@ export interface Encoded {
 }
 
 /**
- * Turns a value into bytes that `decode` turns back into an identical one. Shared references may come back as
- * equal copies. Throws `UnencodableValueError`, with the path, for anything that would come back changed.
+ * Encodes a value to bytes that `decode` turns back into an identical value. Shared references may come back as
+ * equal copies. Throws `UnencodableValueError`, with the path, for a value that would come back changed.
  */
 export function encode(value: unknown): Encoded {
   const { rich, dates } = classify(value);
@@ -57,18 +57,18 @@ export function encode(value: unknown): Encoded {
     if (dates.length > 0) return { tag: 'd', bytes: Buffer.from(JSON.stringify([dates, value])) };
     return { tag: 'j', bytes: Buffer.from(JSON.stringify(value)) };
   } catch (error) {
-    // What the walk can't know: detached memory, or more text than one string can hold.
+    // The walk can't see detached memory, nor text that is too long for one string.
     throw new UnencodableValueError(
       'value',
-      `A cached value must fit what this Node can write at once: writing value failed with ${String(error)}. ` +
+      `A cached value must be small enough to serialize at once, but got ${String(error)}. ` +
         'Store less, in several entries.',
     );
   }
 }
 
 /**
- * Turns the bytes of `encode` back into the value. What it returns shares no memory with `bytes`. Throws on an
- * unknown tag and on bytes that `encode` does not write; that no bit has changed is the envelope's to check.
+ * Decodes the bytes of `encode`. The value shares no memory with `bytes`. Throws on an unknown tag and on bytes that
+ * `encode` does not write; the envelope's checksum finds changed bits.
  */
 export function decode(tag: string, bytes: Buffer): unknown {
   switch (tag) {
@@ -79,22 +79,22 @@ export function decode(tag: string, bytes: Buffer): unknown {
     case 'v':
       return decodeRich(bytes);
     default:
-      throw new TypeError(`A payload has the tag j, d or v: got ${JSON.stringify(tag)}`);
+      throw new TypeError(`The tag of a payload must be j, d or v, but got ${JSON.stringify(tag)}`);
   }
 }
 
 const { toJSON, toISOString } = Date.prototype;
 
-/** Whether JSON.stringify writes containers and Dates as they are: some libraries add a `toJSON` to prototypes. */
+/** Whether JSON.stringify writes containers and Dates natively: some libraries add a `toJSON` to prototypes. */
 function jsonIsNative(): boolean {
   const date = Date.prototype;
   return !('toJSON' in Array.prototype) && date.toJSON === toJSON && date.toISOString === toISOString;
 }
 
-/** `[[path of a Date, ...], value with each Date as ISO text]`: a Date needs one look at its place, not a walk. */
+/** Decodes `[[path of a Date, ...], value with each Date as ISO text]`: each Date costs one access by its path, not a walk. */
 function decodeDates(text: string): unknown {
   const document = JSON.parse(text) as [readonly DatePath[], unknown];
-  if (!Array.isArray(document) || document.length !== 2) throw new TypeError('A payload of dates is a pair');
+  if (!Array.isArray(document) || document.length !== 2) throw new TypeError('A payload of dates must be a pair');
   for (const path of document[0]) {
     let holder: Record<string | number, unknown> = document as never;
     let key: string | number = 1;
@@ -102,22 +102,23 @@ function decodeDates(text: string): unknown {
       holder = holder[key] as typeof holder;
       key = step;
     }
-    // No prototype holds the text of a date, so a made-up path changes nothing outside this value.
+    // No prototype holds the text of a date, so a forged path never writes outside this value.
     const iso = holder[key];
     const date = new Date(typeof iso === 'string' ? iso : NaN);
-    if (Number.isNaN(date.getTime())) throw new TypeError(`No date at ${JSON.stringify(path)}`);
+    if (Number.isNaN(date.getTime()))
+      throw new TypeError(`A payload of dates must have a date at ${JSON.stringify(path)}`);
     holder[key] = date;
   }
   return document[1];
 }
 
-/** What Node documents for subclasses and its types leave out. */
+/** A method that Node documents for subclasses, and that its types omit. */
 interface ReadsViews {
   _readHostObject(): ArrayBufferView;
 }
 const Deserializer = DefaultDeserializer as unknown as new (bytes: Buffer) => DefaultDeserializer & ReadsViews;
 
-/** Node's deserializer, but its views are copies: they would be windows on the bytes, which a client reuses. */
+/** Node's deserializer, with copied views: the original's views share the memory of the bytes, which a client reuses. */
 class CopyingDeserializer extends Deserializer {
   override _readHostObject(): ArrayBufferView {
     const view = super._readHostObject();
@@ -131,8 +132,9 @@ function decodeRich(bytes: Buffer): unknown {
   const deserializer = new CopyingDeserializer(bytes);
   deserializer.readHeader();
   const value: unknown = deserializer.readValue();
-  // Where an empty read starts is the only thing that tells where the value ended.
+  // Only the offset of an empty read shows the end of the value.
   const end = deserializer.readRawBytes(0).byteOffset - bytes.byteOffset;
-  if (end !== bytes.length) throw new TypeError(`A payload is one value: ${bytes.length - end} bytes follow it`);
+  if (end !== bytes.length)
+    throw new TypeError(`A payload must be one value, but ${bytes.length - end} bytes follow it`);
   return value;
 }

@@ -1,31 +1,31 @@
 /**
- * What may be cached: data that comes back from the store identical. Everything else is refused here, before a
- * byte is written, with its path; silence would mean a value that changes when it is cached.
+ * Decides which values can be cached: data that comes back from the store identical. The walk refuses every other value
+ * before a byte is written, and names its path, since a value must not change silently when it is cached.
  *
  * Accepted: null, undefined, booleans, all numbers, bigints, all strings (lone surrogates too), plain objects,
  * arrays, Date, Map, Set, Buffer, the typed arrays, DataView, ArrayBuffer.
  *
- * **Invariant.** What the walk accepted runs no code of its owner when it is read again (no accessor, no proxy,
- * no `toJSON` function), so the encoder that follows sees the value that the walk saw.
+ * **Invariant.** A value that the walk accepted runs no user code when it is read again (no accessor, no proxy,
+ * no `toJSON` function), so the encoder sees the value that the walk saw.
  *
- * Not part of a value: whether it is frozen; that two places hold the same object (they may come back as equal
- * copies); the part of an ArrayBuffer outside a view on it. An object whose prototype was replaced by
- * `Object.prototype` is taken for a plain one.
+ * These are not part of a value: its frozen state; the identity of an object at two paths (equal copies may come back);
+ * the part of an ArrayBuffer outside a view on it. An object whose prototype was replaced by `Object.prototype` counts
+ * as a plain object.
  */
 import { inspect, types } from 'node:util';
 
 import { UnencodableValueError } from '../errors/errors.js';
 
-/** Objects inside objects, the value itself being the first. Stays far from the stack limits of this walk, of JSON and of V8's serializer. */
+/** Longest chain of objects inside objects, the value included; far below the stack limits of this walk, of JSON and of V8's serializer. */
 export const MAX_DEPTH = 500;
 
-/** Objects visited in one value, so that shared references can't multiply (30 nested pairs are 2^30 visits). */
+/** Most objects visited in one value: a limit on shared references, which multiply visits (30 nested pairs cost 2^30). */
 export const MAX_OBJECTS = 10_000_000;
 
-/** Keys and indices that lead to a Date, from the value down; empty when the value is itself a Date. */
+/** Keys and indices from the value down to a Date; empty when the value is itself a Date. */
 export type DatePath = readonly (string | number)[];
 
-/** What a value needs in order to come back identical: `rich` as soon as it holds anything but JSON and valid Dates. */
+/** The form that a value needs in order to come back identical: `rich` if it holds more than JSON and valid Dates. */
 export interface Classification {
   readonly rich: boolean;
   /** Complete unless `rich`. */
@@ -33,8 +33,8 @@ export interface Classification {
 }
 
 /**
- * Walks a value once. Throws `UnencodableValueError` at the first thing that would not come back identical.
- * Costs about as much as `JSON.stringify`: most of it is asking each object for symbols, accessors and
+ * Walks a value once. Throws `UnencodableValueError` at the first part that would not come back identical.
+ * Costs about as much as `JSON.stringify`; most of the cost is the search of each object for symbols, accessors and
  * non-enumerable properties.
  */
 export function classify(value: unknown): Classification {
@@ -47,7 +47,7 @@ type Step = string | number | { readonly in: (holder: string) => string };
 
 const NativeDate = Date;
 
-// Not Float16Array: V8's serializer knows it, Node's does not in every supported release.
+// Float16Array is absent: V8's serializer supports it, and Node's does not in every supported release.
 const VIEW_PROTOTYPES = new Set<unknown>(
   [
     Buffer,
@@ -69,7 +69,7 @@ const VIEW_PROTOTYPES = new Set<unknown>(
 class Walk implements Classification {
   rich = false;
   readonly dates: DatePath[] = [];
-  // Indexed by depth and overwritten in place: a push and a pop for each node cost more than the node.
+  // Indexed by depth and overwritten in place, since a push and a pop per node cost more than the visit of the node.
   readonly #steps: Step[] = [];
   readonly #holders: object[] = [];
   #objects = 0;
@@ -111,7 +111,7 @@ class Walk implements Classification {
     const prototype: unknown = Object.getPrototypeOf(value);
     if (prototype === Object.prototype) return this.#visitProperties(value, depth);
     if (prototype === Array.prototype && Array.isArray(value)) return this.#visitElements(value, depth);
-    // Fake timers replace the global Date by a subclass that adds properties; to their user it is Date.
+    // Fake timers replace the global Date by a subclass that adds properties; for their user it is Date.
     if (types.isDate(value) && (prototype === NativeDate.prototype || prototype === Date.prototype)) {
       if (prototype === NativeDate.prototype) this.#refuseExtras(value, 0, depth);
       if (Number.isNaN(value.getTime())) this.rich = true;
@@ -205,7 +205,7 @@ class Walk implements Classification {
     const keys = Reflect.ownKeys(value);
     if (keys.length <= ownKeys) return;
     const kind = (Object.getPrototypeOf(value) as { constructor: { name: string } }).constructor.name;
-    // Indices come first and `length` next, so the last key is an extra one.
+    // Indices come first and `length` next, so the last key is an extra key.
     this.#refuse(depth, `of type ${kind} and has the property ${String(keys.at(-1))}`, `Store the property beside it.`);
   }
 
@@ -243,7 +243,7 @@ class Walk implements Classification {
   #refuse(depth: number, what: string, remedy: string): never {
     const path = this.#path(depth);
     const rule = 'A cached value must come back from the store exactly as it was';
-    throw new UnencodableValueError(path, `${rule}: ${path} is ${what}. ${remedy}`);
+    throw new UnencodableValueError(path, `${rule}, but ${path} is ${what}. ${remedy}`);
   }
 
   #path(depth: number): string {
@@ -262,14 +262,14 @@ class Walk implements Classification {
   }
 }
 
-// Listing the keys of an array or a view makes a string of each index: 0.6 s for a million (2-core Debian 12 VM,
-// Node 20.20, 2026-11). `inspect` shows own properties without listing indices, in 1.2 us whatever the length.
-// What it prints may change with Node, so it only ever proves that there is nothing to look for.
+// A list of the keys of an array or a view has a string for each index: 0.6 s for a million (2-core Debian 12 VM,
+// Node 20.20, 2026-11). `inspect` shows own properties without a list of indices, in 1.2 us at any length. Its output may
+// change with Node, so a match only skips the search for extra properties, and a difference starts it.
 const FEW_KEYS = 32;
 const BARE = { showHidden: true, customInspect: false, maxArrayLength: 0, depth: 0, breakLength: Infinity } as const;
 const [BEFORE_LENGTH, ...AFTER_LENGTH] = inspect(Array.from({ length: 9_876 }), BARE).split('9876');
 
-/** How `inspect` prints the same array or view without properties of its own. */
+/** The output of `inspect` for the same array or view without properties of its own. */
 function inspectBare(value: object): string {
   if (Array.isArray(value)) return [BEFORE_LENGTH, ...AFTER_LENGTH].join(String(value.length));
   const { buffer, byteOffset, length } = value as Uint8Array;

@@ -1,8 +1,8 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 
 /**
- * Checks a value against a Standard Schema (zod, valibot, arktype and others; https://standardschema.dev): undefined
- * if it conforms, else what is wrong, the first issue with its path. The schema's output is not used.
+ * Checks a value against a Standard Schema (zod, valibot, arktype and others; https://standardschema.dev). Returns
+ * undefined if it conforms, else a message with the first issue and its path. The schema's output is not used.
  */
 export async function mismatch(schema: StandardSchemaV1, value: unknown): Promise<string | undefined> {
   let issues;
@@ -15,7 +15,7 @@ export async function mismatch(schema: StandardSchemaV1, value: unknown): Promis
   const first = issues[0];
   const path = (first?.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
   return (
-    `A value must match the entry's schema. It does not${path === '' ? '' : ` at ${path}`}: ` +
-    `${first?.message ?? 'no issue was named'}. Raise the cache's schemaVersion when the shape of values changes.`
+    `A value must match the entry's schema, but does not${path === '' ? '' : ` at ${path}`}: ` +
+    `${first?.message ?? 'the schema named no issue'}. Raise the cache's schemaVersion when the shape of values changes.`
   );
 }

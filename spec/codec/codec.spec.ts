@@ -123,20 +123,20 @@ const rows = fc.letrec<{ value: unknown }>((tie) => ({
 describe('codec', function () {
   this.timeout(20_000);
 
-  describe('a value comes back identical', () => {
+  describe('a round trip', () => {
     const is = (value: unknown): void => {
       expect(identical(value, roundTrip(value))).to.equal(true);
     };
 
-    it('whatever data it is', () => {
+    it('keeps any data identical', () => {
       fc.assert(fc.property(data, is), { seed: 1, numRuns: 3_000 });
     });
 
-    it('when it is JSON and Dates', () => {
+    it('keeps JSON with Dates identical', () => {
       fc.assert(fc.property(rows, is), { seed: 2, numRuns: 4_000 });
     });
 
-    it('or is refused, whatever it is', () => {
+    it('keeps any value identical, or encode refuses it', () => {
       const anything = fc.anything({
         withBigInt: true,
         withBoxedValues: true,
@@ -161,19 +161,19 @@ describe('codec', function () {
       expect(refused).to.be.within(400, 3_600);
     });
 
-    it('with a million elements', () => {
+    it('keeps a million elements identical', () => {
       for (const value of [Array.from({ length: 1_000_000 }, (_, index) => index), Buffer.alloc(1_000_000, 'abc')]) {
         expect(isDeepStrictEqual(roundTrip(value), value)).to.equal(true);
       }
     });
 
-    it(`nested ${MAX_DEPTH} levels deep`, () => {
+    it(`keeps ${MAX_DEPTH} nested levels identical`, () => {
       is(nested(MAX_DEPTH - 1, {}));
       is(nested(MAX_DEPTH - 2, { at: new Date(0) }));
       is(nested(MAX_DEPTH - 1, [undefined]));
     });
 
-    it('also a Date made under fake timers', () => {
+    it('keeps a Date made under fake timers identical', () => {
       const clock = sinon.useFakeTimers({ toFake: ['Date'], now: 1_790_000_000_000 });
       try {
         is({ at: new Date() });
@@ -182,7 +182,7 @@ describe('codec', function () {
       }
     });
 
-    it('also when it is frozen or holds one object twice', () => {
+    it('keeps frozen values, and values that hold one object twice, identical', () => {
       const shared = { at: new Date(0) };
       is(Object.freeze([shared, shared]));
       is([shared, shared, undefined]);
@@ -190,14 +190,14 @@ describe('codec', function () {
   });
 
   describe('a payload', () => {
-    it('is JSON, JSON with Dates, or rich: the least that keeps the value', () => {
+    it('is JSON, JSON with Dates, or rich: the smallest form that keeps the value', () => {
       const tag = (value: unknown): string => encode(value).tag;
       expect([1, 'x', null, [{ a: [] }]].map(tag)).to.deep.equal(['j', 'j', 'j', 'j']);
       expect([new Date(0), { a: [new Date(0)] }].map(tag)).to.deep.equal(['d', 'd']);
       expect([undefined, -0, 1n, new Map(), [new Date(0), new Date(NaN)]].map(tag)).to.deep.equal(Array(5).fill('v'));
     });
 
-    it('shares no memory with what is decoded from it', () => {
+    it('shares no memory with the value that is decoded from it', () => {
       const value = [
         Buffer.from('abc'),
         new Uint8Array([1, 2]),
@@ -211,7 +211,7 @@ describe('codec', function () {
       expect(identical(value, views)).to.equal(true);
     });
 
-    it('does not depend on toJSON methods that others add to prototypes', () => {
+    it('does not depend on toJSON methods that libraries add to prototypes', () => {
       const value = { list: [1], at: new Date(0) };
       for (const prototype of [Array.prototype, Object.prototype, Date.prototype]) {
         const before = Object.getOwnPropertyDescriptor(prototype, 'toJSON');
@@ -243,14 +243,14 @@ describe('codec', function () {
       ['a view of an unknown type', 'v', Buffer.from('ff0f5c630161', 'hex')],
     ];
     for (const [what, tag, payload] of malformed) {
-      it(`throws on ${what}`, () => {
+      it(`makes decode throw on ${what}`, () => {
         expect(() => decode(tag, Buffer.from(payload))).to.throw();
       });
     }
   });
 
-  describe('refuses, with its path and a remedy', () => {
-    const RULE = 'A cached value must come back from the store exactly as it was: ';
+  describe('encode, with the path and a remedy,', () => {
+    const RULE = 'A cached value must come back from the store exactly as it was, but ';
     const define = (target: object, name: PropertyKey, property: PropertyDescriptor): object =>
       Object.defineProperty(target, name, { enumerable: true, configurable: true, ...property });
     const instance = 'Store its plain data, and build the instance after the read.';
@@ -447,17 +447,17 @@ describe('codec', function () {
       ],
     ];
     for (const [what, value, path, rest] of refused) {
-      it(what, () => {
+      it(`refuses ${what}`, () => {
         const { error } = attempt(() => encode(value));
         expect(error).to.be.instanceOf(UnencodableValueError);
         expect(error).to.deep.include({ code: 'UNENCODABLE_VALUE', path, message: `${RULE}${path} is ${rest}` });
       });
     }
 
-    it('memory that is gone', () => {
+    it('refuses detached memory', () => {
       expect(() => encode([detached])).to.throw(
         UnencodableValueError,
-        /^A cached value must fit what this Node can write at once: writing value failed with .+\. Store less, in several entries\.$/,
+        /^A cached value must be small enough to serialize at once, but got .+\. Store less, in several entries\.$/,
       );
     });
   });

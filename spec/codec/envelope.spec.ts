@@ -17,7 +17,7 @@ function forge(key: string, tag: number, payload: Uint8Array): Buffer {
 describe('envelope', function () {
   this.timeout(20_000);
 
-  it('opens what was sealed under the same key', () => {
+  it('opens a value that was sealed under the same key', () => {
     expect(open(KEY, seal(KEY, value))).to.deep.equal({ ok: true, value });
     expect(open(KEY, seal(KEY, null))).to.deep.equal({ ok: true, value: null });
     expect(open(KEY, seal(KEY, undefined))).to.deep.equal({ ok: true, value: undefined });
@@ -53,13 +53,13 @@ describe('envelope', function () {
       ],
     ];
     for (const [name, golden, hex] of GOLDEN) {
-      it(`${name}: is written and read as it always was`, () => {
+      it(`of ${name} is the same bytes as ever, both ways`, () => {
         expect(seal(KEY, golden).toString('hex')).to.equal(hex);
         expect(open(KEY, Buffer.from(hex, 'hex'))).to.deep.equal({ ok: true, value: golden });
       });
     }
 
-    it('rich: is read as it always was (what V8 writes changes with Node)', () => {
+    it('of a rich value is readable as ever (V8’s output changes with Node)', () => {
       const opened = open(
         KEY,
         Buffer.from(
@@ -76,84 +76,84 @@ describe('envelope', function () {
     });
   });
 
-  describe('refuses, with the whole message', () => {
+  describe('refuses, with the whole message,', () => {
     const refusal = (bytes: Buffer, key = KEY): unknown => open(key, bytes);
 
-    it('too few bytes: truncated', () => {
+    it('too few bytes as truncated', () => {
       expect(refusal(Buffer.from('gc\u0001'))).to.deep.equal({
         ok: false,
         reason: 'truncated',
         message:
-          `An entry has at least 8 bytes: ${KEY} has 3. ` +
-          'It is loaded again; if this recurs, find out what else writes to or alters this key.',
+          `The entry at ${KEY} must have at least 8 bytes, but has 3. ` +
+          'The next read loads it again. If this recurs, find the other program that writes to this key.',
       });
     });
 
-    it('the bytes of another writer: foreign', () => {
+    it('the bytes of another writer as foreign', () => {
       expect(refusal(Buffer.from('{"id":42}'))).to.deep.equal({
         ok: false,
         reason: 'foreign',
         message:
-          `An entry starts with 6763: ${KEY} starts with 7b226964. ` +
-          'It is loaded again; if this recurs, find out what else writes to or alters this key.',
+          `The entry at ${KEY} must start with 6763, but starts with 7b226964. ` +
+          'The next read loads it again. If this recurs, find the other program that writes to this key.',
       });
     });
 
-    it('an entry of another format: format', () => {
+    it('an entry of another format as format', () => {
       const bytes = seal(KEY, value);
       bytes[2] = 0;
       expect(refusal(bytes)).to.deep.equal({
         ok: false,
         reason: 'format',
         message:
-          `This release reads format 1: ${KEY} has format 0. ` +
-          'Expected while two releases run side by side; it ends with the last entry of the other one.',
+          `The entry at ${KEY} must have format 1, but has format 0. ` +
+          'This is expected while two releases run side by side, and ends with the last entry of the other release.',
       });
     });
 
-    it('a value stored under another key: checksum', () => {
+    it('a value stored under another key as checksum', () => {
       expect(refusal(seal(`${KEY}2`, [1]))).to.deep.equal({
         ok: false,
         reason: 'checksum',
         message:
-          `An entry's checksum covers its key and its bytes: ${KEY} has 22d35d1f, and its key and bytes make 2e27d079. ` +
-          'It is loaded again; if this recurs, find out what else writes to or alters this key.',
+          `The checksum of the entry at ${KEY} must be 2e27d079, the CRC-32 of its key and bytes, but is 22d35d1f. ` +
+          'The next read loads it again. If this recurs, find the other program that writes to this key.',
       });
     });
 
-    it('an absent entry of another key: checksum', () => {
+    it('an absent entry of another key as checksum', () => {
       expect(refusal(seal(`${KEY}2`, ABSENT))).to.include({ ok: false, reason: 'checksum' });
     });
 
-    it('an absent entry with a payload: payload', () => {
+    it('an absent entry with a payload as payload', () => {
       expect(refusal(forge(KEY, 0x61, Buffer.from('1')))).to.deep.equal({
         ok: false,
         reason: 'payload',
         message:
-          `An intact entry's payload can be read: ${KEY}, with tag "a", failed with ` +
-          'TypeError: An absent entry has no payload: got 1 bytes. ' +
-          'Expected while a newer Node or release runs beside this one; otherwise please report it.',
+          `The payload of the intact entry at ${KEY} (tag "a") must be readable, but got ` +
+          'TypeError: An absent entry must have no payload, but got 1 bytes. ' +
+          'This is expected while a newer Node or release runs beside this one; otherwise please report it.',
       });
     });
 
-    it('a tag this release does not know: payload', () => {
+    it('a tag that this release does not know as payload', () => {
       expect(refusal(forge(KEY, 0x7a, Buffer.from('1')))).to.deep.equal({
         ok: false,
         reason: 'payload',
         message:
-          `An intact entry's payload can be read: ${KEY}, with tag "z", failed with ` +
-          'TypeError: A payload has the tag j, d or v: got "z". ' +
-          'Expected while a newer Node or release runs beside this one; otherwise please report it.',
+          `The payload of the intact entry at ${KEY} (tag "z") must be readable, but got ` +
+          'TypeError: The tag of a payload must be j, d or v, but got "z". ' +
+          'This is expected while a newer Node or release runs beside this one; otherwise please report it.',
       });
     });
 
-    it("V8's format of a newer Node: payload", () => {
+    it("V8's format of a newer Node as payload", () => {
       const newer = forge(KEY, 0x76, Buffer.from('ff7f30', 'hex'));
       expect(refusal(newer)).to.include({ ok: false, reason: 'payload' });
     });
   });
 
-  describe('damage', () => {
+  describe('against damage', () => {
     const samples = [ABSENT, { a: 1, b: 'text' }, value, [1n, Buffer.from('abc'), new Map([[1, -0]])]];
 
     it('finds every flipped bit', () => {
@@ -168,7 +168,7 @@ describe('envelope', function () {
       }
     });
 
-    it('finds every truncation, and bytes that follow', () => {
+    it('finds every truncation, and extra bytes', () => {
       for (const sample of samples) {
         const sealed = seal(KEY, sample);
         for (let length = 0; length < sealed.length; length++) {
@@ -206,7 +206,7 @@ describe('envelope', function () {
     });
   });
 
-  it('returns memory of its own', () => {
+  it('opens values in memory of their own', () => {
     const sealed = seal(KEY, [Buffer.from('abc'), new Float64Array([1.5])]);
     const opened = open(KEY, sealed);
     sealed.fill(0);
