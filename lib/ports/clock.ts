@@ -1,7 +1,8 @@
-/** Where a cache and an in-memory store read the time: monotonic, never compared across machines. */
+/** The clock of a cache or an in-memory store: monotonic, and never compared across machines. */
 export interface Clock {
   /** Milliseconds since an arbitrary start. */
   nowMs(): number;
 }
 
+/** The clock of this process: `performance.now()`. */
 export const monotonicClock: Clock = { nowMs: () => performance.now() };

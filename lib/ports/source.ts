@@ -1,22 +1,22 @@
 import type { Store } from './store.js';
 
 /**
- * The port to where loads read and changes are written. It gives loaders their context (for Knex: `{ db }`), and is all
- * the cache knows of databases and transactions: `trx` passes through unopened.
+ * The port to the database: loads read from it, and changes are written to it. It gives loaders their context (for Knex:
+ * `{ db }`). The cache knows no more of databases and transactions, and passes `trx` through untouched.
  */
 export interface Source<Context, Transaction> {
-  /** What loaders get to read with: the source itself, or the caller's transaction. */
+  /** Returns the context that loaders read with: that of the source itself, or of the caller's transaction. */
   context(trx?: Transaction): Context;
-  /** Where changes are recorded in the transaction that makes them; none if the source can't. */
+  /** Records bumps in the transaction of a change; undefined for a source without that ability. */
   readonly outbox?: Outbox<Transaction>;
 }
 
-/** Records what to bump in the transaction that changes it, and bumps it after the commit (ladder steps 2 to 4). */
+/** Records bumps in the transaction that makes a change, and bumps after its commit (ladder steps 2 to 4). */
 export interface Outbox<Transaction> {
-  /** Records bumps of these scopes, one at least, in `trx`: they happen after it commits, if it does. */
+  /** Records bumps of these scopes, at least one, in `trx`: they happen after its commit, and only if it commits. */
   record(trx: Transaction, paths: readonly string[], cause: string, bumps: BumpTarget): Promise<void>;
 
-  /** Runs `work` in a transaction, commits, and bumps what it recorded before it resolves. */
+  /** Runs `work` in a transaction, commits, and bumps the recorded scopes before it resolves. */
   transact<T>(
     work: (trx: Transaction) => Promise<T> | T,
     bumps: BumpTarget,
@@ -24,47 +24,48 @@ export interface Outbox<Transaction> {
   ): Promise<Committed<T>>;
 }
 
-/** What an outbox bumps with. */
+/** The cache and the store that an outbox bumps. */
 export interface BumpTarget {
   readonly cache: string;
   readonly store: Store;
   readonly bumpDeadlineMs: number;
-  /** Told of each attempt, once it has settled. */
+  /** Called after each attempt of a bump. */
   bumped(paths: readonly string[], cause: string, durationMs: number, error?: unknown): void;
-  /** Given what goes on after a commit that the caller made. */
+  /** Called with the work that continues after a commit by the caller; `close()` waits for it. */
   later(work: Promise<void>): void;
 }
 
 export interface TransactionOptions<Transaction> {
   /**
-   * Ladder step 4b: readers of what changes leave the cache from before the commit until after the bump, so that nothing
-   * older than this commit is read once it is visible. One query more, and one command for each 1,000 scopes.
+   * Ladder step 4b (docs/protocol.md, rule 12): readers of the changed scopes bypass the cache from before the commit
+   * until after the bump, so that no reader sees an older value once this commit is visible. Costs one query more, and
+   * one command for each 1,000 scopes.
    */
   readonly strict?: boolean;
   /**
-   * A transaction of the caller's to run inside, as a savepoint: what is recorded is bumped after its commit. How that
-   * commits is its own affair: not with `strict` or `isolationLevel`.
+   * A transaction of the caller to run inside, as a savepoint: the recorded scopes are bumped after its commit. The
+   * caller decides how it commits, so `strict` and `isolationLevel` can't go with it.
    */
   readonly trx?: Transaction;
   readonly isolationLevel?: 'read committed' | 'repeatable read' | 'serializable';
 }
 
-/** What came of a transaction that has committed. */
+/** The result of a transaction that has committed. */
 export interface Committed<T> {
-  /** What `work` returned. */
+  /** The value that `work` returned. */
   readonly value: T;
   /**
-   * `done`: everything recorded for this cache is bumped. `pending`: it is in the outbox, for a relay, or whoever polls
-   * next; `error` says why. `outer`: the transaction it ran in has yet to commit.
+   * `done`: every scope recorded for this cache is bumped. `pending`: the bumps are in the outbox, for the next poll of a
+   * relay; `error` gives the reason. `outer`: the enclosing transaction has yet to commit.
    */
   readonly bump: 'done' | 'pending' | 'outer';
   /**
-   * Of a strict commit: `kept`: nothing older was read since it is visible. Or `degraded`: that can't be said, as of a
-   * plain one; readers may have met what was there before, until the bump.
+   * Only for a strict commit. `kept`: no reader saw an older value since the commit is visible. `degraded`: the guarantee
+   * is that of a plain commit; until the bump, readers may have seen older values.
    */
   readonly strict?: 'kept' | 'degraded';
   readonly error?: Error;
 }
 
-/** A cache without a source: loaders close over what they read from. */
+/** The source of a cache without one: its loaders close over their database. */
 export const noSource: Source<Record<never, never>, never> = { context: () => ({}) };

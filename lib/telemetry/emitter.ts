@@ -2,13 +2,13 @@ import { EventEmitter } from 'node:events';
 import type { CacheEvents } from './events.js';
 
 /**
- * The event surface of a cache, or a relay. A listener runs in the turn of what it hears of, and costs what it costs there;
- * one that throws is reported by `process.emitWarning` and never reaches a caller of the cache.
+ * The events of a cache or a relay. A listener runs synchronously inside the operation that emits, which waits for it.
+ * `process.emitWarning` reports a listener that throws or rejects; its error never reaches a caller of the cache.
  */
 export class Emitter<Events extends { [K in keyof Events]: readonly [unknown] } = CacheEvents> {
   readonly #emitter = new EventEmitter().setMaxListeners(0);
 
-  /** Hears an event from now on. Returns how to stop. */
+  /** Adds a listener of an event. Returns the function that removes it. */
   on<K extends keyof Events & string>(name: K, listener: (event: Events[K][0]) => void): () => void {
     const warn = (error: unknown): void =>
       process.emitWarning(`A gencache listener of "${name}" threw: ${String(error)}`, 'GencacheListenerWarning');
@@ -28,7 +28,7 @@ export class Emitter<Events extends { [K in keyof Events]: readonly [unknown] } 
     this.#emitter.emit(name, event);
   }
 
-  /** Whether an event has to be made at all. */
+  /** Whether an event has a listener: without one, an emitter need not make the event. */
   hears(name: keyof Events & string): boolean {
     return this.#emitter.listenerCount(name) > 0;
   }

@@ -2,11 +2,11 @@ import type { BypassReason, MissCause } from '../model/outcome.js';
 import type { Vector } from '../model/vector.js';
 
 /**
- * Everything a cache tells about itself. Each event says who emits it, when, and in what unit; counters
- * (`statistics.ts`) and logs (`log.ts`) are made of these and nothing else, and so are exporters.
+ * The events of a cache, each with its emitter, its moment and its units. Counters (`statistics.ts`), logs (`log.ts`) and
+ * exporters derive from these events alone.
  */
 export interface CacheEvents {
-  /** By the reader, once per call of `fetch`, `fetchMany` or `lookup`, when it is answered. */
+  /** By the reader, once per call of `fetch`, `fetchMany` or `lookup`, when the call has its answer. */
   read: [ReadEvent];
   /** By the loader, once per call of the user's `load`, when it has settled. */
   load: [LoadEvent];
@@ -14,26 +14,26 @@ export interface CacheEvents {
   fill: [FillEvent];
   /** By the bumper, once per call of `bump` or `bumpMany`, when it has settled. */
   bump: [BumpEvent];
-  /** By the lookup, for each entry in the store that can't be used (a miss), or generation (a bypass). */
+  /** By the lookup, for each entry (a miss) and each generation (a bypass) in the store that can't be used. */
   decodeFailure: [DecodeFailureEvent];
-  /** Whenever the store rejects, times out, or tells of a lost connection. */
+  /** By each part of the cache, whenever the store rejects, times out or reports a lost connection. */
   storeFailure: [StoreFailureEvent];
   /** By the verifier, once per sample of hits. */
   verify: [VerifyEvent];
-  /** By the verifier: a hit that differs from the source twice, under one vector. */
+  /** By the verifier, for each hit that differs from the source twice, under one vector. */
   staleEntry: [StaleEntryEvent];
-  /** By the store: its connection is usable, for the first time or again. */
+  /** By the store, when its connection becomes usable, for the first time or again. */
   storeUp: [{ readonly cache: string }];
   /**
-   * By the lookup, when a read finds first that no relay vouches for the bound, and of each change from then on: until it
-   * is vouched for, everything is read from the source.
+   * By the lookup, when a read first finds that no relay keeps the store fresh within the bound, and at each change from
+   * then on. While `isFresh` is false, every read goes to the source.
    */
   freshnessChanged: [{ readonly cache: string; readonly maxStalenessMs: number; readonly isFresh: boolean }];
-  /** Something the owner should know once, at start-up: what an eviction policy costs. */
+  /** By the store, once at start-up: a fact that the owner should know, such as the cost of an eviction policy. */
   warning: [{ readonly cache: string; readonly message: string }];
 }
 
-/** What a caller attaches to a call, to tell its traffic apart: a detector type, a tenant. Keep it low in number. */
+/** Labels that a caller attaches to a call, to distinguish its traffic: a detector type, a tenant. Keep the values few. */
 export type Attributes = Readonly<Record<string, string | number | boolean>>;
 
 interface Labels {
@@ -46,11 +46,11 @@ interface Labels {
 export interface ReadEvent extends Labels {
   readonly hits: number;
   readonly absentHits: number;
-  /** Hits served beyond their time within a grace that the owner set. None until a cache offers such a grace. */
+  /** Hits served beyond their time, within a grace that the owner set. Always 0 until a cache offers such a grace. */
   readonly staleHits: number;
   readonly misses: number;
   readonly bypasses: number;
-  /** Queries the call would have run by itself, `loadBatchMax` ids each, and did not: it hit, or joined a load. */
+  /** Queries, of `loadBatchMax` ids each, that the call alone would have run, and that a hit or a joined load saved. */
   readonly queriesAvoided: number;
   /** The distinct entries that missed. */
   readonly missed: readonly {
@@ -59,27 +59,27 @@ export interface ReadEvent extends Labels {
     readonly bumped?: string | undefined;
   }[];
   readonly bypassReason?: BypassReason | undefined;
-  /** Where the call came from, if the cache was asked for stacks. */
+  /** The caller's stack, if the cache has `logStacks`. */
   readonly stack?: string | undefined;
 }
 
 export interface LoadEvent extends Labels {
-  /** How many ids it was asked for. */
+  /** Number of ids that `load` got. */
   readonly ids: number;
   readonly rows: number;
   readonly durationMs: number;
-  /** One: a call of `load` counts as one query. */
+  /** Always 1: a call of `load` counts as one query. */
   readonly queries: number;
-  /** Loaded to answer a call, or to verify hits. */
+  /** `read`: the load answers a call. `verify`: the load verifies hits. */
   readonly purpose: 'read' | 'verify';
   readonly error?: unknown;
 }
 
-/** Why a loaded value was not stored. */
+/** Reason why a loaded value was not stored. */
 export type RefusalReason =
   /** A generation moved since the lookup. */
   | 'moved'
-  /** Something of another type stands at the entry's key. */
+  /** The entry's key holds a value of another type. */
   | 'foreign'
   /** The load took longer than the entry's TTL. */
   | 'expired'
@@ -89,13 +89,13 @@ export type RefusalReason =
   | 'oversized'
   /** The value does not match the entry's schema. */
   | 'schema'
-  /** The store failed; a `storeFailure` says how. */
+  /** The store failed; a `storeFailure` event gives the error. */
   | 'store_failure';
 
 export interface FillEvent extends Labels {
   readonly fills: number;
   readonly refused: number;
-  /** Of the refused ones, if any; one command refuses for one reason, or the first. */
+  /** Reason of the refused fills, if there are any; the first reason, if one command refuses for several. */
   readonly reason?: RefusalReason | undefined;
   readonly error?: Error | undefined;
 }
@@ -104,14 +104,14 @@ export interface BumpEvent {
   readonly cache: string;
   /** The namespace: `global`, `detector`. */
   readonly level: string;
-  /** What the caller named, or `call`. */
+  /** The cause that the caller named; default `call`. */
   readonly cause: string;
-  /** Distinct scopes asked for. */
+  /** Number of distinct scopes of the call. */
   readonly bumps: number;
-  /** Scopes that had a generation, and have another now; the others nobody had cached. */
+  /** Number of scopes that had a generation, and have another now; the other scopes had no cached entries. */
   readonly moved: number;
   readonly durationMs: number;
-  /** The first scopes, ten at most, for logs. */
+  /** Paths of the first scopes, ten at most, for logs. */
   readonly paths: readonly string[];
   readonly attributes?: Attributes | undefined;
   readonly error?: unknown;
@@ -132,7 +132,7 @@ export interface StoreFailureEvent {
 
 export interface VerifyEvent extends Labels {
   readonly verified: number;
-  /** Hits that differed at first and were settled by the second look: a change was under way. */
+  /** Hits that differed at first and agreed at the second comparison: a change was under way. */
   readonly settled: number;
   readonly stale: number;
   readonly error?: unknown;

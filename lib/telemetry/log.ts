@@ -1,7 +1,7 @@
 import { describe } from '../errors/describe.js';
 import type { Emitter } from './emitter.js';
 
-/** Where a cache logs: pino, winston and console fit. */
+/** The logger of a cache: pino, winston and console fit. */
 export interface Logger {
   debug(message: string): void;
   info(message: string): void;
@@ -41,8 +41,9 @@ export function logTo(log: Logger, telemetry: Emitter): void {
     log.error(`${cache}: stale entry confirmed: ${entry} at ${path || 'global'} under ${String(vector)}`);
   });
   telemetry.on('freshnessChanged', ({ cache, maxStalenessMs, isFresh }) => {
-    if (isFresh) log.info(`${cache}: a relay vouches for ${maxStalenessMs} ms; reading the store again`);
-    else log.warn(`${cache}: no relay vouches for ${maxStalenessMs} ms; reading the source alone`);
+    if (isFresh)
+      log.info(`${cache}: a relay keeps the store fresh within ${maxStalenessMs} ms; reads use the store again`);
+    else log.warn(`${cache}: no relay keeps the store fresh within ${maxStalenessMs} ms; reads go to the source`);
   });
   telemetry.on('storeUp', ({ cache }) => log.info(`${cache}: store is up`));
   telemetry.on('warning', ({ cache, message }) => log.warn(`${cache}: ${message}`));

@@ -4,39 +4,39 @@ import type { Emitter } from './emitter.js';
 
 /**
  * The counters of a cache. They only grow; `load_duration_ms` is a sum, to be divided by `queries_run`.
- * Each is counted from one event, whose declaration (`events.ts`) says who emits it and when.
+ * Each counter adds up one event, whose declaration (`events.ts`) names its emitter and its moment.
  */
 export const COUNTERS = {
-  /** Entries answered by the store, read by `fetch`, `fetchMany` and `lookup`. */
+  /** Entries that the store answered to `fetch`, `fetchMany` and `lookup`. */
   hits: 'read',
-  /** Of a cached "there is no such row". */
+  /** Hits of a cached absence: there is no such row. */
   absent_hits: 'read',
   /** Hits beyond their time, within a grace. */
   stale_hits: 'read',
-  /** By `cause`. */
+  /** Misses, by `cause`. */
   misses: 'read',
-  /** Entries read from the source alone, since the store was not to be used, by `reason`. */
+  /** Entries read from the source while the store must not be used, by `reason`. */
   bypasses: 'read',
-  /** Queries of calls that needed none: all they asked for was there, or on its way to another call. */
+  /** Queries that a hit, or a load joined with another call, saved. */
   queries_avoided: 'read',
   /** Calls of loaders to answer callers. A loader that sends two statements counts as one. */
   queries_run: 'load',
   /** Calls of loaders by `verifyRate`. */
   queries_verifying: 'load',
-  /** Milliseconds spent in loaders, together. */
+  /** Sum of the time in loaders, in ms. */
   load_duration_ms: 'load',
   load_errors: 'load',
   /** Entries stored. */
   fills: 'fill',
   /** Entries loaded and not stored, by `reason`. */
   refused_fills: 'fill',
-  /** Scopes asked to move, by `level` and `cause`. */
+  /** Scopes bumped, by `level` and `cause`. */
   bumps: 'bump',
   /** Calls of `bump` and `bumpMany` that rejected, by `level` and `cause`. */
   failed_bumps: 'bump',
   /** Entries and generations in the store that could not be used, by `reason`. */
   decode_failures: 'decodeFailure',
-  /** By `operation`. */
+  /** Failures of the store, by `operation`. */
   store_failures: 'storeFailure',
   /** Hits compared with the source. */
   verified: 'verify',
@@ -46,14 +46,14 @@ export const COUNTERS = {
 
 export type Counter = keyof typeof COUNTERS;
 
-/** One counter with one set of labels: `cache`, `entry`, what the counter says, and the caller's attributes. */
+/** One counter with one set of labels: `cache`, `entry`, the counter's own labels, and the caller's attributes. */
 export interface Series {
   readonly counter: Counter;
   readonly labels: Readonly<Record<string, string | number | boolean>>;
   readonly value: number;
 }
 
-/** Label sets with attributes, or causes of bumps, beyond this many are counted together, under `overflow: true`. */
+/** Series with attributes, or with causes of bumps, above this number share series labelled `overflow: true`. */
 const SERIES_MAX = 2_000;
 
 /** Adds up the events of a cache. */
@@ -79,7 +79,7 @@ export class Statistics {
       this.#add('fills', event.fills, event);
       this.#add('refused_fills', event.refused, event, { reason: event.reason! });
     });
-    // A cause is text of the caller's, like an attribute.
+    // A cause is the caller's text, and as unbounded as an attribute.
     telemetry.on('bump', ({ cache, level, cause, attributes, bumps, error }) => {
       const labels = { cache, attributes: { ...attributes, cause } };
       if (error === undefined) this.#add('bumps', bumps, labels, { level });
@@ -91,7 +91,7 @@ export class Statistics {
     telemetry.on('staleEntry', (event) => this.#add('stale_entries', 1, event));
   }
 
-  /** The sum of a counter over the series that have all of these labels. */
+  /** Returns the sum of a counter over the series that have all of these labels. */
   total(counter: Counter, labels: Series['labels'] = {}): number {
     let sum = 0;
     for (const series of this.#series.values()) {
@@ -100,12 +100,12 @@ export class Statistics {
     return sum;
   }
 
-  /** Every series, for an exporter. */
+  /** Returns a copy of every series, for an exporter. */
   series(): Series[] {
     return [...this.#series.values()].map((series) => ({ ...series }));
   }
 
-  /** Every hit comes by here: one without attributes costs a short string and a look-up. */
+  /** On the path of every hit: an event without attributes costs a short string and one Map access. */
   #add(
     counter: Counter,
     value: number,

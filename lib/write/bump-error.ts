@@ -8,15 +8,15 @@ interface BumpErrorOptions {
 }
 
 /**
- * A bump that did not happen, or may not have.
+ * A bump that failed, or whose outcome is unknown.
  *
- * - `not_sent`: the store could not be asked.
+ * - `not_sent`: the store could not be reached.
  * - `unknown`: the command was sent, and the store may have carried it out.
- * - `refused`: a value of another form or type is at the keys of these scopes; the others were bumped.
+ * - `refused`: the keys of these scopes hold a value of another form or type; the other scopes were bumped.
  */
 export class BumpError extends GencacheError {
   readonly outcome: 'not_sent' | 'unknown' | 'refused';
-  /** Every scope that was not bumped, or may not have been. */
+  /** Every scope whose bump failed or has an unknown outcome. */
   readonly paths: readonly string[];
 
   constructor({ outcome, paths, message, cause }: BumpErrorOptions) {

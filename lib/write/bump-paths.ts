@@ -5,8 +5,9 @@ import { BUMP_SCOPES_MAX, bumpScopes } from './bump-scopes.js';
 export { commonIncarnation } from './bump-scopes.js';
 
 /**
- * Bumps scopes by their paths, declared in this process or not. One command for each 1,000; ends at the first that fails.
- * Returns the incarnation of the store that carried out all of them, as `bumpScopes` does. Throws BumpError.
+ * Bumps scopes by their paths, declared in this process or not. Costs one command for each 1,000 scopes, and stops at the
+ * first command that fails. Returns the incarnation of the store that carried out all commands, as `bumpScopes` does.
+ * Throws BumpError.
  */
 export function bumpPaths(
   store: Store,
@@ -19,7 +20,7 @@ export function bumpPaths(
   return bumpScopes({ store, scopes, level: cache, deadlineMs, ttlMs: 0, afterFailure: 'stop' });
 }
 
-/** The generations of scopes, in commands' worth. */
+/** Returns the generation keys of scopes, in chunks of one command each. */
 export function chunksOfKeys(cache: string, paths: readonly string[]): GenerationKey[][] {
   const prefix = keyPrefix(cache);
   const chunks: GenerationKey[][] = [];

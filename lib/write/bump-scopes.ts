@@ -4,7 +4,7 @@ import type { GenerationKey } from '../model/key.js';
 import { type Store, StoreUnavailableError } from '../ports/store.js';
 import { BumpError } from './bump-error.js';
 
-/** One bump command moves at most this many scopes: a few ms of Redis. */
+/** Most scopes of one bump command, which occupies Redis for a few ms. */
 export const BUMP_SCOPES_MAX = 1_000;
 
 /** A scope to bump, declared in this process or not. */
@@ -15,34 +15,35 @@ export interface BumpedScope {
 
 export interface BumpRequest<Scope extends BumpedScope> {
   readonly store: Store;
-  /** Distinct. */
+  /** Distinct scopes. */
   readonly scopes: readonly Scope[];
-  /** What the scopes are, for messages: `customer`. */
+  /** Name of the scopes in messages: `customer`. */
   readonly level: string;
-  /** Of each command. */
+  /** Deadline of each command, in ms. */
   readonly deadlineMs: number;
-  /** What a generation is kept for at least, in ms; 0 leaves TTLs to fills, which renew those of the scopes above them. */
+  /** Minimum TTL of a bumped generation, in ms; 0 leaves TTLs to fills, which renew the TTLs of the scopes above them. */
   readonly ttlMs: number;
   /**
-   * Whether a command that failed is followed by the others. A caller that retries wants that, so that one scope does not
-   * hold up all others; a caller that holds a transaction open wants to end.
+   * Whether the next commands follow a command that failed. `continue` suits a caller that retries, so that one scope
+   * does not delay all others; `stop` suits a caller that holds a transaction open.
    */
   readonly afterFailure: 'continue' | 'stop';
-  /** Called with the reply to each command: how the generations of its scopes stand now, `scopes: [n] -> states: [n]`. */
+  /** Called with the reply to each command, the new states of its generations: `scopes: [n] -> states: [n]`. */
   readonly onReply?: (scopes: readonly Scope[], states: readonly GenerationState[]) => void;
   /** Called with the store's error for each command that failed. */
   readonly onStoreFailure?: (error: Error) => void;
 }
 
 /**
- * Gives scopes generations never used before: the one way in which bumps reach a store.
+ * Gives scopes generations that were never used before. Every bump reaches a store by this function.
  *
- * One command for each 1,000 scopes, one after another, each under a deadline and with a nonce of its own. Between a
- * command and its reply a connection may die: then the outcome is unknown, nothing is resent, and this rejects; bumping
- * again, with another nonce, is harmless. Throws BumpError, whose `paths` are all scopes that have to be bumped again.
+ * Costs one command for each 1,000 scopes, one after another, each under a deadline and with a nonce of its own. A
+ * connection may die between a command and its reply: then the outcome is unknown, no command is resent (docs/protocol.md,
+ * rule 8), and the call rejects; another bump, with another nonce, is harmless. Throws BumpError, whose `paths` are all
+ * scopes that must be bumped again.
  *
- * Returns the incarnation of the store that carried out all commands; undefined if there were several, or the store does
- * not tell. It is read as each reply arrives, when the connection that brought the reply is still the one in use.
+ * Returns the incarnation of the store that carried out all commands; undefined if there were several, or if the store
+ * does not report one. It is read when each reply arrives, while the connection that brought the reply is in use.
  */
 export async function bumpScopes<Scope extends BumpedScope>(request: BumpRequest<Scope>): Promise<string | undefined> {
   const { store, scopes, level, deadlineMs, ttlMs, afterFailure } = request;
@@ -67,12 +68,12 @@ export async function bumpScopes<Scope extends BumpedScope>(request: BumpRequest
   return incarnations.size === 0 ? store.incarnation : commonIncarnation(incarnations);
 }
 
-/** The incarnation that carried out every command; undefined if there were several. */
+/** Returns the incarnation that carried out every command; undefined if there were several. */
 export function commonIncarnation(incarnations: ReadonlySet<string | undefined>): string | undefined {
   return incarnations.size === 1 ? [...incarnations][0] : undefined;
 }
 
-/** One error for all commands that failed: the first one's, with the scopes of all, and the outcome of which least is known. */
+/** Joins the errors of all commands that failed: the first message, the scopes of all, and the least certain outcome. */
 function together(failures: readonly BumpError[]): BumpError {
   const [first] = failures;
   if (failures.length === 1) return first!;

@@ -5,7 +5,7 @@ import type { BumpTarget, Outbox, Source } from '../ports/source.js';
 import type { Store } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 
-/** The parts of a cache that its outbox works with. */
+/** The parts of a cache that its outbox uses. */
 interface CacheParts {
   readonly options: { readonly name: string; readonly bumpDeadlineMs: number };
   readonly store: Store;
@@ -14,16 +14,16 @@ interface CacheParts {
   readonly inFlight: InFlight;
 }
 
-/** The outbox of a cache's source. Throws ConfigurationError if it has none. */
+/** Returns the outbox of a cache's source. Throws ConfigurationError for a source without an outbox. */
 export function requireOutbox({ source, options }: CacheParts): Outbox<unknown> {
   if (source.outbox) return source.outbox;
   throw new ConfigurationError(
-    `A bump inside a transaction needs a source with an outbox, but the cache "${options.name}" has none. ` +
-      'Pass source: knexSource(db), or bump after the commit.',
+    'The source of a cache must have an outbox for bumps inside a transaction, but got a source without one (cache ' +
+      `"${options.name}"). Pass source: knexSource(db), or bump after the commit.`,
   );
 }
 
-/** The target of an outbox's bumps: it tells of them as the cache tells of its own. */
+/** Returns the target of an outbox's bumps, which emits the same `bump` events as the cache's own bumps. */
 export function bumpTarget(parts: CacheParts, level: string, attributes?: Attributes): BumpTarget {
   const { options, store, telemetry, inFlight } = parts;
   const { name: cache, bumpDeadlineMs } = options;

@@ -17,14 +17,14 @@ interface BumperOptions {
   readonly telemetry: Emitter;
   readonly cache: string;
   readonly bumpDeadlineMs: number;
-  /** What a generation is kept for at least, in ms. */
+  /** Returns the minimum TTL of a bumped generation, in ms. */
   readonly ttlMs: () => number;
 }
 
 /**
- * Bumps the declared scopes of one cache, and tells of it.
+ * Bumps the declared scopes of one cache, and emits `bump` events.
  *
- * Between the caller's commit and the command a process may die: then what was cached stays for its TTL (ladder step 1).
+ * A process may die between the caller's commit and the command: then cached entries stay for their TTL (ladder step 1).
  */
 export class Bumper {
   readonly #store: Store;
@@ -41,7 +41,7 @@ export class Bumper {
     this.#ttlMs = ttlMs;
   }
 
-  /** `scopes`: duplicates welcome. One command for each 1,000 distinct scopes, one after another. Throws BumpError. */
+  /** Bumps `scopes`, each distinct scope once. Costs one command for each 1,000 distinct scopes, one after another. Throws BumpError. */
   async bump(level: string, scopes: readonly RegisteredScope[], labels: BumpLabels): Promise<void> {
     const startedAtMs = performance.now();
     const distinct = scopes.length === 1 ? scopes : [...new Map(scopes.map((scope) => [scope.path, scope])).values()];
@@ -78,12 +78,12 @@ export class Bumper {
   }
 }
 
-/** Remembers the new generations. Returns how many scopes had one that could be read. */
+/** Remembers the new generations. Returns the number of scopes that had a generation of a known form. */
 function remember(scopes: readonly RegisteredScope[], states: readonly GenerationState[]): number {
   let moved = 0;
   for (let i = 0; i < scopes.length; i++) {
     const state = states[i]!;
-    // Under quarantine nothing old can be read, which is what was asked for.
+    // A scope under quarantine counts as moved: no reader sees its old entries.
     scopes[i]!.remembered = state === 'missing' || state === 'quarantined' || state === 'foreign' ? undefined : state;
     if (state !== 'missing' && state !== 'foreign') moved++;
   }

@@ -53,7 +53,7 @@ describe('telemetry', () => {
     expect(cache.statistics.total('refused_fills', { reason: 'moved', entry: 'value' })).to.equal(1);
   });
 
-  it('labels what a call caused with the attributes the caller attached', async () => {
+  it('labels the events of a call with the attributes of its caller', async () => {
     const { cache, name, value, rows } = lendCache();
     rows.set(1, 'one');
     await value.fetch({ item: 1 }, { attributes: { tenant: 'acme' } });
@@ -70,7 +70,7 @@ describe('telemetry', () => {
     });
   });
 
-  it('gives a load that serves calls with different attributes to neither', async () => {
+  it('leaves a load that serves calls with different attributes without attributes', async () => {
     const { cache, value } = lendCache();
     await Promise.all([
       value.fetch({ item: 1 }, { attributes: { tenant: 'acme' } }),
@@ -81,7 +81,7 @@ describe('telemetry', () => {
     expect(cache.statistics.total('misses', { tenant: 'acme' })).to.equal(1);
   });
 
-  it('bounds the label sets it keeps', async () => {
+  it('bounds the number of its label sets', async () => {
     const { cache, value, rows } = lendCache({ store: memoryStore() });
     rows.set(1, 'one');
     for (let tenant = 0; tenant < 2_100; tenant++) await value.fetch({ item: 1 }, { attributes: { tenant } });
@@ -91,7 +91,7 @@ describe('telemetry', () => {
     expect(cache.statistics.total('queries_avoided', { overflow: true })).to.be.greaterThan(0);
   });
 
-  it('a listener that throws reaches no caller', async () => {
+  it('keeps the error of a listener from callers', async () => {
     const { cache, value, rows } = lendCache();
     rows.set(1, 'one');
     const warnings: string[] = [];

@@ -5,25 +5,25 @@ import { eventually } from '../support/deferred.js';
 import { lendRedis } from '../support/redis.js';
 
 describe('a listener', () => {
-  describe('that uses the cache from inside decodeFailure', () => {
+  describe('of decodeFailure', () => {
     const uses: Record<string, (lent: LentCache) => Promise<unknown>> = {
       'looks up': ({ value }) => value.lookup({ item: 2 }),
       fetches: ({ value }) => value.fetch({ item: 2 }),
       deletes: ({ value }) => value.delete({ item: 2 }),
     };
     const spoils: Record<string, (lent: LentCache) => Promise<unknown>> = {
-      async 'an entry that is corrupt'({ value }) {
+      async 'a corrupt entry'({ value }) {
         const looked = await value.lookup({ item: 1 });
         if (looked.outcome !== 'hit') throw new Error('expected a hit');
         await lendRedis().set(looked.vector.entryKey, 'corrupt', 'PX', 60_000);
       },
-      'a generation that is none': ({ name }) =>
+      'a malformed generation': ({ name }) =>
         lendRedis().set(`gencache:{${name}:0}:g:item=1`, 'not a generation', 'PX', 60_000),
     };
 
     for (const [what, spoil] of Object.entries(spoils)) {
       for (const [does, use] of Object.entries(uses)) {
-        it(`and ${does}, for ${what}, does not change what others of the batch get`, async () => {
+        it(`that ${does}, on ${what}, leaves the other values of the batch as they are`, async () => {
           const lent = lendCache({ readDeadlineMs: 10_000, rows: new Map([1, 2, 3].map((item) => [item, 'old'])) });
           const { name, cache, value, rows } = lent;
           const ids = [{ item: 1 }, { item: 2 }, { item: 3 }];
@@ -43,8 +43,8 @@ describe('a listener', () => {
     }
   });
 
-  describe('that fails', () => {
-    /** What the process was told while `work` ran and for two turns more. */
+  describe('with a failure', () => {
+    /** The warnings and unhandled rejections of the process during `work` and two turns more. */
     async function told(work: () => Promise<void>): Promise<{ warnings: string[]; rejections: unknown[] }> {
       const warnings: string[] = [];
       const rejections: unknown[] = [];
@@ -65,7 +65,7 @@ describe('a listener', () => {
       throws() {
         throw new Error('my exporter');
       },
-      // Nothing in the types keeps a listener from being async: a promise is assignable to void.
+      // The types allow an async listener, since a promise is assignable to void.
       async rejects() {
         throw new Error('my exporter');
       },
@@ -76,7 +76,7 @@ describe('a listener', () => {
     };
 
     for (const [does, fail] of Object.entries(failures)) {
-      it(`since it ${does}, is a warning of the process, and no caller’s`, async () => {
+      it(`that ${does} becomes a process warning, and reaches no caller`, async () => {
         const { cache, value, items, rows } = lendCache({ readDeadlineMs: 10_000 });
         rows.set(1, 'one');
         const heard: string[] = [];

@@ -5,7 +5,7 @@ import { lend } from '../support/lenders.js';
 /** More label sets than a cache keeps. */
 const TENANTS = 2_500;
 
-describe('statistics of more label sets than are kept', () => {
+describe('statistics of more label sets than a cache keeps', () => {
   function lendShop() {
     const cache = new GenerationalCache({ name: 'shop', store: memoryStore(), loadBatchMax: 10_000 });
     lend({ what: 'the cache', close: () => cache.close() });
@@ -60,7 +60,7 @@ describe('statistics of more label sets than are kept', () => {
     expect(cache.statistics.total('bumps', { level: 'global', overflow: true })).to.equal(1);
   });
 
-  it('count what has no attributes as ever', async () => {
+  it('count calls without attributes as before', async () => {
     const { cache, orders, overflow, fetchAs } = lendShop();
     await fetchAs(orders, 1);
     await overflow.fetch({ item: 7 });
@@ -75,7 +75,7 @@ describe('statistics of more label sets than are kept', () => {
     expect(of.find(({ counter }) => counter === 'hits')).to.deep.equal({ counter: 'hits', labels, value: 1 });
   });
 
-  it('tell an entry that is named overflow from what overflowed', async () => {
+  it('distinguish an entry named overflow from the overflow', async () => {
     const { cache, orders, overflow, fetchAs } = lendShop();
     await overflow.fetch({ item: 1 });
     await orders.fetch({ item: 1 });

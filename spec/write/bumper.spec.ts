@@ -10,8 +10,8 @@ import { rejection } from '../support/rejection.js';
 const IDS = Array.from({ length: 2_500 }, (_, item) => ({ item }));
 const PATHS = IDS.map(({ item }) => `item=${item}`);
 
-describe('bumpMany of more than a command carries', () => {
-  /** A cache that holds `old` for every id, while the source says `new` by now. */
+describe('bumpMany of more scopes than one command carries', () => {
+  /** A cache that holds `old` for every id, while the source holds `new`. */
   async function lendOutdated(options: { url?: string; bumpDeadlineMs?: number } = {}) {
     const rows = new Map<number, unknown>(IDS.map(({ item }) => [item, 'old']));
     const lent = lendCache({ ...options, rows, readDeadlineMs: 10_000 });
@@ -24,14 +24,14 @@ describe('bumpMany of more than a command carries', () => {
     return { ...lent, bumps, generationKey };
   }
 
-  /** The ids that are still answered as they were before. */
+  /** The ids that the cache still answers with old values. */
   async function stale({ value }: Awaited<ReturnType<typeof lendOutdated>>): Promise<number[]> {
     const values = await value.fetchMany(IDS);
     return IDS.map(({ item }) => item).filter((item) => values[item] !== 'new');
   }
 
-  describe('when one of the first scopes has something else than a generation', () => {
-    it('bumps all others, and names that one', async () => {
+  describe('when one of the first scopes has a malformed generation', () => {
+    it('bumps all other scopes, and names that one', async () => {
       const lent = await lendOutdated();
       await lendRedis().set(lent.generationKey(5), 'not a generation', 'PX', 60_000);
       const error = await rejection(lent.items.bumpMany(IDS));
@@ -60,7 +60,7 @@ describe('bumpMany of more than a command carries', () => {
       expect(lent.cache.statistics.total('failed_bumps')).to.equal(1);
     });
 
-    it('says of them what is worst: one that may have been carried out counts for those that were not sent', async () => {
+    it('reports the outcome as unknown if one of them may have been carried out', async () => {
       const server = await privateRedis();
       const proxy = await startProxy(server.port);
       const lent = await lendOutdated({ url: proxy.url, bumpDeadlineMs: 200 });
@@ -69,8 +69,8 @@ describe('bumpMany of more than a command carries', () => {
       proxy.holdReplies();
       const bumping = rejection(lent.items.bumpMany(IDS));
       await eventually(async () => expect(await direct.get(lent.generationKey(0))).to.not.equal(before));
-      proxy.refuse(); // the second and third command find nobody
-      proxy.cut(); // the first one was carried out, and its reply is lost
+      proxy.refuse(); // the second and third command find no server
+      proxy.cut(); // the first command was carried out, and its reply is lost
       const error = await bumping;
       expect(error).to.deep.include({ outcome: 'unknown', paths: PATHS });
       expect(error.message).to.match(
@@ -79,7 +79,7 @@ describe('bumpMany of more than a command carries', () => {
 
       proxy.releaseReplies();
       await proxy.accept();
-      await eventually(() => lent.items.bumpMany(IDS)); // bumping again is the remedy
+      await eventually(() => lent.items.bumpMany(IDS)); // the remedy is another bump
       expect(await stale(lent)).to.deep.equal([]);
     });
   });

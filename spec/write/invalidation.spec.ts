@@ -204,15 +204,16 @@ for (const store of STORES) {
 
     for (const scope of SCOPES) {
       const below = ENTRIES.filter(({ guards }) => guards.includes(scope.name)).length;
-      it(`of ${scope.name}: ${below} of ${ENTRIES.length} entries`, () => check([scope]));
+      it(`exactly ${below} of ${ENTRIES.length} entries, if of ${scope.name}`, () => check([scope]));
     }
 
     for (const [i, first] of SCOPES.slice(0, -1).entries()) {
       const pairs = SCOPES.slice(i + 1).map((second) => [first, second]);
-      it(`of ${first.name} and each of ${pairs.length} further scopes: exactly those of either`, () => check(...pairs));
+      it(`exactly the entries of either, if of ${first.name} and each of ${pairs.length} further scopes`, () =>
+        check(...pairs));
     }
 
-    it('of a scope that nobody uses: nothing, and writes nothing', async () => {
+    it('no entry, and writes no key, if of an unused scope', async () => {
       const name = uniqueName();
       const process = new Process(name, store.make()(), { version: 1 });
       await process.read();

@@ -56,7 +56,7 @@ function lendStrict(open: () => Store, wrap: (store: Store) => Store = (store) =
 
 for (const [name, make] of Object.entries(sharedStores())) {
   describe(`a quarantine, on ${name}`, () => {
-    it('readers go to the source and fill nothing, and that is no failure of anybody', async () => {
+    it('sends readers to the source without a fill and without a failure event', async () => {
       const { cache, fetch, outcome, bypasses, writer, item, loads, rows } = lendStrict(make());
       await fetch();
       expect(await outcome()).to.equal('hit');
@@ -73,7 +73,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       }
     });
 
-    it('after the lift the entry is a miss, is filled, and hit', async () => {
+    it('makes the entry a miss after the lift, then a hit after its fill', async () => {
       const { fetch, outcome, writer, item, rows, loads } = lendStrict(make());
       await fetch();
       const own = writer();
@@ -86,7 +86,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(loads).to.have.length(2);
     });
 
-    it('after an abort too: nobody trusts what was there before', async () => {
+    it('makes the entry a miss after an abort too', async () => {
       const { fetch, outcome, writer, item } = lendStrict(make());
       await fetch();
       const own = writer();
@@ -97,7 +97,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(await outcome()).to.equal('hit');
     });
 
-    it('a scope that had no generation is under quarantine as well', async () => {
+    it('covers a scope that had no generation', async () => {
       const { fetch, outcome, writer, item } = lendStrict(make());
       const own = writer();
       await own.quarantine([item]);
@@ -107,7 +107,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(await outcome()).to.equal('miss');
     });
 
-    it('of an ancestor covers everything below it, where nothing is minted meanwhile', async () => {
+    it('of an ancestor covers every scope below it, and no reader mints there', async () => {
       const { name, value, fetch, outcome, writer, global, bypasses, evict } = lendStrict(make());
       await fetch();
       const own = writer();
@@ -119,7 +119,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(await outcome()).to.equal('miss');
     });
 
-    it('of one scope leaves the others of a batch as they are', async () => {
+    it('of one scope leaves the other scopes of a batch as they are', async () => {
       const { value, cache, writer, item, bypasses } = lendStrict(make());
       const ids = [{ item: 1 }, { item: 2 }];
       await value.fetchMany(ids);
@@ -130,7 +130,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(cache.statistics.total('absent_hits')).to.equal(1);
     });
 
-    it('a load that began before it fills nothing, nor is joined by readers that start in it', async () => {
+    it('refuses the fill of an earlier load, which later readers do not join', async () => {
       const { value, cache, fetch, outcome, writer, item, hold, loads, rows } = lendStrict(make());
       const release = hold();
       const early = value.fetch({ item: 1 });
@@ -151,7 +151,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(await fetch()).to.equal('new');
     });
 
-    it('put where a reader is about to mint is not minted over', async () => {
+    it('stands where a reader is about to mint', async () => {
       let between = async () => {};
       const { fetch, outcome, writer, item, bypasses, cache } = lendStrict(make(), (store) =>
         before(store, 'mint', () => between()),
@@ -166,7 +166,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(await outcome()).to.equal('miss');
     });
 
-    it('a bump in it succeeds, and leaves it as it is', async () => {
+    it('stays as it is when a bump of its scope succeeds', async () => {
       const { cache, fetch, outcome, writer, item, items } = lendStrict(make());
       await fetch();
       const own = writer();
@@ -185,7 +185,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
         ['first', [0, 1]],
         ['second', [1, 0]],
       ] as const) {
-        it(`lasts until both have lifted, the ${which} one first`, async () => {
+        it(`lasts until both have lifted, the ${which} writer first`, async () => {
           const { fetch, outcome, writer, item, rows } = lendStrict(make());
           await fetch();
           const writers = [writer(), writer()];
@@ -202,7 +202,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
         });
       }
 
-      it('one of which dies: the other’s lift leaves its token, which lapses', async () => {
+      it('leaves a dead writer’s token at the other’s lift, until it lapses', async () => {
         const { fetch, outcome, writer, item, rows } = lendStrict(make());
         await fetch();
         const [dead, alive] = [writer(), writer()];
@@ -216,7 +216,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
     });
 
     describe('that is gone before its lift', () => {
-      it('because it lapsed: what was filled since is not read after the lift, which tells', async () => {
+      it('because it lapsed hides later fills at the lift, which reports the lapse', async () => {
         const { fetch, outcome, writer, item, rows } = lendStrict(make());
         await fetch();
         const own = writer();
@@ -230,7 +230,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
         expect(await fetch()).to.equal('new');
       });
 
-      it('because it was evicted: the same', async () => {
+      it('because it was evicted hides later fills at the lift, which reports the lapse', async () => {
         const { fetch, outcome, writer, item, evict, rows } = lendStrict(make());
         await fetch();
         const own = writer();
@@ -243,7 +243,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
         expect(await fetch()).to.equal('new');
       });
 
-      it('is noticed, and put up again, by a renewal', async () => {
+      it('is detected and restored by a renewal', async () => {
         const { fetch, outcome, writer, item, evict, global } = lendStrict(make());
         const own = writer();
         const keys = [item, global];
@@ -262,7 +262,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
 describe('a quarantine, on redisStore', () => {
   const open = () => redisStore(lendRedis({ lazyConnect: true }));
 
-  it('costs a reader no command: its one MGET shows it', async () => {
+  it('costs a reader no further command: its one MGET shows the quarantine', async () => {
     const { name, outcome, writer, item, fetch } = lendStrict(open);
     await fetch();
     await writer().quarantine([item]);
