@@ -31,9 +31,9 @@ function lendItems() {
   return { cache, items: cache.namespace('item', integer()) };
 }
 
-describe('a misconfiguration throws where it is declared', () => {
+describe('a declaration', () => {
   for (const ttlMs of [0, -1, NaN, Infinity, 0.5, '60000' as unknown as number]) {
-    it(`a TTL of ${String(ttlMs)}${typeof ttlMs === 'string' ? ' (text)' : ''}`, () => {
+    it(`rejects a TTL of ${String(ttlMs)}${typeof ttlMs === 'string' ? ' (text)' : ''}`, () => {
       const error = thrownBy(() => lendItems().items.one('value', { ttlMs, load, by }));
       expect(error).to.be.instanceOf(ConfigurationError);
       expect(error).to.have.property(
@@ -44,7 +44,7 @@ describe('a misconfiguration throws where it is declared', () => {
     });
   }
 
-  it('a cache’s TTL likewise', () => {
+  it('rejects a TTL of a cache that is not finite', () => {
     const error = thrownBy(() => new GenerationalCache({ name: 'shop', store: memoryStore(), ttlMs: Infinity }));
     expect(error).to.have.property(
       'message',
@@ -53,7 +53,7 @@ describe('a misconfiguration throws where it is declared', () => {
     );
   });
 
-  it('a namespace declared twice', () => {
+  it('rejects a second namespace of the same name', () => {
     const { cache, items } = lendItems();
     expect(thrownBy(() => cache.namespace('item', integer()))).to.have.property(
       'message',
@@ -67,7 +67,7 @@ describe('a misconfiguration throws where it is declared', () => {
     );
   });
 
-  it('an entry declared twice', () => {
+  it('rejects a second entry of the same name', () => {
     const { items } = lendItems();
     items.one('value', { load, by });
     expect(thrownBy(() => items.list('value', { load, by }))).to.have.property(
@@ -77,7 +77,7 @@ describe('a misconfiguration throws where it is declared', () => {
     );
   });
 
-  it('a name that can’t stand in a key', () => {
+  it('rejects a name that a key can’t hold', () => {
     const { cache, items } = lendItems();
     const rule = 'a lower-case letter, then letters, digits or underscores, 64 characters at most';
     expect(thrownBy(() => cache.namespace('a:b', integer()))).to.have.property(
@@ -100,7 +100,7 @@ describe('a misconfiguration throws where it is declared', () => {
     );
   });
 
-  it('an entry without a loader, a cache without a store', () => {
+  it('rejects an entry without a loader, and a cache without a store', () => {
     const { items } = lendItems();
     expect(thrownBy(() => items.one('value', { by } as never))).to.have.property(
       'message',
@@ -113,7 +113,7 @@ describe('a misconfiguration throws where it is declared', () => {
     );
   });
 
-  it('a dependency on another cache’s scope', async () => {
+  it('rejects a dependency on another cache’s scope', async () => {
     const other = lendItems().items.scope({ item: 9 });
     const value = lendItems().items.one('value', { load, by, dependsOn: () => [other] });
     const error = await value.fetch({ item: 1 }).catch((thrown: unknown) => thrown);
@@ -124,7 +124,7 @@ describe('a misconfiguration throws where it is declared', () => {
     );
   });
 
-  it('an option out of range', () => {
+  it('rejects an option out of range', () => {
     const make = (options: object) =>
       thrownBy(() => new GenerationalCache({ name: 'shop', store: memoryStore(), ...options }));
     expect(make({ readDeadlineMs: 0 })).to.have.property(
@@ -141,7 +141,7 @@ describe('a misconfiguration throws where it is declared', () => {
     );
   });
 
-  it('a Redis store given to two caches', () => {
+  it('rejects a Redis store that already serves a cache', () => {
     const store = redisStore(lendRedis());
     lend({ what: 'the store', close: () => store.close() });
     const name = uniqueName();
@@ -155,7 +155,7 @@ describe('a misconfiguration throws where it is declared', () => {
   });
 });
 
-describe('a loader that breaks its contract rejects its callers, and nothing is cached', () => {
+describe('a loader rejects its callers, and the cache stores no value,', () => {
   async function rejection(
     declare: (items: ReturnType<typeof lendItems>['items']) => { fetch(ids: { item: number }): Promise<unknown> },
   ) {
@@ -169,45 +169,45 @@ describe('a loader that breaks its contract rejects its callers, and nothing is 
     return (error as Error).message;
   }
 
-  it('rows that belong to nobody who asked', async () => {
+  it('for rows of ids that it was not given', async () => {
     const message = await rejection((items) => items.list('value', { load: async () => [{ item: 2 }], by }));
     expect(message).to.equal(
-      'A loader returns rows of the ids it was given and no others. "value" returned one of { item: 2 }, which ' +
-        "nobody asked for. Correct the query's condition, or `by`.",
+      'A loader must return only rows of the ids it was given, but got a row of { item: 2 } (entry "value"). ' +
+        "Correct the query's condition, or `by`.",
     );
   });
 
-  it('rows whose ids can’t be told', async () => {
+  it('for rows of malformed ids', async () => {
     const message = await rejection((items) =>
       items.list('value', { load: async () => [{ item_id: 1 }], by: () => ({}) as never }),
     );
     expect(message).to.equal(
-      'A row belongs to the ids that `by` names. For "value" it named none that exist: Ids must name every namespace ' +
+      '`by` must return the ids of a row, but got {} (entry "value"). Ids must name every namespace ' +
         'from the root down, but got {} without "item". Add it, or bump or declare on the namespace above it. Correct ' +
         '`by`, or select the columns it reads.',
     );
   });
 
-  it('two rows for one', async () => {
+  it('for two rows of an entry of one row', async () => {
     const message = await rejection((items) =>
       items.one('value', { load: async () => [{ item: 1 }, { item: 1 }], by }),
     );
     expect(message).to.equal(
-      'An entry declared with `one` has one row at most. "value" got two for { item: 1 }. ' +
-        'Correct the query, or declare it with `list`.',
+      'An entry declared with `one` must have at most one row, but got two for { item: 1 } (entry "value"). ' +
+        'Correct the query, or declare the entry with `list`.',
     );
   });
 
-  it('something else than rows', async () => {
+  it('for a result that is no array', async () => {
     const message = await rejection((items) => items.one('value', { load: async () => ({ rows: [] }) as never, by }));
     expect(message).to.equal(
-      'A loader resolves to an array of rows. "value" resolved to { rows: [] }. ' +
-        'Return the rows of all ids together, an empty array if there are none.',
+      'A loader must resolve to an array of rows, but got { rows: [] } (entry "value"). ' +
+        'Return the rows of all ids in one array; without rows, return an empty array.',
     );
   });
 });
 
-describe('a value that can’t be stored is returned, uncached and reported; an explicit fill throws it', () => {
+describe('a fetch returns and reports, and an explicit fill rejects,', () => {
   async function refused(value: unknown, options: { maxValueBytes?: number } = {}) {
     const lent = lendCache(options);
     const fills: FillEvent[] = [];
@@ -223,19 +223,19 @@ describe('a value that can’t be stored is returned, uncached and reported; an 
     return fills[0]!;
   }
 
-  it('one that would not come back identical', async () => {
+  it('a value that would not come back identical', async () => {
     class Money {}
     const { reason, error } = await refused({ lines: [{ price: new Money() }] });
     expect(reason).to.equal('unencodable');
     expect(error).to.deep.include({ code: 'UNENCODABLE_VALUE', path: 'value.lines[0].price' });
   });
 
-  it('one over the size limit', async () => {
+  it('a value over the size limit', async () => {
     const { reason, error } = await refused('x'.repeat(2_000), { maxValueBytes: 1_000 });
     expect(reason).to.equal('oversized');
     expect(error).to.deep.include({ code: 'OVERSIZED_VALUE', bytes: 2_010, maxValueBytes: 1_000 });
     expect(error!.message).to.equal(
-      'An encoded value has 1000 bytes at most (maxValueBytes). The value of "value" at item=1 has 2010. ' +
+      'An encoded value must have at most 1000 bytes (maxValueBytes), but got 2010 (entry "value" at item=1). ' +
         'Cache less of it, split it by a key, or raise maxValueBytes.',
     );
   });
@@ -270,7 +270,7 @@ const priceIsNumber = {
   },
 };
 
-describe('an entry in Redis that can’t be used is a miss, counted and logged', () => {
+describe('an unusable entry in Redis is a miss, counted and logged,', () => {
   async function spoiled(spoil: (redis: ReturnType<typeof lendRedis>, key: string) => Promise<unknown>) {
     const lines: string[] = [];
     const log = { debug() {}, info() {}, warn: (line: string) => lines.push(line), error() {} };
@@ -297,7 +297,7 @@ describe('an entry in Redis that can’t be used is a miss, counted and logged',
     ['older-format', 'format', (bytes) => Buffer.concat([bytes.subarray(0, 2), Buffer.of(0), bytes.subarray(3)])],
   ];
   for (const [what, reason, change] of reasons) {
-    it(`${what}; and is replaced`, async () => {
+    it(`and replaced, if it is ${what}`, async () => {
       const { failures, lines, cache, loads, value, name } = await spoiled(async (redis, key) =>
         redis.set(key, change((await redis.getBuffer(key))!), 'KEEPTTL'),
       );
@@ -309,7 +309,7 @@ describe('an entry in Redis that can’t be used is a miss, counted and logged',
     });
   }
 
-  it('of another type: it is left alone, and the fill refused', async () => {
+  it('and left alone, if it is of another type', async () => {
     const { cache, redis, key, lines, name } = await spoiled(async (client, entry) => {
       await client.del(entry);
       await client.hset(entry, 'not', 'ours');
@@ -318,8 +318,8 @@ describe('an entry in Redis that can’t be used is a miss, counted and logged',
     expect(cache.statistics.total('refused_fills', { reason: 'foreign' })).to.equal(1);
     expect(lines).to.deep.equal([
       `${name}: 1 value not stored: foreign: The key of an entry must hold a string, but holds another type. ` +
-        'The key was left alone, and the entry is loaded at every read. ' +
-        'Find out what writes there; delete the key if nothing needs it.',
+        'The key stays as it is, and every read loads the entry. ' +
+        'Find the program that writes this key; delete the key if no program needs it.',
     ]);
   });
 
@@ -344,12 +344,12 @@ describe('an entry in Redis that can’t be used is a miss, counted and logged',
   });
 });
 
-describe('something else under a generation’s name', () => {
+describe('a malformed generation', () => {
   for (const [what, plant] of [
     ['of another type', (redis, key) => redis.lpush(key, 'not ours')],
-    ['a string that is no generation', (redis, key) => redis.set(key, '7')],
+    ['of another form', (redis, key) => redis.set(key, '7')],
   ] as [string, (redis: ReturnType<typeof lendRedis>, key: string) => Promise<unknown>][]) {
-    it(`${what}: readers bypass, a bump rejects, and it is left alone`, async () => {
+    it(`${what} makes readers bypass and a bump reject, and stays`, async () => {
       const lines: string[] = [];
       const log = { debug() {}, info() {}, warn: (line: string) => lines.push(line), error() {} };
       const { name, cache, value, rows, items } = lendCache({ log });
@@ -363,8 +363,8 @@ describe('something else under a generation’s name', () => {
       expect(cache.statistics.total('bypasses')).to.equal(1);
       expect(lines.filter((line) => !line.includes('maxmemory'))).to.deep.equal([
         `${name}: value at item=1 can't be used: The value at ${key} must be a generation (digits, a dot and 16 ` +
-          'base64url characters, in a string), but is of another form. The source is read, and nothing is filled. ' +
-          'Find out what writes there; delete the key if nothing needs it.',
+          'base64url characters, in a string), but is of another form. Reads go to the source, without a fill. ' +
+          'Find the program that writes this key; delete the key if no program needs it.',
       ]);
       expect(cache.statistics.total('decode_failures', { reason: 'foreign_generation' })).to.equal(1);
       await cache.settled();

@@ -4,16 +4,16 @@ import type { Vector } from '../model/vector.js';
 import type { Call } from './call.js';
 import type { LookupResult } from './lookup.js';
 
-/** One distinct entry of a turn, and the calls that wait for it. */
+/** One distinct entry of a batch, and the calls that wait for it. */
 export class BatchSlot {
   readonly address: Address;
-  /** Set when the lookup missed: what a fill needs. */
+  /** The vector of a miss, which its fill needs; undefined otherwise. */
   vector: Vector | undefined;
-  /** Slots of later turns that looked up the same vector and wait for this one's load. */
+  /** Slots of later turns that looked up the same vector and wait for this slot's load. */
   joined: BatchSlot[] | undefined;
-  /** What the load gave, until its fill has settled. */
+  /** The loaded value, until its fill has settled. */
   loaded: Loaded | undefined;
-  /** The call that asked first; most slots have no other. */
+  /** The first call for this entry; most slots have no other. */
   readonly owner: Call;
   readonly #position: number;
   #others: { readonly call: Call; readonly position: number }[] | undefined;
@@ -25,10 +25,10 @@ export class BatchSlot {
     owner.distinct++;
   }
 
-  /** Every distinct entry that these calls ask for. */
+  /** Returns a slot for every distinct entry of these calls. */
   static of(calls: readonly Call[]): BatchSlot[] {
     const slots: BatchSlot[] = [];
-    // Most turns ask for one entry, and most scopes have one entry in a turn, found without making a key.
+    // Most turns hold one entry, and most scopes have one entry in a turn: neither needs an id, which is a new string.
     const only = calls.length === 1 && calls[0]!.addresses.length === 1;
     const byPath = only ? undefined : new Map<string, BatchSlot>();
     const byId = only ? undefined : new Map<string, BatchSlot>();
@@ -50,12 +50,12 @@ export class BatchSlot {
     return slots;
   }
 
-  /** Whether more than one call waits. */
+  /** Whether more than one call waits for this entry. */
   get shared(): boolean {
     return this.#others?.some(({ call }) => call !== this.owner) ?? false;
   }
 
-  /** Tells each call that waits what its lookup came to. */
+  /** Counts the result of the lookup in each call that waits. */
   count(looked: LookupResult): void {
     this.owner.count(this.address, looked);
     if (this.#others === undefined) return;
@@ -67,8 +67,8 @@ export class BatchSlot {
   }
 
   /**
-   * Gives every call its value: the first one the value at hand, the others, which may change theirs, one decoded
-   * for them. A value that has no stored form is shared.
+   * Gives every call its value: the first call gets the loaded value, and every other call a copy of its own, decoded from
+   * `bytes`, since a caller may change its value. Calls share a value without a stored form.
    */
   give({ value, bytes, key }: Loaded): void {
     this.owner.give(this.#position, value);
@@ -94,20 +94,20 @@ export class BatchSlot {
   }
 }
 
-/** A value at hand, and its stored form under the entry key it was sealed for. */
+/** A loaded value, and its stored form under the entry key that it was sealed for. */
 export interface Loaded {
   readonly value: unknown;
   readonly bytes: Buffer | undefined;
   readonly key: string;
 }
 
-/** The same, with a value of its own for whoever joins. */
+/** Returns a copy with a value of its own, for a slot that joins the load. */
 export function copied(loaded: Loaded): Loaded {
   return loaded.bytes === undefined ? loaded : { ...loaded, value: decoded(loaded.key, loaded.bytes) };
 }
 
 function decoded(key: string, bytes: Buffer): unknown {
   const opened = open(key, bytes);
-  if (!opened.ok) throw new Error(`A value that was just sealed must open: ${opened.message}`);
+  if (!opened.ok) throw new Error(`A value that was just sealed must open, but did not: ${opened.message}`);
   return opened.value;
 }

@@ -3,7 +3,7 @@ import type { Attributes, ReadEvent } from '../telemetry/events.js';
 import type { BypassReason } from '../model/outcome.js';
 import type { LookupResult } from './lookup.js';
 
-/** How a caller marked its call. */
+/** Labels that a caller attached to its call. */
 export interface CallLabels {
   readonly attributes: Attributes | undefined;
   readonly stack: string | undefined;
@@ -13,30 +13,30 @@ interface CallOptions {
   readonly definition: EntryDefinition;
   readonly addresses: readonly Address[];
   readonly labels: CallLabels;
-  /** Called once, just before the answer settles. */
+  /** Called once, immediately before the answer settles. */
   readonly onSettled: (call: Call) => void;
 }
 
 /**
- * One call of `fetch` or `fetchMany`: its addresses, the counts of its event, and its answer. The answer settles as soon
- * as all entries are there, or with the first error.
+ * One call of `fetch` or `fetchMany`: its addresses, the counts of its `read` event, and its answer. The answer settles as
+ * soon as it has all values, or with the first error.
  */
 export class Call {
   readonly definition: EntryDefinition;
   readonly addresses: readonly Address[];
   readonly attributes: Attributes | undefined;
   readonly stack: string | undefined;
-  /** `addresses: [n] -> [n]`, ABSENT where there is no row. */
+  /** Values of `addresses: [n] -> [n]`, same order; ABSENT where there is no row. */
   readonly answer: Promise<unknown[]>;
 
-  /** Distinct entries. */
+  /** Number of distinct entries. */
   distinct = 0;
   hits = 0;
   absentHits = 0;
   bypasses = 0;
   bypassReason: BypassReason | undefined;
   missed: ReadEvent['missed'][number][] = NONE;
-  /** Entries that were loaded for this call, not for another that asked for them before. */
+  /** Number of entries that this call loads; an entry that an earlier call loads counts there. */
   loads = 0;
 
   readonly #onSettled: (call: Call) => void;
@@ -87,5 +87,5 @@ export class Call {
   }
 }
 
-/** Shared by the calls that miss nothing. */
+/** Shared by all calls without a miss. */
 const NONE: ReadEvent['missed'][number][] = [];

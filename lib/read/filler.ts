@@ -16,15 +16,15 @@ import type { Emitter } from '../telemetry/emitter.js';
 import { generationTtl, jittered } from '../model/ttl.js';
 import { Vector } from '../model/vector.js';
 
-/** A value as it will be stored under a vector. */
+/** The stored form of a value, and the vector that it will be stored under. */
 export interface Sealed {
   readonly vector: Vector;
   readonly bytes: Buffer;
 }
 
 const FOREIGN_ENTRY =
-  'The key of an entry must hold a string, but holds another type. The key was left alone, and the entry is loaded at ' +
-  'every read. Find out what writes there; delete the key if nothing needs it.';
+  'The key of an entry must hold a string, but holds another type. The key stays as it is, and every read loads the ' +
+  'entry. Find the program that writes this key; delete the key if no program needs it.';
 
 interface FillLimits {
   readonly ttlJitter: number;
@@ -39,15 +39,16 @@ interface FillerOptions {
   readonly options: FillLimits;
 }
 
-/** One fill command carries at most this many entries, and about this many bytes. */
+/** Most entries of one fill command, and about the most bytes. */
 const FILL_ENTRIES_MAX = 500;
 const FILL_BYTES_MAX = 1 << 20;
 
 /**
  * Stores loaded values under the vectors their lookups returned.
  *
- * Safe without its check: an entry whose generation moved since lies under a vector nobody will ask for. The check
- * saves that orphan, and counts it. Between load and fill a process may die: the next reader loads again.
+ * Fills are safe without the check of the generations: an entry whose generation moved since its lookup lies under a vector
+ * that no reader asks for any more (docs/protocol.md, rule 1). The check avoids that orphan, and counts the refused fill.
+ * A process may die between load and fill: the next reader loads again.
  */
 export class Filler {
   readonly #store: Store;
@@ -63,8 +64,8 @@ export class Filler {
   }
 
   /**
-   * The stored form of a value. Made before its caller has it, who may change it.
-   * Throws SchemaMismatchError, UnencodableValueError and OversizedValueError.
+   * Returns the stored form of a value. The reader seals a value before its caller gets it, since the caller may change
+   * it. Throws SchemaMismatchError, UnencodableValueError and OversizedValueError.
    */
   async seal(vector: Vector, value: unknown): Promise<Sealed> {
     const address = Vector.addressOf(vector);
@@ -77,13 +78,13 @@ export class Filler {
     return { vector, bytes };
   }
 
-  /** Reports a value that was returned and not stored. */
+  /** Emits the refused fill of a value that the caller gets and the store does not. */
   refuse(address: Address, reason: RefusalReason, attributes: Attributes | undefined, error?: Error): void {
     const { cache, name: entry } = address.definition;
     this.#telemetry.emit('fill', { cache, entry, attributes, fills: 0, refused: 1, reason, error });
   }
 
-  /** Why a seal was refused. Throws what is no refusal. */
+  /** Returns the reason of a refusal by `seal`. Throws any other error. */
   static reasonOf(error: unknown): RefusalReason {
     if (error instanceof UnencodableValueError) return 'unencodable';
     if (error instanceof OversizedValueError) return 'oversized';
@@ -92,8 +93,8 @@ export class Filler {
   }
 
   /**
-   * Stores `sealed: [n]`, all of one definition; resolves when the store has answered, to how many were stored. One
-   * command for each 500 entries or 1 MiB. Never rejects: a store failure is counted and refuses the fill.
+   * Stores `sealed: [n]`, all of one definition. Resolves, when the store has answered, to the number of stored entries.
+   * Costs one command for each 500 entries or 1 MiB. Never rejects: a store failure is counted and refuses the fill.
    */
   async fill(sealed: readonly Sealed[], attributes: Attributes | undefined): Promise<number> {
     let filled = 0;
@@ -165,8 +166,8 @@ function oversized(address: Address, bytes: number, maxValueBytes: number): Over
   return new OversizedValueError(
     bytes,
     maxValueBytes,
-    `An encoded value has ${maxValueBytes} bytes at most (maxValueBytes). The value of ` +
-      `"${address.definition.name}" at ${address.scope.path || 'global'} has ${bytes}. ` +
+    `An encoded value must have at most ${maxValueBytes} bytes (maxValueBytes), but got ${bytes} ` +
+      `(entry "${address.definition.name}" at ${address.scope.path || 'global'}). ` +
       'Cache less of it, split it by a key, or raise maxValueBytes.',
   );
 }

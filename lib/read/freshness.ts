@@ -9,33 +9,33 @@ interface FreshnessOptions {
 }
 
 /**
- * Whether what a lookup reads is no older than the bound (`maxStalenessMs`).
+ * Checks that the store is fresh: no older than the bound (`maxStalenessMs`; docs/protocol.md, rules 9 and 10).
  *
  * While every change older than the bound has been bumped, a relay keeps a key in the store, `f:<bound>`, of the form
- * `<incarnation> <nonce>`, which expires when that may no longer be so. A lookup asks for it in the same atomic command
- * as for its generations, so a hit costs no command more; the check is one comparison of bytes with what was seen last.
+ * `<incarnation> <nonce>`, which expires when that may cease to hold. A lookup reads it in the same atomic command as
+ * its generations, so a hit costs no further command; the check compares the bytes with the value that was seen last.
  *
- * **Invariant.** The store is used only if that command showed a value which names the store's incarnation and which
- * this process has not seen for longer than the bound. So whatever relays do or fail to do, a reader leaves the cache
- * within the bound: a relay that is gone renews nothing; a store that went back in time, or another one in its place,
- * has an incarnation that no value in it names until it is repaired; and a store whose clock stands still or went back,
- * where a key outlives its instant, is not trusted for longer than this process's own clock allows.
+ * **Invariant.** A lookup uses the store only if that command showed a value that names the store's incarnation, and that
+ * this process has not seen for longer than the bound. So a reader leaves the cache within the bound, independent of any
+ * relay. A dead relay renews no key. A store that went back in time, and a store that took another's place, have an
+ * incarnation that no value in them names until a repair. A store whose clock stops or goes back, where a key outlives
+ * its instant, is trusted only as long as this process's own clock allows.
  */
 export class Freshness {
   readonly key: FreshnessKey;
   readonly #boundMs: number;
   readonly #store: Store;
-  /** The value seen last, and when a read that showed it began first. */
+  /** The value seen last, and the start of the first read that showed it. */
   #seen: Buffer | undefined;
   #sinceMs = 0;
-  /** What the value names, if it has the form. */
+  /** The incarnation in the value; undefined for a malformed value. */
   #incarnation: string | undefined;
 
-  /** The state that `changed` was told last; undefined before the first. */
+  /** The last argument of `changed`; undefined before the first call. */
   #told: boolean | undefined;
   readonly #changed: (isFresh: boolean) => void;
 
-  /** `changed`: called when the first read is not fresh, and at each change from then on. */
+  /** `changed` is called when the first read is not fresh, and at each change from then on. */
   constructor({ store, prefix, boundMs, changed }: FreshnessOptions) {
     this.#changed = changed;
     this.#store = store;
@@ -43,10 +43,10 @@ export class Freshness {
     this.key = freshnessKey(prefix, boundMs);
   }
 
-  /** Whether a read that began at `sentAtMs` and found `reply` at `key` is fresh. */
+  /** Returns whether a read that began at `sentAtMs` and found `reply` at `key` is fresh. */
   check(reply: Buffer | null, sentAtMs: number): boolean {
     const fresh = reply !== null && this.#isFresh(reply, sentAtMs);
-    // No relay renews the key, or the store is another server by now: a replica, or a primary with another past.
+    // Either no relay renews the key, or the store became another server: a replica, or a primary with another past.
     if (!fresh) this.#store.revalidate?.();
     if (fresh !== (this.#told ?? true)) this.#changed((this.#told = fresh));
     return fresh;

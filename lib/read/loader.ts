@@ -5,21 +5,32 @@ import { LoaderContractError } from '../errors/errors.js';
 import type { Attributes, LoadEvent } from '../telemetry/events.js';
 import type { Emitter } from '../telemetry/emitter.js';
 
+export interface LoadRequest {
+  readonly definition: EntryDefinition;
+  /** Distinct addresses of `definition`. */
+  readonly addresses: readonly Address[];
+  /** The source's context, for the loader. */
+  readonly context: unknown;
+  readonly telemetry: Emitter;
+  readonly purpose: LoadEvent['purpose'];
+  readonly attributes: Attributes | undefined;
+}
+
 /**
- * Calls an entry's `load` once for `addresses: [n]`, distinct, and gives each its value, `-> [n]`, same order: a row's
- * value or ABSENT for `one`, the rows' values in the loader's order, possibly none, for `list`.
+ * Calls an entry's `load` once for `addresses: [n]`, distinct, and returns their values, `-> [n]`, same order: a row's
+ * value or ABSENT for `one`, an array of the rows' values in the loader's order for `list`.
  *
- * Costs one query, as far as the loader keeps to one. The loader's errors pass through unwrapped; rows that break
- * the contract throw LoaderContractError.
+ * Costs one query, if the loader sends one. The loader's errors pass through unwrapped; rows that break the contract
+ * throw LoaderContractError.
  */
-export async function load(
-  definition: EntryDefinition,
-  addresses: readonly Address[],
-  context: unknown,
-  telemetry: Emitter,
-  purpose: LoadEvent['purpose'],
-  attributes: Attributes | undefined,
-): Promise<unknown[]> {
+export async function load({
+  definition,
+  addresses,
+  context,
+  telemetry,
+  purpose,
+  attributes,
+}: LoadRequest): Promise<unknown[]> {
   const { cache, name: entry } = definition;
   const startedAtMs = performance.now();
   let rows = 0;
@@ -33,7 +44,9 @@ export async function load(
     rows = loaded.length;
     return group(definition, addresses, loaded);
   } catch (thrown) {
-    error = thrown ?? new LoaderContractError(entry, `A loader throws errors. "${entry}" threw ${describe(thrown)}.`);
+    error =
+      thrown ??
+      new LoaderContractError(entry, `A loader must throw an Error, but got ${describe(thrown)} (entry "${entry}").`);
     throw thrown;
   } finally {
     const durationMs = performance.now() - startedAtMs;
@@ -65,7 +78,7 @@ function group(definition: EntryDefinition, addresses: readonly Address[], rows:
   return values;
 }
 
-/** The address that a row belongs to, by the entry's `by`. */
+/** Returns the id of the address that a row belongs to, by the entry's `by`. */
 function owner(definition: EntryDefinition, row: unknown): string {
   const ids = definition.by(row);
   try {
@@ -73,7 +86,7 @@ function owner(definition: EntryDefinition, row: unknown): string {
   } catch (cause) {
     throw new LoaderContractError(
       definition.name,
-      `A row belongs to the ids that \`by\` names. For "${definition.name}" it named none that exist: ` +
+      `\`by\` must return the ids of a row, but got ${describe(ids)} (entry "${definition.name}"). ` +
         `${(cause as Error).message} Correct \`by\`, or select the columns it reads.`,
     );
   }
@@ -82,23 +95,23 @@ function owner(definition: EntryDefinition, row: unknown): string {
 function notRows(definition: EntryDefinition, loaded: unknown): LoaderContractError {
   return new LoaderContractError(
     definition.name,
-    `A loader resolves to an array of rows. "${definition.name}" resolved to ${describe(loaded)}. ` +
-      'Return the rows of all ids together, an empty array if there are none.',
+    `A loader must resolve to an array of rows, but got ${describe(loaded)} (entry "${definition.name}"). ` +
+      'Return the rows of all ids in one array; without rows, return an empty array.',
   );
 }
 
 function foreignRow(definition: EntryDefinition, row: unknown): LoaderContractError {
   return new LoaderContractError(
     definition.name,
-    `A loader returns rows of the ids it was given and no others. "${definition.name}" returned one of ` +
-      `${describe(definition.by(row))}, which nobody asked for. Correct the query's condition, or \`by\`.`,
+    `A loader must return only rows of the ids it was given, but got a row of ${describe(definition.by(row))} ` +
+      `(entry "${definition.name}"). Correct the query's condition, or \`by\`.`,
   );
 }
 
 function secondRow(definition: EntryDefinition, address: Address): LoaderContractError {
   return new LoaderContractError(
     definition.name,
-    `An entry declared with \`one\` has one row at most. "${definition.name}" got two for ${describe(address.ids)}. ` +
-      'Correct the query, or declare it with `list`.',
+    `An entry declared with \`one\` must have at most one row, but got two for ${describe(address.ids)} ` +
+      `(entry "${definition.name}"). Correct the query, or declare the entry with \`list\`.`,
   );
 }

@@ -3,30 +3,30 @@ import type { EntryLocation } from '../model/entry-location.js';
 import { type Generation, type GenerationState, generationState } from '../model/generation.js';
 import type { RegisteredScope } from '../model/scope-registry.js';
 
-/** How the scopes of an address stand against the generations that a round asked under: the worst of them. */
+/** State of an address: the worst state of its scopes, compared with the generations that the round asked under. */
 export type RoundState = 'same' | 'moved' | 'missing' | 'quarantined' | 'foreign';
 
 /**
- * One read of a lookup: the scopes of its addresses, each once, the generations it asks under, and how they stand.
+ * One read of a lookup: the scopes of its addresses, each once, the generations it asks under, and their states.
  *
- * What belongs to a scope is in arrays, by the scope's position in `scopes`. A round keeps the positions of each
- * address's scopes itself, so that rounds which overlap do not meet.
+ * Arrays hold the data of scopes, by the scope's position in `scopes`. A round keeps the positions of each address's
+ * scopes itself, so that concurrent rounds do not interfere.
  */
 export class LookupRound {
   readonly addresses: readonly Address[];
   readonly scopes: readonly RegisteredScope[];
   /** By position: the generation that the read asks under. */
   readonly sent: readonly (Generation | undefined)[];
-  /** By position, once the reply is there. */
+  /** By position: the state of each scope, after the reply. */
   seen: readonly GenerationState[] = [];
-  /** Where each address's entry is asked for; undefined where a generation is not known. */
+  /** Location of each address's entry in the read; undefined if a generation is unknown. */
   locations: readonly (EntryLocation | undefined)[] = [];
   /** The positions of every address's scopes, one address after another; undefined for a single address, whose scopes are `scopes`. */
   readonly #positions: readonly number[] | undefined;
-  /** Where in `#positions` each address begins. */
+  /** Start of each address in `#positions`. */
   readonly #starts: readonly number[] | undefined;
 
-  /** `generationOf`: under which generation of a scope to ask. */
+  /** `generationOf` returns the generation of a scope to ask under; by default the remembered one. */
   constructor(
     addresses: readonly Address[],
     generationOf: (scope: RegisteredScope) => Generation | undefined = remembered,
@@ -48,7 +48,7 @@ export class LookupRound {
     this.seen = seen;
   }
 
-  /** How the scopes of an address stand. */
+  /** Returns the state of an address. */
   stateOf(index: number): RoundState {
     const { length } = this.addresses[index]!.scopes;
     let state: RoundState = 'same';
@@ -64,14 +64,14 @@ export class LookupRound {
     return state;
   }
 
-  /** Whether these, by position, are the generations of an address's scopes. */
+  /** Returns whether `own` are the generations of an address's scopes in `generations`, by position. */
   matches(index: number, own: readonly Generation[], generations: readonly (GenerationState | undefined)[]): boolean {
     if (own.length !== this.addresses[index]!.scopes.length) return false;
     for (let i = 0; i < own.length; i++) if (generations[this.position(index, i)] !== own[i]) return false;
     return true;
   }
 
-  /** Of these, by position, those of an address's scopes; undefined unless all of them are generations. */
+  /** Picks the generations of an address's scopes from `generations`, by position; undefined unless all of them stand. */
   generationsOf(index: number, generations: readonly (GenerationState | undefined)[]): Generation[] | undefined {
     const own: Generation[] = [];
     for (let i = 0; i < this.addresses[index]!.scopes.length; i++) {
@@ -83,12 +83,12 @@ export class LookupRound {
     return own;
   }
 
-  /** The first scope of an address that is foreign in these states, by position. */
+  /** Returns the first scope of an address that is foreign in `states`, by position. */
   foreignScope(index: number, states: readonly GenerationState[] = this.seen): RegisteredScope | undefined {
     return this.addresses[index]!.scopes.find((_, i) => states[this.position(index, i)] === 'foreign');
   }
 
-  /** The position of the `i`th scope of an address. */
+  /** Returns the position of the `i`th scope of an address. */
   position(index: number, i: number): number {
     return this.#positions === undefined ? i : this.#positions[this.#starts![index]! + i]!;
   }
@@ -98,7 +98,7 @@ function remembered(scope: RegisteredScope): Generation | undefined {
   return scope.remembered;
 }
 
-/** Finds each scope once by a mark on the scope itself, since a Map of them took a tenth of a batch's hit. */
+/** Collects each scope once, by a mark on the scope itself: a Map of scopes took a tenth of a batch's hit. */
 function positionsOf(addresses: readonly Address[]) {
   const round = {};
   const scopes: RegisteredScope[] = [];

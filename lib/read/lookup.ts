@@ -1,27 +1,27 @@
 /**
  * Reads entries: one command per hit, at any depth, for one entry or a batch of them.
  *
- * A process remembers the generations it saw last (`model/scope-registry.ts`). One atomic read asks for the generations of every
- * scope involved and for each entry under the vector as remembered:
+ * A process remembers the generations it saw last (`model/scope-registry.ts`). One atomic read asks for the generations
+ * of every scope involved, and for each entry under its remembered vector:
  *
  *     MGET g: g:detector=42 g:detector=42/environment=7  e:…:workflows:<the three as remembered>
  *
- * - All as remembered: the entry, or its absence, is the answer.
- * - A generation moved, or was not remembered: ask once more, under the generations just seen.
- * - A generation is missing: mint it. What lies under a generation minted now can't exist, so that is a miss.
- * - A generation is under quarantine (`model/generation.ts`), or foreign: a bypass. Nothing is minted, and nothing filled.
+ * - All generations are as remembered: the entry, or its absence, is the answer.
+ * - A generation moved, or was not remembered: the lookup reads once more, under the generations just seen.
+ * - A generation is missing: the lookup mints it. No entry can lie under a generation minted now, so that is a miss.
+ * - A generation is under quarantine (`model/generation.ts`), or foreign: a bypass, without a mint and without a fill.
  *
- * With a bound, each read also asks for the freshness key (`freshness.ts`), in the same command. Where that key does not
- * hold, every entry of the read is a bypass.
+ * With a bound, each read also asks for the freshness key (`freshness.ts`), in the same command. If that key shows that
+ * the store is not fresh, every entry of the read is a bypass.
  *
- * **Invariant.** An entry is returned only if one atomic read showed it together with the generations in its key.
- * So whatever this process believed before, or others did in between, an entry whose scope was bumped before the
- * read began is never returned: its key names a generation that is no more.
+ * **Invariant.** A lookup returns an entry only if one atomic read showed it together with the generations in its key.
+ * So an entry whose scope was bumped before the read began is never returned, independent of the remembered generations
+ * and of other processes: its key names a generation that the store no longer holds.
  *
- * A miss needs no atomicity: its vector was read before the load begins, which is all that a fill relies on. So when
- * generations keep moving, the second answer is final, and at worst a miss.
+ * A miss needs no atomicity: a fill relies only on a vector that was read before the load begins (docs/protocol.md,
+ * rule 1). So when generations keep moving, the second answer is final, and at worst a miss.
  *
- * Crashes in between leave at most a minted generation, which expires.
+ * A crash between two commands leaves at most a minted generation, which expires.
  */
 import type { Deadline } from '../async/deadline.js';
 import { ABSENT, KeyChecksum, open } from '../codec/envelope.js';
@@ -48,7 +48,7 @@ import type { DecodeFailureEvent } from '../telemetry/events.js';
 import type { Freshness } from './freshness.js';
 import { LookupRound, type RoundState } from './lookup-round.js';
 
-/** An entry that the store holds, or a cached absence. Decoded once; `bytes` let each further caller have a value of its own. */
+/** An entry that the store holds, or a cached absence. It is decoded once; each further caller gets a value of its own from `bytes`. */
 export type Hit = StoredEntry<'hit'> | StoredEntry<'absent'>;
 
 interface StoredEntry<Outcome> {
@@ -69,17 +69,17 @@ interface LookupOptions {
   readonly schemaVersion: number;
   readonly telemetry: Emitter;
   readonly clock: Clock;
-  /** undefined: no bound. */
+  /** undefined for a cache without a bound. */
   readonly freshness: Freshness | undefined;
 }
 
-/** One call of `read`: what each of its commands adds to. */
+/** The state of one call of `read`, which all its commands share. */
 interface Pass {
   readonly addresses: readonly Address[];
   readonly deadline: Deadline;
   readonly capturedAtMs: number;
   readonly results: LookupResult[];
-  /** Emitted when all is judged: a listener may look up too. */
+  /** Events to emit after all results are there, since a listener may call `lookup` too. */
   readonly failures: DecodeFailureEvent[];
 }
 
@@ -101,8 +101,8 @@ export class Lookup {
   }
 
   /**
-   * `addresses: [n] -> [n]`. One command where every generation is as remembered; otherwise a second: a read, a mint,
-   * or, where some of the batch need one and some the other, both at once. Rejects as the store does.
+   * Looks up `addresses: [n] -> results: [n]`, same order. Costs one command if every generation is as remembered;
+   * otherwise a second one: a read or a mint, or both in parallel for a batch that needs both. Rejects as the store does.
    */
   async read(addresses: readonly Address[], deadline: Deadline): Promise<LookupResult[]> {
     const capturedAtMs = this.#clock.nowMs();
@@ -124,7 +124,7 @@ export class Lookup {
       else {
         if (state === 'missing') unminted.push(i);
         else if (state === 'moved') moved.push(i);
-        // For these two until their second command says more.
+        // Provisional for `missing` and `moved`, until their second command.
         results.push(bypass(state, address, failures, round.foreignScope(i)));
       }
     }
@@ -136,7 +136,7 @@ export class Lookup {
     return results;
   }
 
-  /** The key of the entry under the present generations; undefined if one is missing. One command; mints nothing. */
+  /** Returns the key of the entry under the present generations; undefined if one is missing. Costs one command, and never mints. */
   async locate(address: Address, deadline: Deadline): Promise<EntryKey | undefined> {
     const { scopes } = address;
     const keys = scopes.map((scope) => scope.generationKey);
@@ -146,7 +146,7 @@ export class Lookup {
   }
 
   /**
-   * Asks for the generations of a round, each entry that can be located, and the freshness key: in this order, in one
+   * Reads the generations of a round, each entry with a known location, and the freshness key, in this order and in one
    * command.
    */
   #ask(round: LookupRound, deadline: Deadline): Promise<readonly (Buffer | null)[]> {
@@ -167,7 +167,7 @@ export class Lookup {
     return this.#freshness === undefined || this.#freshness.check(replies[replies.length - 1]!, sentAtMs);
   }
 
-  /** Mints what is missing. Several processes may: the first one's token stands, and each gets that one. */
+  /** Mints missing generations. When several processes mint, the first token stands, and each process gets that one. */
   async #mint(pass: Pass, round: LookupRound, unminted: readonly number[]): Promise<void> {
     if (unminted.length === 0) return;
     const missing = new Set<number>();
@@ -208,7 +208,7 @@ export class Lookup {
     }
   }
 
-  /** Asks once more, under the generations just seen. Final: an entry whose generation moves again is a miss. */
+  /** Reads once more, under the generations just seen. The result is final: an entry whose generation moves again is a miss. */
   async #readAgain(pass: Pass, first: LookupRound, moved: readonly number[]): Promise<void> {
     if (moved.length === 0) return;
     const capturedAtMs = this.#clock.nowMs();
@@ -247,13 +247,13 @@ export class Lookup {
     }
   }
 
-  /** Bypasses what needed the second command, which failed; the first command's answers stand. */
+  /** Makes the entries of a failed second command bypasses; the first command's answers stand. */
   #fail({ addresses, results }: Pass, indexes: readonly number[], operation: 'mint' | 'read', error: Error): void {
     this.#telemetry.emit('storeFailure', { cache: addresses[0]!.definition.cache, operation, error });
     for (const i of indexes) results[i] = STORE_FAILURE;
   }
 
-  /** Where an entry of a round is under generations by position; undefined if one of them is not known. */
+  /** Returns the location of an entry of a round under `generations`, by position; undefined if one of them is unknown. */
   #location(
     round: LookupRound,
     index: number,
@@ -288,7 +288,7 @@ const LOST: LookupResult = { outcome: 'bypass', reason: 'generation_lost' };
 const UNDER_QUARANTINE: LookupResult = { outcome: 'bypass', reason: 'quarantine' };
 const NOT_FRESH: LookupResult = { outcome: 'bypass', reason: 'not_fresh' };
 
-/** The answer of one atomic read that showed all of the vector: the entry, or a miss with the cause given. */
+/** Returns the answer of one atomic read that showed the whole vector: the entry, or a miss with this cause. */
 function answer(
   address: Address,
   location: EntryLocation,
@@ -306,7 +306,7 @@ function answer(
   return unusable(new Vector(address, location, capturedAtMs), failures, opened.reason, opened.message);
 }
 
-/** The result for an address without a vector; `foreign`: its scope with a foreign generation. */
+/** Returns the result for an address without a vector. `foreign` is its scope with a foreign generation. */
 function bypass(
   state: Exclude<RoundState, 'same'>,
   address: Address,
@@ -318,7 +318,8 @@ function bypass(
   const { cache, name: entry } = address.definition;
   const message =
     `The value at ${foreign!.generationKey} must be a generation (${GENERATION_RULE}, in a string), but is of another ` +
-    'form. The source is read, and nothing is filled. Find out what writes there; delete the key if nothing needs it.';
+    'form. Reads go to the source, without a fill. Find the program that writes this key; delete the key if no program ' +
+    'needs it.';
   failures.push({ cache, entry, path: address.scope.path, reason: 'foreign_generation', message });
   return { outcome: 'bypass', reason: 'foreign_generation' };
 }
@@ -329,7 +330,7 @@ function unusable(vector: Vector, failures: DecodeFailureEvent[], reason: string
   return { outcome: 'miss', vector, cause: 'undecodable' };
 }
 
-/** Checks hits against their entry's schema, where there is one. */
+/** Checks hits against the schema of their entry, if it has one. */
 async function checkSchemas({ addresses, results, failures, deadline }: Pass): Promise<void> {
   for (let i = 0; i < results.length; i++) {
     const result = results[i]!;

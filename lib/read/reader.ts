@@ -1,19 +1,19 @@
 /**
- * Answers calls: looks up what one turn asked for together, loads what missed, returns it, and fills behind.
+ * Answers calls: looks up the entries of one turn together, loads the misses, returns their values, and fills behind the
+ * answer.
  *
- * Which loads are shared (docs/protocol.md, rule 2): a reader that starts after a commit must not get a load that began
- * before it.
+ * A reader that starts after a commit must not get a load that began before it (docs/protocol.md, rule 2):
  *
- * - A miss joins the load of an entry that is under way in this process if both looked up the same vector: the later
- *   reader read that vector from the store after it began, so nothing was bumped before. A load stays joinable until
- *   its fill has settled, since the value is then as good as stored.
- * - A bypass has no vector. It shares a load with those of its own turn, which all began before that load, and is
- *   never joined later. That holds for a missing freshness key too, though a load younger than the bound would be young
- *   enough: a caller of `transaction` would not read its own writes, and no reader would see a strict commit in time.
+ * - A miss joins a load of its entry under way in this process if both looked up the same vector: the later reader read
+ *   that vector from the store after it began, so no bump lies between the two. A load stays joinable until its fill has
+ *   settled, since its value is as valid as the entry that the fill stores.
+ * - A bypass has no vector. It shares a load with the bypasses of its own turn, which all began before that load, and no
+ *   later reader joins it. That holds for a missing freshness key too, although a load younger than the bound would be
+ *   young enough: a caller of `transaction` would not read its own writes, and a reader would see a strict commit late.
  * - A load on a caller's transaction is never shared.
  *
- * Each call settles as soon as all it asked for is there: a hit never waits for another call's load. Calls that
- * share an entry get values of their own; one that asked twice for the same gets it once.
+ * Each call settles as soon as it has all its values: a hit never waits for another call's load. Calls that share an
+ * entry get values of their own; a call that names an entry twice gets one value for both.
  */
 import { BatchSlot, copied } from './batch-slot.js';
 import { Call, type CallLabels } from './call.js';
@@ -33,7 +33,7 @@ import { Vector } from '../model/vector.js';
 import type { Verifier } from './verifier.js';
 import { InFlight } from '../async/in-flight.js';
 
-/** A lookup command reads at most this many entries, about 2,500 keys, with paths of about this many characters. */
+/** Most entries of one lookup command, which has about 2,500 keys then, and about the most characters of their paths. */
 const LOOKUP_ENTRIES_MAX = 1_000;
 const LOOKUP_PATHS_MAX = 100_000;
 
@@ -61,9 +61,9 @@ export class Reader {
   readonly #telemetry: Emitter;
   readonly #options: ReadLimits;
   readonly #turn = new MicrotaskBatch<Call>((calls) => this.#work.track(this.#read(calls)));
-  /** Loads under way, by entry key: a vector and a place. */
+  /** Loads under way, by entry key, which holds the vector. */
   readonly #loading = new Map<string, BatchSlot>();
-  /** Reads, loads and fills that `settled` waits for. */
+  /** Reads, loads and fills under way, for `settled`. */
   readonly #work = new InFlight();
 
   constructor({ store, source, lookup, filler, verifier, telemetry, options }: ReaderOptions) {
@@ -76,7 +76,7 @@ export class Reader {
     this.#options = options;
   }
 
-  /** `addresses: [n] -> [n]`, duplicates welcome. ABSENT where there is no row. */
+  /** Returns the values of `addresses: [n] -> [n]`, same order; duplicates are read once. ABSENT where there is no row. */
   fetch(definition: EntryDefinition, addresses: readonly Address[], labels: CallLabels): Promise<unknown[]> {
     if (addresses.length === 0) return Promise.resolve([]);
     const call = this.#call(definition, addresses, labels);
@@ -84,7 +84,7 @@ export class Reader {
     return call.answer;
   }
 
-  /** The same, on the caller's transaction: one query, no cache, nothing shared. */
+  /** Returns the values of `addresses`, loaded on the caller's transaction: one query, without the cache, never shared. */
   fetchWithin(
     trx: unknown,
     definition: EntryDefinition,
@@ -109,7 +109,7 @@ export class Reader {
     return looked!;
   }
 
-  /** Resolves when nothing is under way any more. */
+  /** Resolves when no read, load or fill is under way. */
   settled(): Promise<void> {
     return this.#work.drained(this.#turn);
   }
@@ -125,7 +125,7 @@ export class Reader {
       let reachable = true;
       for (const chunk of lookupChunks(slots)) {
         const addresses = chunk.map((slot) => slot.address);
-        // One deadline is enough to find out that the store does not answer.
+        // After one missed deadline the other chunks skip the store, so that the call waits for one deadline only.
         const looked: readonly LookupResult[] = reachable
           ? await this.#lookUp(addresses)
           : addresses.map(() => UNREACHED);
@@ -136,7 +136,7 @@ export class Reader {
         }
       }
     } catch (error) {
-      // No step above is expected to throw; an unexpected error must not leave the calls hanging.
+      // No step above should throw; an unexpected error must not leave the calls pending.
       return this.#fail(slots, error);
     }
     if (missed === undefined) return;
@@ -144,7 +144,7 @@ export class Reader {
     await Promise.all([...missed].map(([definition, group]) => this.#loadAll(definition, group, context)));
   }
 
-  /** One deadline for all commands of a chunk; a store that fails makes every one of its entries a bypass. */
+  /** Looks up a chunk under one deadline for all its commands. A failing store makes every entry a bypass. */
   async #lookUp(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
     if (this.#store.bypassed) return addresses.map(() => BYPASS_STORE);
     const deadline = new Deadline('read', this.#options.readDeadlineMs);
@@ -159,7 +159,7 @@ export class Reader {
     }
   }
 
-  /** Answers a slot, or joins it to a load under way; false if it is to be loaded. */
+  /** Answers a slot, or joins it to a load under way. Returns false if the slot needs a load. */
   #answer(slot: BatchSlot, looked: LookupResult): boolean {
     slot.count(looked);
     if (looked.outcome === 'hit' || looked.outcome === 'absent') {
@@ -181,7 +181,7 @@ export class Reader {
     return false;
   }
 
-  /** One query for each `loadBatchMax` slots, one after another. */
+  /** Loads slots with one query for each `loadBatchMax` of them, one after another. */
   async #loadAll(definition: EntryDefinition, slots: readonly BatchSlot[], context: () => unknown): Promise<void> {
     const { loadBatchMax } = this.#options;
     for (let start = 0; start < slots.length; start += loadBatchMax) {
@@ -197,8 +197,15 @@ export class Reader {
   async #load(definition: EntryDefinition, slots: readonly BatchSlot[], context: unknown): Promise<void> {
     const attributes = commonAttributes(slots);
     const addresses = slots.map((slot) => slot.address);
-    const values = await load(definition, addresses, context, this.#telemetry, 'read', attributes);
-    // All are sealed before any is given: rows may share objects, and a caller may change its value.
+    const values = await load({
+      definition,
+      addresses,
+      context,
+      telemetry: this.#telemetry,
+      purpose: 'read',
+      attributes,
+    });
+    // All values are sealed before a caller gets one: rows may share objects, and a caller may change its value.
     const sealed: (Sealed | undefined)[] = [];
     for (const [i, { vector }] of slots.entries()) {
       sealed.push(vector && (await this.#seal(vector, values[i], attributes)));
@@ -216,7 +223,7 @@ export class Reader {
     this.#work.track(this.#filler.fill(toFill, attributes).then(() => this.#forget(slots)));
   }
 
-  /** The stored form of a loaded value; undefined, and reported, for one that can't be stored. */
+  /** Returns the stored form of a loaded value. Returns undefined for a refused value, and emits the refusal. */
   async #seal(vector: Vector, value: unknown, attributes: Attributes | undefined): Promise<Sealed | undefined> {
     try {
       return await this.#filler.seal(vector, value);
@@ -226,7 +233,7 @@ export class Reader {
     }
   }
 
-  /** The load of this vector's entry, unless its value would be older than the TTL by now. */
+  /** Returns the load of this vector's entry, unless its value would be older than the TTL. */
   #joinable(vector: Vector, { ttlMs }: EntryDefinition): BatchSlot | undefined {
     const loading = this.#loading.get(vector.entryKey);
     return loading && vector.capturedAtMs - loading.vector!.capturedAtMs < ttlMs ? loading : undefined;
@@ -267,7 +274,7 @@ export class Reader {
   };
 }
 
-/** By identity: the store failed a whole lookup, not only the second command of some of it. */
+/** Compared by identity: the store failed a whole lookup, not only its second command. */
 const UNREACHED: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
 const BYPASS_STORE: LookupResult = { outcome: 'bypass', reason: 'bypass_store' };
 const WITHIN: LookupResult = { outcome: 'bypass', reason: 'transaction' };
@@ -296,7 +303,7 @@ function list(missed: Map<EntryDefinition, BatchSlot[]>, slot: BatchSlot): void 
   else missed.set(definition, [slot]);
 }
 
-/** The stored form of a value for several callers that is not stored; undefined for one that can't be encoded. */
+/** Returns the stored form of a value that several callers share and no fill stores; undefined for an unencodable value. */
 function encoded(key: string, value: unknown): Buffer | undefined {
   try {
     return seal(key, value);
@@ -305,7 +312,7 @@ function encoded(key: string, value: unknown): Buffer | undefined {
   }
 }
 
-/** The attributes of calls that agree on them; undefined where they differ. */
+/** Returns the attributes of the calls if all are equal; otherwise undefined. */
 function commonAttributes(slots: readonly BatchSlot[]): Attributes | undefined {
   const { attributes } = slots[0]!.owner;
   if (attributes === undefined) return undefined;

@@ -24,22 +24,22 @@ interface VerifierOptions {
   readonly options: VerifyLimits;
 }
 
-/** A hit, as it was served. */
+/** A hit that was served: its entry, its vector and its bytes. */
 export interface Sample {
   readonly address: Address;
   readonly vector: Vector;
   readonly bytes: Buffer;
 }
 
-/** Hits waiting to be verified beyond this many are not sampled: checking must not become the load. */
+/** Most hits that wait for verification; further hits are not sampled, so that checks never dominate the source's load. */
 const SAMPLES_MAX = 1_000;
 
 /**
  * Compares a share of hits with the source, behind the answer.
  *
- * A hit may differ because a change was committed and its bump is on its way, which the guarantees allow. So a
- * difference is looked at again after a delay: still the same vector and still different is a stale entry. Costs a
- * query for each turn and entry name with samples; for those that differ one lookup and one query more.
+ * A hit may differ because a change was committed and its bump is on its way, which the guarantees allow. So the verifier
+ * compares a differing hit again after a delay: an entry that still has the same vector and still differs is stale.
+ * Costs a query for each turn and entry name with samples; for differing samples one lookup and one query more.
  */
 export class Verifier {
   readonly #lookup: Lookup;
@@ -59,19 +59,19 @@ export class Verifier {
     this.#options = options;
   }
 
-  /** Takes a hit as a sample, at the rate set. */
+  /** Takes a hit as a sample, with the probability `verifyRate`. */
   consider(address: Address, { location, capturedAtMs, bytes }: Hit, attributes: Attributes | undefined): void {
     if (this.#closed || this.#waiting >= SAMPLES_MAX || Math.random() >= this.#options.verifyRate) return;
     this.#waiting++;
     this.#turn.add([{ address, vector: new Vector(address, location, capturedAtMs), bytes }, attributes]);
   }
 
-  /** Resolves when every sample taken so far has been judged. */
+  /** Resolves when every sample so far has its verdict. */
   settled(): Promise<void> {
     return this.#work.drained(this.#turn);
   }
 
-  /** Stops: what waits for its second look is left unjudged. */
+  /** Stops the verifier. Samples that wait for their second comparison get no verdict. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const wake of this.#delays) wake();
@@ -122,14 +122,16 @@ export class Verifier {
     });
   }
 
-  /** The samples whose source says something else. */
+  /** Returns the samples whose source holds another value. */
   async #differing(
     definition: EntryDefinition,
     samples: readonly Sample[],
     attributes: Attributes | undefined,
   ): Promise<(Sample & { readonly cached: unknown; readonly loaded: unknown })[]> {
     const addresses = samples.map((sample) => sample.address);
-    const values = await load(definition, addresses, this.#source.context(), this.#telemetry, 'verify', attributes);
+    const telemetry = this.#telemetry;
+    const context = this.#source.context();
+    const values = await load({ definition, addresses, context, telemetry, purpose: 'verify', attributes });
     return samples
       .map((sample, i) => ({ ...sample, cached: valueOf(sample), loaded: values[i] }))
       .filter((sample) => !isDeepStrictEqual(sample.cached, sample.loaded) && !sealsAlike(sample, sample.loaded));
@@ -163,7 +165,7 @@ export class Verifier {
     return confirmed;
   }
 
-  /** Waits `verifyDelayMs`; false if the cache was closed meanwhile. */
+  /** Waits `verifyDelayMs`. Resolves to false if the cache was closed meanwhile. */
   async #delay(): Promise<boolean> {
     await new Promise<void>((resolve) => {
       const wake = () => {
@@ -183,7 +185,7 @@ function valueOf({ vector, bytes }: Sample): unknown {
   return opened.ok ? opened.value : opened;
 }
 
-/** Whether the loaded value has the very bytes that were served: an invalid Date, for one, does not equal itself. */
+/** Returns whether the loaded value encodes to the served bytes: some values, an invalid Date for one, do not equal themselves. */
 function sealsAlike({ vector, bytes }: Sample, loaded: unknown): boolean {
   try {
     return seal(vector.entryKey, loaded).equals(bytes);

@@ -1,6 +1,6 @@
 /**
- * `maxStalenessMs`: the store is used only while somebody vouches, by the freshness key, that nothing read there is
- * older. Specs write that key as a relay does. Every store keeps this; what only Redis can do is specified below it.
+ * `maxStalenessMs`: a cache uses the store only while a relay keeps it fresh, by the freshness key. These specs write that
+ * key as a relay does. The first part holds for every store; the second part is specific to Redis.
  */
 import { expect } from 'chai';
 import sinon from 'sinon';
@@ -23,7 +23,7 @@ import { thrown } from '../support/rejection.js';
 const BOUND_MS = 30_000;
 const MARK = 'mark of a spec';
 
-/** What a relay does to the store, by hand. */
+/** The writes of a relay to the store, by hand. */
 class Relay {
   readonly key;
   readonly #store: Store;
@@ -50,7 +50,7 @@ class Relay {
     );
   }
 
-  /** Vouches from now on for so long. */
+  /** Keeps the store fresh for this time. */
   async renew(ms = BOUND_MS): Promise<void> {
     const nowMs = await this.#ask((deadline) => this.#store.timeMs(deadline));
     const found = await this.#ask((deadline) =>
@@ -71,7 +71,7 @@ class Relay {
     expect(found).to.equal('renewed');
   }
 
-  /** The key expires, or is evicted. */
+  /** Removes the key, as its expiry or an eviction does. */
   async vanish(): Promise<void> {
     const key = this.key as string as Parameters<Store['delete']>[0][number];
     await this.#ask((deadline) => this.#store.delete([key], deadline));
@@ -82,7 +82,7 @@ class Relay {
   }
 }
 
-/** A cache with a bound, and a relay, each with a connection of its own where there are any. */
+/** A cache with a bound, and a relay, each with a connection of its own if the store has connections. */
 function lendBounded(open: () => Store, options: NonNullable<Parameters<typeof lendCache>[0]> = {}) {
   const name = uniqueName();
   const clock = manualClock();
@@ -99,7 +99,7 @@ function lendBounded(open: () => Store, options: NonNullable<Parameters<typeof l
 
 for (const [name, make] of Object.entries(sharedStores())) {
   describe(`a bound, on ${name}`, () => {
-    it('while nobody vouches every read goes to the source, and nothing is stored', async () => {
+    it('sends every read to the source, and stores no value, while the store is not fresh', async () => {
       const { fetch, loads, bypasses, cache } = lendBounded(make());
       for (let read = 0; read < 3; read++) expect(await fetch()).to.equal('one');
       expect(loads).to.deep.equal([[1], [1], [1]]);
@@ -108,7 +108,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(cache.statistics.total('misses')).to.equal(0);
     });
 
-    it('while a relay vouches the cache is used; when it stops, within its word, no more; and when it returns, again', async () => {
+    it('allows the store until a relay’s last renewal expires, and again after the next renewal', async () => {
       const { fetch, outcome, relay, loads } = lendBounded(make());
       await relay.repair();
       await relay.renew(2_000);
@@ -123,7 +123,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(loads).to.have.length(2);
     });
 
-    it('a scope that had no generation when somebody vouched is a miss, and filled', async () => {
+    it('makes a scope without a generation a miss, then fills it', async () => {
       const { fetch, outcome, relay, cache } = lendBounded(make());
       await relay.repair();
       await relay.renew();
@@ -132,14 +132,14 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(await outcome()).to.equal('hit');
     });
 
-    it('of a batch everything is bypassed, and one query reads it', async () => {
+    it('makes every entry of a batch a bypass, with one query for all', async () => {
       const { value, loads, bypasses } = lendBounded(make(), { rows: new Map([1, 2, 3].map((id) => [id, id])) });
       expect(await value.fetchMany([1, 2, 3].map((item) => ({ item })))).to.deep.equal([1, 2, 3]);
       expect(loads).to.deep.equal([[1, 2, 3]]);
       expect(bypasses('not_fresh')).to.equal(3);
     });
 
-    it('a value seen for longer than the bound, by this process’s own clock, vouches no more', async () => {
+    it('distrusts a freshness value that it has seen for longer than the bound, by its own clock', async () => {
       const { fetch, outcome, relay, clock } = lendBounded(make());
       await relay.repair();
       await relay.renew(BOUND_MS - 5_000);
@@ -154,7 +154,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(await outcome()).to.equal('hit');
     });
 
-    it('nobody vouches any more when a lookup reads for the second time: that is a bypass too', async () => {
+    it('makes a lookup a bypass if the freshness key vanishes before its second read', async () => {
       let reads = 0;
       let vanish = async () => {};
       const shared = make();
@@ -174,14 +174,14 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(bypasses('not_fresh')).to.equal(1);
     });
 
-    it('another bound’s key vouches for nothing', async () => {
+    it('ignores the key of another bound', async () => {
       const { relay, outcome } = lendBounded(make(), { maxStalenessMs: BOUND_MS - 1 });
       await relay.repair();
       await relay.renew();
       expect(await outcome()).to.equal('not_fresh');
     });
 
-    it('reads the bumps as ever', async () => {
+    it('reads a new value after a bump', async () => {
       const { relay, fetch, outcome, items, rows } = lendBounded(make());
       await relay.repair();
       await relay.renew();
@@ -192,7 +192,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
       expect(await outcome()).to.equal('hit');
     });
 
-    it('while nobody vouches, no load is joined: who fetches after a commit of their own reads it', async () => {
+    it('joins no load while the store is not fresh, so that a writer reads its own commit', async () => {
       const { fetch, hold, items, loads, rows, value } = lendBounded(make());
       const release = hold();
       const first = value.fetch({ item: 1 });
@@ -210,7 +210,7 @@ for (const [name, make] of Object.entries(sharedStores())) {
 describe('a bound, on redisStore', () => {
   const open = () => redisStore(lendRedis({ lazyConnect: true }));
 
-  it('costs no command: a hit is one MGET, with the freshness key; so is a read that nobody vouches for', async () => {
+  it('costs no further command: a hit and a bypass are one MGET each, with the freshness key', async () => {
     const { name, fetch, relay, outcome, value } = lendBounded(open);
     await relay.repair();
     await relay.renew();
@@ -230,13 +230,13 @@ describe('a bound, on redisStore', () => {
     ]);
   });
 
-  it('without it nobody asks for a freshness key', async () => {
+  it('is the only reason to read a freshness key', async () => {
     const { name, fetch } = lendBounded(open, { maxStalenessMs: undefined as never });
     const { commands } = await recordCommands(redisUrl(), fetch, { from: name });
     expect(commands.flat().filter((argument) => argument.includes(':f:'))).to.deep.equal([]);
   });
 
-  it('the second read of a lookup asks for it too', async () => {
+  it('is checked by the second read of a lookup too', async () => {
     const { name, fetch, relay, items } = lendBounded(open);
     await relay.repair();
     await relay.renew();
@@ -249,11 +249,11 @@ describe('a bound, on redisStore', () => {
     await other.items.bump({ item: 1 });
     const { commands } = await recordCommands(redisUrl(), fetch, { from: name });
     const reads = commands.filter(([command]) => command === 'MGET');
-    expect(reads).to.have.length(2); // under the generations remembered; under those that were bumped meanwhile
+    expect(reads).to.have.length(2); // under the remembered generations; under the bumped ones
     for (const read of reads) expect(read.at(-1)).to.equal(relay.key);
   });
 
-  it('what is no freshness value vouches for nothing', async () => {
+  it('ignores a malformed freshness value', async () => {
     const { relay, outcome, fetch } = lendBounded(open);
     await relay.repair();
     await relay.renew();
@@ -282,7 +282,7 @@ describe('a bound, on redisStore', () => {
     expect(await outcome()).to.equal('hit');
   });
 
-  it('a value that names another incarnation vouches for nothing', async () => {
+  it('ignores a freshness value of another incarnation', async () => {
     const { relay, outcome, fetch } = lendBounded(open);
     await relay.repair();
     await relay.renew();
@@ -295,7 +295,7 @@ describe('a bound, on redisStore', () => {
     }
   });
 
-  it('after a restart from an old snapshot, nothing in it vouches', async () => {
+  it('distrusts a server that restarted from an old snapshot, until a repair', async () => {
     const server = await privateRedis();
     const at = () => redisStore(lendRedis({ url: server.url, lazyConnect: true }));
     const { relay, outcome, fetch, rows, items, cache } = lendBounded(at, { bumpDeadlineMs: 10_000 });
@@ -324,7 +324,7 @@ describe('a bound, on redisStore', () => {
     expect(await outcome()).to.equal('hit');
   });
 
-  it('a primary with another past, under an open connection, is asked who it is, once for many reads, and used again', async () => {
+  it('checks the identity of a primary that changed its past, once for many reads, and uses it again', async () => {
     const server = await privateRedis();
     const at = () => redisStore(lendRedis({ url: server.url, lazyConnect: true }));
     const { relay, outcome, fetch, name, cache } = lendBounded(at);
@@ -335,7 +335,7 @@ describe('a bound, on redisStore', () => {
     cache.on('storeFailure', (event) => downs.push(event));
     const admin = lendRedis({ url: server.url });
     const before = (await admin.get(relay.key))!.split(' ')[0]!;
-    // Demoted and promoted again, between two commands of the cache: nobody's connection noticed.
+    // A demotion and a promotion between two commands of the cache leave every connection open.
     await admin
       .multi()
       .replicaof('127.0.0.1', await freePort())
@@ -361,7 +361,7 @@ describe('a bound, on redisStore', () => {
     expect(downs).to.deep.equal([]);
   });
 
-  it('a primary made a replica, under an open connection, is left', async () => {
+  it('leaves a primary that became a replica under an open connection', async () => {
     const server = await privateRedis();
     const at = () => redisStore(lendRedis({ url: server.url, lazyConnect: true }));
     const { relay, outcome, fetch, cache } = lendBounded(at, { readDeadlineMs: 200 });
@@ -383,13 +383,13 @@ describe('a bound, on redisStore', () => {
     await eventually(async () => expect(await outcome()).to.equal('not_fresh'));
   });
 
-  it('a Redis user who may not ask INFO is told that the cache reads the source', async () => {
+  it('warns a Redis user without the right to INFO that the cache reads the source', async () => {
     const server = await privateRedis();
     const admin = lendRedis({ url: server.url });
     await admin.call('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '+@all', '-info');
     const url = server.url.replace('redis://', 'redis://app:secret@');
     const at = () => redisStore(lendRedis({ url, lazyConnect: true, enableReadyCheck: false }));
-    const warn = sinon.stub(console, 'warn'); // ioredis prints that it could not make its own check
+    const warn = sinon.stub(console, 'warn'); // ioredis prints that its own check failed
     const warnings: string[] = [];
     const { outcome, cache, relay } = lendBounded(at);
     cache.on('warning', ({ message }) => warnings.push(message));
@@ -406,7 +406,7 @@ describe('a bound, on redisStore', () => {
 });
 
 describe('maxStalenessMs', () => {
-  it('is a whole number from 100 ms to an hour', () => {
+  it('must be an integer from 100 ms to an hour', () => {
     for (const [maxStalenessMs, shown] of [
       [99, '99'],
       [3_600_001, '3600001'],
@@ -423,7 +423,7 @@ describe('maxStalenessMs', () => {
     for (const maxStalenessMs of [100, 3_600_000]) lendCache({ store: memoryStore(), maxStalenessMs });
   });
 
-  it('on a bypass store changes nothing', async () => {
+  it('has no effect on a bypass store', async () => {
     const { fetch, bypasses } = lendBounded(() => bypassStore());
     expect(await fetch()).to.equal('one');
     expect(bypasses('bypass_store')).to.equal(1);

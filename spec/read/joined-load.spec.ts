@@ -7,9 +7,9 @@ import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
 import { privateRedis, uniqueName } from '../support/redis.js';
 
-describe('a load that is shared', () => {
-  describe('and takes longer than the TTL', () => {
-    /** A load that is held open, begun before a change that nobody bumped. */
+describe('a shared load', () => {
+  describe('that takes longer than the TTL', () => {
+    /** A load that is held open, begun before a change without a bump. */
     async function lendSlow() {
       const clock = manualClock();
       const lent = lendCache({ ttlMs: 50, clock, readDeadlineMs: 10_000, rows: new Map([[1, 'old']]) });
@@ -17,7 +17,7 @@ describe('a load that is shared', () => {
       const first = lent.value.fetch({ item: 1 });
       await eventually(() => expect(lent.loads).to.have.length(1));
       lent.rows.set(1, 'new');
-      /** Fetches; resolves when its lookup was answered: that of a later call on the same connection was. */
+      /** Fetches; resolves after the answer to its lookup, as an answer to a later call on the same connection proves. */
       const fetchMeanwhile = async () => {
         const answer = lent.value.fetch({ item: 1 });
         await new Promise(setImmediate);
@@ -41,7 +41,7 @@ describe('a load that is shared', () => {
       expect(cache.statistics.total('refused_fills', { reason: 'expired' })).to.equal(1);
     });
 
-    it('is joined by one that starts before, and its value is not stored', async () => {
+    it('is joined by a reader that starts before the TTL ends, and its fill is refused', async () => {
       const { value, cache, clock, release, first, loads, fetchMeanwhile } = await lendSlow();
       clock.advance(49);
       const early = await fetchMeanwhile();
@@ -61,7 +61,7 @@ describe('a load that is shared', () => {
       readonly shared: { readonly tags: string[] };
     }
 
-    /** Every row of one load has one and the same `shared`. */
+    /** All rows of one load hold the same object, `shared`. */
     function lendSharing(schema?: StandardSchemaV1) {
       const cache = new GenerationalCache({ name: uniqueName(), store: memoryStore() });
       lend({ what: 'the cache', close: () => cache.close() });
@@ -92,7 +92,7 @@ describe('a load that is shared', () => {
     };
 
     for (const [which, schema] of Object.entries(schemas)) {
-      it(`and with ${which}: a caller that changes its value at once changes nothing of what is stored`, async () => {
+      it(`with ${which} stores the loaded values, even if a caller changes its own at once`, async () => {
         const { cache, value } = lendSharing(schema);
         const mutating = value.fetch({ item: 1 }).then((row) => row?.shared.tags.push('mine'));
         await Promise.all([mutating, value.fetchMany([2, 3, 4].map((item) => ({ item })))]);
@@ -107,7 +107,7 @@ describe('a load that is shared', () => {
 
   describe('by calls that ask for more scopes than the process remembers', () => {
     for (const [which, store] of Object.entries({ 'an in-memory store': memoryStore, 'a bypass store': bypassStore })) {
-      it(`loads each id once all the same, on ${which}`, async () => {
+      it(`loads each id once, on ${which}`, async () => {
         const { value, loads } = lendCache({
           store: store(),
           rememberedScopesMax: 1,
@@ -144,16 +144,16 @@ describe('a load that is shared', () => {
     }
 
     const stores: Record<string, () => Store> = {
-      'since it is a bypass store': bypassStore,
-      'since it says so itself': () => ({ ...memoryStore(), bypassed: true }),
+      'on a bypass store': bypassStore,
+      'on a store that declares itself bypassed': () => ({ ...memoryStore(), bypassed: true }),
     };
     for (const [why, store] of Object.entries(stores)) {
-      it(`${why}: calls of one turn get values of their own`, async () => {
+      it(`gives calls of one turn values of their own, ${why}`, async () => {
         await expectOwnValues(lendCache({ store: store() }));
       });
     }
 
-    it('since Redis does not answer: calls of one turn get values of their own', async () => {
+    it('gives calls of one turn values of their own, when Redis does not answer', async () => {
       const server = await privateRedis();
       const lent = lendCache({ url: server.url });
       await lent.value.fetch({ item: 2 }); // connected

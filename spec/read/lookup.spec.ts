@@ -1,5 +1,5 @@
 /**
- * What reading costs, in commands. Each command is recorded by MONITOR and named. A process is a cache of its own
+ * The cost of reads, in commands. MONITOR records each command, and each has a name here. A process is a cache of its own
  * with a connection of its own; `EVAL` is a script's first use on a connection, and one command as well.
  */
 import { expect } from 'chai';
@@ -12,7 +12,7 @@ import { lendRedis, redisUrl, uniqueName } from '../support/redis.js';
 
 /** One process: entries at four depths, whose loader counts its calls. */
 function lendProcess(name = uniqueName(), store: Store = redisStore(lendRedis({ lazyConnect: true }))) {
-  // Deadlines are not what is measured here, and MONITOR makes a shared server slow.
+  // Long deadlines, since MONITOR makes a shared server slow.
   const cache = new GenerationalCache({ name, store, readDeadlineMs: 30_000, fillDeadlineMs: 30_000 });
   lend({ what: `the cache ${name}`, close: () => cache.close() });
   const connected = new Promise((resolve) => cache.on('storeUp', resolve));
@@ -42,12 +42,12 @@ function lendProcess(name = uniqueName(), store: Store = redisStore(lendRedis({ 
 
 const CITY = { region: 1, country: null, city: 3 };
 
-/** The commands that the work and the fills behind it send, by name: MGET, MINT, FILL, BUMP. */
+/** The commands of the work and of the fills behind it, by name: MGET, MINT, FILL, BUMP. */
 async function commandsOf(process: ReturnType<typeof lendProcess>, work: () => Promise<unknown>): Promise<string[]> {
   return (await argumentsOf(process, work)).map(([command]) => command!);
 }
 
-/** The same with their arguments. */
+/** The commands of the work and of the fills behind it, with their arguments. */
 async function argumentsOf(process: ReturnType<typeof lendProcess>, work: () => Promise<unknown>): Promise<string[][]> {
   const settled = async () => {
     await work();
@@ -58,7 +58,7 @@ async function argumentsOf(process: ReturnType<typeof lendProcess>, work: () => 
   return commands.map((command) => [scriptName(command), ...command.slice(1)]);
 }
 
-/** A script by what it is called with: the last arguments tell them apart. */
+/** The name of a script, by the last arguments of its call. */
 function scriptName([name, , keys, ...rest]: string[]): string {
   if (name !== 'EVAL' && name !== 'EVALSHA') return name!;
   const [first] = rest.slice(Number(keys));
@@ -106,7 +106,7 @@ describe('a lookup', () => {
       await first.cache.settled();
       const fresh = lendProcess(first.name);
       expect(await commandsOf(fresh, () => fresh.city.fetch(CITY))).to.deep.equal([
-        'MGET', // the generations, which this process never saw
+        'MGET', // the generations, which this process does not remember
         'MGET', // the generations again, and the entry under them
       ]);
       expect(await commandsOf(fresh, () => fresh.city.fetch(CITY))).to.deep.equal([
@@ -138,24 +138,24 @@ describe('a lookup', () => {
   });
 
   describe('that misses', () => {
-    it('cold: is three commands and one call of the loader, for any number of entries', async () => {
+    it('without generations is three commands and one call of the loader, for any number of entries', async () => {
       const process = lendProcess();
       await process.total.fetch({}); // connected
       const ids = Array.from({ length: 100 }, (_, city) => ({ ...CITY, city }));
       expect(await commandsOf(process, () => process.city.fetchMany(ids))).to.deep.equal([
-        'MGET', // no generation but global's
+        'MGET', // only global has a generation
         'MINT', // of region, country and 100 cities
         'FILL', // of 100 entries, behind the answer
       ]);
       expect(process.loads).to.deep.equal([1, 100]);
     });
 
-    it('after this process’s own bump: is two commands', async () => {
+    it('after this process’s own bump is two commands', async () => {
       const process = lendProcess();
       await process.city.fetch(CITY);
       await process.cache.settled();
       expect(await commandsOf(process, () => process.regions.bump({ region: 1 }))).to.deep.equal([
-        'BUMP', // of one generation, whatever lies below
+        'BUMP', // of one generation, independent of the entries below
       ]);
       expect(await commandsOf(process, () => process.city.fetch(CITY))).to.deep.equal([
         'MGET', // under the generation that the bump gave
@@ -163,7 +163,7 @@ describe('a lookup', () => {
       ]);
     });
 
-    it('after another process’s bump: is three commands', async () => {
+    it('after another process’s bump is three commands', async () => {
       const [one, other] = [lendProcess()].flatMap((process) => [process, lendProcess(process.name)]);
       await one!.city.fetch(CITY);
       await one!.cache.settled();
@@ -171,13 +171,13 @@ describe('a lookup', () => {
       await one!.cache.bump();
       expect(await commandsOf(other!, () => other!.city.fetch(CITY))).to.deep.equal([
         'MGET', // the global generation is not as remembered
-        'MGET', // nothing under the new one
+        'MGET', // no entry under the new one
         'FILL',
       ]);
       expect(other!.loads).to.deep.equal([1]);
     });
 
-    it('a bump of a thousand scopes is one command, of a thousand and one two', async () => {
+    it('follows a bump that costs one command for each 1,000 scopes', async () => {
       const process = lendProcess();
       const ids = Array.from({ length: 1_001 }, (_, region) => ({ region }));
       await process.regions.bump({ region: 0 });
@@ -185,12 +185,12 @@ describe('a lookup', () => {
       expect(await commandsOf(process, () => process.regions.bumpMany(ids))).to.deep.equal(['BUMP', 'BUMP']);
     });
 
-    it('a lookup alone costs what a fetch costs before it loads', async () => {
+    it('without a fetch costs the commands of a fetch before its load', async () => {
       const process = lendProcess();
       await process.total.fetch({});
       await process.cache.settled();
       expect(await commandsOf(process, () => process.city.lookup(CITY))).to.deep.equal([
-        'MGET', // no generation but global's
+        'MGET', // only global has a generation
         'MINT', // of the three
       ]);
       expect(await commandsOf(process, () => process.city.lookup(CITY))).to.deep.equal(['MGET']);
@@ -198,8 +198,8 @@ describe('a lookup', () => {
     });
   });
 
-  describe('of many at once', () => {
-    it('keeps their order and reads duplicates once', async () => {
+  describe('of many entries', () => {
+    it('keeps their order, and reads duplicates once', async () => {
       const process = lendProcess();
       await process.city.fetch(CITY);
       await process.cache.settled();
@@ -227,7 +227,7 @@ describe('a lookup', () => {
         ]);
       };
       expect(await commandsOf(process, read)).to.deep.equal([
-        'MGET', // no generation stands
+        'MGET', // no generation exists
         'MINT', // of all of them
         ...['FILL', 'FILL', 'FILL', 'FILL', 'FILL'], // one for each entry name
       ]);
@@ -250,7 +250,7 @@ describe('a lookup', () => {
       expect(await commandsOf(process, twice)).to.deep.equal(['MGET', 'MGET']);
     });
 
-    it('that bypass, in one turn, share one call of the loader for each entry name', async () => {
+    it('shares one call of the loader for each entry name of a turn, if all bypass', async () => {
       const process = lendProcess(uniqueName(), bypassStore());
       const { region, regionToo, loads } = process;
       await Promise.all([
@@ -265,7 +265,7 @@ describe('a lookup', () => {
     const many = (n: number) =>
       Array.from({ length: n }, (_, i) => ({ region: i % 1_000, country: i % 50 ? 7 : null, city: i }));
 
-    it('5,000 scopes in one call: each command stays small, and the order is kept', async () => {
+    it('in 5,000 scopes keeps each command small, and their order', async () => {
       const process = lendProcess();
       const ids = many(5_000);
       const read = async () => {
@@ -284,7 +284,7 @@ describe('a lookup', () => {
       expect(Math.max(...[...cold, ...warm].map(bytes))).to.be.below(1 << 20);
     });
 
-    it('50,000 scopes in one call: no command has more keys or bytes than those', async () => {
+    it('in 50,000 scopes sends no command with more keys or bytes', async () => {
       const memory = memoryStore({ maxBytes: 1 << 30 });
       const asked: { command: string; keys: number; bytes: number }[] = [];
       const note = (command: string, keys: readonly string[], bytes = 0) => {
@@ -316,7 +316,7 @@ describe('a lookup', () => {
   });
 
   describe('is counted', () => {
-    it('beside its values: hits, misses with their causes, and the queries avoided', async () => {
+    it('as hits, misses with their causes, and avoided queries', async () => {
       const [one, other] = [lendProcess()].flatMap((process) => [process, lendProcess(process.name)]);
       const seen = observe(other!.cache);
       const causes = () =>
@@ -339,7 +339,7 @@ describe('a lookup', () => {
       ).to.deep.equal([1, 3, 1, 3]);
     });
 
-    it('once a call, also when a later chunk loads after an earlier one failed', async () => {
+    it('once per call, even when a later chunk loads after an earlier chunk failed', async () => {
       const cache = new GenerationalCache({ name: uniqueName(), store: bypassStore(), loadBatchMax: 1 });
       const seen = observe(cache);
       const entry = cache.namespace('region', integer()).one('value', {

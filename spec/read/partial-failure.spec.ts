@@ -3,10 +3,10 @@ import type { StoreFailureEvent } from '../../lib/index.js';
 import { lendCache } from '../support/cache.js';
 import { lendRedis, privateRedis } from '../support/redis.js';
 
-describe('a batch of which a part fails', () => {
+describe('a batch that fails in part', () => {
   const upTo = (n: number) => Array.from({ length: n }, (_, item) => ({ item }));
 
-  /** A cache that holds the first `n` items, on a private server; the source says otherwise by now. */
+  /** A cache that holds the first `n` items, on a private server, while the source holds newer values. */
   async function lendWarm(n: number) {
     const server = await privateRedis();
     const rows = new Map<number, unknown>(upTo(n).map(({ item }) => [item, 'cached']));
@@ -30,7 +30,7 @@ describe('a batch of which a part fails', () => {
       return lent;
     }
 
-    it('leaves hits of the same turn hits: only the new scope is read from the source', async () => {
+    it('keeps the hits of the same turn, and reads only the new scope from the source', async () => {
       const { value, cache, loads, failures } = await lendFull(2);
       const answers = await Promise.all([-1, 0, 1].map((item) => value.fetch({ item })));
       expect(answers).to.deep.equal(['loaded', 'cached', 'cached']);
@@ -42,7 +42,7 @@ describe('a batch of which a part fails', () => {
       expect(failures[0]!.error.message).to.contain('OOM command not allowed');
     });
 
-    it('leaves hits of further commands hits', async () => {
+    it('keeps the hits of its other commands', async () => {
       const { value, cache, loads } = await lendFull(2_500);
       const answers = await value.fetchMany([{ item: -1 }, ...upTo(2_500)]);
       expect(loads).to.deep.equal([[-1]]);
@@ -52,9 +52,9 @@ describe('a batch of which a part fails', () => {
   });
 
   describe('since the server stopped answering', () => {
-    it('waits for one deadline, not for one of each command', async () => {
+    it('waits for one deadline, not for one per command', async () => {
       const { server, cache } = await lendWarm(5_000);
-      // Another process with the same entries, and less patience.
+      // Another process with the same entries, and a shorter deadline.
       const rows = new Map(upTo(5_000).map(({ item }) => [item, 'loaded']));
       const impatient = lendCache({ name: cache.name, url: server.url, readDeadlineMs: 50, rows });
       await impatient.value.lookup({ item: 0 }); // connected

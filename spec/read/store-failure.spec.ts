@@ -17,7 +17,7 @@ describe('when Redis fails', () => {
     return { ...lent, server, proxy, failures };
   }
 
-  it('a read that gets no answer goes to the source after its deadline, and is counted as a bypass', async () => {
+  it('a read without a reply goes to the source after its deadline, and counts as a bypass', async () => {
     const { server, value, cache, rows, failures } = await lendFailing();
     server.pause();
     rows.set(1, 'newer');
@@ -32,7 +32,7 @@ describe('when Redis fails', () => {
     server.resume();
   });
 
-  it('a bypass fills nothing, and the cache is used again when Redis is back', async () => {
+  it('a bypass does not fill, and reads use the cache again when Redis is back', async () => {
     const { server, value, cache, rows, loads } = await lendFailing();
     server.pause();
     rows.set(1, 'never stored');
@@ -46,7 +46,7 @@ describe('when Redis fails', () => {
     expect(cache.statistics.total('fills')).to.equal(1);
   });
 
-  it('reads go on while nobody listens, and hit again soon after Redis was restarted', async () => {
+  it('reads continue while no server listens, and hit again soon after a restart', async () => {
     const { server, proxy, value, loads } = await lendFailing({ readDeadlineMs: 20 });
     proxy.refuse();
     proxy.cut();
@@ -61,7 +61,7 @@ describe('when Redis fails', () => {
     });
   });
 
-  it('a connection that breaks in the middle of a read does not delay it to the deadline’s end and beyond', async () => {
+  it('a read whose connection breaks does not wait for its deadline', async () => {
     const { proxy, value, failures } = await lendFailing({ readDeadlineMs: 10_000 });
     proxy.holdReplies();
     const read = value.fetch({ item: 1 });
@@ -72,7 +72,7 @@ describe('when Redis fails', () => {
     expect(failures.every(({ error }) => (error as { code?: string }).code !== 'DEADLINE')).to.equal(true);
   });
 
-  it('concurrent reads of one turn share a load also when they bypass', async () => {
+  it('reads of one turn share a load even as bypasses', async () => {
     const { server, value, loads } = await lendFailing();
     server.pause();
     await Promise.all([
@@ -84,7 +84,7 @@ describe('when Redis fails', () => {
     server.resume();
   });
 
-  it('a bypass is never joined by a later reader', async () => {
+  it('a later reader never joins a bypass', async () => {
     const { server, value, loads, hold, rows } = await lendFailing({ readDeadlineMs: 20 });
     server.pause();
     const release = hold();
@@ -99,7 +99,7 @@ describe('when Redis fails', () => {
     server.resume();
   });
 
-  it('a bump that gets no answer rejects, and says that its outcome is unknown', async () => {
+  it('a bump without a reply rejects with an unknown outcome', async () => {
     const { server, items, cache } = await lendFailing({ bumpDeadlineMs: 50 });
     server.pause();
     const error = await items.bump({ item: 1 }).catch((thrown: unknown) => thrown);
@@ -115,7 +115,7 @@ describe('when Redis fails', () => {
     expect(cache.statistics.total('failed_bumps', { level: 'item', cause: 'call' })).to.equal(1);
   });
 
-  it('a bump that can’t be sent rejects, and says so', async () => {
+  it('a bump that can’t be sent rejects as not sent', async () => {
     const { proxy, items } = await lendFailing({ bumpDeadlineMs: 50 });
     proxy.refuse();
     proxy.cut();
@@ -128,7 +128,7 @@ describe('when Redis fails', () => {
     });
   });
 
-  it('a bump whose reply is lost rejects, is not sent again by itself, and can be repeated', async () => {
+  it('a bump whose reply is lost rejects, is not resent, and can be repeated', async () => {
     const { proxy, items, value, rows } = await lendFailing();
     rows.set(1, 'newer');
     const dropped = proxy.dropReplies();
@@ -139,7 +139,7 @@ describe('when Redis fails', () => {
     expect(await value.fetch({ item: 1 })).to.equal('newer');
   });
 
-  it('a fill that fails is counted, and its caller has its value all the same', async () => {
+  it('a failed fill is counted, and its caller gets the value', async () => {
     const { server, value, rows, loads, cache, hold } = await lendFailing({ readDeadlineMs: 1_000 });
     rows.set(2, 'two');
     const release = hold();
@@ -153,7 +153,7 @@ describe('when Redis fails', () => {
     expect(cache.statistics.total('refused_fills', { reason: 'store_failure' })).to.equal(1);
   });
 
-  it('a FLUSHALL costs misses and nothing else', async () => {
+  it('a FLUSHALL costs only misses', async () => {
     const { server, value, rows, items } = await lendFailing();
     await lendRedis({ url: server.url }).flushall();
     rows.set(1, 'newer');
@@ -175,7 +175,7 @@ describe('when Redis fails', () => {
     expect(cache.statistics.total('bypasses')).to.equal(0);
   });
 
-  it('close does not wait for a Redis that is gone', async () => {
+  it('close does not wait for a dead Redis', async () => {
     const { server, cache, value } = await lendFailing({ readDeadlineMs: 20 });
     await server.stop();
     await value.fetch({ item: 1 });

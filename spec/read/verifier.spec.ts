@@ -13,7 +13,7 @@ describe('verifyRate', () => {
     rows.set(1, 'old');
     await value.fetch({ item: 1 });
     await cache.settled();
-    rows.set(1, 'new'); // and nobody bumps
+    rows.set(1, 'new'); // without a bump
 
     expect(await value.fetch({ item: 1 })).to.equal('old');
     await cache.settled();
@@ -25,12 +25,12 @@ describe('verifyRate', () => {
     expect(lines[0]).to.match(/: stale entry confirmed: value at item=1 under global 0\./);
     expect(cache.statistics.total('stale_entries')).to.equal(1);
     expect(cache.statistics.total('verified')).to.equal(1);
-    // the first look and the second; neither counts as a query run for a caller
+    // The two comparisons; neither counts as a query for a caller.
     expect(cache.statistics.total('queries_verifying')).to.equal(2);
     expect(cache.statistics.total('queries_run')).to.equal(1);
   });
 
-  it('finds a planted row that the cache believes absent', async () => {
+  it('finds a planted row that the cache holds as absent', async () => {
     const { cache, value, rows } = lendCache({ verifyRate: 1, verifyDelayMs: 0 });
     const stale: StaleEntryEvent[] = [];
     cache.on('staleEntry', (event) => stale.push(event));
@@ -42,7 +42,7 @@ describe('verifyRate', () => {
     expect(stale[0]).to.deep.include({ cached: undefined, loaded: 'appeared' });
   });
 
-  it('does not take a value that does not equal itself, an invalid Date, for a stale one', async () => {
+  it('accepts a value that does not equal itself, such as an invalid Date', async () => {
     const { cache, value, rows } = lendCache({ verifyRate: 1, verifyDelayMs: 0 });
     rows.set(1, { at: new Date(NaN) });
     await value.fetch({ item: 1 });
@@ -53,7 +53,7 @@ describe('verifyRate', () => {
     expect(cache.statistics.total('stale_entries')).to.equal(0);
   });
 
-  it('finds none in a healthy run, with edits that are bumped', async () => {
+  it('finds no stale entry in a healthy run of edits with bumps', async () => {
     const { cache, value, rows, items } = lendCache({ verifyRate: 1, verifyDelayMs: 20 });
     for (let id = 0; id < 20; id++) rows.set(id, { id, edits: 0 });
     const ids = [...rows.keys()].map((item) => ({ item }));
@@ -69,7 +69,7 @@ describe('verifyRate', () => {
     expect(cache.statistics.total('stale_entries')).to.equal(0);
   });
 
-  it('calls a difference settled when the bump arrives before the second look', async () => {
+  it('counts a difference as settled when the bump arrives before the second comparison', async () => {
     const { cache, value, rows, items } = lendCache({ verifyRate: 1, verifyDelayMs: 500 });
     let settled = 0;
     cache.on('verify', (event) => (settled += event.settled));
@@ -87,7 +87,7 @@ describe('verifyRate', () => {
     expect(cache.statistics.total('stale_entries')).to.equal(0);
   });
 
-  it('never touches the answer: a source that fails is reported and costs the caller nothing', async () => {
+  it('reports a failing source, and leaves the caller’s answer alone', async () => {
     const errors: unknown[] = [];
     const { cache, value, rows } = lendCache({ verifyRate: 1 });
     cache.on('verify', ({ error }) => errors.push(error));
@@ -103,7 +103,7 @@ describe('verifyRate', () => {
     expect((errors[0] as Error).message).to.equal('source down');
   });
 
-  it('verifies about the share it is told to', async () => {
+  it('verifies about the configured share of hits', async () => {
     const { cache, value, rows } = lendCache({ verifyRate: 0.2 });
     rows.set(1, 'one');
     await value.fetch({ item: 1 });
@@ -114,7 +114,7 @@ describe('verifyRate', () => {
     expect(cache.statistics.total('verified')).to.be.within(50, 150);
   });
 
-  it('does not keep close waiting for a second look', async () => {
+  it('does not delay close until a second comparison', async () => {
     const { cache, value, rows, loads } = lendCache({ verifyRate: 1, verifyDelayMs: 3_600_000 });
     rows.set(1, 'old');
     await value.fetch({ item: 1 });
