@@ -18,16 +18,18 @@ import { bumpTarget, requireOutbox } from './write/bump-target.js';
 type NoIds = Record<never, never>;
 
 export interface CacheOptions<Context, Transaction> extends CacheSettings {
-  /** Where entries are kept: `redisStore(redis)`, `memoryStore()`. */
+  /** The store of the entries: `redisStore(redis)`, `memoryStore()`. */
   readonly store: Store;
-  /** Where loaders read: `knexSource(db)`. Without one, loaders close over what they read from. */
+  /** The source that loaders read: `knexSource(db)`. Without it, loaders close over their database. */
   readonly source?: Source<Context, Transaction>;
-  /** For tests: `manualClock()`. */
+  /** The clock that TTLs and bounds use; `manualClock()` in tests. */
   readonly clock?: Clock;
 }
 
 /**
  * A read-through cache whose keys embed generations. It is the root of its hierarchy: the namespace `global`.
+ *
+ * Other libraries call `fetch` "getOrSet" or "wrap", `bump` "invalidate", and `dependsOn` "tags".
  *
  *     const cache = new GenerationalCache({ name: 'shop', store: redisStore(redis), source: knexSource(db) });
  *     const customers = cache.namespace('customer', integer());
@@ -42,12 +44,12 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
   readonly #engine: Engine;
   readonly #root: Namespace<NoIds, NoIds, Context, Transaction>;
 
-  /** Connects to nothing by itself. Throws ConfigurationError. */
+  /** Checks the options, and opens no connection. Throws ConfigurationError. */
   constructor(options: CacheOptions<Context, Transaction>) {
     const checked = checkOptions(options);
     if (typeof options.store?.read !== 'function') {
       throw new ConfigurationError(
-        `A cache keeps its entries in a store. "${checked.name}" got ${describe(options.store)}. ` +
+        `\`store\` must be a store, but got ${describe(options.store)} (cache "${checked.name}"). ` +
           'Pass redisStore(redis) or memoryStore().',
       );
     }
@@ -65,17 +67,17 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
     return this.#engine.options.name;
   }
 
-  /** What this cache has counted since it was made. */
+  /** The counters of this cache since its construction. */
   get statistics(): Pick<Statistics, 'total' | 'series'> {
     return this.#engine.statistics;
   }
 
-  /** Hears an event (`CacheEvents`) from now on. Returns how to stop. */
+  /** Adds a listener of an event (`CacheEvents`). Returns the function that removes it. */
   on<K extends keyof CacheEvents>(name: K, listener: (event: CacheEvents[K][0]) => void): () => void {
     return this.#engine.telemetry.on(name, listener);
   }
 
-  /** Declares a namespace right below global. See `Namespace.namespace`. */
+  /** Declares a namespace directly below global. See `Namespace.namespace`. */
   namespace<Name extends string, IdIn, IdOut>(
     name: Name,
     kind: IdKind<IdIn, IdOut>,
@@ -99,29 +101,29 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
     return this.#root.list(name, options);
   }
 
-  /** The global scope, for an entry's `dependsOn`; every entry depends on it anyway. */
+  /** Returns the global scope. Every entry depends on it, so `dependsOn` need not name it. */
   scope(): Scope {
     return this.#root.scope({});
   }
 
-  /** Makes everything in this cache unreachable, for every process. One command. See `Namespace.bump`. */
+  /** Invalidates every entry of this cache, for every process. Costs one command. See `Namespace.bump`. */
   async bump(options?: BumpOptions<Transaction>): Promise<void> {
     await this.#root.bump({}, options);
   }
 
   /**
-   * Runs `work` in a transaction of the source, commits it, and bumps what it recorded, by triggers or `bump(id, { trx })`,
-   * before this resolves: whoever awaits it reads their own writes.
+   * Runs `work` in a transaction of the source, commits it, and bumps the scopes that triggers and `bump(id, { trx })`
+   * recorded in it, before this resolves: a caller that awaits it reads its own writes.
    *
    *     const { value, bump } = await cache.transaction(async (trx) => {
    *       await trx('order').insert({ customer_id: 42, item: 'tent' });
    *       await customers.bump({ customer: 42 }, { trx });
    *     });
    *
-   * Rejects only if nothing was committed, with what `work` or the source threw; or if the outcome is unknown, with
-   * CommitUnknownError. A bump that fails after the commit is in the outbox, and the result says `pending`. Costs three
-   * queries beyond those of the transaction, and one command for each 1,000 scopes; strict, one query and one command
-   * more. Throws ConfigurationError for a source without an outbox.
+   * Rejects only without a commit, with the error of `work` or the source; or with an unknown outcome, as
+   * CommitUnknownError. A bump that fails after the commit stays in the outbox, and the result is `pending`. Costs three
+   * queries beyond those of the transaction, and one command for each 1,000 scopes; with `strict`, one query more, and one
+   * command more for each 1,000 scopes. Throws ConfigurationError for a source without an outbox.
    */
   async transaction<T>(
     work: (trx: Transaction) => Promise<T> | T,
@@ -133,15 +135,15 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
     return transacting;
   }
 
-  /** Resolves when calls, fills and verifications that are under way have ended. For tests and hand-overs. */
+  /** Resolves when no call, fill or verification is under way. For tests and handovers. */
   async settled(): Promise<void> {
     await this.#engine.reader.settled();
     await this.#engine.verifier?.settled();
   }
 
   /**
-   * Waits for calls and fills under way, and ends the connections that the store opened; yours stay open. Calls made
-   * later reject with ClosedError. Idempotent.
+   * Waits for calls and fills under way, for `closeDeadlineMs` at most, and ends the connections that the store opened;
+   * the caller's connections stay open. Later calls reject with ClosedError. Idempotent.
    */
   close(): Promise<void> {
     return this.#engine.close();

@@ -27,7 +27,7 @@ interface EngineOptions {
   readonly clock: Clock;
 }
 
-/** The parts of one cache, wired: namespaces and entries work with them. */
+/** The parts of one cache, wired together; its namespaces and entries share them. */
 export class Engine {
   readonly options: CheckedOptions;
   readonly store: Store;
@@ -84,11 +84,12 @@ export class Engine {
     return this;
   }
 
-  /** Generations must outlive the entries they guard, so bumps have to know the longest TTL declared. */
+  /** Adds the TTL of an entry: generations must outlive the entries they guard, so a bump needs the longest TTL. */
   declareTtl(ttlMs: number): void {
     this.#longestTtlMs = Math.max(this.#longestTtlMs, ttlMs);
   }
 
+  /** Returns the labels of a call: its attributes, and with `logStacks` its stack. */
   readonly labels = (
     options: { attributes?: Attributes } | undefined,
     caller: (...args: never) => unknown,
@@ -97,7 +98,7 @@ export class Engine {
     stack: this.stack(caller),
   });
 
-  /** The stack above `caller`, if the cache was asked for stacks. */
+  /** Returns the stack above `caller`, if the cache has `logStacks`. */
   stack(caller: (...args: never) => unknown): string | undefined {
     if (!this.options.logStacks) return undefined;
     const holder: { stack?: string } = {};

@@ -8,7 +8,7 @@ import type { Engine } from './engine.js';
 import type { Outcome } from './model/outcome.js';
 import { Vector } from './model/vector.js';
 
-/** How a call is marked. */
+/** Options of a read. */
 export interface ReadOptions {
   /** Labels of this call in events and statistics: a detector type, a tenant. Keep the values few. */
   readonly attributes?: Attributes;
@@ -16,15 +16,15 @@ export interface ReadOptions {
 
 export interface FetchOptions<Transaction> extends ReadOptions {
   /**
-   * Read inside this transaction of the caller's: goes to the source on it and touches no cache, which would answer
-   * from before the transaction's own writes.
+   * A transaction of the caller to read in: the read goes to the source and bypasses the cache, whose values may precede
+   * the transaction's own writes (docs/protocol.md, rule 2).
    */
   readonly trx?: Transaction;
 }
 
 /**
- * One kind of cached value below a namespace. `Ids` name its scope, and its key if it has one; `Value` is
- * `Row | undefined` for `one`, undefined when there is no such row, and `Row[]` for `list`.
+ * A declared entry: one kind of cached value below a namespace. `Ids` name its scope, and its key if it has one. `Value`
+ * is `Row | undefined` for `one`, with undefined for an absent row, and `Row[]` for `list`.
  */
 export class Entry<Ids extends object, Value, Transaction = never> {
   readonly #definition: EntryDefinition;
@@ -40,12 +40,12 @@ export class Entry<Ids extends object, Value, Transaction = never> {
   }
 
   /**
-   * The value of `ids`, from the store or else from the loader.
+   * Returns the value of `ids`, from the store, or on a miss from the loader ("getOrSet" or "wrap" elsewhere).
    *
-   * A hit costs one command, together with everything fetched in the same turn of the event loop; the first read of
-   * a scope in a process, or after a bump, two. A miss costs a query, shared with the turn's other misses of this
-   * entry, and a fill command behind the answer. When the store fails or takes longer than `readDeadlineMs` the
-   * answer comes from the source. Throws IdError, LoaderContractError, and what the loader throws.
+   * A hit costs one command, shared with all fetches of the same turn of the event loop; the first read of a scope in a
+   * process, and the first read after a bump, cost two. A miss costs one query, shared with the turn's other misses of
+   * this entry, and one fill command behind the answer. If the store fails or takes longer than `readDeadlineMs`, the
+   * answer comes from the source. Throws IdError, LoaderContractError, and the loader's own errors.
    */
   async fetch(ids: Ids, options?: FetchOptions<Transaction>): Promise<Value> {
     const values = await this.#read([ids], options, this.fetch);
@@ -53,10 +53,10 @@ export class Entry<Ids extends object, Value, Transaction = never> {
   }
 
   /**
-   * The values of `ids: [n] -> [n]`, same order; duplicates are read once and share their value.
+   * Returns the values of `ids: [n] -> values: [n]`, same order; duplicates are read once and share their value.
    *
    * Costs one command for each 1,000 distinct ids, one query for each `loadBatchMax` misses, and fill commands behind
-   * the answer. Throws as `fetch` does.
+   * the answer. Throws the errors of `fetch`.
    */
   async fetchMany(ids: readonly Ids[], options?: FetchOptions<Transaction>): Promise<Value[]> {
     const values = await this.#read(ids, options, this.fetchMany);
@@ -65,8 +65,8 @@ export class Entry<Ids extends object, Value, Transaction = never> {
   }
 
   /**
-   * What the store holds for `ids`, without loading: the outcome, and the vector that `fill` demands. One command,
-   * two where `fetch` needs two. A failing store is a bypass. Throws IdError.
+   * Returns the store's outcome for `ids`, without a load, and the vector that `fill` demands. Costs one command, or two
+   * where `fetch` needs two. A failing store is a bypass. Throws IdError.
    */
   async lookup(ids: Ids, options?: ReadOptions): Promise<Outcome<Value>> {
     const { reader, inFlight, labels } = this.#engine.opened();
@@ -83,11 +83,15 @@ export class Entry<Ids extends object, Value, Transaction = never> {
   }
 
   /**
-   * Stores a value read since `vector` was looked up; undefined, for `one`, stores that there is no such row.
+   * Stores a value that was read from the source after the lookup of `vector`; for `one`, undefined stores the absence of
+   * the row.
    *
-   * Take the vector first, then read the source, then fill: a generation that moved meanwhile refuses the fill, which
-   * is counted and harmless. One command. Throws UnencodableValueError, OversizedValueError, SchemaMismatchError, and
-   * ConfigurationError for a vector that this entry's `lookup` did not return. A failing store refuses the fill.
+   *     const looked = await orders.lookup({ customer: 42 });
+   *     if (looked.outcome === 'miss') await orders.fill(looked.vector, await readOrders(42));
+   *
+   * The order is lookup, read, fill (docs/protocol.md, rule 1): a generation that moved meanwhile refuses the fill, which
+   * is counted and harmless. Costs one command. Throws UnencodableValueError, OversizedValueError, SchemaMismatchError,
+   * and ConfigurationError for a vector that this entry's `lookup` did not return. A failing store refuses the fill.
    */
   async fill(vector: Vector, value: Value, options?: ReadOptions): Promise<'filled' | 'refused'> {
     const { filler, inFlight } = this.#engine.opened();
@@ -104,8 +108,9 @@ export class Entry<Ids extends object, Value, Transaction = never> {
   }
 
   /**
-   * Frees the memory of an entry; true if there was one. Two commands. To invalidate, bump: a slow reader may put the
-   * old value back after a delete. Throws IdError, and what the store throws.
+   * Frees the memory of an entry. Returns true if the store held it. Costs two commands. A delete does not invalidate,
+   * since a slow reader may store the old value after it (docs/protocol.md, rule 1): bump instead. Throws IdError, and the
+   * store's errors.
    */
   async delete(ids: Ids): Promise<boolean> {
     const { lookup, store, options, telemetry, inFlight } = this.#engine.opened();

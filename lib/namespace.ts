@@ -8,21 +8,21 @@ import type { IdKind } from './model/id-kind.js';
 import type { Scope } from './model/scope.js';
 import { bumpTarget, requireOutbox } from './write/bump-target.js';
 
-/** How a bump is marked, and when it happens. */
+/** Options of a bump. */
 export interface BumpOptions<Transaction = never> {
-  /** What made it necessary, for logs and statistics: `workflow updated`. Keep the values few. Default: `call`. */
+  /** The reason of the bump, for logs and statistics: `workflow updated`. Keep the values few. Default: `call`. */
   readonly cause?: string;
   readonly attributes?: Attributes;
   /**
-   * Record the bump in this transaction (ladder step 2): it happens after that commits, and only if it does. One query
-   * now; after the commit this process bumps, and if it does not live to, whichever relay polls next.
+   * A transaction to record the bump in (ladder step 2): the bump happens after its commit, and only if it commits. Costs
+   * one query now. After the commit this process bumps; if it dies before, the next poll of a relay bumps.
    */
   readonly trx?: Transaction;
 }
 
 /**
- * A declared node of the hierarchy. `In` is what callers pass for the ids of its scopes, `Out` what loaders get:
- * `{ detector: 42, environment: 7 }`.
+ * A declared node of the hierarchy. `In` is the type of the ids that callers pass, `Out` the type of the ids that loaders
+ * get: `{ detector: 42, environment: 7 }`.
  */
 export class Namespace<In extends object, Out extends object, Context, Transaction> {
   readonly #engine: Engine;
@@ -34,7 +34,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     this.#node = node;
   }
 
-  /** `global`, `detector`, `environment`. */
+  /** The namespace's name: `global`, `detector`, `environment`. */
   get name(): string {
     return this.#node.level;
   }
@@ -47,7 +47,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     return new Namespace(this.#engine, this.#node.child(name, kind));
   }
 
-  /** Declares an entry of one row at most for its ids; undefined when there is none. Throws ConfigurationError. */
+  /** Declares an entry of at most one row for its ids, undefined for an absent row. Throws ConfigurationError. */
   one<Row, Value = Row, K extends KeyKinds = Record<never, never>>(
     name: string,
     options: EntryOptions<In, Out, K, Context, Row, Value>,
@@ -63,25 +63,27 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     return new Entry(this.#define(name, 'list', options), this.#engine);
   }
 
-  /** A scope, for an entry's `dependsOn`. Throws IdError. */
+  /** Returns a scope, for an entry's `dependsOn` ("tags" elsewhere). Throws IdError. */
   scope(ids: In): Scope {
     return this.#node.bind(ids as Record<string, unknown>).scope;
   }
 
   /**
-   * Makes everything cached in this scope and below it unreachable, for every process. O(1): one command.
+   * Invalidates every entry of this scope and below it, for every process ("invalidate" elsewhere). Costs one command,
+   * independent of the number of entries.
    *
-   * Call it after the commit of what changed. Resolves when the store has confirmed; rejects with BumpError when it
-   * can't be reached within `bumpDeadlineMs`, the outcome then being unknown: bump again. Throws IdError.
+   * Call it after the commit of the change. Resolves when the store has confirmed. Rejects with BumpError if the store
+   * fails, or does not answer within `bumpDeadlineMs`, which leaves the outcome unknown; a second bump is harmless.
+   * Throws IdError.
    */
   bump(ids: In, options?: BumpOptions<Transaction>): Promise<void> {
     return this.#bump([ids], options);
   }
 
   /**
-   * The same for many scopes of this namespace, none of their siblings; duplicates are bumped once. One command for
-   * each 1,000, one after another. Rejects when one of them fails, after the others; the error's `paths` names every
-   * scope that is to be bumped again.
+   * Invalidates many scopes of this namespace, as `bump` does, without their siblings; duplicates are bumped once. Costs
+   * one command for each 1,000 scopes, one after another. A command that fails does not stop the next ones; the call then
+   * rejects with BumpError, whose `paths` names every scope that must be bumped again.
    */
   bumpMany(ids: readonly In[], options?: BumpOptions<Transaction>): Promise<void> {
     return this.#bump(ids, options);
@@ -112,12 +114,12 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
   ): EntryDefinition {
     if (this.#entries.has(name)) {
       throw new ConfigurationError(
-        `An entry is declared once. Got "${name}", which ${this.name} already has. ` +
+        `An entry must be declared once, but got "${name}" again (already declared in ${this.name}). ` +
           'Keep the object that the first declaration returned and use it everywhere.',
       );
     }
     const { name: cache, ttlMs } = this.#engine.options;
-    // The definition is where static types end: it works on ids by name.
+    // Static types end here: the definition handles ids by name.
     const definition = new EntryDefinition({
       cache,
       namespace: this.#node,

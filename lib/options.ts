@@ -5,40 +5,40 @@ import { ConfigurationError } from './errors/errors.js';
 import type { Logger } from './telemetry/log.js';
 import { checkTtl } from './model/ttl.js';
 
-/** What an owner can set. Every default has its unit and its reason in the README's table. */
+/** The settings of a cache. The README's table gives the unit and the reason of every default. */
 export interface CacheSettings {
-  /** In every key, and in every event: two caches of one name share what they store. */
+  /** A part of every key and every event. Two caches of one name share their entries. */
   readonly name: string;
-  /** In every entry's key: raise it when values change shape, so that releases side by side don't read each other's. */
+  /** A part of every entry's key. Raise it when values change shape, so that concurrent releases never read each other's entries. */
   readonly schemaVersion?: number;
-  /** An entry's TTL where it declares none, in ms. */
+  /** Default TTL of an entry, in ms. */
   readonly ttlMs?: number;
-  /** By what share, 0 to 1, a TTL is shortened at most, at random. */
+  /** Largest share of a TTL, 0 to 1, by which it is shortened at random. */
   readonly ttlJitter?: number;
-  /** A read that the store has not answered by then goes to the source, in ms; per command of a batch's chunk. */
+  /** Time limit of a lookup, in ms, for each chunk of a batch; a later read goes to the source. */
   readonly readDeadlineMs?: number;
-  /** A bump that the store has not confirmed by then rejects, in ms. */
+  /** Time limit of each bump command, in ms; a bump that the store has not confirmed by then rejects. */
   readonly bumpDeadlineMs?: number;
-  /** A fill that the store has not confirmed by then is given up, in ms. */
+  /** Time limit of each fill command, in ms; a fill that the store has not confirmed by then counts as refused. */
   readonly fillDeadlineMs?: number;
-  /** How long `close()` waits for what is under way, in ms. */
+  /** Longest time that `close()` waits for work under way, in ms. */
   readonly closeDeadlineMs?: number;
-  /** Ids in one call of a loader, at most. */
+  /** Most ids of one call of a loader. */
   readonly loadBatchMax?: number;
-  /** Bytes of one encoded value, at most; a larger one is returned and not stored. */
+  /** Most bytes of one encoded value; a larger value is returned and not stored. */
   readonly maxValueBytes?: number;
-  /** Scopes whose generation this process remembers, at most; about 1 kB each. */
+  /** Most scopes whose generation this process remembers; about 1 kB each. */
   readonly rememberedScopesMax?: number;
   /**
-   * How old at most, in ms, what is read may be, relay or no relay: readers use the store only while a relay vouches
-   * for that. Without it, nobody asks.
+   * The bound: highest age of a value that a read returns, in ms. Readers use the store only while a relay keeps it fresh
+   * within this bound, and otherwise the source. Default: no bound.
    */
   readonly maxStalenessMs?: number;
   /** The share of hits, 0 to 1, that is compared with the source behind the answer. */
   readonly verifyRate?: number;
-  /** How long a change may be under way before a difference counts as stale, in ms. Default: the bound, if there is one. */
+  /** Time between the two comparisons of a differing hit, in ms, in which its bump may arrive. Default: `maxStalenessMs`, or 1 s without a bound. */
   readonly verifyDelayMs?: number;
-  /** Where misses and bumps (debug), failures (warn) and stale entries (error) are written. */
+  /** Logger for misses and bumps (debug), failures (warn) and stale entries (error). */
   readonly log?: Logger;
   /** Whether log lines and events of misses and bumps carry the caller's stack: about 10 µs a call. */
   readonly logStacks?: boolean;
@@ -46,24 +46,25 @@ export interface CacheSettings {
 
 export type CheckedOptions = Required<Omit<CacheSettings, 'log' | 'maxStalenessMs'>> & {
   readonly log: Logger | undefined;
-  /** undefined: no bound. */
+  /** undefined for a cache without a bound. */
   readonly maxStalenessMs: number | undefined;
 };
 
-/** All there are: one that is misspelt would leave its owner without what it promises. */
+/** All options: a misspelt option would have no effect, so `checkOptions` rejects every other name. */
 const OPTIONS: ReadonlySet<string> = new Set<keyof CacheSettings | 'store' | 'source' | 'clock'>([
   ...(['name', 'store', 'source', 'clock', 'schemaVersion', 'ttlMs', 'ttlJitter', 'readDeadlineMs'] as const),
   ...(['bumpDeadlineMs', 'fillDeadlineMs', 'closeDeadlineMs', 'loadBatchMax', 'maxValueBytes'] as const),
   ...(['rememberedScopesMax', 'maxStalenessMs', 'verifyRate', 'verifyDelayMs', 'log', 'logStacks'] as const),
 ]);
 
-/** Fills in the defaults. Throws ConfigurationError for what can't work. */
+/** Checks settings and adds the defaults. Throws ConfigurationError for an unknown option or a value out of range. */
 export function checkOptions(settings: CacheSettings): CheckedOptions {
   const name = checkCacheName(settings?.name);
   const unknown = Object.keys(settings).find((option) => !OPTIONS.has(option));
   if (unknown !== undefined) {
     throw new ConfigurationError(
-      `A cache has the options ${[...OPTIONS].join(', ')}. Got "${unknown}", which would be ignored. Correct it, or leave it out.`,
+      `The options of a cache must be among ${[...OPTIONS].join(', ')}, but got "${unknown}" (cache "${name}"). ` +
+        'Correct the name, or leave the option out.',
     );
   }
   const { maxStalenessMs } = settings;

@@ -72,7 +72,7 @@ describe('a declaration', () => {
     items.one('value', { load, by });
     expect(thrownBy(() => items.list('value', { load, by }))).to.have.property(
       'message',
-      'An entry is declared once. Got "value", which item already has. ' +
+      'An entry must be declared once, but got "value" again (already declared in item). ' +
         'Keep the object that the first declaration returned and use it everywhere.',
     );
   });
@@ -109,7 +109,7 @@ describe('a declaration', () => {
     );
     expect(thrownBy(() => new GenerationalCache({ name: 'shop' } as never))).to.have.property(
       'message',
-      'A cache keeps its entries in a store. "shop" got undefined. Pass redisStore(redis) or memoryStore().',
+      '`store` must be a store, but got undefined (cache "shop"). Pass redisStore(redis) or memoryStore().',
     );
   });
 

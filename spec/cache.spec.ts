@@ -15,7 +15,7 @@ describe('GenerationalCache', () => {
   }
 
   describe('an entry', () => {
-    it('keeps a row, an absence and an empty list apart from a miss, and from null and ""', async () => {
+    it('distinguishes a row, an absence and an empty list from a miss, and from null and ""', async () => {
       const { value, rows, loads, cache } = lendCache();
       rows.set(1, null).set(2, '').set(3, undefined).set(4, 0);
       const ids = [1, 2, 3, 4, 5].map((item) => ({ item }));
@@ -51,7 +51,7 @@ describe('GenerationalCache', () => {
       expect(loads).to.equal(1);
     });
 
-    it('tells entries of one scope apart by its key, and bumps them together', async () => {
+    it('distinguishes entries of one scope by its key, and a bump invalidates them together', async () => {
       const { cache } = lendShop();
       const tenants = cache.namespace('tenant', text());
       const asked: unknown[] = [];
@@ -88,7 +88,7 @@ describe('GenerationalCache', () => {
       expect(await flags.fetch({})).to.deep.equal(['flag 2']);
     });
 
-    it('expires after its TTL, counted from the lookup, shortened by jitter alone', async () => {
+    it('expires after its TTL, counted from the lookup, and shortened only by jitter', async () => {
       const { redis, cache } = lendShop({ ttlMs: 10_000, ttlJitter: 0.5 });
       const items = cache.namespace('item', integer());
       const load = async (ids: readonly { item: number | string }[]) => {
@@ -109,7 +109,7 @@ describe('GenerationalCache', () => {
       expect(Math.max(...shorts)).to.be.within(5_001, 9_950);
       expect(Math.min(...shorts)).to.be.within(3_000, 8_000);
       expect(new Set(shorts).size).to.be.greaterThan(10);
-      // each generation lives at least twice the longest TTL filled under it
+      // Each generation lives at least twice the longest TTL filled under it.
       const generations = await ttls('g:*');
       expect(generations).to.have.length(41);
       expect(Math.min(...generations)).to.be.within(4 * 3_600_000 - 10_000, 4 * 3_600_000);
@@ -140,7 +140,7 @@ describe('GenerationalCache', () => {
       expect(await value.fetchMany([])).to.deep.equal([]);
     });
 
-    it('gives all misses to the loader in one call, above loadBatchMax in several', async () => {
+    it('gives all misses to the loader in one call, and above loadBatchMax in several', async () => {
       const { value, loads, rows } = lendCache({ loadBatchMax: 1_000 });
       const ids = Array.from({ length: 2_500 }, (_, item) => ({ item }));
       for (const { item } of ids) rows.set(item, item);
@@ -148,7 +148,7 @@ describe('GenerationalCache', () => {
       expect(loads.map((load) => load.length)).to.deep.equal([1_000, 1_000, 500]);
     });
 
-    it('loads only what misses', async () => {
+    it('loads only misses', async () => {
       const { value, loads, rows, cache } = lendCache();
       rows.set(1, 'one').set(2, 'two').set(3, 'three');
       await value.fetchMany([{ item: 1 }, { item: 3 }]);
@@ -159,7 +159,7 @@ describe('GenerationalCache', () => {
   });
 
   describe('calls that share a load', () => {
-    it('get values of their own: one that changes its value changes nobody else’s', async () => {
+    it('get values of their own, so that a change by one caller affects no other', async () => {
       const { value, rows, cache } = lendCache();
       rows.set(1, { tags: ['a'] });
       type Value = { tags: string[] };
@@ -173,7 +173,7 @@ describe('GenerationalCache', () => {
       expect(await value.fetch({ item: 1 })).to.deep.equal({ tags: ['a'] });
     });
 
-    it('join it in a later turn only under the same vector', async () => {
+    it('join it in a later turn only with the same vector', async () => {
       const { value, items, rows, loads, hold } = lendCache();
       rows.set(1, 'old');
       const release = hold();
@@ -190,7 +190,7 @@ describe('GenerationalCache', () => {
       expect(await Promise.all([first, joins, after])).to.deep.equal(['old', 'old', 'new']);
     });
 
-    it('all get the loader’s own error, and nothing is cached', async () => {
+    it('all get the loader’s own error, and the cache stores no value', async () => {
       const { cache } = lendShop();
       const boom = Object.assign(new Error('statement timeout'), { code: '57014' });
       let fail = true;
@@ -213,7 +213,7 @@ describe('GenerationalCache', () => {
       expect(await value.fetch({ item: 1 })).to.deep.equal({ item: 1 });
     });
 
-    it('get one error and one event, also when a part of what they asked for comes later', async () => {
+    it('get one error and one event, even when some values arrive later', async () => {
       const { cache } = lendShop({ loadBatchMax: 1 });
       const asked: unknown[] = [];
       const value = cache.namespace('item', integer()).one('value', {
@@ -235,7 +235,7 @@ describe('GenerationalCache', () => {
       expect(reads).to.deep.equal([1, 2]);
     });
 
-    it('settle by themselves: a hit does not wait for another entry’s load', async () => {
+    it('settle independently: a hit does not wait for another entry’s load', async () => {
       const { value, rows, cache, hold } = lendCache();
       rows.set(1, 'one').set(2, 'two');
       await value.fetch({ item: 1 });
@@ -251,7 +251,7 @@ describe('GenerationalCache', () => {
   });
 
   describe('lookup and fill', () => {
-    it('store what was read since the lookup, under its vector', async () => {
+    it('store a value that was read after the lookup, under its vector', async () => {
       const { value, loads } = lendCache();
       const looked = await value.lookup({ item: 1 });
       expect(looked.outcome).to.equal('miss');
@@ -279,7 +279,7 @@ describe('GenerationalCache', () => {
       expect((await value.lookup({ item: 1 })).outcome).to.equal('absent');
     });
 
-    it('take no vector but a lookup’s of the same entry', async () => {
+    it('reject a vector that no lookup of the same entry returned', async () => {
       const { value } = lendCache();
       const other = lendCache();
       const looked = await other.value.lookup({ item: 1 });
@@ -294,7 +294,7 @@ describe('GenerationalCache', () => {
   });
 
   describe('delete', () => {
-    it('frees an entry, and makes no keys where there are none', async () => {
+    it('frees an entry, and creates no key where the entry is missing', async () => {
       const { value, rows, cache, name } = lendCache();
       const redis = lendRedis();
       expect(await value.delete({ item: 1 })).to.equal(false);
@@ -309,7 +309,7 @@ describe('GenerationalCache', () => {
   });
 
   describe('close', () => {
-    it('waits for calls and fills under way, and leaves the owner’s client alone', async () => {
+    it('waits for calls and fills under way, and leaves the owner’s client open', async () => {
       const redis = lendRedis();
       const cache = new GenerationalCache({ name: uniqueName(), store: redisStore(redis) });
       const gate = deferred();
@@ -330,7 +330,7 @@ describe('GenerationalCache', () => {
       expect(await redis.ping()).to.equal('PONG');
     });
 
-    it('lets later calls know', async () => {
+    it('makes later calls reject with a ClosedError', async () => {
       const { cache, value, items } = lendCache({ store: memoryStore() });
       await cache.close();
       const message = `The cache "${cache.name}" was closed before this call. Close it after the last call.`;

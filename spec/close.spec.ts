@@ -11,14 +11,14 @@ import type { RedisServer } from './support/servers/redis-server.js';
 import { runProgram } from './support-specs/programs/run.js';
 
 describe('close', () => {
-  describe('waits for what is under way', () => {
+  describe('waits for work under way:', () => {
     let server: RedisServer;
 
     before(async () => {
       server = await privateRedis();
     });
 
-    /** A cache that holds `one` for item 1 and has looked up item 2, on a network that passes nothing for now. */
+    /** A cache that holds `one` for item 1 and has looked up item 2, on a network that is held. */
     async function lendHeld(schema?: StandardSchemaV1) {
       const proxy = await startProxy(server.port);
       const cache = new GenerationalCache({
@@ -78,7 +78,7 @@ describe('close', () => {
       expect(await direct.keys(`*${cache.name}:0}:e:*item=3*`)).to.have.length(1);
     });
 
-    it('an explicit fill whose schema takes its time', async () => {
+    it('an explicit fill with a slow schema', async () => {
       const schema: StandardSchemaV1 = {
         '~standard': {
           version: 1,
@@ -103,7 +103,7 @@ describe('close', () => {
       return { ...lent, release: lent.hold() };
     }
 
-    it('resolves after closeDeadlineMs, and what comes later is still given to its caller', async () => {
+    it('resolves after closeDeadlineMs, and a late value still reaches its caller', async () => {
       const { cache, value, loads, release } = lendHanging(50);
       const read = value.fetch({ item: 1 });
       await eventually(() => expect(loads).to.have.length(1));
@@ -114,9 +114,9 @@ describe('close', () => {
       expect(await read).to.equal('one');
     });
 
-    it('resolves as soon as it settles after all, and leaves no timer', async () => {
+    it('resolves as soon as the loader settles after all, and leaves no timer', async () => {
       const { cache, value, release } = lendHanging(60_000);
-      await Promise.resolve(); // mocha's own timer runs by now
+      await Promise.resolve(); // mocha's own timer has started
       const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
       const before = timers();
       const read = value.fetch({ item: 1 });
@@ -137,7 +137,7 @@ describe('close', () => {
     };
 
     for (const [what, fault] of Object.entries(faults)) {
-      it(`${what}: lets it end by itself, at once`, async () => {
+      it(`${what} lets the process end by itself, at once`, async () => {
         const server = await privateRedis();
         const program = runProgram('spec/programs/closing.ts', [server.url]);
         expect(await program.line()).to.equal('connected');

@@ -45,7 +45,7 @@ async function keysOf(name: string): Promise<{ key: string; type: string; ttlMs:
 }
 
 describe('known races', () => {
-  it('stale fill: a load from before the commit, stored after the bump, is never read', async () => {
+  it('stale fill: no reader sees a load from before the commit that is stored after the bump', async () => {
     const { one, other, database } = lendProcesses();
     const slow = one.stepwise(ITEM);
     const refused = observe(one.cache);
@@ -71,7 +71,7 @@ describe('known races', () => {
     expect((await entry.lookup({ item: ITEM })).outcome).to.equal('miss');
   });
 
-  it('resurrection: a lost generation starts over with another value, and no old entry matches', async () => {
+  it('resurrection: a lost generation restarts with another value, which matches no old entry', async () => {
     const { one, other, database, client, generationKey } = lendProcesses();
     expect(await one.read(ITEM)).to.equal(0);
     const before = await client.get(generationKey);
@@ -86,7 +86,7 @@ describe('known races', () => {
     expect(await other.read(ITEM)).to.equal(1);
   });
 
-  it('resurrection, by FLUSHALL: nothing that a process remembers brings an entry back', async () => {
+  it('resurrection, by FLUSHALL: the generations that a process remembers bring no entry back', async () => {
     const server = await privateRedis();
     const name = uniqueName();
     const database = new Database();
@@ -120,7 +120,7 @@ describe('known races', () => {
     expect(shortestGenerationMs).to.be.above(longestEntryMs);
   });
 
-  it('joined load: who reads after the bump does not join a load from before the commit', async () => {
+  it('joined load: a reader after the bump does not join a load from before the commit', async () => {
     const { one, database } = lendProcesses();
     const early = one.stepwise(ITEM);
     await early.lookup();
@@ -137,7 +137,7 @@ describe('known races', () => {
     expect(await one.read(ITEM)).to.equal(1);
   });
 
-  it('joined load: who reads before any bump does join it', async () => {
+  it('joined load: a reader before any bump joins it', async () => {
     const { one } = lendProcesses();
     const seen = observe(one.cache);
     const [early, late] = [one.stepwise(ITEM), one.stepwise(ITEM)];
@@ -198,14 +198,14 @@ describe('known races', () => {
     expect(await other.read(ITEM)).to.equal(2);
   });
 
-  it('lost update: of bumps at once, by several processes, none is lost', async () => {
+  it('lost update: concurrent bumps of several processes all count', async () => {
     const { one, other, client, generationKey } = lendProcesses();
     await one.read(ITEM);
     await Promise.all(Array.from({ length: 50 }, (_, i) => (i % 2 ? one : other).bump(ITEM)));
     expect(await client.get(generationKey)).to.match(/^50\./);
   });
 
-  it('scan that finds nothing: a bump lists no keys, whatever lies below it', async () => {
+  it('scan without a match: a bump lists no keys, independent of the entries below it', async () => {
     const { name, cache, items } = lendCache();
     const entry = items.list('value', { load: async (ids) => [...ids], by: (row) => row as { item: number } });
     await entry.fetchMany(Array.from({ length: 500 }, (_, item) => ({ item })));
@@ -217,7 +217,7 @@ describe('known races', () => {
     expect(looked.map(({ outcome }) => outcome)).to.deep.equal(['miss', 'miss', 'miss']);
   });
 
-  it('null as empty string: what is nearly nothing comes back as it was', async () => {
+  it('null as empty string: null, "" and other empty values come back unchanged', async () => {
     const values: unknown[] = [null, '', 0, false, [], {}, undefined, NaN, 'null', Buffer.alloc(0)];
     const { cache, items } = lendCache();
     let loads = 0;
@@ -267,7 +267,7 @@ describe('known races', () => {
     expect(await keysOf(name)).to.have.length(generations + 100);
   });
 
-  it('hang: with Redis out of reach every read is answered by the source, and a bump says so', async () => {
+  it('hang: with Redis out of reach the source answers every read, and a bump rejects', async () => {
     const server = await privateRedis();
     const proxy = await startProxy(server.port);
     const name = uniqueName();

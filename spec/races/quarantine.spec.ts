@@ -135,16 +135,16 @@ for (const [name, make] of Object.entries(sharedStores({ maxBytes: 1 << 30 }))) 
       };
       const start = warm ? 'warm' : 'cold';
 
-      it(`with two reads at one go, and a bump or an eviction (${start})`, async () => {
+      it(`with two reads of one step each, and a bump or an eviction (${start})`, async () => {
         expect(await all({ R: 2, V: 3, B: 1 })).to.equal(60);
         expect(await all({ R: 2, V: 3, E: 1 })).to.equal(60);
       });
 
-      it(`of two writers with two reads at one go (${start})`, async () => {
+      it(`of two writers with two reads of one step each (${start})`, async () => {
         expect(await all({ R: 2, V: 3, W: 3 })).to.equal(560);
       });
 
-      it(`with a read: none that starts after the commit sees what was before (${start})`, async () => {
+      it(`with a read that sees no older value if it starts after the commit (${start})`, async () => {
         expect(await all({ A: 3, V: 3 })).to.equal(20);
       });
 
@@ -164,7 +164,7 @@ for (const [name, make] of Object.entries(sharedStores({ maxBytes: 1 << 30 }))) 
       });
 
       if (name === 'redisStore') continue;
-      it(`of two writers with two reads at one go, and a bump (${start})`, async () => {
+      it(`of two writers with two reads of one step each, and a bump (${start})`, async () => {
         expect(await all({ R: 2, V: 3, W: 3, B: 1 })).to.equal(5_040);
       });
 

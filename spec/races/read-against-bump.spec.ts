@@ -119,7 +119,7 @@ for (const [name, make] of Object.entries(sharedStores({ maxBytes: 1 << 30 }))) 
         return count;
       };
 
-      it(`of a read with a commit and its bump: no later read sees what was before (${start})`, async () => {
+      it(`of a read with a commit and its bump, no later read sees an older value (${start})`, async () => {
         expect(await all({ A: 3, B: 2 }, false)).to.equal(10);
       });
 

@@ -1,4 +1,4 @@
-/** What the compiler must infer, and what it must refuse. Checked by `npm run test:types`; never run. */
+/** The types that the compiler must infer, and the calls that it must refuse. `npm run test:types` checks this file; it never runs. */
 import { expectTypeOf } from 'expect-type';
 import type { Knex } from 'knex';
 import {
@@ -27,7 +27,7 @@ const detectors = cache.namespace('detector', integer());
 const environments = detectors.namespace('environment', nullable(integer()));
 const tenants = cache.namespace('tenant', text());
 
-// --- what is inferred
+// --- inferred types
 
 const names = environments.list('names', {
   load: async (ids, context) => {
@@ -56,7 +56,7 @@ expectTypeOf(settings.lookup({ tenant: 'a', setting: 'b' })).resolves.toEqualTyp
 const workflows = new WorkflowCache(cache);
 expectTypeOf(workflows.getWorkflowsByDetectors([1, 2n, '3'], null)).resolves.toEqualTypeOf<Workflow[][]>();
 
-// --- writing
+// --- writes
 expectTypeOf(cache.transaction(async () => 7, { strict: true })).resolves.toEqualTypeOf<Committed<number>>();
 void cache.transaction((trx) => detectors.bump({ detector: 42 }, { trx, cause: 'import' }));
 void onChangeOf(db, 'link', { cache: 'types' })
@@ -65,11 +65,11 @@ void onChangeOf(db, 'link', { cache: 'types' })
   .install();
 expectTypeOf(withGenerations({ client: 'pg' as const }, { cache: 'types' }).client).toEqualTypeOf<'pg'>();
 
-// --- what is refused
+// --- refused calls
 
-// @ts-expect-error a column of the changed row needs a look-up to be told apart from
+// @ts-expect-error changed() needs a lookup beside it
 void onChangeOf(db, 'link', { cache: 'types' }).bump({ environment: changed('environment_id') });
-// @ts-expect-error a look-up that bumps nothing can't be installed
+// @ts-expect-error a lookup without a bump can't be installed
 void onChangeOf(db, 'link', { cache: 'types' }).lookUp('other', { id: 'link_id' }).install();
 // @ts-expect-error one cache or several, not both
 withGenerations({}, { cache: 'types', caches: ['types'] });
@@ -78,7 +78,7 @@ startRelay({ cache: 'types', db });
 
 // @ts-expect-error an id is missing
 void names.fetch({ detector: 42 });
-// @ts-expect-error an id that nobody declared
+// @ts-expect-error an undeclared id
 void names.fetch({ detector: 42, environment: 7, project: 9 });
 // @ts-expect-error an id of another kind: null in a namespace that is not nullable
 void detectors.bump({ detector: null });
@@ -88,12 +88,12 @@ void tenants.bump({ tenant: 42 });
 void settings.fetch({ tenant: 'a' });
 // @ts-expect-error there is no blind set: a fill needs the vector of a lookup
 void settings.fill({ tenant: 'a', setting: 'b' }, undefined);
-// @ts-expect-error nor can a vector be made by hand
+// @ts-expect-error a vector can't be made by hand
 const forged: Vector = { scopes: [], generations: [], entryKey: 'x', capturedAtMs: 0 };
 void forged;
 // @ts-expect-error not a Knex transaction
 void detectors.bump({ detector: 42 }, { trx: {} });
-// @ts-expect-error every entry says whose its rows are
+// @ts-expect-error every entry declares `by`
 tenants.one('nobodys', { load: async () => [] as SettingRow[] });
 tenants.one('swapped', {
   load: async () => [] as SettingRow[],
