@@ -3,7 +3,8 @@
  *
  * A child that compiles TypeScript as it starts takes twice as long to be there, and specs start hundreds. So the
  * first one to be started compiles everything, for all that this process starts, into a folder of the system's
- * temporary ones; it goes when the process exits. Never `dist/`, which may be absent, or of other sources.
+ * temporary ones; it goes when the process exits. The main process of a parallel run does so for its workers. Never
+ * `dist/`, which may be absent, or of other sources.
  *
  * Nothing is type-checked here (`npm run typecheck` does): like in specs, a wrong type fails nothing.
  */
@@ -15,7 +16,15 @@ import { join, resolve } from 'node:path';
 const ROOT = resolve(import.meta.dirname, '../..');
 const SOURCES = ['lib', 'migrations', 'spec/**/programs/*.ts'];
 
-let folder: string | undefined;
+/** In the environment of workers, and of what they start: the folder. */
+const SHARED = 'GENCACHE_SPEC_COMPILED';
+
+let folder = process.env[SHARED];
+
+/** Compiles, for this process and those that it starts from now on. */
+export function shareCompiled(): void {
+  process.env[SHARED] = folder ??= compile();
+}
 
 /**
  * The path of a TypeScript file of the library, or of a program of specs, as JavaScript; for plain `node`. The file is

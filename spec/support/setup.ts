@@ -4,20 +4,39 @@
  * REDIS_URL and DATABASE_URL name servers to use. What is not named is started, private to this run, and named
  * there for the specs. That happens after mocha has loaded the spec files: ask `redisUrl()` and `lendDatabase()`
  * in a hook or a spec, not while a file loads.
+ *
+ * A parallel run (`npm test`) loads this file in its main process, which alone runs the global set-up, and in each
+ * worker, which runs the hooks. The main process starts a pair of servers for each worker, since two files on one
+ * PostgreSQL disturb each other: a transaction of one holds back what a relay of the other may take.
  */
+import Mocha from 'mocha';
+import { shareCompiled } from './compiled.js';
 import { keepsData, followRun, specsFailed, watchSpec } from './lenders.js';
 import { forgetSpecKeys } from './redis.js';
-import { startMissingServers } from './servers/missing-servers.js';
+import { shareCluster } from './servers/cluster.js';
+import { type MissingServers, startMissingServers } from './servers/missing-servers.js';
+import { unprivileged } from './servers/postgres-server.js';
 
-let stopServers: (options: { keep: boolean }) => Promise<void> = async () => {};
+/** In the environment of workers: REDIS_URL and DATABASE_URL of each, as JSON. */
+const OF_WORKERS = 'GENCACHE_SPEC_SERVERS';
+
+let started: readonly MissingServers[] = [];
 let endSpec: ReturnType<typeof watchSpec> | undefined;
 
-/** Starts what REDIS_URL and DATABASE_URL don't name. Mocha calls it with its runner. */
-export async function mochaGlobalSetup(this: Mocha.Runner): Promise<void> {
+/** Starts what REDIS_URL and DATABASE_URL don't name. Mocha calls it with its runner, in the main process. */
+export async function mochaGlobalSetup(this: Mocha.Runner & { isParallelMode(): boolean }): Promise<void> {
+  await shareCluster(unprivileged());
+  if (!this.isParallelMode()) {
+    started = [await startMissingServers()];
+    Object.assign(process.env, started[0]!.env);
+    return;
+  }
   followRun(this);
-  const servers = await startMissingServers();
-  Object.assign(process.env, servers.env);
-  stopServers = servers.stop;
+  const workers = Number(process.env['GENCACHE_SPEC_WORKERS']);
+  const starting = Promise.all(Array.from({ length: workers }, () => startMissingServers()));
+  shareCompiled();
+  started = await starting;
+  process.env[OF_WORKERS] = JSON.stringify(started.map(({ env }) => env));
 }
 
 /** Stops what the run started, and deletes the run's keys from a server that was there before. */
@@ -26,9 +45,21 @@ export async function mochaGlobalTeardown(): Promise<void> {
   try {
     if (!keep) await forgetSpecKeys();
   } finally {
-    await stopServers({ keep });
+    await Promise.all(started.map((servers) => servers.stop({ keep })));
   }
 }
+
+/** A worker's own servers. */
+const worker = process.env['MOCHA_WORKER_ID'];
+const servers = process.env[OF_WORKERS];
+if (worker !== undefined && servers !== undefined) Object.assign(process.env, JSON.parse(servers)[worker]);
+
+// Mocha gives the runner of a worker to no hook.
+const { run } = Mocha.Runner.prototype;
+Mocha.Runner.prototype.run = function (this: Mocha.Runner, ...args: Parameters<typeof run>) {
+  followRun(this);
+  return run.apply(this, args);
+};
 
 export const mochaHooks = {
   beforeEach(): void {

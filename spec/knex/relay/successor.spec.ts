@@ -86,7 +86,7 @@ describe('a relay', () => {
   });
 
   it('of another system contests the mark, when it has stood for five seconds: readers of one at a time', async () => {
-    const server = await privatePostgres();
+    const server = await privatePostgres({ otherSystem: true });
     const other = lendKnex(server.url, 'public');
     await installOutbox(other);
     const relay = start();
