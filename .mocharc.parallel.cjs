@@ -6,6 +6,6 @@
  */
 const { REDIS_URL, DATABASE_URL } = process.env;
 
-const jobs = Number(process.env.GENCACHE_SPEC_WORKERS ??= '3');
+const jobs = Number((process.env.GENCACHE_SPEC_WORKERS ??= '3'));
 
 module.exports = { ...require('./.mocharc.json'), parallel: !REDIS_URL && !DATABASE_URL, jobs };

@@ -21,7 +21,7 @@ export function deferred<T = void>(): Deferred<T> {
  * Repeats an assertion until it holds, every 10 ms, and returns its value. After `withinMs` it throws the
  * assertion's last error. For what another process does in its own time; within this one, hold a `deferred`.
  */
-export async function eventually<T>(assertion: () => T | Promise<T>, { withinMs = 5_000 } = {}): Promise<T> {
+export async function eventually<T>(assertion: () => T | Promise<T>, { withinMs = 10_000 } = {}): Promise<T> {
   const deadline = performance.now() + withinMs;
   for (;;) {
     try {

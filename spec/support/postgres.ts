@@ -82,7 +82,7 @@ interface Pool {
   numFree(): number;
 }
 
-const SETTLE_MS = 300;
+const SETTLE_MS = 1_000;
 
 /** $1: application name. Ends its sessions; takes no locks; a role may end its own sessions. */
 const END_SESSIONS = 'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1';

@@ -49,10 +49,16 @@ export async function mochaGlobalTeardown(): Promise<void> {
   }
 }
 
-/** A worker's own servers. */
-const worker = process.env['MOCHA_WORKER_ID'];
-const servers = process.env[OF_WORKERS];
-if (worker !== undefined && servers !== undefined) Object.assign(process.env, JSON.parse(servers)[worker]);
+/**
+ * In a worker, names its pair of servers. A further worker, in the place of one that died, starts its own: its end
+ * ends those (`servers/reaper.ts`).
+ */
+async function findServers(): Promise<void> {
+  const pairs = process.env[OF_WORKERS];
+  if (pairs === undefined || process.env['REDIS_URL']) return;
+  const pair = (JSON.parse(pairs) as MissingServers['env'][])[Number(process.env['MOCHA_WORKER_ID'])];
+  Object.assign(process.env, pair ?? (await startMissingServers()).env);
+}
 
 // Mocha gives the runner of a worker to no hook.
 const { run } = Mocha.Runner.prototype;
@@ -62,6 +68,8 @@ Mocha.Runner.prototype.run = function (this: Mocha.Runner, ...args: Parameters<t
 };
 
 export const mochaHooks = {
+  beforeAll: findServers,
+
   beforeEach(): void {
     endSpec = watchSpec();
   },
