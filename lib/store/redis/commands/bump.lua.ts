@@ -1,13 +1,18 @@
+import { GENERATION } from './includes/generation.lua.js';
+
 export const BUMP = `
--- Gives each existing generation a value never used before: one bump more, and this attempt's nonce.
--- KEYS: generations. ARGV: [1] the nonce, [2] the TTL in ms that each keeps at least; 0 leaves it as it is.
--- Returns, for each key (of a single key without an array, which takes longer), its bumps so far; -1 where there is no
--- generation, and none is written; -2 where something else is, which is left alone; -3 where writers' tokens are, '<n>!<token>@<lapses at>,...': they stay, and n counts up.
--- Atomic, so that of two bumps at once neither is lost and both are counted.
--- A server that is out of memory refuses SET but not DEL: a generation that is gone is minted anew by whoever needs
--- it, which is as good as a bump (0 is returned). An invalidation must not fail for want of memory.
--- Written for speed: a pattern match and a string.format cost as much as a call of redis. Of several keys all are read
--- by one call; it shows what is no string as nothing, so that is looked at again.
+-- Gives each existing generation a value never used before: one bump more, and the nonce of this attempt.
+-- KEYS: generations. ARGV: [1] the nonce, [2] the TTL in ms that each keeps at least; 0 leaves the TTL as it is.
+-- Returns a number for each key, or, of a single key, the number itself, since an array takes longer:
+--   n >= 0  the generation now stands at n bumps
+--   -1      the generation is missing, and nothing is written
+--   -2      the key holds something else, which stays
+--   -3      the key holds writers' tokens, '<n>!<token>@<lapses at>,...': they stay, and n counts up
+-- Atomic, so that two bumps at once both count, and neither overwrites the other's value.
+-- A server that is out of memory refuses SET and allows DEL. A deleted generation is minted anew by its next reader,
+-- which is as good as a bump, so the script deletes it and returns 0: an invalidation never fails for want of memory.
+-- One MGET reads several keys. It shows a key of another type as missing, so a missing key is read again on its own.
+${GENERATION}
 local attempt = '.' .. ARGV[1]
 local wanted = tonumber(ARGV[2])
 local bumps = {}
@@ -18,50 +23,39 @@ if #KEYS > 1 then
 end
 for i = 1, #KEYS do
   local key = KEYS[i]
-  local value = values and values[i]
-  if not value then
-    value = redis.pcall('GET', key)
-  end
+  local value = values and values[i] or redis.pcall('GET', key)
+  local n, tokens = parse(value)
   if not value then
     bumps[i] = -1
     absent = key
+  elseif not n then
+    bumps[i] = -2
+  elseif tokens then
+    local latest = 0
+    for at in string.gmatch(tokens, '@(%d+)') do
+      latest = math.max(latest, tonumber(at))
+    end
+    -- Out of memory the value stays as it was: readers bypass it either way.
+    redis.pcall('SET', key, string.format('%.0f', tonumber(n) + 1) .. '!' .. tokens, 'KEEPTTL')
+    redis.call('PEXPIREAT', key, string.format('%.0f', latest))
+    bumps[i] = -3
   else
-    -- '<n>.<nonce>', the nonce of 16 characters
-    local first, dot
-    if type(value) == 'string' and #value <= 32 then
-      first, dot = string.find(value, '^%d+%.')
-    end
-    if not first or #value - dot ~= 16 or string.find(value, '[^%w_-]', dot + 1) then
-      bumps[i] = -2
-      local n, tokens = string.match(type(value) == 'string' and value or '', '^(%d+)!(.+)$')
-      local one = ',' .. string.rep('[%w_-]', 16) .. '@%d+'
-      if n and #n <= 15 and string.gsub(',' .. tokens, one, '') == '' then
-        local latest = 0
-        for at in string.gmatch(tokens, '@(%d+)') do
-          latest = math.max(latest, tonumber(at))
-        end
-        -- Out of memory it stays as it was: nothing old can be read there.
-        redis.pcall('SET', key, string.format('%.0f', tonumber(n) + 1) .. '!' .. tokens, 'KEEPTTL')
-        redis.call('PEXPIREAT', key, string.format('%.0f', latest))
-        bumps[i] = -3
-      end
+    local bumped = tonumber(n) + 1
+    local set
+    if wanted > 0 and redis.call('PTTL', key) < wanted then
+      set = redis.pcall('SET', key, bumped .. attempt, 'PX', wanted)
     else
-      local n = tonumber(string.sub(value, 1, dot - 1))
-      local set
-      if wanted > 0 and redis.call('PTTL', key) < wanted then
-        set = redis.pcall('SET', key, (n + 1) .. attempt, 'PX', wanted)
-      else
-        set = redis.pcall('SET', key, (n + 1) .. attempt, 'KEEPTTL')
-      end
-      if set.err then
-        redis.call('DEL', key)
-        n = -1
-      end
-      bumps[i] = n + 1
+      set = redis.pcall('SET', key, bumped .. attempt, 'KEEPTTL')
     end
+    if set.err then
+      redis.call('DEL', key)
+      bumped = 0
+    end
+    bumps[i] = bumped
   end
 end
--- A primary made a replica may lack a generation that the new primary has: there, this write fails, and so the bump.
+-- A primary that became a replica may lack a generation that the new primary has. There this write fails, so the
+-- caller learns that its bump did not happen.
 if absent then
   redis.call('DEL', absent)
 end

@@ -1,13 +1,15 @@
 import { GENERATION } from './includes/generation.lua.js';
 
 export const LIFT = `
--- Takes a writer's token out of each generation; where no live one is left, gives it a value never used before.
--- KEYS: generations. ARGV: [1] the token, [2] the nonce, [3] the TTL in ms of such a value.
--- Returns a character for each: '1' the token stood until now, '0' it had gone. Then a generation found there is bumped
--- all the same, since it may have been minted and filled while the commit was under way; a missing one is left missing.
--- Atomic, so that a generation comes back only in the very step that finds no other writer at work.
--- A server that is out of memory refuses SET: a generation is deleted instead, which is as good (bump.lua.ts); a
--- quarantine that other writers need stays as it is, and this token in it until it lapses.
+-- Takes a writer's token out of each generation. A generation without another live token gets a value never used before.
+-- KEYS: generations. ARGV: [1] the token, [2] the nonce, [3] the TTL in ms of the new value.
+-- Returns a character for each key:
+--   '1'  the token stood until now
+--   '0'  the token was gone; a generation at the key is bumped all the same, since a reader may have minted and filled it
+--        during the commit; a missing generation stays missing
+-- Atomic, so that a generation comes back only in the same step that finds no other writer at work.
+-- A server that is out of memory refuses SET. The script then deletes a generation, which is as good (bump.lua.ts), and
+-- leaves a quarantine that other writers need as it is; this token stays in it until it lapses.
 ${GENERATION}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -49,7 +51,7 @@ for i, key in ipairs(KEYS) do
   end
   replies[i] = reply
 end
--- As in bump.lua.ts: a primary made a replica must not say that there is nothing to lift.
+-- As in bump.lua.ts: this write fails on a primary that became a replica, which may lack a quarantine.
 if absent then
   redis.call('DEL', absent)
 end

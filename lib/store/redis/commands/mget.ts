@@ -1,10 +1,11 @@
 import { Command } from 'ioredis';
 
 /**
- * MGET of keys that are ASCII, as all of a cache's are, with replies as bytes.
+ * MGET of ASCII keys, as all keys of a cache are, with replies as bytes.
  *
- * What ioredis does for any command (flatten, stringify and measure each argument) costs a read of four keys a tenth
- * of its round trip, and a batch of 200 entries 0.07 of its. ASCII has as many bytes as characters.
+ * ioredis flattens, stringifies and measures each argument of a command. That work costs a read of four keys a tenth of
+ * its round trip, and a batch of 200 entries 0.07 of its round trip. An ASCII key has as many bytes as characters, so this
+ * command writes itself.
  */
 export class Mget extends Command {
   readonly #keys: readonly string[];

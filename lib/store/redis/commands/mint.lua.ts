@@ -1,8 +1,9 @@
 export const MINT = `
 -- Gives each missing generation a token.
--- KEYS: generations. ARGV: [1] the token, [2] TTL in ms.
--- Returns, for each key, the value that now stands, which may be a writer's quarantine; '' where a key of another type is.
+-- KEYS: generations. ARGV: [1] the token, [2] its TTL in ms.
+-- Returns for each key the value that now stands, which may be a quarantine; '' for a key of another type.
 -- Atomic, so that two processes that mint the same generation both get the first one's token.
+-- The caller parses the values: it needs them whole.
 local values = {}
 for i, key in ipairs(KEYS) do
   local value = redis.pcall('GET', key)

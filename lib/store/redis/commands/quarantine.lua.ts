@@ -2,10 +2,11 @@ import { GENERATION } from './includes/generation.lua.js';
 
 export const QUARANTINE = `
 -- Puts a writer's token into each generation's own value, '<n>!<token>@<lapses at>,...', which destroys the generation.
--- KEYS: generations. ARGV: [1] the token, [2] in how many ms it lapses.
--- Returns how many of them held the token, live; -i if KEYS[i] holds something foreign, and then nothing is written.
--- Atomic, so that of two writers at once neither loses its token, and no generation is used between being read and
--- being destroyed. A key expires with the latest of its tokens; lapsed ones are dropped.
+-- KEYS: generations. ARGV: [1] the token, [2] the time in ms until it lapses.
+-- Returns the number of keys that already held the live token; -i if KEYS[i] holds a foreign value, and then nothing is
+-- written.
+-- Atomic, so that two writers at once both keep their tokens, and no reader fills under a generation between its last
+-- read here and its end. A key expires with the latest of its tokens; lapsed tokens are dropped.
 ${GENERATION}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

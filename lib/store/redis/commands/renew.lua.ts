@@ -1,14 +1,16 @@
 import { IDENTITY } from './includes/identity.lua.js';
 
 export const RENEW = `
--- Extends freshness keys, if this server is still who the caller checked, and no repair was lost or made since.
+-- Extends freshness keys if this server still has the incarnation that the caller checked, and the same mark.
 -- KEYS: [1] the mark, then the freshness keys, whose names end in ':' and their bound in ms.
 -- ARGV: [1] the mark that must stand, [2] the incarnation that must run this, [3] a nonce, [4] the mark's TTL in ms,
--- [5] when the check began, in ms by this server's clock; then for each freshness key the instant, in ms by this server's clock, until which it may vouch.
--- Returns 1 renewed, 0 another mark or none, -1 another server, or not a primary.
--- Atomic, so that nothing is renewed after a repair, a demotion or a restart that this call has not seen.
--- An instant in the past changes nothing: PXAT would delete the key, and with it another relay's renewal. One further
--- away than the bound was reckoned before the clock went back; so was such an expiry, which is cut.
+-- [5] the instant at which the check began; then for each freshness key the instant at which it expires. Instants are in
+-- ms by this server's clock.
+-- Returns 1 renewed, 0 another mark or a missing mark, -1 another server or a replica.
+-- Atomic, so that no key is extended after a repair, a demotion or a restart that this call has not seen.
+-- An instant in the past changes nothing: PXAT would delete the key, and with it another relay's renewal. An instant
+-- further away than the bound comes from before the clock went back, so it changes nothing either; a key that expires
+-- further away than its bound is cut to the instant given.
 ${IDENTITY}
 if not isServer(ARGV[2]) then
   return -1
@@ -19,7 +21,7 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- Went back since the check began: what it reckoned is no instant of this clock.
+-- The clock went back since the check began, so the caller's instants do not belong to it.
 if now < tonumber(ARGV[5]) then
   return 1
 end

@@ -2,13 +2,13 @@ import { GENERATION } from './includes/generation.lua.js';
 import { IDENTITY } from './includes/identity.lua.js';
 
 export const REPAIR = `
--- Bumps the global generation, and writes the mark which says that no bump from before is missing.
+-- Bumps the global generation, and writes the mark, which says that no earlier bump is missing.
 -- KEYS: [1] the global generation, [2] the mark.
--- ARGV: [1] the mark, [2] its TTL in ms, [3] the incarnation that must run this, [4] a nonce, [5] the TTL in ms that the
--- generation keeps at least.
--- Returns 1; 0 where another server runs this, or one that is not a primary, and then nothing is done.
--- Atomic, so that no mark ever stands on a server whose global generation was not bumped under that incarnation.
--- As bump.lua.ts: a missing generation stays missing, writers' tokens stay, what is foreign stays, and is not read.
+-- ARGV: [1] the mark, [2] the mark's TTL in ms, [3] the incarnation that must run this, [4] a nonce, [5] the TTL in ms
+-- that the generation keeps at least.
+-- Returns 1; or 0 on another server or on a replica, and then nothing is written.
+-- Atomic, so that every mark stands on a server whose global generation was bumped under the mark's incarnation.
+-- As in bump.lua.ts, a missing generation, writers' tokens and a foreign value stay; a reader of the last two bypasses.
 ${IDENTITY}
 ${GENERATION}
 if not isServer(ARGV[3]) then

@@ -9,10 +9,10 @@ import { REPAIR } from './repair.lua.js';
 
 type Argument = string | number | Buffer;
 
-/** A client that knows the store's scripts: `(number of keys, keys and arguments)`. */
+/** An ioredis client with a method for each script: `(number of keys, keys and arguments)`. */
 export interface WithScripts extends Redis {
   gencacheMint(keys: number, args: readonly Argument[]): Promise<string[]>;
-  /** Of a single key, its number alone. */
+  /** An array of numbers; for a single key its number, without an array. */
   gencacheBump(keys: number, args: readonly Argument[]): Promise<number | number[]>;
   gencacheFill(keys: number, args: readonly Argument[]): Promise<string>;
   gencacheQuarantine(keys: number, args: readonly Argument[]): Promise<number>;
@@ -22,8 +22,9 @@ export interface WithScripts extends Redis {
 }
 
 /**
- * ioredis sends a script's text with its first use on a connection, and its SHA from then on. When the server has
- * forgotten it, NOSCRIPT says that nothing was carried out, so sending it again is safe for nonces too.
+ * Gives the client a method for each script. ioredis sends a script's text with its first call on a connection, and its
+ * SHA from then on. A server that has forgotten the script answers NOSCRIPT and executes nothing, so ioredis may send the
+ * command again with the same nonce.
  */
 export function defineScripts(client: Redis): WithScripts {
   client.defineCommand('gencacheMint', { lua: MINT });

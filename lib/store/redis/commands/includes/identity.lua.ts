@@ -1,4 +1,4 @@
-/** For scripts that must not run on another server than their caller checked: `isServer(incarnation)`, of a primary. */
+/** `isServer(incarnation)`: whether the server that runs the script is a primary and has this incarnation. */
 export const IDENTITY = `
 local function isServer(incarnation)
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
