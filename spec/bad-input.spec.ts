@@ -137,7 +137,7 @@ describe('a declaration', () => {
     );
     expect(thrownBy(() => memoryStore({ maxBytes: Infinity }))).to.have.property(
       'message',
-      'An in-memory store is bounded: maxBytes is a whole number above 0. Got Infinity. Leave it out for 64 MiB.',
+      'maxBytes must be an integer from 1, but got Infinity (memoryStore). Leave it out for 64 MiB.',
     );
   });
 
@@ -149,8 +149,8 @@ describe('a declaration', () => {
     make();
     expect(thrownBy(make)).to.have.property(
       'message',
-      'A Redis store serves one cache, which closes its connection. This one already has a cache. ' +
-        'Call redisStore(redis) once for each.',
+      'A Redis store must serve one cache, which closes its connection, but got a second one. ' +
+        'Call redisStore(redis) once for each cache.',
     );
   });
 });

@@ -6,43 +6,43 @@ import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../model/ke
 /**
  * The port that every store implements: bytes under keys that expire, read and written in atomic steps.
  *
- * One contract suite runs on each implementation. A store knows what a generation's value looks like, so that it
- * can bump one in place, and nothing of namespaces, entries' contents or loaders. Every call takes the caller's
- * deadline: a store that is not ready waits for it within that, and rejects with `StoreUnavailableError` or
- * `DeadlineError`; it never waits for ever.
+ * One contract suite runs on each implementation. A store knows the form of a generation's value, so that it can bump
+ * one in place; namespaces, loaders and the contents of entries are unknown to it. Every call takes the caller's deadline:
+ * a store that is not ready yet waits within the deadline, and then rejects with `StoreUnavailableError` or
+ * `DeadlineError`.
  */
 export interface Store {
   /** For logs: `redis`, `memory`. */
   readonly name: string;
 
-  /** A store that holds nothing: every lookup is a bypass, every bump a no-op. For tests and emergencies. */
+  /** True for a store that never holds anything: every lookup is a bypass, every bump a no-op. For tests and emergencies. */
   readonly bypassed?: boolean;
 
-  /** Tells what goes on outside calls: connections lost and found, start-up notices. At most one listener. */
+  /** Reports events outside calls: connections lost and found, warnings at start-up. At most one listener. */
   listen?(listener: StoreListener): void;
 
   /**
-   * Who the store is now: changes whenever it may have gone back in time (a restart, a failover). Without spaces; for
-   * Redis `<run_id>.<master_replid>`, as INFO told when the connection in use was opened, or was asked again.
-   * undefined: not connected, or not told.
+   * Identity of the store's present history: changes whenever the store may have gone back in time (a restart, a
+   * failover). One word; for Redis `<run_id>.<master_replid>`, by the last INFO on the connection in use.
+   * undefined while not connected, or where INFO is forbidden.
    */
   readonly incarnation: string | undefined;
 
   /**
-   * Somebody has reason to think that the store is no longer who it was: it looks again, soon, and not at every call.
-   * `incarnation` then says what it found. `renew` and `repair` that meet another server do this themselves.
+   * Checks the store's incarnation again, soon, at a limited rate, and updates `incarnation`. For a caller with reason to
+   * think that it changed. `renew` and `repair` call it themselves when they meet another server.
    */
   revalidate?(): void;
 
-  /** `keys: [n] -> [n]`, null where nothing is, or something of another type. Atomic. One command. */
+  /** `keys: [n] -> [n]`, null for a missing key and for a key of another type. Atomic. One command. */
   read(
     keys: readonly (GenerationKey | EntryKey | FreshnessKey)[],
     deadline: Deadline,
   ): Promise<readonly (Buffer | null)[]>;
 
   /**
-   * Gives each missing generation `token`, with this TTL: `keys: [n] -> [n]`, the values that now stand, `quarantined`
-   * where a writer's token is, `foreign` where something else is. Atomic. One command.
+   * Gives each missing generation `token`, with this TTL: `keys: [n] -> [n]`, the generations that now stand,
+   * `quarantined` for a key with writers' tokens, `foreign` for any other value. Atomic. One command.
    */
   mint(
     keys: readonly GenerationKey[],
@@ -52,11 +52,11 @@ export interface Store {
   ): Promise<readonly (Generation | 'quarantined' | 'foreign')[]>;
 
   /**
-   * Gives each existing generation a value never used before, made with `attempt`, a fresh nonce:
-   * `keys: [n] -> [n]`, the new values, `missing` where there was none (and none is written), `quarantined` where
-   * writers' tokens are (and stay, until the instant they had: nothing old can be read there), `foreign` where
-   * something else is (and stays). Renews the TTL to at least
-   * `ttlMs`, never shortens it; 0 leaves it to fills, which renew what they need. Atomic. One command.
+   * Gives each existing generation a value never used before, made with `attempt`, a fresh nonce. `keys: [n] -> [n]`:
+   * the new generation; `missing` for a missing key, which stays missing; `quarantined` for a key with writers' tokens,
+   * which stay until their instants, so that readers keep bypassing it; `foreign` for any other value, which stays.
+   * Extends the TTL to at least `ttlMs` and never shortens it; 0 leaves the TTL to fills, which extend it as they need.
+   * Atomic. One command.
    */
   bump(
     keys: readonly GenerationKey[],
@@ -66,28 +66,28 @@ export interface Store {
   ): Promise<readonly (Generation | 'missing' | 'quarantined' | 'foreign')[]>;
 
   /**
-   * Stores each entry unless one of its guards moved: `entries: [n] -> [n]`. Renews the TTL of guards that have
-   * less than half of theirs left. Atomic. One command.
+   * Stores each entry unless one of its guards moved: `entries: [n] -> [n]`. Renews the TTL of a guard with less than
+   * half of it left. Atomic. One command.
    */
   fill(batch: FillBatch, deadline: Deadline): Promise<readonly FillReply[]>;
 
-  /** Frees the memory of entries. Returns how many there were. One command. */
+  /** Frees the memory of entries. Returns the number of entries that existed. One command. */
   delete(keys: readonly EntryKey[], deadline: Deadline): Promise<number>;
 
   /**
-   * Puts a writer's token into each generation's own value, which destroys the generation: missing ones are created,
-   * other writers' live tokens are kept, lapsed ones dropped. The token lapses `ttlMs` from now by the store's clock;
-   * the same token again renews it. `keys: [n]` -> how many of them still held the token (0 at first).
-   * Rejects with StoreUnavailableError, and puts it nowhere, if something foreign is at one of them. Atomic. One
-   * command (callers chunk at 1,000).
+   * Puts a writer's token into each generation's own value, which destroys the generation. Creates missing keys, keeps
+   * other writers' live tokens, drops lapsed ones. The token lapses `ttlMs` from now by the store's clock; a second call
+   * with it renews it. `keys: [n]` -> the number of keys that already held the live token (0 at first).
+   * Rejects with StoreUnavailableError, and writes nothing, if a key holds a foreign value. Atomic. One command (callers
+   * chunk at 1,000).
    */
   quarantine(keys: readonly GenerationKey[], token: string, ttlMs: number, deadline: Deadline): Promise<number>;
 
   /**
-   * Takes the token back. A generation with no live token left gets a value never used before, made with `attempt`, a
-   * fresh nonce, and this TTL; other writers' live tokens are kept. `keys: [n] -> [n]`: `kept` if the token stood until
-   * now; `lapsed` if it had gone (lapsed, evicted, flushed), and then a generation found there is bumped all the same,
-   * a missing one left missing. Atomic. One command (callers chunk at 1,000).
+   * Takes the token back, and keeps other writers' live tokens. A generation without a live token gets a value never used
+   * before, made with `attempt`, a fresh nonce, and this TTL. `keys: [n] -> [n]`: `kept` if the token stood until now;
+   * `lapsed` if it was gone (lapsed, evicted, flushed). In that case a generation at the key is bumped all the same, and a
+   * missing one stays missing. Atomic. One command (callers chunk at 1,000).
    */
   lift(
     keys: readonly GenerationKey[],
@@ -101,32 +101,34 @@ export interface Store {
   timeMs(deadline: Deadline): Promise<number>;
 
   /**
-   * Extends freshness keys, if the mark is `mark` and the server that runs this is a primary and `incarnation`, by its
-   * own word then and there, so that a demotion under an open connection is noticed. Each key then expires at
-   * max(its expiry now, `untilMs`), an instant of the store's clock. One that is extended gets a new value,
-   * `<incarnation> <nonce>`. An `untilMs` in the past changes nothing, nor does one further away than the key's bound:
-   * the clock went back since it was reckoned, so it is no instant of this clock. For the same reason an expiry further
-   * away than that does not count; nor does that of a value which names another incarnation.
-   * Keeps the mark alive, which expires after an hour without this. Returns what it found. Atomic. One command.
+   * Extends freshness keys if the mark is `mark` and the server is a primary with this `incarnation`. The server checks
+   * its own role and incarnation in the same step, so that a demotion under an open connection is noticed.
+   *
+   * Each key then expires at max(its expiry now, `untilMs`), an instant of the store's clock; an extended key gets a new
+   * value, `<incarnation> <nonce>`. An `untilMs` in the past changes nothing. An `untilMs` further away than the key's
+   * bound changes nothing either: the clock went back since the caller computed it. Likewise an expiry further away than
+   * the bound is ignored, and so is the expiry of a value that names another incarnation.
+   *
+   * Keeps the mark alive, which expires after an hour without renewals. Atomic. One command.
    */
   renew(renewal: Renewal, deadline: Deadline): Promise<'renewed' | 'unmarked' | 'other_server'>;
 
   /**
-   * Gives the global generation a value never used before, as `bump` does, and then writes the mark: in one step.
-   * Rejects with StoreUnavailableError, and does nothing, if the server that runs this is not `incarnation` or not a
-   * primary. One command.
+   * Gives the global generation a value never used before, as `bump` does, and writes the mark, in one step.
+   * Rejects with StoreUnavailableError, and writes nothing, if the server has another incarnation or is no primary.
+   * Atomic. One command.
    */
   repair(repair: Repair, deadline: Deadline): Promise<void>;
 
   /** The mark that stands. One command. */
   readMark(markKey: MarkKey, deadline: Deadline): Promise<string | null>;
 
-  /** Ends what the store opened itself. */
+  /** Closes the connections that the store opened itself. */
   close(): Promise<void>;
 }
 
 export interface FillBatch {
-  /** The generations that guard the entries: what each must still be, and the TTL it needs. */
+  /** The generations that guard the entries: the value that each must still have, and the TTL that it needs. */
   readonly guards: readonly { readonly key: GenerationKey; readonly token: Generation; readonly ttlMs: number }[];
   readonly entries: readonly {
     readonly key: EntryKey;
@@ -137,25 +139,25 @@ export interface FillBatch {
   }[];
 }
 
-/** `filled`; or refused: a guard `moved`, something else is at the key (`foreign`), the store is too small (`oversized`). */
+/** `filled`; or refused: a guard `moved`, the key has another type (`foreign`), the store is too small (`oversized`). */
 export type FillReply = 'filled' | 'moved' | 'foreign' | 'oversized';
 
-/** For how long a mark stays that nobody renews, in ms. */
+/** Lifetime of a mark without renewals, in ms. */
 export const MARK_TTL_MS = 3_600_000;
 
-/** What a relay asks for when its check found that nothing old is left unbumped until some instants. */
+/** A relay's request to extend freshness keys, after a check that found no older event left. */
 export interface Renewal {
   readonly markKey: MarkKey;
   readonly mark: string;
   readonly incarnation: string;
   readonly keys: readonly { readonly key: FreshnessKey; readonly untilMs: number }[];
-  /** When the check began, by the store's clock: one that shows less by now went back, and nothing is renewed. */
+  /** The instant at which the check began, by the store's clock. A clock that shows less by now went back: renews nothing. */
   readonly asOfMs: number;
   /** Fresh for each attempt. */
   readonly nonce: string;
 }
 
-/** What a relay asks for when the store, or the source, may have gone back in time. */
+/** A relay's request after the store, or the source, may have gone back in time. */
 export interface Repair {
   readonly globalKey: GenerationKey;
   readonly markKey: MarkKey;
@@ -163,11 +165,11 @@ export interface Repair {
   readonly incarnation: string;
   /** A fresh nonce, for the global generation. */
   readonly attempt: string;
-  /** What the global generation is kept for at least. */
+  /** Least TTL of the global generation, in ms. */
   readonly ttlMs: number;
 }
 
-/** What happens to a store between calls. */
+/** An event of a store between calls. */
 export type StoreSignal =
   | { readonly kind: 'up' }
   | { readonly kind: 'down'; readonly error: Error }
@@ -175,7 +177,7 @@ export type StoreSignal =
 
 export type StoreListener = (signal: StoreSignal) => void;
 
-/** The store could not be asked, or refused. `sent` tells whether the command may have been carried out. */
+/** The store was not reachable, or refused a command. `sent` tells whether the store may have executed the command. */
 export class StoreUnavailableError extends GencacheError {
   readonly sent: boolean;
 
@@ -185,20 +187,20 @@ export class StoreUnavailableError extends GencacheError {
   }
 }
 
-/** A quarantine that meets something foreign at a generation's key. */
+/** The error of a quarantine that meets a foreign value at a generation's key. */
 export function notToQuarantine(key: GenerationKey): StoreUnavailableError {
   return new StoreUnavailableError(
-    `A generation is ${GENERATION_RULE}, or under quarantine. Something else is at ${key}, so nothing was put under ` +
-      'quarantine. See who writes there; delete the key if nobody needs it.',
+    `Quarantine failed: ${key} holds a value that is no generation (${GENERATION_RULE}) and no quarantine. ` +
+      'Nothing was written. Find the program that writes this key; delete the key if it is of no use.',
     false,
   );
 }
 
-/** A repair that meets another server than the one it is for. */
+/** The error of a repair that meets a server with another incarnation. */
 export function repairRefused(incarnation: string): StoreUnavailableError {
   return new StoreUnavailableError(
-    `A repair is made on the primary whose incarnation was recorded for it, ${incarnation}. Another server, or one that ` +
-      'is no longer a primary, was asked, and did nothing. Begin anew with the incarnation that the store has now.',
+    `Repair refused: the server is no primary, or its incarnation is not ${incarnation}. Nothing was written. Repair ` +
+      'again with the incarnation that the store has now.',
     false,
   );
 }

@@ -1,10 +1,10 @@
 import type { Store } from '../ports/store.js';
 
 /**
- * A store that holds nothing: every read goes to the loader and fills nothing, every bump succeeds at once.
+ * A store without content: every read goes to the loader and fills nothing, every bump succeeds at once.
  *
- * For tests of code around a cache, where each must see the database as it is, without a Redis and without the
- * invalidation work of `memoryStore()`. Reads of one turn still share a query, as they do with any store.
+ * For tests of code around a cache that must see the database as it is, without a Redis and without the bumps that
+ * `memoryStore()` needs. Reads of one turn still share a query, as with any store.
  *
  *     const cache = new GenerationalCache({ name: 'shop', store: bypassStore(), source: knexSource(db) });
  */

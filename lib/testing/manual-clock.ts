@@ -2,15 +2,15 @@ import type { Clock } from '../ports/clock.js';
 import { describe } from '../errors/describe.js';
 import { ConfigurationError } from '../errors/errors.js';
 
-/** A clock that stands still until told. */
+/** A clock that stands still between calls of `advance`. */
 export interface ManualClock extends Clock {
-  /** Lets `ms` pass at once. Throws ConfigurationError for less than none: a monotonic clock never goes back. */
+  /** Moves the clock forward by `ms`. Throws ConfigurationError below 0: a monotonic clock never goes back. */
   advance(ms: number): void;
 }
 
 /**
- * A clock for tests of what expires. Give the same one to the cache and to its in-memory store; it moves neither
- * Redis nor timers, so deadlines pass as ever.
+ * A clock for tests of TTLs. Give the same clock to the cache and to its in-memory store. It moves neither Redis nor
+ * timers, so deadlines pass in real time.
  *
  *     const clock = manualClock();
  *     const cache = new GenerationalCache({ name: 'shop', store: memoryStore({ clock }), clock });
@@ -24,7 +24,7 @@ export function manualClock(): ManualClock {
     advance(ms) {
       if (!(typeof ms === 'number' && ms >= 0 && ms < Infinity)) {
         throw new ConfigurationError(
-          `A clock advances by milliseconds, 0 or more. Got ${describe(ms)}. Make another clock to start over.`,
+          `ms must be a number from 0, but got ${describe(ms)} (manualClock). Make another clock to start over.`,
         );
       }
       nowMs += ms;

@@ -3,16 +3,16 @@ import type { BumpEvent, CacheEvents, LoadEvent } from '../telemetry/events.js';
 
 type Name = keyof CacheEvents;
 
-/** What `observe` needs of a cache, whatever its source. */
+/** The part of a cache that `observe` needs, for a cache with any source. */
 export interface Observable {
   on<K extends Name>(name: K, listener: (event: CacheEvents[K][0]) => void): () => void;
 }
 
-/** What a cache did since it is observed. */
+/** The events of a cache since the call of `observe`. */
 export interface Observation {
-  /** Calls of loaders, also those that failed. */
+  /** Calls of loaders, failed calls included. */
   readonly loads: number;
-  /** Calls of `bump` and `bumpMany`, also those that failed. */
+  /** Calls of `bump` and `bumpMany`, failed calls included. */
   readonly bumps: number;
   /** Resolves with the first load that ends after this call. Rejects when the observation is stopped before. */
   nextLoad(): Promise<LoadEvent>;
@@ -20,11 +20,11 @@ export interface Observation {
   nextBump(): Promise<BumpEvent>;
   /** Every event of one name so far, oldest first. A copy. */
   events<K extends Name>(name: K): CacheEvents[K][0][];
-  /** Hears nothing from now on. What was heard stays. Idempotent. */
+  /** Ends the observation and keeps its events. Idempotent. */
   stop(): void;
 }
 
-/** Every event there is; the compiler sees to it that none is missing. */
+/** The names of all events; a missing name does not compile. */
 const NAMES: Readonly<Record<Name, true>> = {
   read: true,
   load: true,
@@ -40,7 +40,7 @@ const NAMES: Readonly<Record<Name, true>> = {
 };
 
 /**
- * Counts and awaits what a cache does, from now until `stop()`. Keeps every event: for tests.
+ * Counts and awaits the events of a cache, from now until `stop()`. Keeps every event, so it is for tests.
  *
  *     const seen = observe(cache);
  *     const bumped = seen.nextBump();
@@ -67,7 +67,7 @@ export function observe(cache: Observable): Observation {
   function next<K extends Name>(name: K): Promise<CacheEvents[K][0]> {
     if (stopped) return Promise.reject(endedEarly(name));
     const event = new Promise<CacheEvents[K][0]>((resolve, reject) => waiting.add({ name, resolve, reject }));
-    // A test that stops early and no longer awaits it is no error.
+    // A test may stop early and await this promise no more: no unhandled rejection then.
     event.catch(() => {});
     return event;
   }
@@ -94,7 +94,6 @@ export function observe(cache: Observable): Observation {
 function endedEarly(name: Name): GencacheError {
   return new GencacheError(
     'CLOSED',
-    `An event can be awaited while its cache is observed. The observation was stopped before a "${name}" came. ` +
-      'Stop it after the last event that the test awaits.',
+    `The observation was stopped before an event "${name}" came. Stop it after the last event that the test awaits.`,
   );
 }

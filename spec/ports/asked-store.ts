@@ -7,13 +7,13 @@ import type { Renewal, Repair } from '../../lib/ports/store.js';
 
 const LIMIT_MS = 10_000;
 
-/** What a spec's relay leaves after its repair, unless the spec says otherwise. */
+/** The mark of a spec's repair, unless the spec gives another. */
 export const MARK = 'mark of a spec';
 
-/** A store whose calls bring a deadline of their own, and keys that no other spec uses. */
+/** A store whose calls have a deadline of their own, with keys that no other spec uses. */
 export class AskedStore {
   readonly store: Store;
-  /** Every key that was made, for `elapse`. */
+  /** Every key made here, for `elapse`. */
   readonly keys: string[] = [];
   readonly #prefix: string;
   readonly #limitMs: number;
@@ -43,7 +43,7 @@ export class AskedStore {
     return key;
   }
 
-  /** A freshness key and the mark; the same at each call. */
+  /** The freshness key of a bound; the same key at each call. */
   freshnessKey(boundMs: number): FreshnessKey {
     const key = freshnessKey(this.#prefix, boundMs);
     if (!this.keys.includes(key)) this.keys.push(key);

@@ -6,11 +6,11 @@ import { rejection } from '../support/rejection.js';
 
 export interface StoreUnderTest {
   readonly asked: AskedStore;
-  /** Lets time pass for every key that `asked` has made. */
+  /** Moves every key that `asked` has made closer to its expiry by `ms`. */
   elapse(ms: number): Promise<void>;
 }
 
-/** The contract that every store keeps: the same specs run on each. `make` is called in a spec. */
+/** The contract of every store: the same specs run on each. A `beforeEach` hook calls `make`. */
 export function describeStore(name: string, make: () => Promise<StoreUnderTest>): void {
   describe(`${name} keeps the contract of a store`, () => {
     let asked: AskedStore;
@@ -21,7 +21,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
     });
 
     describe('read', () => {
-      it('gives the values in the order of the keys, null where nothing is', async () => {
+      it('returns the values in the order of the keys, null for a missing key', async () => {
         const [a, b, c] = [asked.entryKey(), asked.entryKey(), asked.generationKey()];
         await asked.plant(b, 'second');
         const [token] = await asked.mint([c]);
@@ -29,13 +29,13 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(read.map((bytes) => bytes && String(bytes))).to.deep.equal([token, null, 'second', token]);
       });
 
-      it('tells an empty value from none', async () => {
+      it('tells an empty value from a missing key', async () => {
         const [empty, none] = [asked.entryKey(), asked.entryKey()];
         await asked.plant(empty, '');
         expect(await asked.read(empty, none)).to.deep.equal([Buffer.alloc(0), null]);
       });
 
-      it('gives bytes back as they were, all 256 of them, also a megabyte', async () => {
+      it('returns all 256 bytes, and a megabyte, unchanged', async () => {
         const every = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
         const [short, long] = [asked.entryKey(), asked.entryKey()];
         const megabyte = Buffer.alloc(1 << 20, every);
@@ -46,7 +46,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(read[1]!.equals(megabyte)).to.equal(true);
       });
 
-      it('a value read stays as it was when the entry is replaced', async () => {
+      it('returns a value that a later fill does not change', async () => {
         const key = asked.entryKey();
         await asked.plant(key, 'old');
         const [bytes] = await asked.read(key);
@@ -56,7 +56,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
     });
 
     describe('mint', () => {
-      it('gives each missing generation the token, and tells what stands', async () => {
+      it('gives each missing generation the token, and returns the generations that stand', async () => {
         const [there, missing] = [await asked.minted(), asked.generationKey()];
         const token = formatGeneration(0, nonce());
         expect(await asked.mint([there.key, missing], token)).to.deep.equal([there.token, token]);
@@ -64,19 +64,19 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(missing)).to.equal(token);
       });
 
-      it('of several at once the first token stands, and each gets that one', async () => {
+      it('lets the first of several concurrent tokens stand, and returns it to every caller', async () => {
         const key = asked.generationKey();
         const minted = await Promise.all(Array.from({ length: 20 }, () => asked.mint([key])));
         expect(new Set(minted.flat())).to.deep.equal(new Set([await asked.text(key)]));
       });
 
-      it('mints the same key asked for twice once', async () => {
+      it('mints a key that is given twice once', async () => {
         const key = asked.generationKey();
         const token = formatGeneration(0, nonce());
         expect(await asked.mint([key, key], token)).to.deep.equal([token, token]);
       });
 
-      it('after an eviction gives a token that was never there', async () => {
+      it('gives an evicted generation another token', async () => {
         const { key, token } = await asked.minted();
         await asked.evict(key);
         const [again] = await asked.mint([key]);
@@ -84,7 +84,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(again);
       });
 
-      it('lets a generation live for its TTL, and one that stands for what it had', async () => {
+      it('gives a missing generation the TTL, and leaves the TTL of a standing one', async () => {
         const [short, long] = [await asked.minted(10_000), await asked.minted(60_000)];
         await asked.mint([short.key, long.key], undefined, 30_000);
         await elapse(9_000);
@@ -97,7 +97,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(long.key)).to.equal(undefined);
       });
 
-      it('leaves what is no generation as it is, and says foreign', async () => {
+      it('leaves a foreign value as it is, and returns foreign', async () => {
         for (const foreign of FOREIGN) {
           const key = asked.generationKey();
           await asked.plant(key, foreign);
@@ -108,7 +108,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
     });
 
     describe('bump', () => {
-      it('gives a generation a value never used before: one bump more, and this attempt’s nonce', async () => {
+      it('gives a generation one bump more and the nonce of the attempt', async () => {
         const { key } = await asked.minted();
         for (const bumps of [1, 2, 3]) {
           const attempt = nonce();
@@ -117,7 +117,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         }
       });
 
-      it('counts on beyond a hundred million bumps', async () => {
+      it('counts bumps above a hundred billion exactly', async () => {
         const key = asked.generationKey();
         await asked.plant(key, formatGeneration(123_456_789_012, nonce()));
         const attempt = nonce();
@@ -125,14 +125,14 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(formatGeneration(123_456_789_013, attempt));
       });
 
-      it('what is missing stays missing: no key is left', async () => {
+      it('leaves a missing generation missing', async () => {
         const [missing, evicted] = [asked.generationKey(), await asked.minted()];
         await asked.evict(evicted.key);
         expect(await asked.bump([missing, evicted.key])).to.deep.equal(['missing', 'missing']);
         expect(await asked.read(missing, evicted.key)).to.deep.equal([null, null]);
       });
 
-      it('of several at once none is lost', async () => {
+      it('counts every one of several concurrent bumps', async () => {
         const { key } = await asked.minted();
         const bumped = (await Promise.all(Array.from({ length: 20 }, () => asked.bump([key])))).flat();
         expect(new Set(bumped)).to.have.property('size', 20);
@@ -140,7 +140,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(bumped).to.include(await asked.text(key));
       });
 
-      it('answers for each of many keys in their order', async () => {
+      it('replies for each of several keys in their order', async () => {
         const [one, none, two] = [await asked.minted(), asked.generationKey(), await asked.minted()];
         const strange = asked.generationKey();
         await asked.plant(strange, 'strange');
@@ -154,7 +154,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         ]);
       });
 
-      it('renews a TTL that is shorter than asked for', async () => {
+      it('extends a shorter TTL to the one given', async () => {
         const { key } = await asked.minted(10_000);
         await asked.bump([key], nonce(), 60_000);
         await elapse(50_000);
@@ -163,7 +163,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(undefined);
       });
 
-      it('never shortens a TTL', async () => {
+      it('never shortens a longer TTL', async () => {
         const { key } = await asked.minted(60_000);
         await asked.bump([key], nonce(), 10_000);
         await elapse(50_000);
@@ -172,7 +172,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(undefined);
       });
 
-      it('leaves what is no generation as it is, and says foreign', async () => {
+      it('leaves a foreign value as it is, and returns foreign', async () => {
         for (const foreign of FOREIGN) {
           const key = asked.generationKey();
           await asked.plant(key, foreign);
@@ -186,7 +186,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
       const guarded = (key: GenerationKey, token: string, ttlMs = 60_000) => ({ key, token: token as never, ttlMs });
       const bytes = Buffer.from('value');
 
-      it('stores an entry while all its guards stand', async () => {
+      it('stores an entry whose guards all stand', async () => {
         const [one, two] = [await asked.minted(), await asked.minted()];
         const key = asked.entryKey();
         const guards = [guarded(one.key, one.token), guarded(two.key, two.token)];
@@ -205,7 +205,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(undefined);
       });
 
-      it('refuses an entry when any of its guards was bumped', async () => {
+      it('refuses an entry if any of its guards was bumped', async () => {
         for (const moved of [0, 1]) {
           const guards = [await asked.minted(), await asked.minted()];
           const key = asked.entryKey();
@@ -238,7 +238,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.read(...keys)).to.deep.equal([null, null, null, null]);
       });
 
-      it('refuses of a batch only what moved', async () => {
+      it('refuses only the entries of a batch whose guards moved', async () => {
         const [stands, moved] = [await asked.minted(), await asked.minted()];
         await asked.bump([moved.key]);
         const keys = [asked.entryKey(), asked.entryKey(), asked.entryKey()];
@@ -256,7 +256,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         ]);
       });
 
-      it('refuses what an old vector guards after two bumps, too', async () => {
+      it('refuses an entry whose guard was bumped twice', async () => {
         const { key: guard, token } = await asked.minted();
         await asked.bump([guard]);
         await asked.bump([guard]);
@@ -275,7 +275,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(undefined);
       });
 
-      it('renews a guard with less than half of its TTL left', async () => {
+      it('renews the TTL of a guard with less than half of it left', async () => {
         const { key: guard, token } = await asked.minted(60_000);
         await elapse(31_000);
         await asked.fill([guarded(guard, token)], { key: asked.entryKey(), bytes, ttlMs: 1_000, guards: [0] });
@@ -285,7 +285,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(guard)).to.equal(undefined);
       });
 
-      it('leaves a guard with more than half of its TTL as it is', async () => {
+      it('leaves the TTL of a guard with more than half of it left', async () => {
         const { key: guard, token } = await asked.minted(60_000);
         await elapse(29_000);
         await asked.fill([guarded(guard, token)], { key: asked.entryKey(), bytes, ttlMs: 1_000, guards: [0] });
@@ -302,7 +302,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(guard)).to.equal(token);
       });
 
-      it('prolongs a guard that an entry with a longer TTL needs', async () => {
+      it('extends the TTL of a guard to what a longer entry needs', async () => {
         const { key: guard, token } = await asked.minted(10_000);
         const key = asked.entryKey();
         await asked.fill([guarded(guard, token, 60_000)], { key, bytes, ttlMs: 30_000, guards: [0] });
@@ -311,7 +311,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(guard)).to.equal(token);
       });
 
-      it('does not renew a guard that moved', async () => {
+      it('leaves the TTL of a guard that moved', async () => {
         const { key: guard, token } = await asked.minted(10_000);
         await asked.bump([guard], nonce(), 10_000);
         await asked.fill([guarded(guard, token)], { key: asked.entryKey(), bytes, ttlMs: 1_000, guards: [0] });
@@ -323,7 +323,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
     describe('quarantine', () => {
       const [A, B] = [nonce(), nonce()];
 
-      it('destroys the generation: a token stands in its place, after its bumps so far', async () => {
+      it('replaces the generation by a token, and keeps the number of bumps', async () => {
         const { key } = await asked.minted();
         await asked.bump([key]);
         const beforeMs = await asked.timeMs();
@@ -333,7 +333,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(Number(value!.split('@')[1])).to.be.within(beforeMs + 5_000, (await asked.timeMs()) + 5_000);
       });
 
-      it('creates what is missing', async () => {
+      it('creates a missing key', async () => {
         const key = asked.generationKey();
         expect(await asked.quarantine([key], A)).to.equal(0);
         expect(await asked.text(key)).to.match(new RegExp(`^0!${A}@[0-9]+$`));
@@ -346,7 +346,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(tokensOf(await asked.text(key))).to.have.members([A, B]);
       });
 
-      it('renews a token that stands, and tells of how many keys', async () => {
+      it('renews a standing token, and returns the number of keys that held it', async () => {
         const keys = [asked.generationKey(), asked.generationKey(), asked.generationKey()];
         await asked.quarantine(keys.slice(0, 2), A, 10_000);
         await elapse(6_000);
@@ -355,7 +355,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         for (const key of keys) expect(tokensOf(await asked.text(key))).to.deep.equal([A]);
       });
 
-      it('a generation minted after a lapse is destroyed again, and not counted as held', async () => {
+      it('replaces a generation minted after a lapse, and does not count it as held', async () => {
         const { key } = await asked.minted();
         await asked.quarantine([key], A, 1_000);
         await elapse(1_100);
@@ -364,7 +364,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.not.equal(token);
       });
 
-      it('lapses with the latest token, and the generation is minted afresh', async () => {
+      it('lapses with its latest token, after which another generation is minted', async () => {
         const { key, token } = await asked.minted();
         await asked.quarantine([key], A, 20_000);
         await asked.quarantine([key], B, 10_000);
@@ -376,7 +376,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(again).to.match(/^0\./).and.to.not.equal(token);
       });
 
-      it('is no generation to mint, and says quarantined', async () => {
+      it('stays through a mint, which returns quarantined', async () => {
         const [one, free] = [await asked.minted(), asked.generationKey()];
         await asked.quarantine([one.key], A);
         const value = await asked.text(one.key);
@@ -385,7 +385,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(one.key)).to.equal(value);
       });
 
-      it('a bump counts, keeps the tokens and their instants, and says quarantined', async () => {
+      it('keeps its tokens and their instants through a bump, which counts and returns quarantined', async () => {
         const { key } = await asked.minted();
         await asked.quarantine([key], A, 10_000);
         await asked.quarantine([key], B, 20_000);
@@ -398,7 +398,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(undefined);
       });
 
-      it('refuses fills under what it destroyed, also after the lift', async () => {
+      it('makes fills under the replaced generation refused, before and after the lift', async () => {
         const { key, token } = await asked.minted();
         const fill = () =>
           asked.fill([{ key, token, ttlMs: 60_000 }], {
@@ -410,7 +410,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await fill()).to.deep.equal(['moved']);
       });
 
-      it('rejects, and is put nowhere, where something foreign is', async () => {
+      it('rejects, and writes nothing, if a key holds a foreign value', async () => {
         for (const foreign of FOREIGN) {
           const [sound, strange] = [await asked.minted(), asked.generationKey()];
           await asked.plant(strange, foreign);
@@ -418,8 +418,9 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
             name: 'StoreUnavailableError',
             sent: false,
             message:
-              'A generation is digits, a dot and 16 base64url characters, or under quarantine. Something else is at ' +
-              `${strange}, so nothing was put under quarantine. See who writes there; delete the key if nobody needs it.`,
+              `Quarantine failed: ${strange} holds a value that is no generation (digits, a dot and 16 base64url ` +
+              'characters) and no quarantine. Nothing was written. Find the program that writes this key; delete the ' +
+              'key if it is of no use.',
           });
           expect(await asked.text(sound.key)).to.equal(sound.token);
           expect(await asked.text(strange)).to.equal(foreign);
@@ -430,7 +431,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
     describe('lift', () => {
       const [A, B] = [nonce(), nonce()];
 
-      it('gives a value never used before, one bump more, when no other writer is at work', async () => {
+      it('gives a generation without other tokens one bump more and the nonce of the attempt', async () => {
         const { key } = await asked.minted();
         await asked.bump([key]);
         await asked.quarantine([key], A);
@@ -439,7 +440,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(formatGeneration(2, attempt));
       });
 
-      it('with the TTL it was asked for', async () => {
+      it('gives the new generation the TTL', async () => {
         const { key } = await asked.minted();
         await asked.quarantine([key], A, 10_000);
         await asked.lift([key], A, nonce(), 50_000);
@@ -449,7 +450,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(undefined);
       });
 
-      it('keeps other writers’ tokens, in either order', async () => {
+      it('keeps other writers’ tokens, whichever writer lifts first', async () => {
         for (const [first, second] of [
           [A, B],
           [B, A],
@@ -466,7 +467,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         }
       });
 
-      it('leaves a quarantine to lapse with the tokens that are left', async () => {
+      it('lets the quarantine lapse with the latest token that is left', async () => {
         const key = asked.generationKey();
         await asked.quarantine([key], A, 20_000);
         await asked.quarantine([key], B, 10_000);
@@ -475,14 +476,14 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(undefined);
       });
 
-      it('tells a token that lapsed beside another’s, which stays', async () => {
+      it('returns lapsed for a lapsed token beside a live one, which stays', async () => {
         const key = asked.generationKey();
         await plantQuarantine(key, [A, -1], [B, 10_000]);
         expect(await asked.lift([key], A)).to.deep.equal(['lapsed']);
         expect(tokensOf(await asked.text(key))).to.deep.equal([B]);
       });
 
-      it('is not held up by a token that lapsed', async () => {
+      it('drops another writer’s lapsed token', async () => {
         const key = asked.generationKey();
         await plantQuarantine(key, [A, 10_000], [B, -1]);
         const attempt = nonce();
@@ -490,7 +491,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(formatGeneration(1, attempt));
       });
 
-      it('leaves what was evicted missing, and tells', async () => {
+      it('leaves an evicted key missing, and returns lapsed', async () => {
         const key = asked.generationKey();
         await asked.quarantine([key], A);
         await asked.evict(key);
@@ -498,7 +499,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(undefined);
       });
 
-      it('bumps what was minted since a lapse, and tells', async () => {
+      it('bumps a generation minted since the eviction, and returns lapsed', async () => {
         const key = asked.generationKey();
         await asked.quarantine([key], A);
         await asked.evict(key);
@@ -508,14 +509,14 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(key)).to.equal(formatGeneration(1, attempt));
       });
 
-      it('of another’s quarantine takes nothing', async () => {
+      it('leaves a quarantine without its token as it is, and returns lapsed', async () => {
         const key = asked.generationKey();
         await asked.quarantine([key], B);
         expect(await asked.lift([key], A)).to.deep.equal(['lapsed']);
         expect(tokensOf(await asked.text(key))).to.deep.equal([B]);
       });
 
-      it('leaves what is foreign as it is', async () => {
+      it('leaves a foreign value as it is, and returns lapsed', async () => {
         for (const foreign of FOREIGN) {
           const key = asked.generationKey();
           await asked.plant(key, foreign);
@@ -524,7 +525,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         }
       });
 
-      it('answers for each of many keys in their order', async () => {
+      it('replies for each of several keys in their order', async () => {
         const [held, missing, other] = [asked.generationKey(), asked.generationKey(), await asked.minted()];
         await asked.quarantine([held], A);
         expect(await asked.lift([missing, held, other.key], A)).to.deep.equal(['lapsed', 'kept', 'lapsed']);
@@ -532,7 +533,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(other.key)).to.match(/^1\./);
       });
 
-      /** Tokens that lapse that many ms from now, of a key that lives on. */
+      /** Plants a quarantine whose tokens lapse in so many ms, on a key that outlives them. */
       async function plantQuarantine(key: GenerationKey, ...tokens: [string, number][]): Promise<void> {
         const nowMs = await asked.timeMs();
         await asked.plant(key, `0!${tokens.map(([token, inMs]) => `${token}@${nowMs + inMs}`).join()}`);
@@ -548,7 +549,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.readMark()).to.equal('a mark');
       });
 
-      it('leaves a missing generation missing, writers’ tokens standing, what is foreign alone', async () => {
+      it('leaves a missing generation, writers’ tokens and a foreign value as they are', async () => {
         const [missing, held, strange] = [asked.generationKey(), asked.generationKey(), asked.generationKey()];
         const token = nonce();
         await asked.quarantine([held], token);
@@ -562,7 +563,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(strange)).to.equal('strange');
       });
 
-      it('renews the generation’s TTL to what it was asked for, and never shortens it', async () => {
+      it('extends the TTL of the generation to the one given, and never shortens it', async () => {
         const [short, long] = [await asked.minted(10_000), await asked.minted(60_000)];
         for (const { key } of [short, long]) await asked.repair({ globalKey: key, ttlMs: 30_000 });
         await elapse(29_000);
@@ -572,16 +573,15 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await asked.text(long.key)).to.not.equal(undefined);
       });
 
-      it('rejects, and does nothing, on another server than the one it is for', async () => {
+      it('rejects, and writes nothing, on a server with another incarnation', async () => {
         const global = await asked.minted();
         const error = await rejection(asked.repair({ globalKey: global.key, incarnation: 'another.one' }));
         expect(error).to.include({
           name: 'StoreUnavailableError',
           sent: false,
           message:
-            'A repair is made on the primary whose incarnation was recorded for it, another.one. Another server, or one ' +
-            'that is no longer a primary, was asked, and did nothing. Begin anew with the incarnation that the store ' +
-            'has now.',
+            'Repair refused: the server is no primary, or its incarnation is not another.one. Nothing was written. ' +
+            'Repair again with the incarnation that the store has now.',
         });
         expect(await asked.text(global.key)).to.equal(global.token);
         expect(await asked.readMark()).to.equal(null);
@@ -599,11 +599,11 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
       const value = () => asked.text(asked.freshnessKey(BOUND_MS));
 
       beforeEach(async () => {
-        await asked.timeMs(); // connected: it has an incarnation
+        await asked.timeMs(); // an open connection has an incarnation
         await asked.repair();
       });
 
-      it('writes the incarnation and a nonce, which stand until the instant', async () => {
+      it('writes the incarnation and the nonce, which expire at the instant', async () => {
         const own = nonce();
         expect(await renewFor(20_000, { nonce: own })).to.equal('renewed');
         expect(await value()).to.equal(`${asked.store.incarnation} ${own}`);
@@ -613,7 +613,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await value()).to.equal(undefined);
       });
 
-      it('renews several keys, each until its own instant', async () => {
+      it('extends several keys, each to its own instant', async () => {
         const nowMs = await asked.timeMs();
         const [short, long] = [asked.freshnessKey(1_000), asked.freshnessKey(BOUND_MS)];
         await asked.renew({
@@ -626,7 +626,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect((await asked.read(short, long)).map((bytes) => bytes !== null)).to.deep.equal([false, true]);
       });
 
-      it('extends with a new value', async () => {
+      it('gives an extended key a new value', async () => {
         await renewFor(10_000);
         const before = await value();
         await renewFor(20_000);
@@ -635,7 +635,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await value()).to.not.equal(undefined);
       });
 
-      it('never shortens: a slow relay leaves another’s renewal as it is', async () => {
+      it('never shortens the renewal of another relay', async () => {
         await renewFor(20_000);
         const before = await value();
         expect(await renewFor(5_000)).to.equal('renewed');
@@ -646,7 +646,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await value()).to.equal(before);
       });
 
-      it('an instant in the past changes nothing', async () => {
+      it('changes nothing for an instant in the past', async () => {
         expect(await renewFor(-1)).to.equal('renewed');
         expect(await value()).to.equal(undefined);
         const other = `another.one ${nonce()}`;
@@ -655,12 +655,12 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await value()).to.equal(other);
       });
 
-      it('nor does one further away than the bound, which a clock that went back has not reached', async () => {
+      it('changes nothing for an instant further away than the bound', async () => {
         expect(await renewFor(BOUND_MS + 5_000)).to.equal('renewed');
         expect(await value()).to.equal(undefined);
       });
 
-      it('cuts an expiry further away than the bound: it was given before the clock went back', async () => {
+      it('cuts an expiry further away than the bound', async () => {
         const key = asked.freshnessKey(BOUND_MS);
         await asked.plant(key, `${asked.store.incarnation} ${nonce()}`, 2 * BOUND_MS);
         await renewFor(10_000);
@@ -668,7 +668,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await value()).to.equal(undefined);
       });
 
-      it('another incarnation’s expiry does not count', async () => {
+      it('ignores the expiry of a value that names another incarnation', async () => {
         const key = asked.freshnessKey(BOUND_MS);
         await asked.plant(key, `another.one ${nonce()}`, 20_000);
         const own = nonce();
@@ -678,19 +678,19 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await value()).to.equal(undefined);
       });
 
-      it('changes nothing where another mark stands, or none', async () => {
+      it('changes nothing under another mark or a missing one', async () => {
         expect(await renewFor(10_000, { mark: 'another' })).to.equal('unmarked');
         await asked.evict(asked.markKey);
         expect(await renewFor(10_000)).to.equal('unmarked');
         expect(await value()).to.equal(undefined);
       });
 
-      it('changes nothing on another server', async () => {
+      it('changes nothing on a server with another incarnation', async () => {
         expect(await renewFor(10_000, { incarnation: 'another.one' })).to.equal('other_server');
         expect(await value()).to.equal(undefined);
       });
 
-      it('keeps the mark alive, which is gone after an hour without', async () => {
+      it('keeps the mark alive, which expires after an hour without renewals', async () => {
         await elapse(3_500_000);
         await renewFor(-1);
         await elapse(3_500_000);
@@ -701,7 +701,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
     });
 
     describe('time', () => {
-      it('is in whole ms, and what instants are compared with', async () => {
+      it('is in whole ms, and never goes back', async () => {
         const timeMs = await asked.timeMs();
         expect(Number.isInteger(timeMs)).to.equal(true);
         const later = await asked.timeMs();
@@ -709,7 +709,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
       });
     });
 
-    it('has an incarnation, of one word, which it keeps', async () => {
+    it('has an incarnation of one word, and keeps it', async () => {
       await asked.read(asked.entryKey()); // connected
       const { incarnation } = asked.store;
       expect(incarnation).to.match(/^[^ ]+$/);
@@ -718,7 +718,7 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
     });
 
     describe('delete', () => {
-      it('frees entries, and counts those that were there', async () => {
+      it('deletes entries, and returns the number of those that existed', async () => {
         const keys = [asked.entryKey(), asked.entryKey(), asked.entryKey()];
         await asked.plant(keys[0]!, 'one');
         await asked.plant(keys[2]!, 'three');
@@ -734,7 +734,7 @@ function tokensOf(value: string | undefined): string[] {
   return [...(value ?? '').matchAll(/([A-Za-z0-9_-]{16})@/g)].map(([, token]) => token!);
 }
 
-/** Values that look like a generation, more or less, and are none. */
+/** Values that resemble a generation or a quarantine, and are neither. */
 const FOREIGN = [
   '',
   'strange',

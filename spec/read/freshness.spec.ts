@@ -378,7 +378,7 @@ describe('a bound, on redisStore', () => {
       .exec();
     expect(await outcome()).to.equal('not_fresh');
     await eventually(async () => expect(await outcome()).to.equal('store_failure'));
-    expect(failures.join(' ')).to.contain('The server connected to says that it is a replica.');
+    expect(failures.join(' ')).to.contain('The Redis server is a replica');
     await admin.replicaof('NO', 'ONE');
     await eventually(async () => expect(await outcome()).to.equal('not_fresh'));
   });
@@ -399,8 +399,8 @@ describe('a bound, on redisStore', () => {
     expect(await outcome()).to.equal('not_fresh');
     warn.restore();
     expect(warnings).to.include(
-      'A cache with maxStalenessMs must know whether Redis went back in time, by INFO (run_id, master_replid). This ' +
-        'user or server does not tell: such a cache reads the source. Let the user run INFO, also inside scripts.',
+      'Redis did not tell its run_id and master_replid, by which a cache with maxStalenessMs notices that Redis went back ' +
+        'in time. Such a cache reads the source. Let the user run INFO, also inside scripts.',
     );
   });
 });

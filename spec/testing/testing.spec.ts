@@ -4,7 +4,7 @@ import { bypassStore, manualClock, observe } from '../../lib/testing/index.js';
 import { rejection, thrown } from '../support/rejection.js';
 import { deferred } from '../support/deferred.js';
 
-/** A cache of numbers that count how often each was loaded. */
+/** A cache whose values count the calls of its loader. */
 function counting(store: Store, clock = manualClock()) {
   const cache = new GenerationalCache({ name: 'testing', store, clock, ttlMs: 60_000, ttlJitter: 0 });
   const items = cache.namespace('item', integer());
@@ -24,7 +24,7 @@ function counting(store: Store, clock = manualClock()) {
 }
 
 describe('bypassStore', () => {
-  it('loads every read, fills nothing, and counts bypasses', async () => {
+  it('sends every read to the loader, fills nothing, and counts bypasses', async () => {
     const { cache, value, loads } = counting(bypassStore());
     expect(await value.fetch({ item: 1 })).to.equal(1);
     await cache.settled();
@@ -34,7 +34,7 @@ describe('bypassStore', () => {
     expect(cache.statistics.total('fills') + cache.statistics.total('refused_fills')).to.equal(0);
   });
 
-  it('still gives the reads of one turn one call of the loader', async () => {
+  it('gives the reads of one turn one call of the loader', async () => {
     const { value, loads } = counting(bypassStore());
     expect(await Promise.all([value.fetch({ item: 1 }), value.fetchMany([{ item: 2 }, { item: 1 }])])).to.deep.equal([
       1,
@@ -43,12 +43,12 @@ describe('bypassStore', () => {
     expect(loads).to.deep.equal([[1, 2]]);
   });
 
-  it('a lookup says why it found nothing', async () => {
+  it('makes a lookup a bypass with the reason bypass_store', async () => {
     const { value } = counting(bypassStore());
     expect(await value.lookup({ item: 1 })).to.deep.equal({ outcome: 'bypass', reason: 'bypass_store' });
   });
 
-  it('bumps and deletes do nothing, and succeed', async () => {
+  it('lets bumps and deletes succeed without effect', async () => {
     const { cache, items, value } = counting(bypassStore());
     const seen = observe(cache);
     await items.bump({ item: 1 });
@@ -63,7 +63,7 @@ describe('bypassStore', () => {
     await cache.close();
   });
 
-  it('the port alone: nothing is ever there', async () => {
+  it('holds nothing by any call of the port', async () => {
     const store = bypassStore();
     const never = undefined as never;
     expect(await store.read(['a', 'b'] as never, never)).to.deep.equal([null, null]);
@@ -84,18 +84,18 @@ describe('manualClock', () => {
     expect(clock.nowMs() - before).to.equal(11.5);
   });
 
-  it('goes neither back nor to the end of time', () => {
+  it('rejects an advance by a negative, infinite or invalid time', () => {
     for (const ms of [-1, NaN, Infinity, '5' as never]) {
       expect(thrown(() => manualClock().advance(ms))).to.include({
         name: 'ConfigurationError',
         message:
-          `A clock advances by milliseconds, 0 or more. Got ${typeof ms === 'string' ? `'${String(ms)}'` : String(ms)}. ` +
+          `ms must be a number from 0, but got ${typeof ms === 'string' ? `'${String(ms)}'` : String(ms)} (manualClock). ` +
           'Make another clock to start over.',
       });
     }
   });
 
-  it('of a cache and its in-memory store: an entry is there for its TTL and gone after it', async () => {
+  it('ends the TTL of an entry in the in-memory store of a cache', async () => {
     const clock = manualClock();
     const { cache, value } = counting(memoryStore({ clock }), clock);
     expect(await value.fetch({ item: 1 })).to.equal(1);
@@ -106,7 +106,7 @@ describe('manualClock', () => {
     expect(await value.fetch({ item: 1 })).to.equal(2);
   });
 
-  it('a load that takes as long as the TTL fills nothing', async () => {
+  it('makes a load that lasts as long as the TTL fill nothing', async () => {
     const clock = manualClock();
     const { cache, value, loads, held } = counting(memoryStore({ clock }), clock);
     const seen = observe(cache);
@@ -127,7 +127,7 @@ describe('manualClock', () => {
 });
 
 describe('observe', () => {
-  it('counts loads and bumps from now on', async () => {
+  it('counts the loads and bumps after its call, not those before', async () => {
     const { cache, items, value } = counting(memoryStore());
     await value.fetch({ item: 1 });
     await cache.settled();
@@ -139,7 +139,7 @@ describe('observe', () => {
     expect([seen.loads, seen.bumps]).to.deep.equal([1, 1]);
   });
 
-  it('awaits the next load and the next bump', async () => {
+  it('resolves with the next load and the next bump', async () => {
     const { cache, items, value } = counting(memoryStore());
     const seen = observe(cache);
     const [load, bump] = [seen.nextLoad(), seen.nextBump()];
@@ -149,7 +149,7 @@ describe('observe', () => {
     expect(await bump).to.deep.include({ level: 'item', cause: 'item renamed', paths: ['item=2'], moved: 1 });
   });
 
-  it('keeps the events of each name, in their order', async () => {
+  it('keeps the events of each name, oldest first, and returns copies', async () => {
     const { cache, value } = counting(memoryStore());
     const seen = observe(cache);
     await value.fetch({ item: 1 });
@@ -164,7 +164,7 @@ describe('observe', () => {
     expect(seen.events('read')).to.have.length(2);
   });
 
-  it('stopped: hears no more, and whoever waits is told', async () => {
+  it('hears nothing after stop(), which rejects pending waits', async () => {
     const { cache, items } = counting(memoryStore());
     const seen = observe(cache);
     const waiting = seen.nextBump();
@@ -173,8 +173,7 @@ describe('observe', () => {
     await items.bump({ item: 1 });
     expect(seen.bumps).to.equal(0);
     const message =
-      'An event can be awaited while its cache is observed. The observation was stopped before a "bump" came. ' +
-      'Stop it after the last event that the test awaits.';
+      'The observation was stopped before an event "bump" came. Stop it after the last event that the test awaits.';
     expect(await rejection(waiting)).to.include({ code: 'CLOSED', message });
     expect(await rejection(seen.nextBump())).to.include({ code: 'CLOSED', message });
   });

@@ -7,32 +7,31 @@ import { boundOf } from '../../model/key.js';
 import { type FillReply, MARK_TTL_MS, notToQuarantine, repairRefused, type Store } from '../../ports/store.js';
 
 export interface MemoryStoreOptions {
-  /** Keys and values together, at most, in bytes; the least recently used go first. Default: 64 MiB. */
+  /** Most bytes of keys and values together; the least recently used go first. Default: 64 MiB. */
   readonly maxBytes?: number;
   /** Default: monotonic time. For tests: `manualClock()`. */
   readonly clock?: Clock;
 }
 
-/** What lru-cache keeps beside a key and its value, about. */
+/** lru-cache's own memory for a key and its value, roughly, in bytes. */
 const OVERHEAD_BYTES = 100;
 
 /**
- * A store in this process's memory, with the semantics of the Redis one: TTLs, generations, atomic steps, bytes in
- * and out. For a single process, and for tests. Other processes know nothing of its bumps.
+ * A store in this process's memory, with the semantics of the Redis store: TTLs, generations, atomic steps, bytes in and
+ * out. For a single process, and for tests: a bump reaches no other process.
  */
 export function memoryStore(options: MemoryStoreOptions = {}): Store {
   const maxBytes = options.maxBytes ?? 64 << 20;
   if (!Number.isInteger(maxBytes) || maxBytes < 1) {
     throw new ConfigurationError(
-      `An in-memory store is bounded: maxBytes is a whole number above 0. Got ${describe(maxBytes)}. ` +
-        'Leave it out for 64 MiB.',
+      `maxBytes must be an integer from 1, but got ${describe(maxBytes)} (memoryStore). Leave it out for 64 MiB.`,
     );
   }
   const clock = options.clock ?? monotonicClock;
   const values = new LRUCache<string, Buffer>({
     maxSize: maxBytes,
     sizeCalculation: (value, key) => key.length + value.length + OVERHEAD_BYTES,
-    // lru-cache takes an instant of 0 for "has no TTL", and a clock may start there.
+    // lru-cache takes an instant of 0 for "has no TTL", and a clock may start at 0.
     perf: { now: () => clock.nowMs() + 1 },
     ttlResolution: 0,
   });
@@ -59,10 +58,10 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
     setUntil(key, formatQuarantine({ bumps: bumps + 1, lapsesAtMs }), Math.max(...lapsesAtMs.values()));
     return 'quarantined';
   };
-  /** Another memory is another store. */
+  /** Another memory is another store, with another incarnation. */
   const incarnation = nonce();
 
-  // Nothing below awaits before it is done, so each call is atomic.
+  // Every call below ends before its first await, so each call is atomic.
   return {
     name: 'memory',
     incarnation,

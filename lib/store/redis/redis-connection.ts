@@ -4,22 +4,22 @@ import { type StoreListener, StoreUnavailableError } from '../../ports/store.js'
 import { describeInfo, incarnationOf, parseInfo, type ServerInfo } from './server-info.js';
 import { defineScripts, type WithScripts } from './commands/scripts.js';
 
-/** A connection that was silent for this long while a reply was due is half-open, and given up. */
+/** A connection that stays silent for this long while a reply is due is half-open; the store leaves it. In ms. */
 const SILENCE_MAX_MS = 2_000;
-/** What may wait for replies at once; a Redis that is this far behind gets no more to do. */
+/** Commands that may wait for replies at once. A Redis that is this far behind gets no more to do. */
 const IN_FLIGHT_MAX = 1_000;
-/** Reconnecting starts at once and slows down to this, so that a cache is used again soon after Redis is back. */
+/** Longest pause between attempts to reconnect, in ms: short, so that a cache is in use again soon after Redis is back. */
 const RETRY_MAX_MS = 500;
 
-/** Who doubts that the server is who it was is not to cost it more than an INFO in this time. */
-const DOUBT_MIN_MS = 1_000;
+/** Minimum interval between identity checks (INFO), in ms. */
+const REVALIDATE_EVERY_MS = 1_000;
 
 const OWN_OPTIONS: Partial<RedisOptions> = {
   autoResendUnfulfilledCommands: false,
   enableOfflineQueue: false,
   enableAutoPipelining: false,
   maxRetriesPerRequest: 0,
-  // A former primary that now says READONLY: find out where the primary is.
+  // A former primary answers READONLY: a new connection finds the primary of today.
   reconnectOnError: (error) => error.message.includes('READONLY'),
   connectTimeout: SILENCE_MAX_MS,
   disconnectTimeout: 100,
@@ -27,7 +27,7 @@ const OWN_OPTIONS: Partial<RedisOptions> = {
   sentinelCommandTimeout: SILENCE_MAX_MS,
   sentinelRetryStrategy: retryAfterMs,
   commandTimeout: undefined,
-  // ioredis' own is a bare timer, which takes a busy event loop for a dead connection.
+  // ioredis' own limit is a bare timer, which takes a busy event loop for a dead connection.
   socketTimeout: undefined,
   enableReadyCheck: true,
   stringNumbers: false,
@@ -41,15 +41,16 @@ function retryAfterMs(attempt: number): number {
 /**
  * The store's own connection to Redis.
  *
- *     connecting -> asking who the server is -> open -> (lost) -> connecting ...
+ *     connecting -> identifying the server (INFO) -> open -> (lost) -> connecting ...
  *
- * **Invariant.** No command is sent on a connection before its server has said that it is not a replica, and none is
- * ever sent twice: a command that was in flight when its connection broke is rejected, since it may have been carried
- * out, and its nonce used. So ioredis' automatic resend and offline queue are off; a call that finds the connection
- * not open waits for it within its own deadline.
+ * **Invariant.** Every command is sent at most once, on a connection whose server has said that it is not a replica. A
+ * command that was in flight when its connection broke is rejected: the server may have executed it, and its nonce may be
+ * used. So ioredis' automatic resend and offline queue are off; a call that arrives while the connection is not open waits
+ * for it within its own deadline.
  *
- * A server may become a replica, or a primary with another history, while a connection to it stays open. Whoever has
- * reason to think so says `doubt`, and the server is asked again: a replica is left, another incarnation is noted.
+ * A server may become a replica, or a primary with another history, while a connection to it stays open. A caller that
+ * has reason to think so calls `revalidate()`, which asks the server again: the connection leaves a replica, and notes a
+ * new incarnation.
  */
 export class RedisConnection {
   readonly #client: WithScripts;
@@ -60,10 +61,10 @@ export class RedisConnection {
   #askedAtMs = -Infinity;
   #lastError: Error | undefined;
   #described = false;
-  /** Connections made or tried since one was open: ioredis counts anew as soon as a server answers, a replica too. */
+  /** Attempts since a connection was open. ioredis' own count starts anew at any answer, also at a replica's. */
   #attempts = 0;
   #inFlight = 0;
-  /** Since when a reply has been due and none has come, by the monotonic clock. */
+  /** Instant, by the monotonic clock, since which a reply has been due and the server has sent nothing. */
   #silentSinceMs: number | undefined;
   #lookAgain: NodeJS.Timeout | undefined;
 
@@ -83,14 +84,14 @@ export class RedisConnection {
     this.#listener = listener;
   }
 
-  /** Who the server is, as it said last; undefined while not open, or if it does not say. */
+  /** The server's incarnation by its last INFO; undefined while not open, or where INFO is forbidden. */
   get incarnation(): string | undefined {
     return this.#open ? this.#incarnation : undefined;
   }
 
-  /** Asks the server again who it is, behind what is under way, once a second at most. */
+  /** Asks the server for INFO again, behind the commands under way, once a second at most. */
   revalidate(): void {
-    if (!this.#open || performance.now() - this.#askedAtMs < DOUBT_MIN_MS) return;
+    if (!this.#open || performance.now() - this.#askedAtMs < REVALIDATE_EVERY_MS) return;
     this.#askedAtMs = performance.now();
     this.#client.info().then(
       (reply) => {
@@ -99,14 +100,14 @@ export class RedisConnection {
         if (info.role === 'slave') this.#refuse(isReplica());
         else this.#incarnation = incarnationOf(info);
       },
-      // A broken connection says so itself; a server that won't tell has no incarnation already.
+      // A broken connection emits its own event; a server that forbids INFO has no incarnation already.
       () => {},
     );
   }
 
   /**
-   * Sends one command when the connection is open, waiting for that within the deadline.
-   * Rejects with StoreUnavailableError, whose `sent` tells whether it may have been carried out, or DeadlineError.
+   * Sends one command, as soon as the connection is open, within the deadline.
+   * Rejects with DeadlineError, or with StoreUnavailableError, whose `sent` tells whether the server may have executed it.
    */
   send<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
     if (this.#open) return this.#exchange(deadline, command);
@@ -126,7 +127,7 @@ export class RedisConnection {
     this.#silentSinceMs = --this.#inFlight > 0 ? performance.now() : undefined;
   };
 
-  /** Looked at when a deadline passes, and once more when the limit would. */
+  /** Leaves a half-open connection. Called when a deadline passes, and once more at the limit of silence. */
   readonly #leaveIfSilent = (): void => {
     if (this.#silentSinceMs === undefined) return;
     const leftMs = this.#silentSinceMs + SILENCE_MAX_MS - performance.now();
@@ -142,13 +143,12 @@ export class RedisConnection {
     }
   };
 
-  /** ioredis rejects what a broken connection leaves with an error about retries; what broke it came before. */
+  /** ioredis rejects the commands of a broken connection with an error about retries; the cause came in an earlier event. */
   readonly #broken = (cause: unknown): StoreUnavailableError => {
     const flushed = (cause as Error).name === 'MaxRetriesPerRequestError';
     const why = flushed ? clause(this.#lastError ?? CLOSED) : clause(cause as Error);
     return new StoreUnavailableError(
-      `Redis must carry out what it is sent. It answered, or its connection broke with: ${why}. ` +
-        'See the server and the network.',
+      `Redis refused a command, or its connection broke: ${why}. Check the server and the network.`,
       true,
       { cause },
     );
@@ -162,13 +162,13 @@ export class RedisConnection {
     this.#client.disconnect();
   }
 
-  /** Asks the server who it is; a replica may be behind, and can't be written to. */
+  /** Asks the server for its role and incarnation. A replica is refused: it may lag behind, and rejects writes. */
   async #identify(): Promise<void> {
     let info: ServerInfo;
     try {
       info = parseInfo(await this.#client.info());
     } catch (error) {
-      // A connection that broke meanwhile says so itself.
+      // A connection that broke meanwhile emits its own event.
       if (this.#client.status !== 'ready') return;
       if (!(error as Error).message.includes('NOPERM')) return this.#refuse(error as Error);
       info = {};
@@ -186,7 +186,7 @@ export class RedisConnection {
     for (const wake of this.#waiting) wake();
   }
 
-  /** A server that can't be used as it is: tries again, maybe to find another one there. */
+  /** Leaves a server that can't be used as it is, and connects again: the address may lead to another server by then. */
   #refuse(error: Error): void {
     this.#open = false;
     this.#lastError = error;
@@ -213,7 +213,7 @@ export class RedisConnection {
         const why = this.#lastError ? `: ${clause(this.#lastError)}` : '';
         reject(
           new StoreUnavailableError(
-            `Redis must be connected within ${limitMs} ms, and was not${why}. See the server's address and the network.`,
+            `Redis was not connected within ${limitMs} ms${why}. Check the server's address and the network.`,
             false,
             { cause: this.#lastError },
           ),
@@ -224,7 +224,7 @@ export class RedisConnection {
   }
 }
 
-/** An error's message, to stand within a sentence. */
+/** An error's message, for use within a sentence. */
 function clause(error: Error): string {
   return error.message.replace(/\.$/, '');
 }
@@ -233,15 +233,14 @@ const CLOSED = new StoreUnavailableError('The connection to Redis was closed by 
 
 function isReplica(): StoreUnavailableError {
   return new StoreUnavailableError(
-    'Generations are read from a primary: a replica may be behind. The server connected to says that it is a ' +
-      'replica. Pass the primary, or the Sentinels that know it.',
+    'The Redis server is a replica, which may lag behind its primary. Pass the primary, or the Sentinels that know it.',
     false,
   );
 }
 
 function tooFarBehind(): StoreUnavailableError {
   return new StoreUnavailableError(
-    `At most ${IN_FLIGHT_MAX} commands of one cache wait for Redis. As many do. It answers too slowly: see its load.`,
+    `Redis is too slow: ${IN_FLIGHT_MAX} commands of this cache, the most allowed, wait for replies. Check its load.`,
     false,
   );
 }

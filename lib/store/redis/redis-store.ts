@@ -21,15 +21,15 @@ import { Mget } from './commands/mget.js';
 /**
  * A store on Redis 6.2 or later, for one cache.
  *
- * `redis` says where: the store connects at once by `duplicate()`, with settings of its own, and leaves `redis`
- * itself alone. Throws ConfigurationError for a client with a keyPrefix, one that reads from replicas, and a Cluster.
+ * `redis` gives the address: the store connects at once on a `duplicate()` with its own settings, and leaves `redis`
+ * itself alone. Throws ConfigurationError for a client with a keyPrefix, a client that reads from replicas, and a Cluster.
  */
 export function redisStore(redis: Redis): Store {
   checkClient(redis);
   return new RedisStore(new RedisConnection(redis));
 }
 
-/** What the bump script returns for what gets no new value. */
+/** The bump script's replies for keys that get no new generation. */
 const UNBUMPED = { [-1]: 'missing', [-2]: 'foreign', [-3]: 'quarantined' } as const;
 
 class RedisStore implements Store {
@@ -44,8 +44,8 @@ class RedisStore implements Store {
   listen(listener: StoreListener): void {
     if (this.#listening) {
       throw new ConfigurationError(
-        'A Redis store serves one cache, which closes its connection. This one already has a cache. ' +
-          'Call redisStore(redis) once for each.',
+        'A Redis store must serve one cache, which closes its connection, but got a second one. ' +
+          'Call redisStore(redis) once for each cache.',
       );
     }
     this.#listening = true;
@@ -170,26 +170,26 @@ class RedisStore implements Store {
 function checkClient(redis: Redis): void {
   if (typeof redis?.duplicate !== 'function' || redis.options === undefined) {
     throw new ConfigurationError(
-      `A Redis store connects as an ioredis client does. Got ${describe(redis)}. Pass \`new Redis(url)\` of ioredis.`,
+      `The client of a Redis store must be an ioredis client, but got ${describe(redis)}. Pass \`new Redis(url)\` of ioredis.`,
     );
   }
   if (redis.isCluster) {
     throw new ConfigurationError(
-      'One command must be able to read an entry and its generations. Got a Redis Cluster client, on which keys of ' +
-        'one cache lie on several servers. Pass a client of a single primary, or of its Sentinels.',
+      'The client of a Redis store must be one of a single primary, where one command reads an entry and its ' +
+        'generations, but got a Redis Cluster client. Pass a client of a primary, or of its Sentinels.',
     );
   }
   const { keyPrefix, readOnly, role } = redis.options;
   if (keyPrefix) {
     throw new ConfigurationError(
-      `A cache's keys are built in one place and start with its name. Got an ioredis client with keyPrefix ` +
-        `${describe(keyPrefix)}, of which scripts and other clients know nothing. Put it into the cache's name instead.`,
+      `The client of a Redis store must have no keyPrefix, but got ${describe(keyPrefix)}. Put the prefix into the ` +
+        "cache's name, with which every key starts.",
     );
   }
   if (readOnly || role === 'slave') {
     throw new ConfigurationError(
-      'Generations are read from a primary: a replica may be behind, and would show what was already bumped. Got an ' +
-        `ioredis client with ${readOnly ? 'readOnly: true' : "role: 'slave'"}. Pass a client of the primary.`,
+      'The client of a Redis store must read from a primary, since a replica may lag behind and show old generations, ' +
+        `but got one with ${readOnly ? 'readOnly: true' : "role: 'slave'"}. Pass a client of the primary.`,
     );
   }
 }

@@ -1,4 +1,4 @@
-/** What a connection needs to know of its server, as INFO tells it. */
+/** The fields of INFO that a connection needs. */
 export interface ServerInfo {
   readonly role?: string | undefined;
   readonly run_id?: string | undefined;
@@ -16,31 +16,31 @@ export function parseInfo(reply: string): ServerInfo {
   );
 }
 
-/** Who this server is: another run of it, or another history of its data, has another one. undefined if it won't say. */
+/** `<run_id>.<master_replid>`: changes with each start of the server and each new history of its data. undefined if INFO is forbidden. */
 export function incarnationOf({ run_id, master_replid }: ServerInfo): string | undefined {
   return run_id && master_replid ? `${run_id}.${master_replid}` : undefined;
 }
 
-/** What an owner should know of this server, once, at start-up: what its memory policy costs. */
+/** Warnings for the owner, once, at start-up: the cost of the server's memory policy, and an unknown incarnation. */
 export function describeInfo(info: ServerInfo): string[] {
   return [...describeMemory(info), ...(incarnationOf(info) ? [] : [UNKNOWN_INCARNATION])];
 }
 
 const UNKNOWN_INCARNATION =
-  'A cache with maxStalenessMs must know whether Redis went back in time, by INFO (run_id, master_replid). This user or ' +
-  'server does not tell: such a cache reads the source. Let the user run INFO, also inside scripts.';
+  'Redis did not tell its run_id and master_replid, by which a cache with maxStalenessMs notices that Redis went back in ' +
+  'time. Such a cache reads the source. Let the user run INFO, also inside scripts.';
 
 function describeMemory({ maxmemory, maxmemory_policy: policy }: ServerInfo): string[] {
   if (policy === undefined)
-    return ['Redis does not let this user see INFO: its role and eviction policy are unchecked.'];
+    return ['Redis forbids INFO to this user: its role and its eviction policy are unchecked. Let the user run INFO.'];
   if (maxmemory === '0')
-    return ['Redis has no maxmemory: orphans and entries stay until their TTL, and nothing is evicted.'];
+    return ['Redis has no maxmemory: entries and orphans stay until their TTL, and Redis evicts nothing.'];
   if (policy === 'noeviction') {
-    return ['Redis has the policy noeviction: when its memory is full, fills are refused and misses go to the source.'];
+    return ['Redis has the policy noeviction: a full Redis refuses fills, and misses go to the source.'];
   }
   return [
-    `Redis has the policy ${policy}: when its memory is full it evicts entries and generations. Either costs misses; ` +
-      'an evicted generation costs those of everything below it. A strict commit whose quarantine is evicted is a plain ' +
-      'one: strict commits want noeviction.',
+    `Redis has the policy ${policy}: a full Redis evicts entries and generations. An evicted entry costs a miss, an ` +
+      'evicted generation a miss for each entry below it, an evicted quarantine the strictness of its commit. Strict ' +
+      'commits need noeviction.',
   ];
 }

@@ -15,7 +15,7 @@ describeStore('memoryStore', async () => {
 });
 
 describe('memoryStore', () => {
-  it('evicts what was used least recently when it is full, and never holds more', async () => {
+  it('evicts the least recently used keys when it is full, and never exceeds maxBytes', async () => {
     const asked = new AskedStore(memoryStore({ maxBytes: 10_000 }), 'memory');
     const [first, second] = [asked.entryKey(), asked.entryKey()];
     await asked.plant(first, Buffer.alloc(1_000));
@@ -31,7 +31,7 @@ describe('memoryStore', () => {
     expect((await asked.read(...further.slice(-held.length + 1))).every((bytes) => bytes !== null)).to.equal(true);
   });
 
-  it('has no room for a value above its bound, which evicts nothing else', async () => {
+  it('refuses a value above maxBytes, and evicts nothing for it', async () => {
     const asked = new AskedStore(memoryStore({ maxBytes: 10_000 }), 'memory');
     const [small, large] = [asked.entryKey(), asked.entryKey()];
     await asked.plant(small, 'small');
@@ -40,7 +40,7 @@ describe('memoryStore', () => {
     expect(await asked.text(large)).to.equal(undefined);
   });
 
-  it('a generation that was evicted is minted anew, never revived', async () => {
+  it('mints an evicted generation anew, with another token', async () => {
     const asked = new AskedStore(memoryStore({ maxBytes: 2_000 }), 'memory');
     const { key, token } = await asked.minted();
     for (let i = 0; i < 20; i++) await asked.plant(asked.entryKey(), Buffer.alloc(500));
@@ -49,7 +49,7 @@ describe('memoryStore', () => {
     expect(await asked.mint([key])).to.not.deep.equal([token]);
   });
 
-  it('lets entries expire from any start of its clock', async () => {
+  it('lets entries expire whatever instant its clock starts at', async () => {
     for (const startMs of [0, 0.5, 1, 1e12]) {
       let nowMs = startMs;
       const clock: Clock = { nowMs: () => nowMs };
@@ -63,13 +63,13 @@ describe('memoryStore', () => {
     }
   });
 
-  it('two stores share nothing', async () => {
+  it('shares nothing with another memoryStore', async () => {
     const [one, other] = [memoryStore(), memoryStore()].map((store) => new AskedStore(store, 'memory'));
     const { key } = await one!.minted();
     expect(await other!.text(key)).to.equal(undefined);
   });
 
-  it('is bounded by a whole number of bytes', () => {
+  it('rejects a maxBytes that is no integer from 1', () => {
     for (const [maxBytes, shown] of [
       [0, '0'],
       [-1, '-1'],
@@ -79,9 +79,7 @@ describe('memoryStore', () => {
     ] as const) {
       expect(thrown(() => memoryStore({ maxBytes }))).to.include({
         name: 'ConfigurationError',
-        message:
-          `An in-memory store is bounded: maxBytes is a whole number above 0. Got ${shown}. ` +
-          'Leave it out for 64 MiB.',
+        message: `maxBytes must be an integer from 1, but got ${shown} (memoryStore). Leave it out for 64 MiB.`,
       });
     }
   });

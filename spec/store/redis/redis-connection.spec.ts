@@ -11,7 +11,7 @@ import { freePort } from '../../support/servers/free-port.js';
 import { AskedStore } from '../../ports/asked-store.js';
 import { rejection } from '../../support/rejection.js';
 
-/** A store on this server, and what it signals. */
+/** A store on this server, with its signals. */
 function lendStore(url: string, limitMs = 2_000) {
   const store = redisStore(lendRedis({ url, lazyConnect: true }));
   lend({ what: 'the store', close: () => store.close() });
@@ -23,8 +23,8 @@ function lendStore(url: string, limitMs = 2_000) {
 }
 
 /**
- * A server that answers some requests itself, as `answer` says, and has the others answered by Redis. `answer` gets
- * what arrived at once, which is one command for a client that awaits each.
+ * A server that answers the requests for which `answer` returns a reply, and passes the others on to Redis. `answer`
+ * gets each chunk of bytes, which is one command from a client that awaits each reply.
  */
 async function startAnswering(redisPort: number, answer: (request: string) => string | undefined): Promise<string> {
   const sockets = new Set<Socket>();
@@ -58,11 +58,10 @@ async function startAnswering(redisPort: number, answer: (request: string) => st
 
 describe('the connection to Redis', () => {
   const REPLICA =
-    'Generations are read from a primary: a replica may be behind. The server connected to says that it is a ' +
-    'replica. Pass the primary, or the Sentinels that know it.';
+    'The Redis server is a replica, which may lag behind its primary. Pass the primary, or the Sentinels that know it.';
 
   describe('when the primary is made a replica', () => {
-    /** A replica of a server that is not there: it keeps its data, and takes no writes. */
+    /** A replica of a missing server: it keeps its data, and refuses writes. */
     async function lendDemoted() {
       const server = await privateRedis();
       const admin = lendRedis({ url: server.url });
@@ -73,7 +72,7 @@ describe('the connection to Redis', () => {
       return { ...lent, admin, key, token, absent };
     }
 
-    it('a bump rejects, and the connection is made anew, which shows that nothing is to be read there', async () => {
+    it('a bump rejects, and the store reads nothing from that server until it is a primary again', async () => {
       const { asked, admin, key, token, downs, kinds } = await lendDemoted();
       const error = await rejection(asked.bump([key]));
       expect(error).to.be.instanceOf(StoreUnavailableError);
@@ -88,13 +87,13 @@ describe('the connection to Redis', () => {
       expect(await asked.text(key)).to.not.equal(token);
     });
 
-    it('a bump of a scope without a generation there rejects as well: the primary may have one', async () => {
+    it('a bump of a generation that the replica lacks rejects, since the new primary may have it', async () => {
       const { asked, absent, downs } = await lendDemoted();
       expect(await rejection(asked.bump([absent]))).to.be.instanceOf(StoreUnavailableError);
       await eventually(() => expect(downs()).to.include(REPLICA));
     });
 
-    it('the same where READONLY stands inside a script’s error, as Redis 6 writes it', async () => {
+    it('a bump rejects and the store reconnects when READONLY stands inside a script’s error, as in Redis 6', async () => {
       const server = await privateRedis();
       let demoted = false;
       const url = await startAnswering(server.port, (request) =>
@@ -115,10 +114,10 @@ describe('the connection to Redis', () => {
   describe('when INFO is answered with an error', () => {
     const BUSY = '-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n';
 
-    it('says that it is down, and is made anew until the server says who it is', async () => {
+    it('the store signals down, and reconnects until INFO is answered', async () => {
       const server = await privateRedis();
       let infos = 0;
-      // ioredis asks first, to know whether the server is loading; then the store, to know whether it is a replica.
+      // ioredis asks first, whether the server is loading; then the store, whether the server is a replica.
       const url = await startAnswering(server.port, (request) =>
         /^\*1\r\n\$4\r\ninfo\r\n$/i.test(request) && ++infos === 2 ? BUSY : undefined,
       );
@@ -129,7 +128,7 @@ describe('the connection to Redis', () => {
       expect(downs()[0]).to.match(/^BUSY Redis is busy running a script/);
     });
 
-    it('the same while a script keeps the server busy', async () => {
+    it('a read waits until a script no longer keeps the server busy', async () => {
       const server = await privateRedis({ args: ['--lua-time-limit', '10'] });
       const admin = lendRedis({ url: server.url });
       const running = rejection(lendRedis({ url: server.url }).eval('while true do end', 0));
@@ -144,7 +143,7 @@ describe('the connection to Redis', () => {
   });
 
   describe('when Redis is far behind', () => {
-    it('1,000 commands wait for it, and reads beyond go to the source at once', async () => {
+    it('1,000 commands wait for it, and further reads go to the source at once', async () => {
       const server = await privateRedis();
       const { value, cache, rows, loads } = lendCache({ url: server.url, readDeadlineMs: 60_000 });
       rows.set(1, 'one');
@@ -167,7 +166,7 @@ describe('the connection to Redis', () => {
       expect(failures[0]!.error).to.be.instanceOf(StoreUnavailableError);
       expect(failures[0]!.error).to.include({
         sent: false,
-        message: 'At most 1000 commands of one cache wait for Redis. As many do. It answers too slowly: see its load.',
+        message: 'Redis is too slow: 1000 commands of this cache, the most allowed, wait for replies. Check its load.',
       });
 
       server.resume();

@@ -18,7 +18,7 @@ describeStore('redisStore', async () => {
   const client = lendRedis();
   return {
     asked,
-    /** Redis's clock is not ours to move: every key comes that much closer to its end. */
+    /** A spec can't move Redis' clock, so every key's TTL is cut by `ms`. */
     async elapse(ms) {
       for (const key of asked.keys) {
         const leftMs = await client.pttl(key);
@@ -31,7 +31,7 @@ describeStore('redisStore', async () => {
 /** A store on the shared server, or on another one; closed after the spec. */
 function lendStore(options: { url?: string; limitMs?: number } = {}): AskedStore & { readonly name: string } {
   const name = uniqueName();
-  // The client says where; it need not even connect itself.
+  // The client gives the address, and need not connect itself.
   const client = lendRedis({ lazyConnect: true, ...(options.url === undefined ? {} : { url: options.url }) });
   const store = redisStore(client);
   lend({ what: `the store ${name}`, close: () => store.close() });
@@ -49,16 +49,16 @@ async function lendProxied(options: { limitMs?: number } = {}) {
 
 describe('redisStore', () => {
   describe('commands', () => {
-    /** The commands' names of a piece of work, without those of others. */
+    /** The names of the commands that `work` sends. */
     const names = async (asked: AskedStore & { name: string }, work: () => Promise<unknown>) =>
       (await recordCommands(redisUrl(), work, { from: asked.name })).commands.map(([name]) => name);
 
-    it('sends one for each call', async () => {
+    it('are one for each call of a reader', async () => {
       const asked = lendStore();
       const guards = [await asked.minted(), await asked.minted()];
       const entries = [asked.entryKey(), asked.entryKey()];
       await asked.bump([asked.generationKey()]);
-      await asked.fill([]); // the scripts are known by now
+      await asked.fill([]); // the connection knows the scripts by now
 
       expect(await names(asked, () => asked.read(...guards.map(({ key }) => key), ...entries))).to.deep.equal([
         'MGET', // of all keys
@@ -82,7 +82,7 @@ describe('redisStore', () => {
       ]);
     });
 
-    it('sends one for each call of writers and relays', async () => {
+    it('are one for each call of a writer or a relay', async () => {
       const asked = lendStore();
       await asked.timeMs();
       const keys = [asked.generationKey(), asked.generationKey()];
@@ -97,7 +97,7 @@ describe('redisStore', () => {
         ],
       ];
       for (const [what, call] of scripts) {
-        await call(); // known by now
+        await call(); // the connection knows the script by now
         expect(await names(asked, call), what).to.deep.equal(['EVALSHA']);
       }
       expect(await names(asked, () => asked.readMark())).to.deep.equal(['GET']);
@@ -105,7 +105,7 @@ describe('redisStore', () => {
       expect(commands.filter(([command]) => command === 'TIME')).to.have.length.at.least(1);
     });
 
-    it('sends a script’s text with its first use on a connection, which is still one command', async () => {
+    it('are one even at the first use of a script on a connection, which sends its text', async () => {
       const asked = lendStore();
       await asked.read(asked.entryKey());
       expect(await names(asked, () => asked.mint([asked.generationKey()]))).to.deep.equal([
@@ -116,7 +116,7 @@ describe('redisStore', () => {
       ]);
     });
 
-    it('when the server has forgotten its scripts sends one more, and nothing is done twice', async () => {
+    it('are two when the server has forgotten the script, which it then runs once', async () => {
       const server = await privateRedis();
       const asked = lendStore({ url: server.url });
       const { key } = await asked.minted();
@@ -135,7 +135,7 @@ describe('redisStore', () => {
   });
 
   describe('TTLs, in Redis', () => {
-    it('everything it writes expires', async () => {
+    it('stand on every key that the store writes', async () => {
       const asked = lendStore();
       const client = lendRedis();
       const { key, token } = await asked.minted(60_000);
@@ -148,7 +148,7 @@ describe('redisStore', () => {
       expect(await client.pttl(entry)).to.be.within(20_000, 30_000);
     });
 
-    it('a generation that somebody made persistent expires again after a bump, and after a fill', async () => {
+    it('come back to a persistent generation with a bump, and with a fill', async () => {
       const asked = lendStore();
       const client = lendRedis();
       const { key, token } = await asked.minted();
@@ -163,7 +163,7 @@ describe('redisStore', () => {
   });
 
   describe('instants, in Redis', () => {
-    it('a freshness key expires at the very instant it vouches until', async () => {
+    it('a freshness key expires at exactly the instant until which it keeps entries fresh', async () => {
       const asked = lendStore();
       await asked.timeMs();
       await asked.repair();
@@ -181,7 +181,7 @@ describe('redisStore', () => {
       expect(await client.pttl(asked.markKey)).to.be.within(3_590_000, 3_600_000);
     });
 
-    it('a quarantine expires at its latest token’s, also after a bump and a lift', async () => {
+    it('a quarantine expires at the instant of its latest token, before and after a bump and a lift', async () => {
       const asked = lendStore();
       const client = lendRedis();
       const key = asked.generationKey();
@@ -201,7 +201,7 @@ describe('redisStore', () => {
       expect(await client.pexpiretime(key)).to.equal(earlier);
     });
 
-    it('a quarantine that somebody made persistent expires again after a bump', async () => {
+    it('a persistent quarantine expires again after a bump', async () => {
       const asked = lendStore();
       const client = lendRedis();
       const key = asked.generationKey();
@@ -213,13 +213,13 @@ describe('redisStore', () => {
     });
   });
 
-  describe('its incarnation', () => {
+  describe('the incarnation', () => {
     const told = async (url: string) => {
       const info = await lendRedis({ url }).info();
       return `${/run_id:(\w+)/.exec(info)![1]}.${/master_replid:(\w+)/.exec(info)![1]}`;
     };
 
-    it('is what INFO told when the connection was opened; nothing before, and nothing once closed', async () => {
+    it('is the one in INFO while the connection is open, and undefined before and after', async () => {
       const asked = lendStore();
       expect(asked.store.incarnation).to.equal(undefined);
       await asked.timeMs();
@@ -228,7 +228,7 @@ describe('redisStore', () => {
       expect(asked.store.incarnation).to.equal(undefined);
     });
 
-    it('after a restart is another, and none in between', async () => {
+    it('is undefined while the server is down, and another one after its restart', async () => {
       const server = await privateRedis();
       const asked = lendStore({ url: server.url });
       const seen: (string | undefined)[] = [];
@@ -246,7 +246,7 @@ describe('redisStore', () => {
     });
   });
 
-  it('a primary with another past, under an open connection, is found out by who renews or repairs', async () => {
+  it('a renewal and a repair notice that the primary has another history, under an open connection', async () => {
     for (const call of ['renew', 'repair'] as const) {
       const server = await privateRedis();
       const asked = lendStore({ url: server.url });
@@ -264,7 +264,7 @@ describe('redisStore', () => {
   });
 
   describe('a primary made a replica, under an open connection', () => {
-    it('renews nothing, repairs nothing, and takes no quarantine, nor lifts or bumps one', async () => {
+    it('refuses a renewal, a repair, a quarantine, a lift and a bump', async () => {
       const server = await privateRedis();
       const asked = lendStore({ url: server.url });
       const admin = lendRedis({ url: server.url });
@@ -284,7 +284,7 @@ describe('redisStore', () => {
       );
       expect(await rejection(asked.repair({ incarnation: incarnation! }))).to.include({ sent: false });
       expect(await admin.get(key)).to.equal(null);
-      // Of each, the first write that is refused is the last: the connection is given up.
+      // A store for each write: the store leaves its connection after the first refused write.
       const writes = [
         (store: AskedStore) => store.quarantine([missing], token),
         (store: AskedStore) => store.lift([held], token),
@@ -301,7 +301,7 @@ describe('redisStore', () => {
   });
 
   describe('a key of another type', () => {
-    it('under an entry’s name: reads as nothing, is not filled, can be deleted', async () => {
+    it('at an entry’s key reads as missing, refuses a fill, and can be deleted', async () => {
       const asked = lendStore();
       const client = lendRedis();
       const { key: guard, token } = await asked.minted();
@@ -317,7 +317,7 @@ describe('redisStore', () => {
       expect(await asked.delete(set)).to.equal(1);
     });
 
-    it('under a generation’s name: is left alone by mint, bump and fill', async () => {
+    it('at a generation’s key is foreign to mint and bump, refuses a fill, and stays', async () => {
       const asked = lendStore();
       const client = lendRedis();
       const [hash, sound] = [asked.generationKey(), asked.generationKey()];
@@ -335,7 +335,7 @@ describe('redisStore', () => {
       expect(await client.hgetall(hash)).to.deep.equal({ field: 'value' });
     });
 
-    it('under a generation’s name: no quarantine is put there, a lift and a repair leave it alone', async () => {
+    it('at a generation’s key rejects a quarantine, and stays through a lift and a repair', async () => {
       const asked = lendStore();
       const client = lendRedis();
       await asked.timeMs();
@@ -349,7 +349,7 @@ describe('redisStore', () => {
       expect(await client.hgetall(hash)).to.deep.equal({ field: 'value' });
     });
 
-    it('under a mark’s or a freshness key’s name: the mark is another, the freshness key is replaced', async () => {
+    it('at the mark’s key counts as another mark; a renewal replaces one at a freshness key', async () => {
       const asked = lendStore();
       const client = lendRedis();
       const key = asked.freshnessKey(30_000);
@@ -364,7 +364,7 @@ describe('redisStore', () => {
   });
 
   describe('when the server’s memory is full, under noeviction', () => {
-    it('a bump still takes effect, and fills and mints are refused', async () => {
+    it('a bump takes effect; fills and mints are refused', async () => {
       const server = await privateRedis();
       const asked = lendStore({ url: server.url });
       const admin = lendRedis({ url: server.url });
@@ -388,13 +388,13 @@ describe('redisStore', () => {
       expect(await asked.text(old)).to.equal('old');
 
       await asked.bump([key]);
-      // Gone is as good as bumped: whoever needs it mints another.
+      // A deleted generation is as good as a bumped one: its next reader mints another.
       expect(await asked.text(key)).to.equal(undefined);
       await admin.config('SET', 'maxmemory', '0');
       expect(await asked.mint([key])).to.not.deep.equal([token]);
     });
 
-    it('no quarantine begins; those there stay through bumps, and the last lift ends them', async () => {
+    it('a new quarantine is refused; a standing one outlives bumps and ends with its last lift', async () => {
       const server = await privateRedis();
       const asked = lendStore({ url: server.url });
       const admin = lendRedis({ url: server.url });
@@ -431,15 +431,15 @@ describe('redisStore', () => {
         name: 'ConfigurationError',
         code: 'CONFIGURATION',
         message:
-          "A cache's keys are built in one place and start with its name. Got an ioredis client with keyPrefix " +
-          "'shop:', of which scripts and other clients know nothing. Put it into the cache's name instead.",
+          "The client of a Redis store must have no keyPrefix, but got 'shop:'. Put the prefix into the cache's name, " +
+          'with which every key starts.',
       });
     });
 
     it('that reads from replicas', () => {
       const message = (option: string) =>
-        'Generations are read from a primary: a replica may be behind, and would show what was already bumped. ' +
-        `Got an ioredis client with ${option}. Pass a client of the primary.`;
+        'The client of a Redis store must read from a primary, since a replica may lag behind and show old generations, ' +
+        `but got one with ${option}. Pass a client of the primary.`;
       expect(thrown(() => redisStore(client({ readOnly: true })))).to.include({
         name: 'ConfigurationError',
         message: message('readOnly: true'),
@@ -450,18 +450,18 @@ describe('redisStore', () => {
       });
     });
 
-    it('of a Redis Cluster', () => {
+    it('that is one of a Redis Cluster', () => {
       const cluster = new Cluster([{ host: '127.0.0.1', port: 1 }], { lazyConnect: true });
       expect(thrown(() => redisStore(cluster as never))).to.include({
         name: 'ConfigurationError',
         message:
-          'One command must be able to read an entry and its generations. Got a Redis Cluster client, on which keys ' +
-          'of one cache lie on several servers. Pass a client of a single primary, or of its Sentinels.',
+          'The client of a Redis store must be one of a single primary, where one command reads an entry and its ' +
+          'generations, but got a Redis Cluster client. Pass a client of a primary, or of its Sentinels.',
       });
       cluster.disconnect();
     });
 
-    it('that is none', () => {
+    it('that is no ioredis client', () => {
       for (const [garbage, shown] of [
         [undefined, 'undefined'],
         [null, 'null'],
@@ -471,32 +471,33 @@ describe('redisStore', () => {
       ] as const) {
         expect(thrown(() => redisStore(garbage as never))).to.include({
           name: 'ConfigurationError',
-          message: `A Redis store connects as an ioredis client does. Got ${shown}. Pass \`new Redis(url)\` of ioredis.`,
+          message:
+            `The client of a Redis store must be an ioredis client, but got ${shown}. ` +
+            'Pass `new Redis(url)` of ioredis.',
         });
       }
     });
   });
 
-  it('serves one cache', async () => {
+  it('refuses a second cache', async () => {
     const { store } = lendStore();
     store.listen!(() => {});
     expect(thrown(() => store.listen!(() => {}))).to.include({
       name: 'ConfigurationError',
       message:
-        'A Redis store serves one cache, which closes its connection. This one already has a cache. ' +
-        'Call redisStore(redis) once for each.',
+        'A Redis store must serve one cache, which closes its connection, but got a second one. ' +
+        'Call redisStore(redis) once for each cache.',
     });
   });
 
   describe('a server that is a replica', () => {
-    it('is not read, and the error says so', async () => {
+    it('is not read: a read rejects with an error that names the replica', async () => {
       const primary = await privateRedis({ args: ['--repl-diskless-sync-delay', '0'] });
       const replica = await privateRedis({ args: ['--replicaof', primary.host, String(primary.port)] });
       const direct = lendRedis({ url: replica.url });
       await eventually(async () => expect(await direct.info('replication')).to.contain('master_link_status:up'));
       const why =
-        'Generations are read from a primary: a replica may be behind. The server connected to says that it is a ' +
-        'replica. Pass the primary, or the Sentinels that know it.';
+        'The Redis server is a replica, which may lag behind its primary. Pass the primary, or the Sentinels that know it.';
       const signals: StoreSignal[] = [];
       const work = () => {
         const asked = lendStore({ url: replica.url, limitMs: 300 });
@@ -507,14 +508,14 @@ describe('redisStore', () => {
       expect(result).to.be.instanceOf(StoreUnavailableError);
       expect(result).to.include({
         sent: false,
-        message: `Redis must be connected within 300 ms, and was not: ${why} See the server's address and the network.`,
+        message: `Redis was not connected within 300 ms: ${why} Check the server's address and the network.`,
       });
       expect(commands).to.deep.equal([]); // not even asked
       expect(signals.map(({ kind }) => kind)).to.not.include('up');
       expect(signals.map((signal) => signal.kind === 'down' && signal.error.message)).to.include(why);
     });
 
-    it('is read once it was promoted', async () => {
+    it('is read after its promotion', async () => {
       const primary = await privateRedis({ args: ['--repl-diskless-sync-delay', '0'] });
       const replica = await privateRedis({ args: ['--replicaof', primary.host, String(primary.port)] });
       const asked = lendStore({ url: replica.url, limitMs: 300 });
@@ -525,7 +526,7 @@ describe('redisStore', () => {
   });
 
   describe('a lost reply', () => {
-    it('rejects a bump as sent, whose nonce is never sent again, and the store is used again', async () => {
+    it('rejects a bump as sent, never sends its nonce again, and leaves the store usable', async () => {
       const { server, proxy, asked, direct } = await lendProxied();
       const { key } = await asked.minted();
       await asked.bump([key]); // the script is known
@@ -536,9 +537,9 @@ describe('redisStore', () => {
           const dropped = proxy.dropReplies();
           const error = await rejection(asked.bump([key], attempt));
           await dropped;
-          // It was carried out, and its client was not told.
+          // The server executed it; the reply was lost.
           expect(await direct.get(key)).to.equal(formatGeneration(2, attempt));
-          // The store connects again, and whatever it would resend, it has sent before this.
+          // The store connects again; a resent command would arrive before this one.
           expect(await asked.bump([key])).to.not.deep.equal([formatGeneration(3, attempt)]);
           return error;
         },
@@ -552,7 +553,7 @@ describe('redisStore', () => {
       ]);
     });
 
-    it('of the very first bump of a connection, the same', async () => {
+    it('rejects the first bump of a connection as sent, and never sends its nonce again', async () => {
       const { server, proxy, asked } = await lendProxied();
       const { key } = await asked.minted();
       const attempt = nonce();
@@ -571,7 +572,7 @@ describe('redisStore', () => {
       ]);
     });
 
-    it('rejects a mint, a fill and a read alike', async () => {
+    it('rejects a mint, a fill and a read as sent', async () => {
       const { proxy, asked } = await lendProxied();
       const { key, token } = await asked.minted();
       const entry = { key: asked.entryKey(), bytes: Buffer.from('value'), ttlMs: 60_000, guards: [0] };
@@ -589,7 +590,7 @@ describe('redisStore', () => {
   });
 
   describe('a connection that is cut', () => {
-    it('rejects what is in flight at once, long before its deadline, and is made again', async () => {
+    it('rejects the commands in flight at once, long before their deadline, and is replaced', async () => {
       const { proxy, asked, direct } = await lendProxied({ limitMs: 60_000 });
       const { key, token } = await asked.minted();
       proxy.holdReplies();
@@ -603,7 +604,7 @@ describe('redisStore', () => {
       expect(await asked.text(key)).to.equal(await direct.get(key));
     });
 
-    it('a call that finds it cut waits for the next one within its deadline', async () => {
+    it('makes the next call wait for a new connection within its deadline', async () => {
       const { proxy, asked } = await lendProxied();
       const { key, token } = await asked.minted();
       proxy.refuse();
@@ -616,7 +617,7 @@ describe('redisStore', () => {
       expect(await waiting).to.equal(token);
     });
 
-    it('a call that finds no server rejects at its deadline as not sent', async () => {
+    it('makes a call reject as not sent at its deadline when the server stays away', async () => {
       const { proxy, asked } = await lendProxied({ limitMs: 150 });
       const signals: StoreSignal['kind'][] = [];
       asked.store.listen!(({ kind }) => signals.push(kind));
@@ -626,13 +627,13 @@ describe('redisStore', () => {
       const error = await rejection(asked.bump([asked.generationKey()]));
       expect(error).to.be.instanceOf(StoreUnavailableError).and.to.include({ sent: false });
       expect(error.message).to.match(
-        /^Redis must be connected within 150 ms, and was not: .*ECONNREFUSED.*\. See the server's address and the network\.$/,
+        /^Redis was not connected within 150 ms: .*ECONNREFUSED.*\. Check the server's address and the network\.$/,
       );
     });
   });
 
   describe('a half-open connection', () => {
-    it('rejects at the deadline, is given up, and another is made', async () => {
+    it('makes a read reject at its deadline, and is replaced', async () => {
       const { proxy, asked } = await lendProxied({ limitMs: 100 });
       const { key, token } = await asked.minted();
       const signals: StoreSignal['kind'][] = [];
@@ -645,7 +646,7 @@ describe('redisStore', () => {
       await eventually(async () => expect(await asked.text(key)).to.equal(token));
     });
 
-    it('is not what a busy event loop makes of a sound one', async () => {
+    it('is told apart from a sound one whose event loop was busy', async () => {
       const asked = lendStore();
       const { key, token } = await asked.minted();
       const signals: StoreSignal['kind'][] = [];
@@ -657,7 +658,7 @@ describe('redisStore', () => {
       expect(signals).to.deep.equal([]);
     });
 
-    it('that comes back to life is used on, and a late reply is nobody else’s', async () => {
+    it('stays in use when it comes back to life, and its late reply goes to no other call', async () => {
       const { proxy, asked } = await lendProxied({ limitMs: 50 });
       const [one, two] = [await asked.minted(), await asked.minted()];
       proxy.hold();
@@ -668,7 +669,7 @@ describe('redisStore', () => {
     });
   });
 
-  it('a closed store answers nothing, and leaves the client it was given open', async () => {
+  it('a closed store rejects every call, and leaves the given client open', async () => {
     const client = lendRedis();
     const store = redisStore(client);
     const asked = new AskedStore(store, uniqueName(), 100);
