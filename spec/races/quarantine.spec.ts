@@ -11,7 +11,7 @@ import type { Store } from '../../lib/index.js';
 import { type Deadline, withDeadline } from '../../lib/async/deadline.js';
 import { lend } from '../support/lenders.js';
 import { uniqueName } from '../support/redis.js';
-import { sharedStores } from '../support/stores.js';
+import { describeOnEachStore } from '../support/stores.js';
 import { interleavings } from './interleavings.js';
 import { Database, Process, type SteppedRead } from './process.js';
 
@@ -121,11 +121,12 @@ class World {
   }
 }
 
-for (const [name, make] of Object.entries(sharedStores({ maxBytes: 1 << 30 }))) {
-  describe(`strict commits on ${name}, in every interleaving`, () => {
+describeOnEachStore(
+  'a strict commit, in every interleaving',
+  ({ name, place }) => {
     for (const warm of [true, false]) {
       const all = async (steps: Partial<Record<Client, number>>) => {
-        const world = new World(make());
+        const world = new World(place().open);
         let count = 0;
         for (const schedule of interleavings(steps as Record<Client, number>)) {
           await world.run(schedule, warm);
@@ -180,5 +181,6 @@ for (const [name, make] of Object.entries(sharedStores({ maxBytes: 1 << 30 }))) 
         expect(await all({ A: 3, V: 3, B: 1, E: 1 })).to.equal(1_120);
       });
     }
-  });
-}
+  },
+  { maxBytes: 1 << 30 },
+);

@@ -9,7 +9,7 @@ import type { Store } from '../../lib/index.js';
 import { withDeadline } from '../../lib/async/deadline.js';
 import { lend } from '../support/lenders.js';
 import { uniqueName } from '../support/redis.js';
-import { sharedStores } from '../support/stores.js';
+import { describeOnEachStore } from '../support/stores.js';
 import { interleavings } from './interleavings.js';
 import { Database, Process, type SteppedRead } from './process.js';
 
@@ -106,11 +106,12 @@ class World {
   }
 }
 
-for (const [name, make] of Object.entries(sharedStores({ maxBytes: 1 << 30 }))) {
-  describe(`on ${name}, in every interleaving`, () => {
+describeOnEachStore(
+  'a bump, in every interleaving',
+  ({ name, place }) => {
     for (const start of Object.keys(STARTS) as (keyof typeof STARTS)[]) {
       const all = async (steps: Partial<Record<Client, number>>, together: boolean) => {
-        const world = new World(make(), { together });
+        const world = new World(place().open, { together });
         let count = 0;
         for (const schedule of interleavings(steps as Record<Client, number>)) {
           await world.run(schedule, start);
@@ -147,5 +148,6 @@ for (const [name, make] of Object.entries(sharedStores({ maxBytes: 1 << 30 }))) 
         expect(await all({ A: 3, B: 2, C: 3, E: 1 }, true)).to.equal(5_040);
       });
     }
-  });
-}
+  },
+  { maxBytes: 1 << 30 },
+);

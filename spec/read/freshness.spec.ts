@@ -15,7 +15,7 @@ import { recordCommands } from '../support/commands.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from '../support/redis.js';
-import { sharedStores } from '../support/stores.js';
+import { describeOnEachStore } from '../support/stores.js';
 import { freePort } from '../support/servers/free-port.js';
 import { before } from '../ports/before.js';
 import { thrown } from '../support/rejection.js';
@@ -97,115 +97,113 @@ function lendBounded(open: () => Store, options: NonNullable<Parameters<typeof l
   return { ...lent, ...watchReads(lent), clock, relay: new Relay(relayStore, name) };
 }
 
-for (const [name, make] of Object.entries(sharedStores())) {
-  describe(`a bound, on ${name}`, () => {
-    it('sends every read to the source, and stores no value, while the store is not fresh', async () => {
-      const { fetch, loads, bypasses, cache } = lendBounded(make());
-      for (let read = 0; read < 3; read++) expect(await fetch()).to.equal('one');
-      expect(loads).to.deep.equal([[1], [1], [1]]);
-      expect(bypasses('not_fresh')).to.equal(3);
-      expect(cache.statistics.total('fills')).to.equal(0);
-      expect(cache.statistics.total('misses')).to.equal(0);
-    });
-
-    it('allows the store until a relay’s last renewal expires, and again after the next renewal', async () => {
-      const { fetch, outcome, relay, loads } = lendBounded(make());
-      await relay.repair();
-      await relay.renew(2_000);
-      expect(await fetch()).to.equal('one');
-      expect(await outcome()).to.equal('hit');
-      await eventually(async () => expect(await outcome()).to.equal('not_fresh'));
-      expect(await fetch()).to.equal('one');
-      expect(loads).to.have.length(2);
-      await relay.renew();
-      expect(await outcome()).to.equal('hit');
-      await fetch();
-      expect(loads).to.have.length(2);
-    });
-
-    it('makes a scope without a generation a miss, then fills it', async () => {
-      const { fetch, outcome, relay, cache } = lendBounded(make());
-      await relay.repair();
-      await relay.renew();
-      await fetch();
-      expect(cache.statistics.total('misses')).to.equal(1);
-      expect(await outcome()).to.equal('hit');
-    });
-
-    it('makes every entry of a batch a bypass, with one query for all', async () => {
-      const { value, loads, bypasses } = lendBounded(make(), { rows: new Map([1, 2, 3].map((id) => [id, id])) });
-      expect(await value.fetchMany([1, 2, 3].map((item) => ({ item })))).to.deep.equal([1, 2, 3]);
-      expect(loads).to.deep.equal([[1, 2, 3]]);
-      expect(bypasses('not_fresh')).to.equal(3);
-    });
-
-    it('distrusts a freshness value that it has seen for longer than the bound, by its own clock', async () => {
-      const { fetch, outcome, relay, clock } = lendBounded(make());
-      await relay.repair();
-      await relay.renew(BOUND_MS - 5_000);
-      await fetch();
-      clock.advance(BOUND_MS);
-      expect(await outcome()).to.equal('hit');
-      clock.advance(1);
-      expect(await outcome()).to.equal('not_fresh');
-      clock.advance(BOUND_MS);
-      expect(await outcome()).to.equal('not_fresh');
-      await relay.renew(); // another value
-      expect(await outcome()).to.equal('hit');
-    });
-
-    it('makes a lookup a bypass if the freshness key vanishes before its second read', async () => {
-      let reads = 0;
-      let vanish = async () => {};
-      const shared = make();
-      const between = async () => void (++reads === 2 && (await vanish()));
-      const { fetch, relay, name, bypasses, value } = lendBounded(() => before(shared(), 'read', between));
-      await relay.repair();
-      await relay.renew();
-      await fetch();
-      const other = lendCache({ name, store: shared() });
-      await other.items.bump({ item: 1 });
-      await other.value.fetch({ item: 1 });
-      await other.cache.settled();
-      vanish = () => relay.vanish();
-      reads = 0;
-      expect(await value.fetch({ item: 1 })).to.equal('one');
-      expect(reads).to.equal(2);
-      expect(bypasses('not_fresh')).to.equal(1);
-    });
-
-    it('ignores the key of another bound', async () => {
-      const { relay, outcome } = lendBounded(make(), { maxStalenessMs: BOUND_MS - 1 });
-      await relay.repair();
-      await relay.renew();
-      expect(await outcome()).to.equal('not_fresh');
-    });
-
-    it('reads a new value after a bump', async () => {
-      const { relay, fetch, outcome, items, rows } = lendBounded(make());
-      await relay.repair();
-      await relay.renew();
-      await fetch();
-      rows.set(1, 'newer');
-      await items.bump({ item: 1 });
-      expect(await fetch()).to.equal('newer');
-      expect(await outcome()).to.equal('hit');
-    });
-
-    it('joins no load while the store is not fresh, so that a writer reads its own commit', async () => {
-      const { fetch, hold, items, loads, rows, value } = lendBounded(make());
-      const release = hold();
-      const first = value.fetch({ item: 1 });
-      await eventually(() => expect(loads).to.have.length(1));
-      rows.set(1, 'newer');
-      await items.bump({ item: 1 });
-      const second = fetch();
-      await eventually(() => expect(loads).to.have.length(2));
-      release();
-      expect(await Promise.all([first, second])).to.deep.equal(['one', 'newer']);
-    });
+describeOnEachStore('a bound', ({ place }) => {
+  it('sends every read to the source, and stores no value, while the store is not fresh', async () => {
+    const { fetch, loads, bypasses, cache } = lendBounded(place().open);
+    for (let read = 0; read < 3; read++) expect(await fetch()).to.equal('one');
+    expect(loads).to.deep.equal([[1], [1], [1]]);
+    expect(bypasses('not_fresh')).to.equal(3);
+    expect(cache.statistics.total('fills')).to.equal(0);
+    expect(cache.statistics.total('misses')).to.equal(0);
   });
-}
+
+  it('allows the store until a relay’s last renewal expires, and again after the next renewal', async () => {
+    const { fetch, outcome, relay, loads } = lendBounded(place().open);
+    await relay.repair();
+    await relay.renew(2_000);
+    expect(await fetch()).to.equal('one');
+    expect(await outcome()).to.equal('hit');
+    await eventually(async () => expect(await outcome()).to.equal('not_fresh'));
+    expect(await fetch()).to.equal('one');
+    expect(loads).to.have.length(2);
+    await relay.renew();
+    expect(await outcome()).to.equal('hit');
+    await fetch();
+    expect(loads).to.have.length(2);
+  });
+
+  it('makes a scope without a generation a miss, then fills it', async () => {
+    const { fetch, outcome, relay, cache } = lendBounded(place().open);
+    await relay.repair();
+    await relay.renew();
+    await fetch();
+    expect(cache.statistics.total('misses')).to.equal(1);
+    expect(await outcome()).to.equal('hit');
+  });
+
+  it('makes every entry of a batch a bypass, with one query for all', async () => {
+    const { value, loads, bypasses } = lendBounded(place().open, { rows: new Map([1, 2, 3].map((id) => [id, id])) });
+    expect(await value.fetchMany([1, 2, 3].map((item) => ({ item })))).to.deep.equal([1, 2, 3]);
+    expect(loads).to.deep.equal([[1, 2, 3]]);
+    expect(bypasses('not_fresh')).to.equal(3);
+  });
+
+  it('distrusts a freshness value that it has seen for longer than the bound, by its own clock', async () => {
+    const { fetch, outcome, relay, clock } = lendBounded(place().open);
+    await relay.repair();
+    await relay.renew(BOUND_MS - 5_000);
+    await fetch();
+    clock.advance(BOUND_MS);
+    expect(await outcome()).to.equal('hit');
+    clock.advance(1);
+    expect(await outcome()).to.equal('not_fresh');
+    clock.advance(BOUND_MS);
+    expect(await outcome()).to.equal('not_fresh');
+    await relay.renew(); // another value
+    expect(await outcome()).to.equal('hit');
+  });
+
+  it('makes a lookup a bypass if the freshness key vanishes before its second read', async () => {
+    let reads = 0;
+    let vanish = async () => {};
+    const shared = place().open;
+    const between = async () => void (++reads === 2 && (await vanish()));
+    const { fetch, relay, name, bypasses, value } = lendBounded(() => before(shared(), 'read', between));
+    await relay.repair();
+    await relay.renew();
+    await fetch();
+    const other = lendCache({ name, store: shared() });
+    await other.items.bump({ item: 1 });
+    await other.value.fetch({ item: 1 });
+    await other.cache.settled();
+    vanish = () => relay.vanish();
+    reads = 0;
+    expect(await value.fetch({ item: 1 })).to.equal('one');
+    expect(reads).to.equal(2);
+    expect(bypasses('not_fresh')).to.equal(1);
+  });
+
+  it('ignores the key of another bound', async () => {
+    const { relay, outcome } = lendBounded(place().open, { maxStalenessMs: BOUND_MS - 1 });
+    await relay.repair();
+    await relay.renew();
+    expect(await outcome()).to.equal('not_fresh');
+  });
+
+  it('reads a new value after a bump', async () => {
+    const { relay, fetch, outcome, items, rows } = lendBounded(place().open);
+    await relay.repair();
+    await relay.renew();
+    await fetch();
+    rows.set(1, 'newer');
+    await items.bump({ item: 1 });
+    expect(await fetch()).to.equal('newer');
+    expect(await outcome()).to.equal('hit');
+  });
+
+  it('joins no load while the store is not fresh, so that a writer reads its own commit', async () => {
+    const { fetch, hold, items, loads, rows, value } = lendBounded(place().open);
+    const release = hold();
+    const first = value.fetch({ item: 1 });
+    await eventually(() => expect(loads).to.have.length(1));
+    rows.set(1, 'newer');
+    await items.bump({ item: 1 });
+    const second = fetch();
+    await eventually(() => expect(loads).to.have.length(2));
+    release();
+    expect(await Promise.all([first, second])).to.deep.equal(['one', 'newer']);
+  });
+});
 
 describe('a bound, on redisStore', () => {
   const open = () => redisStore(lendRedis({ lazyConnect: true }));

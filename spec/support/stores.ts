@@ -2,13 +2,56 @@ import { memoryStore, type MemoryStoreOptions, type Store } from '../../lib/inde
 import { redisStore } from '../../lib/store/redis/index.js';
 import { lendRedis } from './redis.js';
 
-/** Every store by its name: a function that makes one place, and opens it again and again as several processes would. */
-export function sharedStores(options: MemoryStoreOptions = {}): Readonly<Record<string, () => () => Store>> {
+/** A store, as a suite that runs on each store gets it. */
+export interface TestedStore {
+  readonly name: 'memoryStore' | 'redisStore';
+  /** Whether its calls are commands on the shared Redis, which `recordCommands` sees. */
+  readonly sendsCommands: boolean;
+  /** Makes a place for data that no other place shares, apart from the names of keys on Redis. */
+  place(): Place;
+}
+
+export interface Place {
+  /** Opens the place, as one more process would. */
+  open(): Store;
+  /** Brings these keys `ms` closer to their expiry. */
+  elapse(keys: readonly string[], ms: number): Promise<void>;
+}
+
+type Options = Pick<MemoryStoreOptions, 'maxBytes'>;
+
+/** The table of stores: a suite of `describeOnEachStore` runs once for each row. */
+function testedStores(options: Options): readonly TestedStore[] {
+  return [
+    { name: 'memoryStore', sendsCommands: false, place: () => memoryPlace(options) },
+    { name: 'redisStore', sendsCommands: true, place: redisPlace },
+  ];
+}
+
+function memoryPlace(options: Options): Place {
+  let elapsedMs = 100_000; // so that there are instants in the past
+  const shared = memoryStore({ ...options, clock: { nowMs: () => performance.now() + elapsedMs } });
   return {
-    memoryStore: () => {
-      const shared = memoryStore(options);
-      return () => shared;
-    },
-    redisStore: () => () => redisStore(lendRedis({ lazyConnect: true })),
+    open: () => shared,
+    elapse: async (_keys, ms) => void (elapsedMs += ms),
   };
+}
+
+/** A spec can't move the clock of Redis, so `elapse` shortens the TTL of each key. */
+function redisPlace(): Place {
+  return {
+    open: () => redisStore(lendRedis({ lazyConnect: true })),
+    async elapse(keys, ms) {
+      const client = lendRedis();
+      for (const key of keys) {
+        const leftMs = await client.pttl(key);
+        if (leftMs >= 0) await client.pexpire(key, leftMs - ms);
+      }
+    },
+  };
+}
+
+/** Describes the same behaviour on each store. `options` are those of the in-memory store. */
+export function describeOnEachStore(title: string, define: (store: TestedStore) => void, options: Options = {}): void {
+  for (const store of testedStores(options)) describe(`${title}, on ${store.name}`, () => define(store));
 }

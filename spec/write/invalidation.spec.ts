@@ -6,11 +6,11 @@
  * Two caches stand for two processes: `writer` bumps, `reader` reads next without having heard of it.
  */
 import { expect } from 'chai';
-import { GenerationalCache, integer, memoryStore, type Store, text } from '../../lib/index.js';
-import { redisStore } from '../../lib/store/redis/index.js';
+import { GenerationalCache, integer, type Store, text } from '../../lib/index.js';
 import { recordCommands } from '../support/commands.js';
 import { lend } from '../support/lenders.js';
 import { lendRedis, redisUrl, uniqueName } from '../support/redis.js';
+import { describeOnEachStore } from '../support/stores.js';
 
 type Ids = Readonly<Record<string, number | string>>;
 
@@ -135,96 +135,82 @@ function nameOf(ids: Ids): string {
   return names.join('/') || 'global';
 }
 
-const STORES: { readonly name: string; readonly commands: boolean; make(): () => Store }[] = [
-  {
-    name: 'memoryStore',
-    commands: false,
-    make() {
-      const shared = memoryStore();
-      return () => shared;
-    },
-  },
-  { name: 'redisStore', commands: true, make: () => () => redisStore(lendRedis({ lazyConnect: true })) },
-];
-
-for (const store of STORES) {
+describeOnEachStore('a bump', ({ place, sendsCommands }) => {
   /** The names of the commands that the work sends: none for a store that sends none. EVAL is a script's first use. */
   async function commandsOf(name: string, work: () => Promise<void>): Promise<string[]> {
-    if (!store.commands) return work().then(() => []);
+    if (!sendsCommands) return work().then(() => []);
     const { commands } = await recordCommands(redisUrl(), work, { from: name });
     return commands.map(([command]) => (command === 'EVAL' ? 'EVALSHA' : command!));
   }
 
-  describe(`on ${store.name}, a bump invalidates`, () => {
-    /**
-     * For each of the bumps, one after another, all entries being warm: bumps, and reads again in a process that did
-     * not bump, then in the one that did.
-     */
-    async function check(...cases: readonly (readonly Node[])[]): Promise<void> {
-      const name = uniqueName();
-      const source = { version: 1 };
-      const open = store.make();
-      const [writer, reader] = [new Process(name, open(), source), new Process(name, open(), source)];
-      await writer.read();
-      await reader.read();
-      expect(reader.loaded, 'once warm').to.deep.equal([]);
-      const values = new Map(ENTRIES.map(({ name: entry, kind, level }) => [entry, `${kind} ${level} 1`]));
-      const expectedCommands: string[] = [];
+  /**
+   * For each of the bumps, one after another, all entries being warm: bumps, and reads again in a process that did
+   * not bump, then in the one that did.
+   */
+  async function check(...cases: readonly (readonly Node[])[]): Promise<void> {
+    const name = uniqueName();
+    const source = { version: 1 };
+    const { open } = place();
+    const [writer, reader] = [new Process(name, open(), source), new Process(name, open(), source)];
+    await writer.read();
+    await reader.read();
+    expect(reader.loaded, 'once warm').to.deep.equal([]);
+    const values = new Map(ENTRIES.map(({ name: entry, kind, level }) => [entry, `${kind} ${level} 1`]));
+    const expectedCommands: string[] = [];
 
-      const commands = await commandsOf(name, async () => {
-        for (const bumped of cases) {
-          const what = `after a bump of ${bumped.map((scope) => scope.name).join(' and ')}`;
-          const names = new Set(bumped.map((scope) => scope.name));
-          const expected = ENTRIES.filter(({ guards }) => guards.some((guard) => names.has(guard)));
-          source.version++;
-          for (const { name: entry, kind, level } of expected) values.set(entry, `${kind} ${level} ${source.version}`);
-          const misses = reader.cache.statistics.total('misses');
-          const hits = reader.cache.statistics.total('hits');
+    const commands = await commandsOf(name, async () => {
+      for (const bumped of cases) {
+        const what = `after a bump of ${bumped.map((scope) => scope.name).join(' and ')}`;
+        const names = new Set(bumped.map((scope) => scope.name));
+        const expected = ENTRIES.filter(({ guards }) => guards.some((guard) => names.has(guard)));
+        source.version++;
+        for (const { name: entry, kind, level } of expected) values.set(entry, `${kind} ${level} ${source.version}`);
+        const misses = reader.cache.statistics.total('misses');
+        const hits = reader.cache.statistics.total('hits');
 
-          await writer.bump(...bumped);
-          expect(await reader.read(), what).to.deep.equal(values);
-          expect(reader.loaded.toSorted(), what).to.deep.equal(expected.map((entry) => entry.name).toSorted());
-          expect(reader.cache.statistics.total('misses') - misses, what).to.equal(expected.length);
-          expect(reader.cache.statistics.total('hits') - hits, what).to.equal(ENTRIES.length - expected.length);
-          expect(await writer.read(), what).to.deep.equal(values);
-          expect(writer.loaded, what).to.deep.equal([]);
+        await writer.bump(...bumped);
+        expect(await reader.read(), what).to.deep.equal(values);
+        expect(reader.loaded.toSorted(), what).to.deep.equal(expected.map((entry) => entry.name).toSorted());
+        expect(reader.cache.statistics.total('misses') - misses, what).to.equal(expected.length);
+        expect(reader.cache.statistics.total('hits') - hits, what).to.equal(ENTRIES.length - expected.length);
+        expect(await writer.read(), what).to.deep.equal(values);
+        expect(writer.loaded, what).to.deep.equal([]);
 
-          const fills = new Set(expected.map(({ kind, level }) => `${kind} ${level}`)).size;
-          expectedCommands.push(
-            ...[...new Set(bumped.map(({ level }) => level))].map(() => 'EVALSHA'), // a bump for each namespace
-            'MGET', // the reader: a generation is not as remembered
-            'MGET', // the reader once more, under the generations just seen
-            ...Array.from({ length: fills }, () => 'EVALSHA'), // a fill for each entry name with misses
-            'MGET', // the writer: it knows what it bumped, and everything hits
-          );
-        }
-      });
-      expect(commands).to.deep.equal(store.commands ? expectedCommands : []);
-    }
-
-    for (const scope of SCOPES) {
-      const below = ENTRIES.filter(({ guards }) => guards.includes(scope.name)).length;
-      it(`exactly ${below} of ${ENTRIES.length} entries, if of ${scope.name}`, () => check([scope]));
-    }
-
-    for (const [i, first] of SCOPES.slice(0, -1).entries()) {
-      const pairs = SCOPES.slice(i + 1).map((second) => [first, second]);
-      it(`exactly the entries of either, if of ${first.name} and each of ${pairs.length} further scopes`, () =>
-        check(...pairs));
-    }
-
-    it('no entry, and writes no key, if of an unused scope', async () => {
-      const name = uniqueName();
-      const process = new Process(name, store.make()(), { version: 1 });
-      await process.read();
-      const unused: Node = { name: 'region=3', level: 'region', ids: { region: 3 }, lineage: [] };
-      const commands = await commandsOf(name, () => process.bump(unused));
-      if (store.commands) {
-        expect(commands).to.deep.equal(['EVALSHA']); // the bump
-        expect(await lendRedis().exists(`gencache:{${name}:0}:g:region=3`)).to.equal(0);
+        const fills = new Set(expected.map(({ kind, level }) => `${kind} ${level}`)).size;
+        expectedCommands.push(
+          ...[...new Set(bumped.map(({ level }) => level))].map(() => 'EVALSHA'), // a bump for each namespace
+          'MGET', // the reader: a generation is not as remembered
+          'MGET', // the reader once more, under the generations just seen
+          ...Array.from({ length: fills }, () => 'EVALSHA'), // a fill for each entry name with misses
+          'MGET', // the writer: it knows what it bumped, and everything hits
+        );
       }
-      await process.read();
-      expect(process.loaded).to.deep.equal([]);
     });
+    expect(commands).to.deep.equal(sendsCommands ? expectedCommands : []);
+  }
+
+  for (const scope of SCOPES) {
+    const below = ENTRIES.filter(({ guards }) => guards.includes(scope.name)).length;
+    it(`of ${scope.name} invalidates ${below} of ${ENTRIES.length} entries`, () => check([scope]));
+  }
+
+  for (const [i, first] of SCOPES.slice(0, -1).entries()) {
+    const pairs = SCOPES.slice(i + 1).map((second) => [first, second]);
+    it(`of ${first.name} and each of ${pairs.length} further scopes invalidates the entries of both`, () =>
+      check(...pairs));
+  }
+
+  it('of an unused scope invalidates and writes nothing', async () => {
+    const name = uniqueName();
+    const process = new Process(name, place().open(), { version: 1 });
+    await process.read();
+    const unused: Node = { name: 'region=3', level: 'region', ids: { region: 3 }, lineage: [] };
+    const commands = await commandsOf(name, () => process.bump(unused));
+    if (sendsCommands) {
+      expect(commands).to.deep.equal(['EVALSHA']); // the bump
+      expect(await lendRedis().exists(`gencache:{${name}:0}:g:region=3`)).to.equal(0);
+    }
+    await process.read();
+    expect(process.loaded).to.deep.equal([]);
   });
-}
+});

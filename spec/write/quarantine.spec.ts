@@ -15,7 +15,7 @@ import { recordCommands } from '../support/commands.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
 import { lendRedis, redisUrl, uniqueName } from '../support/redis.js';
-import { sharedStores } from '../support/stores.js';
+import { describeOnEachStore } from '../support/stores.js';
 
 /** A writer of strict commits: its token, and what it does with it. */
 class Writer {
@@ -54,210 +54,208 @@ function lendStrict(open: () => Store, wrap: (store: Store) => Store = (store) =
   return { ...lent, ...watchReads(lent), item, global, evict, writer: () => new Writer(store) };
 }
 
-for (const [name, make] of Object.entries(sharedStores())) {
-  describe(`a quarantine, on ${name}`, () => {
-    it('sends readers to the source without a fill and without a failure event', async () => {
-      const { cache, fetch, outcome, bypasses, writer, item, loads, rows } = lendStrict(make());
-      await fetch();
-      expect(await outcome()).to.equal('hit');
-      const seen = observe(cache);
-      await writer().quarantine([item]);
-      expect(await fetch()).to.equal('old'); // not committed yet
-      rows.set(1, 'new');
-      expect(await fetch()).to.equal('new'); // committed, not lifted
-      expect(await outcome()).to.equal('quarantine');
-      expect(bypasses('quarantine')).to.equal(3);
-      expect(loads).to.have.length(3);
-      for (const event of ['fill', 'decodeFailure', 'storeFailure'] as const) {
-        expect(seen.events(event), event).to.deep.equal([]);
-      }
-    });
+describeOnEachStore('a quarantine', ({ place }) => {
+  it('sends readers to the source without a fill and without a failure event', async () => {
+    const { cache, fetch, outcome, bypasses, writer, item, loads, rows } = lendStrict(place().open);
+    await fetch();
+    expect(await outcome()).to.equal('hit');
+    const seen = observe(cache);
+    await writer().quarantine([item]);
+    expect(await fetch()).to.equal('old'); // not committed yet
+    rows.set(1, 'new');
+    expect(await fetch()).to.equal('new'); // committed, not lifted
+    expect(await outcome()).to.equal('quarantine');
+    expect(bypasses('quarantine')).to.equal(3);
+    expect(loads).to.have.length(3);
+    for (const event of ['fill', 'decodeFailure', 'storeFailure'] as const) {
+      expect(seen.events(event), event).to.deep.equal([]);
+    }
+  });
 
-    it('makes the entry a miss after the lift, then a hit after its fill', async () => {
-      const { fetch, outcome, writer, item, rows, loads } = lendStrict(make());
-      await fetch();
-      const own = writer();
-      await own.quarantine([item]);
-      rows.set(1, 'new');
-      expect(await own.lift([item])).to.deep.equal(['kept']);
-      expect(await outcome()).to.equal('miss');
-      expect(await fetch()).to.equal('new');
-      expect(await outcome()).to.equal('hit');
-      expect(loads).to.have.length(2);
-    });
+  it('makes the entry a miss after the lift, then a hit after its fill', async () => {
+    const { fetch, outcome, writer, item, rows, loads } = lendStrict(place().open);
+    await fetch();
+    const own = writer();
+    await own.quarantine([item]);
+    rows.set(1, 'new');
+    expect(await own.lift([item])).to.deep.equal(['kept']);
+    expect(await outcome()).to.equal('miss');
+    expect(await fetch()).to.equal('new');
+    expect(await outcome()).to.equal('hit');
+    expect(loads).to.have.length(2);
+  });
 
-    it('makes the entry a miss after an abort too', async () => {
-      const { fetch, outcome, writer, item } = lendStrict(make());
-      await fetch();
-      const own = writer();
-      await own.quarantine([item]);
-      await own.lift([item]);
-      expect(await outcome()).to.equal('miss');
-      expect(await fetch()).to.equal('old');
-      expect(await outcome()).to.equal('hit');
-    });
+  it('makes the entry a miss after an abort too', async () => {
+    const { fetch, outcome, writer, item } = lendStrict(place().open);
+    await fetch();
+    const own = writer();
+    await own.quarantine([item]);
+    await own.lift([item]);
+    expect(await outcome()).to.equal('miss');
+    expect(await fetch()).to.equal('old');
+    expect(await outcome()).to.equal('hit');
+  });
 
-    it('covers a scope that had no generation', async () => {
-      const { fetch, outcome, writer, item } = lendStrict(make());
-      const own = writer();
-      await own.quarantine([item]);
-      expect(await fetch()).to.equal('old');
-      expect(await outcome()).to.equal('quarantine');
-      await own.lift([item]);
-      expect(await outcome()).to.equal('miss');
-    });
+  it('covers a scope that had no generation', async () => {
+    const { fetch, outcome, writer, item } = lendStrict(place().open);
+    const own = writer();
+    await own.quarantine([item]);
+    expect(await fetch()).to.equal('old');
+    expect(await outcome()).to.equal('quarantine');
+    await own.lift([item]);
+    expect(await outcome()).to.equal('miss');
+  });
 
-    it('of an ancestor covers every scope below it, and no reader mints there', async () => {
-      const { name, value, fetch, outcome, writer, global, bypasses, evict } = lendStrict(make());
-      await fetch();
-      const own = writer();
-      await own.quarantine([global]);
-      expect(await value.fetchMany([{ item: 1 }, { item: 2 }])).to.deep.equal(['old', undefined]);
-      expect(bypasses('quarantine')).to.equal(2);
-      expect(await evict(generationKey(keyPrefix(name), 'item=2'))).to.equal(0);
-      await own.lift([global]);
-      expect(await outcome()).to.equal('miss');
-    });
+  it('of an ancestor covers every scope below it, and no reader mints there', async () => {
+    const { name, value, fetch, outcome, writer, global, bypasses, evict } = lendStrict(place().open);
+    await fetch();
+    const own = writer();
+    await own.quarantine([global]);
+    expect(await value.fetchMany([{ item: 1 }, { item: 2 }])).to.deep.equal(['old', undefined]);
+    expect(bypasses('quarantine')).to.equal(2);
+    expect(await evict(generationKey(keyPrefix(name), 'item=2'))).to.equal(0);
+    await own.lift([global]);
+    expect(await outcome()).to.equal('miss');
+  });
 
-    it('of one scope leaves the other scopes of a batch as they are', async () => {
-      const { value, cache, writer, item, bypasses } = lendStrict(make());
-      const ids = [{ item: 1 }, { item: 2 }];
-      await value.fetchMany(ids);
-      await cache.settled();
-      await writer().quarantine([item]);
-      expect(await value.fetchMany(ids)).to.deep.equal(['old', undefined]);
-      expect(bypasses('quarantine')).to.equal(1);
-      expect(cache.statistics.total('absent_hits')).to.equal(1);
-    });
+  it('of one scope leaves the other scopes of a batch as they are', async () => {
+    const { value, cache, writer, item, bypasses } = lendStrict(place().open);
+    const ids = [{ item: 1 }, { item: 2 }];
+    await value.fetchMany(ids);
+    await cache.settled();
+    await writer().quarantine([item]);
+    expect(await value.fetchMany(ids)).to.deep.equal(['old', undefined]);
+    expect(bypasses('quarantine')).to.equal(1);
+    expect(cache.statistics.total('absent_hits')).to.equal(1);
+  });
 
-    it('refuses the fill of an earlier load, which later readers do not join', async () => {
-      const { value, cache, fetch, outcome, writer, item, hold, loads, rows } = lendStrict(make());
-      const release = hold();
-      const early = value.fetch({ item: 1 });
-      await eventually(() => expect(loads).to.have.length(1));
-      const own = writer();
-      await own.quarantine([item]);
-      rows.set(1, 'new');
-      const late = value.fetch({ item: 1 });
-      await eventually(() => expect(loads).to.have.length(2));
-      const later = value.fetch({ item: 1 });
-      await eventually(() => expect(loads).to.have.length(3)); // nor is a load that began in it
-      release();
-      expect(await Promise.all([early, late, later])).to.deep.equal(['old', 'new', 'new']);
-      await cache.settled();
-      expect(cache.statistics.total('refused_fills', { reason: 'moved' })).to.equal(1);
-      await own.lift([item]);
-      expect(await outcome()).to.equal('miss');
-      expect(await fetch()).to.equal('new');
-    });
+  it('refuses the fill of an earlier load, which later readers do not join', async () => {
+    const { value, cache, fetch, outcome, writer, item, hold, loads, rows } = lendStrict(place().open);
+    const release = hold();
+    const early = value.fetch({ item: 1 });
+    await eventually(() => expect(loads).to.have.length(1));
+    const own = writer();
+    await own.quarantine([item]);
+    rows.set(1, 'new');
+    const late = value.fetch({ item: 1 });
+    await eventually(() => expect(loads).to.have.length(2));
+    const later = value.fetch({ item: 1 });
+    await eventually(() => expect(loads).to.have.length(3)); // nor is a load that began in it
+    release();
+    expect(await Promise.all([early, late, later])).to.deep.equal(['old', 'new', 'new']);
+    await cache.settled();
+    expect(cache.statistics.total('refused_fills', { reason: 'moved' })).to.equal(1);
+    await own.lift([item]);
+    expect(await outcome()).to.equal('miss');
+    expect(await fetch()).to.equal('new');
+  });
 
-    it('stands where a reader is about to mint', async () => {
-      let between = async () => {};
-      const { fetch, outcome, writer, item, bypasses, cache } = lendStrict(make(), (store) =>
-        before(store, 'mint', () => between()),
-      );
-      const own = writer();
-      between = async () => void (await own.quarantine([item]));
-      expect(await fetch()).to.equal('old');
-      expect(bypasses('quarantine')).to.equal(1);
-      expect(cache.statistics.total('decode_failures')).to.equal(0);
-      between = async () => {};
-      expect(await own.lift([item])).to.deep.equal(['kept']);
-      expect(await outcome()).to.equal('miss');
-    });
+  it('stands where a reader is about to mint', async () => {
+    let between = async () => {};
+    const { fetch, outcome, writer, item, bypasses, cache } = lendStrict(place().open, (store) =>
+      before(store, 'mint', () => between()),
+    );
+    const own = writer();
+    between = async () => void (await own.quarantine([item]));
+    expect(await fetch()).to.equal('old');
+    expect(bypasses('quarantine')).to.equal(1);
+    expect(cache.statistics.total('decode_failures')).to.equal(0);
+    between = async () => {};
+    expect(await own.lift([item])).to.deep.equal(['kept']);
+    expect(await outcome()).to.equal('miss');
+  });
 
-    it('stays as it is when a bump of its scope succeeds', async () => {
-      const { cache, fetch, outcome, writer, item, items } = lendStrict(make());
-      await fetch();
-      const own = writer();
-      await own.quarantine([item]);
-      const seen = observe(cache);
-      await items.bump({ item: 1 });
-      expect(seen.events('bump')[0]).to.include({ bumps: 1, moved: 1, error: undefined });
-      expect(await outcome()).to.equal('quarantine');
-      expect(await own.quarantine([item])).to.equal(1); // the token stands
-      expect(await own.lift([item])).to.deep.equal(['kept']);
-      expect(await outcome()).to.equal('miss');
-    });
+  it('stays as it is when a bump of its scope succeeds', async () => {
+    const { cache, fetch, outcome, writer, item, items } = lendStrict(place().open);
+    await fetch();
+    const own = writer();
+    await own.quarantine([item]);
+    const seen = observe(cache);
+    await items.bump({ item: 1 });
+    expect(seen.events('bump')[0]).to.include({ bumps: 1, moved: 1, error: undefined });
+    expect(await outcome()).to.equal('quarantine');
+    expect(await own.quarantine([item])).to.equal(1); // the token stands
+    expect(await own.lift([item])).to.deep.equal(['kept']);
+    expect(await outcome()).to.equal('miss');
+  });
 
-    describe('of two overlapping writers', () => {
-      for (const [which, order] of [
-        ['first', [0, 1]],
-        ['second', [1, 0]],
-      ] as const) {
-        it(`lasts until both have lifted, the ${which} writer first`, async () => {
-          const { fetch, outcome, writer, item, rows } = lendStrict(make());
-          await fetch();
-          const writers = [writer(), writer()];
-          for (const each of writers) expect(await each.quarantine([item])).to.equal(0);
-          rows.set(1, 'by one');
-          expect(await writers[order[0]]!.lift([item])).to.deep.equal(['kept']);
-          expect(await outcome()).to.equal('quarantine');
-          expect(await fetch()).to.equal('by one');
-          rows.set(1, 'by both');
-          expect(await writers[order[1]]!.lift([item])).to.deep.equal(['kept']);
-          expect(await outcome()).to.equal('miss');
-          expect(await fetch()).to.equal('by both');
-          expect(await outcome()).to.equal('hit');
-        });
-      }
-
-      it('leaves a dead writer’s token at the other’s lift, until it lapses', async () => {
-        const { fetch, outcome, writer, item, rows } = lendStrict(make());
+  describe('of two overlapping writers', () => {
+    for (const [which, order] of [
+      ['first', [0, 1]],
+      ['second', [1, 0]],
+    ] as const) {
+      it(`lasts until both have lifted, the ${which} writer first`, async () => {
+        const { fetch, outcome, writer, item, rows } = lendStrict(place().open);
         await fetch();
-        const [dead, alive] = [writer(), writer()];
-        await dead.quarantine([item], 400);
-        await alive.quarantine([item]);
-        rows.set(1, 'new');
-        expect(await alive.lift([item])).to.deep.equal(['kept']);
-        await eventually(async () => expect(await outcome()).to.equal('miss'));
-        expect(await fetch()).to.equal('new');
-      });
-    });
-
-    describe('that is gone before its lift', () => {
-      it('because it lapsed hides later fills at the lift, which reports the lapse', async () => {
-        const { fetch, outcome, writer, item, rows } = lendStrict(make());
-        await fetch();
-        const own = writer();
-        await own.quarantine([item], 50);
-        await eventually(async () => expect(await outcome()).to.equal('miss'));
-        await fetch();
-        expect(await outcome()).to.equal('hit'); // 'old', and not from before the quarantine
-        rows.set(1, 'new'); // degraded to a plain commit
-        expect(await own.lift([item])).to.deep.equal(['lapsed']);
-        expect(await outcome()).to.equal('miss');
-        expect(await fetch()).to.equal('new');
-      });
-
-      it('because it was evicted hides later fills at the lift, which reports the lapse', async () => {
-        const { fetch, outcome, writer, item, evict, rows } = lendStrict(make());
-        await fetch();
-        const own = writer();
-        await own.quarantine([item]);
-        await evict(item);
-        expect(await outcome()).to.equal('miss');
-        await fetch();
-        rows.set(1, 'new');
-        expect(await own.lift([item])).to.deep.equal(['lapsed']);
-        expect(await fetch()).to.equal('new');
-      });
-
-      it('is detected and restored by a renewal', async () => {
-        const { fetch, outcome, writer, item, evict, global } = lendStrict(make());
-        const own = writer();
-        const keys = [item, global];
-        expect(await own.quarantine(keys)).to.equal(0);
-        expect(await own.quarantine(keys)).to.equal(2);
-        await evict(item);
-        await fetch();
-        expect(await own.quarantine(keys)).to.equal(1);
+        const writers = [writer(), writer()];
+        for (const each of writers) expect(await each.quarantine([item])).to.equal(0);
+        rows.set(1, 'by one');
+        expect(await writers[order[0]]!.lift([item])).to.deep.equal(['kept']);
         expect(await outcome()).to.equal('quarantine');
-        expect(await own.lift(keys)).to.deep.equal(['kept', 'kept']);
+        expect(await fetch()).to.equal('by one');
+        rows.set(1, 'by both');
+        expect(await writers[order[1]]!.lift([item])).to.deep.equal(['kept']);
+        expect(await outcome()).to.equal('miss');
+        expect(await fetch()).to.equal('by both');
+        expect(await outcome()).to.equal('hit');
       });
+    }
+
+    it('leaves a dead writer’s token at the other’s lift, until it lapses', async () => {
+      const { fetch, outcome, writer, item, rows } = lendStrict(place().open);
+      await fetch();
+      const [dead, alive] = [writer(), writer()];
+      await dead.quarantine([item], 400);
+      await alive.quarantine([item]);
+      rows.set(1, 'new');
+      expect(await alive.lift([item])).to.deep.equal(['kept']);
+      await eventually(async () => expect(await outcome()).to.equal('miss'));
+      expect(await fetch()).to.equal('new');
     });
   });
-}
+
+  describe('that is gone before its lift', () => {
+    it('because it lapsed hides later fills at the lift, which reports the lapse', async () => {
+      const { fetch, outcome, writer, item, rows } = lendStrict(place().open);
+      await fetch();
+      const own = writer();
+      await own.quarantine([item], 50);
+      await eventually(async () => expect(await outcome()).to.equal('miss'));
+      await fetch();
+      expect(await outcome()).to.equal('hit'); // 'old', and not from before the quarantine
+      rows.set(1, 'new'); // degraded to a plain commit
+      expect(await own.lift([item])).to.deep.equal(['lapsed']);
+      expect(await outcome()).to.equal('miss');
+      expect(await fetch()).to.equal('new');
+    });
+
+    it('because it was evicted hides later fills at the lift, which reports the lapse', async () => {
+      const { fetch, outcome, writer, item, evict, rows } = lendStrict(place().open);
+      await fetch();
+      const own = writer();
+      await own.quarantine([item]);
+      await evict(item);
+      expect(await outcome()).to.equal('miss');
+      await fetch();
+      rows.set(1, 'new');
+      expect(await own.lift([item])).to.deep.equal(['lapsed']);
+      expect(await fetch()).to.equal('new');
+    });
+
+    it('is detected and restored by a renewal', async () => {
+      const { fetch, outcome, writer, item, evict, global } = lendStrict(place().open);
+      const own = writer();
+      const keys = [item, global];
+      expect(await own.quarantine(keys)).to.equal(0);
+      expect(await own.quarantine(keys)).to.equal(2);
+      await evict(item);
+      await fetch();
+      expect(await own.quarantine(keys)).to.equal(1);
+      expect(await outcome()).to.equal('quarantine');
+      expect(await own.lift(keys)).to.deep.equal(['kept', 'kept']);
+    });
+  });
+});
 
 describe('a quarantine, on redisStore', () => {
   const open = () => redisStore(lendRedis({ lazyConnect: true }));

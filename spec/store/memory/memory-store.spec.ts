@@ -1,18 +1,7 @@
 import { expect } from 'chai';
 import { type Clock, memoryStore } from '../../../lib/index.js';
-import { manualClock } from '../../../lib/testing/index.js';
 import { AskedStore } from '../../ports/asked-store.js';
-import { describeStore } from '../../ports/store-contract.js';
 import { thrown } from '../../support/rejection.js';
-
-describeStore('memoryStore', async () => {
-  const clock = manualClock();
-  clock.advance(100_000); // there are instants in the past
-  return {
-    asked: new AskedStore(memoryStore({ clock }), 'memory'),
-    elapse: async (ms) => clock.advance(ms),
-  };
-});
 
 describe('memoryStore', () => {
   it('evicts the least recently used keys when it is full, and never exceeds maxBytes', async () => {

@@ -10,23 +10,7 @@ import { startProxy } from '../../support/proxy.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from '../../support/redis.js';
 import { freePort } from '../../support/servers/free-port.js';
 import { AskedStore } from '../../ports/asked-store.js';
-import { describeStore } from '../../ports/store-contract.js';
 import { rejection, thrown } from '../../support/rejection.js';
-
-describeStore('redisStore', async () => {
-  const asked = lendStore();
-  const client = lendRedis();
-  return {
-    asked,
-    /** A spec can't move Redis' clock, so every key's TTL is cut by `ms`. */
-    async elapse(ms) {
-      for (const key of asked.keys) {
-        const leftMs = await client.pttl(key);
-        if (leftMs >= 0) await client.pexpire(key, leftMs - ms);
-      }
-    },
-  };
-});
 
 /** A store on the shared server, or on another one; closed after the spec. */
 function lendStore(options: { url?: string; limitMs?: number } = {}): AskedStore & { readonly name: string } {
