@@ -1,28 +1,15 @@
 import { parseArgs } from 'node:util';
 import { describe } from '../errors/describe.js';
 import { checkCacheName } from '../model/cache-name.js';
+import type { CommandOptions } from './option.js';
+import { UsageError } from './usage-error.js';
 
-/** The command line breaks a rule: told with the usage, and exit code 64. */
-export class UsageError extends Error {}
-
-export interface Option {
-  /** What stands for its value in the help; a flag has none. */
-  readonly value?: string;
-  readonly multiple?: boolean;
-  readonly help: string;
-}
-
-export type Options = Readonly<Record<string, Option>>;
-
-export const CACHE: Option = { value: 'NAME', help: 'the `name` of the GenerationalCache' };
-export const JSON_OUTPUT: Option = { help: 'prints JSON, for programs' };
-
-/** What was typed behind a command's words, by option. */
+/** The values of a command's options. Every method throws UsageError for a value that breaks the option's rule. */
 export class Arguments {
   readonly #values: Readonly<Record<string, string | boolean | (string | boolean)[] | undefined>>;
 
-  /** Throws UsageError for what is not among the options. */
-  constructor(argv: readonly string[], options: Options) {
+  /** Parses the words behind the command. Throws UsageError for a word that is no option of the command. */
+  constructor(argv: readonly string[], options: CommandOptions) {
     try {
       const { values } = parseArgs({
         args: [...argv],
@@ -48,50 +35,58 @@ export class Arguments {
     return typeof value === 'string' ? value : undefined;
   }
 
-  /** The name of a cache, which this command needs. */
+  /** The value of an option that the command can't do without. `meaning`: `the name of a cache`. */
+  requiredText(name: string, meaning: string): string {
+    const value = this.text(name);
+    if (value !== undefined) return value;
+    throw new UsageError(`--${name} must be ${meaning}, but is missing. Add --${name} NAME.`);
+  }
+
+  /** The cache that the command is about. */
   cache(): string {
-    const cache = this.anyCache();
-    if (cache === undefined) throw new UsageError('This command is about one cache. None is named. Add --cache NAME.');
-    return cache;
+    return cacheName(this.requiredText('cache', 'the name of a cache'));
   }
 
-  /** The name of a cache, if one is named. */
-  anyCache(): string | undefined {
+  /** The cache that limits the output of the command, if there is one. */
+  cacheFilter(): string | undefined {
     const cache = this.text('cache');
-    if (cache === undefined) return undefined;
-    try {
-      return checkCacheName(cache);
-    } catch (error) {
-      throw new UsageError((error as Error).message, { cause: error });
-    }
+    return cache === undefined ? undefined : cacheName(cache);
   }
 
-  number(name: string, limits: Limits): number | undefined {
+  number(name: string, limits: NumberLimits): number | undefined {
     const text = this.text(name);
-    return text === undefined ? undefined : wholeNumber(name, text, limits);
+    return text === undefined ? undefined : integer(name, text, limits);
   }
 
-  /** Of an option that may be given several times. */
+  /** The values of a repeatable option. */
   texts(name: string): string[] {
     const values = this.#values[name];
     return Array.isArray(values) ? values.map(String) : [];
   }
 
-  /** Of an option that may be given several times. */
-  numbers(name: string, limits: Limits): number[] {
-    return this.texts(name).map((text) => wholeNumber(name, text, limits));
+  /** The values of a repeatable option. */
+  numbers(name: string, limits: NumberLimits): number[] {
+    return this.texts(name).map((text) => integer(name, text, limits));
   }
 }
 
-interface Limits {
+interface NumberLimits {
   readonly least: number;
   readonly most: number;
 }
 
-function wholeNumber(name: string, text: string, { least, most }: Limits): number {
+function cacheName(text: string): string {
+  try {
+    return checkCacheName(text);
+  } catch (error) {
+    throw new UsageError((error as Error).message, { cause: error });
+  }
+}
+
+function integer(name: string, text: string, { least, most }: NumberLimits): number {
   const value = /^\d{1,15}$/.test(text) ? Number(text) : NaN;
   if (value >= least && value <= most) return value;
   throw new UsageError(
-    `--${name} is a whole number from ${least} to ${most}. Got ${describe(text)}. Leave it out for the default.`,
+    `--${name} must be an integer from ${least} to ${most}, but got ${describe(text)}. Leave it out for the default.`,
   );
 }

@@ -1,19 +1,19 @@
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from '../knex/outbox/location.js';
 
-/** What the outbox tells about a cache's name. That a relay ran under it is no evidence: that relay may be misspelt. */
+/** The cache names in an outbox. A name that only a relay has used is no evidence: that relay may have a misspelt name. */
 export interface CacheNames {
-  /** Whether triggers, a migration or an event that still waits have this name. */
+  /** Whether a trigger, a waiting event or a dead letter has this name. */
   readonly recorded: boolean;
-  /** Whether a relay has ever run under it. */
+  /** Whether a relay has ever run under this name. */
   readonly relayed: boolean;
-  /** The other names that are recorded, a few. */
+  /** Other names that are recorded, 20 at most. */
   readonly others: readonly string[];
 }
 
 const OTHERS_MAX = 20;
 
-/** One query, by index: a few rows of the outbox for each cache. */
+/** One query, by index: it reads a few rows of the outbox for each cache. */
 export async function findCacheNames(db: Knex, cache: string, outbox: OutboxOptions): Promise<CacheNames> {
   const at = qualifier(outbox);
   const { rows } = await db.raw<{ rows: { names: string[]; relayed: boolean }[] }>(
@@ -35,13 +35,14 @@ export async function findCacheNames(db: Knex, cache: string, outbox: OutboxOpti
   return { recorded: names.includes(cache), relayed, others: names.filter((name) => name !== cache) };
 }
 
-/** Whether it is likelier that the name is misspelt than that its writers all bump by hand. */
+/** Whether a misspelt name is likelier than a cache whose writers all bump by hand. */
 export function looksMisspelt({ recorded, others }: CacheNames): boolean {
   return !recorded && others.length > 0;
 }
 
-export function misspelt(cache: string, { others }: CacheNames): string {
-  return `no trigger and no event here has the name ${cache}; there are ${others.join(', ')}`;
+/** `no trigger and no event has the cache name "a"; this outbox has: b, c`. */
+export function describeMisspelling(cache: string, { others }: CacheNames): string {
+  return `no trigger and no event has the cache name "${cache}"; this outbox has: ${others.join(', ')}`;
 }
 
-export const CHECK_NAME = 'See whether --cache is the `name` of the GenerationalCache.';
+export const CHECK_NAME = 'Check that --cache is the `name` of the GenerationalCache.';

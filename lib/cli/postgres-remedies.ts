@@ -2,45 +2,44 @@ import type { Knex } from 'knex';
 import { isOutboxMissing } from '../knex/outbox/missing-outbox.js';
 import type { OutboxOptions } from '../knex/outbox/location.js';
 import { sqlstateOf, INSUFFICIENT_PRIVILEGE, UNDEFINED_SCHEMA } from '../knex/postgres/sqlstate.js';
-import { UsageError } from './arguments.js';
-import { explain } from './explain.js';
-import { currentRole, grants, lackingRights } from './rights.js';
+import { explainError } from './explain-error.js';
+import { currentRole, findMissingRights, grantStatements } from './missing-rights.js';
+import { UsageError } from './usage-error.js';
 
-/** What Node and PostgreSQL say when there is no session: of sockets, of names, of passwords, of a server that starts. */
+/** Codes of Node and PostgreSQL for a session that can't be opened: sockets, names, passwords, a server that starts. */
 const NO_SESSION = /^(E[A-Z]{3,}|08...|28...|3D000|53300|57P0.)$/;
 
-/** Says of an error that it is PostgreSQL's, where that was looked for, and what to do. Others are left as they are. */
-export async function toldOfPostgres(db: Knex, outbox: OutboxOptions, error: unknown): Promise<unknown> {
+/** Adds a remedy to an error of PostgreSQL; returns any other error itself. */
+export async function withPostgresRemedy(db: Knex, outbox: OutboxOptions, error: unknown): Promise<unknown> {
   if (error instanceof UsageError) return error;
   const code = sqlstateOf(firstOf(error));
   if (code === INSUFFICIENT_PRIVILEGE) {
-    // Whoever may not look that up is told the rest.
+    // A role without access to the catalogs gets the rest of the message.
     const role = await currentRole(db).catch(() => 'this role');
-    const lacking = await lackingRights(db, outbox).catch(() => []);
+    const missing = await findMissingRights(db, outbox).catch(() => []);
     const remedy =
-      lacking.length > 0
-        ? `As the owner of the outbox: ${grants(role, lacking)}`
-        : 'Run it as the owner of that, or grant it: a schema is granted by `grant usage on schema ... to ...`.';
-    return new Error(`PostgreSQL refuses it to the role ${role}: ${explain(error)}. ${remedy}`, { cause: error });
+      missing.length > 0
+        ? `As the owner of the outbox, run: ${grantStatements(role, missing)}`
+        : 'Run the command as the owner of that object, or grant the right: `grant usage on schema ... to ...` for a schema.';
+    return new Error(`PostgreSQL refused the role ${role}: ${explainError(error)}. ${remedy}`, { cause: error });
   }
   if (isOutboxMissing(error) || code === UNDEFINED_SCHEMA) {
     return new Error(
-      `This works on an outbox of this release: ${explain(error)}. Run \`gencache outbox install\`, or say where it is: --schema.`,
+      `There is no outbox of this release: ${explainError(error)}. Run \`gencache outbox install\`, or name the schema ` +
+        'of the outbox by --schema.',
       { cause: error },
     );
   }
-  if (code !== undefined ? NO_SESSION.test(code) : /timeout|terminated/i.test(explain(error))) {
+  if (code !== undefined ? NO_SESSION.test(code) : /timeout|terminated/i.test(explainError(error))) {
     return new Error(
-      `PostgreSQL can't be asked: ${explain(error)}. See DATABASE_URL (or --database), the server and the network.`,
-      {
-        cause: error,
-      },
+      `PostgreSQL is unreachable: ${explainError(error)}. Check DATABASE_URL (or --database), the server and the network.`,
+      { cause: error },
     );
   }
   return error;
 }
 
-/** Of several addresses tried, the first's, unless all of them have a code. */
+/** The first error of several attempts (one for each address), unless the bundle has a code itself. */
 function firstOf(error: unknown): unknown {
   const isBundle = sqlstateOf(error) === undefined && error instanceof AggregateError && error.errors.length > 0;
   return isBundle ? firstOf(error.errors[0]) : error;

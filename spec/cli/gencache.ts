@@ -15,21 +15,21 @@ export interface Ran {
 
 export interface Running {
   readonly child: ChildProcess;
-  /** Waits until it has written this to stderr, and returns what it has written there. */
+  /** Resolves with the text on stderr once it matches. */
   said(pattern: RegExp): Promise<string>;
-  /** Sends a signal, and waits for its end. */
+  /** Sends a signal, and resolves when the program has ended. */
   end(signal: NodeJS.Signals): Promise<Ran>;
   readonly ended: Promise<Ran>;
 }
 
 export type Env = Readonly<Record<string, string | undefined>>;
 
-/** Where a spec's program finds its servers: the lent schema, and the shared Redis unless told otherwise. */
+/** The environment of a program on the lent schema, and on the shared Redis or another one. */
 export function serversOf(db: Knex, redis = redisUrl()): Env {
   return { DATABASE_URL: databaseUrl(schemaOf(db)), REDIS_URL: redis };
 }
 
-/** Starts the real program; killed after the spec if it still runs. */
+/** Starts the real program. The spec's end kills it if it still runs. */
 export function startGencache(args: readonly string[], env: Env = {}): Running {
   const child = spawn(process.execPath, [compiled('lib/cli/main.ts'), ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -54,7 +54,7 @@ export function startGencache(args: readonly string[], env: Env = {}): Running {
       eventually(
         () => {
           if (pattern.test(err)) return err;
-          throw new Error(`It has not said ${String(pattern)}, but:\n${out}${err}`);
+          throw new Error(`The program has not written ${String(pattern)} to stderr, but:\n${out}${err}`);
         },
         { withinMs: 15_000 },
       ),

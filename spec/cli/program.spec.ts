@@ -1,71 +1,84 @@
 import { expect } from 'chai';
 import { COMMANDS } from '../../lib/cli/commands/index.js';
+import { checkCacheName } from '../../lib/model/cache-name.js';
 import { privateRedis } from '../support/redis.js';
+import { thrown } from '../support/rejection.js';
 import { gencache, type Ran } from './gencache.js';
+import { describeCommand } from './installation.js';
 
 const PASSWORD = 's3cr3t-Pa55word';
-const NOBODY = 'postgres://u@127.0.0.1:1/db';
+const NO_SERVER = 'postgres://u@127.0.0.1:1/db';
 
-describe('gencache', function () {
-  this.timeout(60_000);
-  describe('when it is called in a way it does not know', () => {
-    const refused: [string, string[], RegExp, Record<string, string>?][] = [
+describeCommand('gencache', () => {
+  describe('when the command line is wrong', () => {
+    /** The fault, the arguments, the start of stderr, and the environment. */
+    const refused: [string, string[], RegExp | string, Record<string, string>?][] = [
       ['no command', [], /^Usage: gencache <command>/],
       ['an unknown command', ['relai'], /^There is no command `gencache relai`\.\n\nUsage: gencache <command>/],
-      ['half a command', ['outbox'], /^Usage: [^]*gencache outbox install/],
+      ['an incomplete command', ['outbox'], /^Usage: [^]*gencache outbox install/],
       [
         'an unknown option',
         ['relay', '--cach', 'shop'],
         /Unknown option '--cach'[^]*Usage: gencache relay --cache NAME/,
       ],
-      ['an argument too many', ['relay', 'shop'], /Unexpected argument 'shop'/],
-      ['no cache', ['relay'], /^This command is about one cache\. None is named\. Add --cache NAME\.\nUsage: /],
-      ['a name that is none', ['doctor', '--cache', 'Shop!'], /^The name of a cache must be .*, but got 'Shop!'\./],
+      ['a surplus argument', ['relay', 'shop'], /Unexpected argument 'shop'/],
+      ['no --cache', ['relay'], /^--cache must be the name of a cache, but is missing\. Add --cache NAME\.\nUsage: /],
       [
-        'a number that is none',
+        'an invalid cache name',
+        ['doctor', '--cache', 'Shop!'],
+        `${thrown(() => checkCacheName('Shop!')).message}\nUsage: `,
+      ],
+      [
+        'a negative number',
         ['relay', '--cache', 'shop', '--poll', '-1'],
         /--poll/,
-        { DATABASE_URL: NOBODY, REDIS_URL: 'redis://127.0.0.1:1' },
+        { DATABASE_URL: NO_SERVER, REDIS_URL: 'redis://127.0.0.1:1' },
       ],
       [
-        'a bound that none is',
+        'a bound below 100 ms',
         ['doctor', '--cache', 'shop', '--max-staleness', '99'],
-        /^--max-staleness is a whole number from 100 to 3600000\. Got '99'\./,
+        /^--max-staleness must be an integer from 100 to 3600000, but got '99'\./,
       ],
       [
-        'a step that is none',
+        'an unknown step',
         ['doctor', '--cache', 'shop', '--expect', '5'],
-        /^--expect is a step of the ladder: 0, 1, /,
+        /^--expect must be a step of the ladder \(0, 1, .*\), but got '5'\./,
       ],
       [
-        'no database',
+        'no DATABASE_URL',
         ['outbox', 'status'],
-        /^This command needs the server's address\. There is none\. Set DATABASE_URL/,
+        /^DATABASE_URL must be the address of a server, but is not set\. Set it, or add --database URL\./,
       ],
-      ['no Redis', ['relay', '--cache', 'shop'], /Set REDIS_URL, or add --redis URL\./, { DATABASE_URL: NOBODY }],
+      [
+        'no REDIS_URL',
+        ['relay', '--cache', 'shop'],
+        /^REDIS_URL must be the address of a server, but is not set\. Set it, or add --redis URL\./,
+        { DATABASE_URL: NO_SERVER },
+      ],
     ];
     let runs: Promise<Ran>[];
     before(() => {
-      runs = refused.map(([, args, , env]) => gencache(args, env)); // at once: most of it is the start of a process
+      runs = refused.map(([, args, , env]) => gencache(args, env)); // together, since most of the time is the start of a process
     });
     for (const [i, [what, , message]] of refused.entries()) {
-      it(`${what}: tells the rule and the usage on stderr, and exits with 64`, async () => {
+      it(`rejects ${what}: the rule and the usage on stderr, exit code 64`, async () => {
         const ran = await runs[i]!;
-        expect(ran.err).to.match(message);
+        if (typeof message === 'string') expect(ran.err.startsWith(message), ran.err).to.equal(true);
+        else expect(ran.err).to.match(message);
         expect(ran.err).to.include('Usage: gencache');
         expect(ran).to.include({ code: 64, out: '' });
       });
     }
   });
 
-  describe('when help is asked for', () => {
-    it('lists the commands', async () => {
+  describe('help', () => {
+    it('lists every command', async () => {
       const ran = await gencache(['--help']);
       for (const { words } of COMMANDS) expect(ran.out).to.include(`gencache ${words.join(' ')} `);
       expect(ran).to.include({ code: 0, err: '' });
     });
 
-    it('lists those of a group', async () => {
+    it('lists the commands of a group', async () => {
       const { out, code } = await gencache(['help', 'outbox']);
       expect(out).to.include('gencache outbox status').and.not.include('gencache relay');
       expect(code).to.equal(0);
@@ -76,7 +89,7 @@ describe('gencache', function () {
       helps = COMMANDS.map(({ words }) => gencache([...words, '--help']));
     });
     for (const [i, { words, options }] of COMMANDS.entries()) {
-      it(`tells every option of ${words.join(' ')}, with an example`, async () => {
+      it(`shows every option of ${words.join(' ')}, and an example`, async () => {
         const ran = await helps[i]!;
         expect(ran.out).to.match(new RegExp(`^Usage: gencache ${words.join(' ')}`));
         expect(ran.out).to.include(`Example:\n  gencache ${words.join(' ')}`);
@@ -89,7 +102,7 @@ describe('gencache', function () {
   describe('passwords', () => {
     const hidden = ({ out, err }: Ran) => expect(out + err).to.not.include(PASSWORD);
 
-    it('are not told when a server is away', async () => {
+    it('are hidden when a server is away', async () => {
       const database = `postgres://user:${PASSWORD}@127.0.0.1:1/db`;
       const status = await gencache(['outbox', 'status', '--database', database]);
       expect(status).to.include({ code: 1 });
@@ -98,22 +111,22 @@ describe('gencache', function () {
       const redis = `redis://user:${PASSWORD}@127.0.0.1:1`;
       const doctor = await gencache(['doctor', '--cache', 'shop'], { DATABASE_URL: database, REDIS_URL: redis });
       expect(doctor).to.include({ code: 1, err: '' });
-      expect(doctor.out).to.match(/broken +PostgreSQL +can't be asked: .*ECONNREFUSED/);
-      expect(doctor.out).to.match(/broken +Redis +can't be asked: .*ECONNREFUSED/);
+      expect(doctor.out).to.match(/broken +PostgreSQL +the server is unreachable: .*ECONNREFUSED/);
+      expect(doctor.out).to.match(/broken +Redis +the server is unreachable: .*ECONNREFUSED/);
       hidden(doctor);
     });
 
-    it('are not told when a server refuses them', async () => {
+    it('are hidden when a server refuses them', async () => {
       const { port } = await privateRedis({ args: ['--requirepass', 'another'] });
       const doctor = await gencache(['doctor', '--cache', 'shop'], {
-        DATABASE_URL: NOBODY,
+        DATABASE_URL: NO_SERVER,
         REDIS_URL: `redis://:${PASSWORD}@127.0.0.1:${port}`,
       });
-      expect(doctor.out).to.match(/broken +Redis +can't be asked: WRONGPASS/);
+      expect(doctor.out).to.match(/broken +Redis +the server is unreachable: WRONGPASS/);
       hidden(doctor);
     });
 
-    it('are not told back to who typed them in the wrong place, or misspelt the rest', async () => {
+    it('are hidden in messages about a misplaced or malformed URL', async () => {
       const place = await gencache(['relay', '--cache', 'shop', `redis://:${PASSWORD}@localhost`]);
       expect(place.err).to.include("Unexpected argument 'redis://***@localhost'");
       hidden(place);
@@ -121,11 +134,11 @@ describe('gencache', function () {
       expect(word.err).to.include('There is no command `gencache postgres://***@localhost/db`');
       hidden(word);
       const port = await gencache(['outbox', 'status', '--database', `postgres://user:${PASSWORD}@localhost:port/db`]);
-      expect(port.err).to.match(/^--database is a URL that begins with postgres:\/\/\. It is not\./);
+      expect(port.err).to.match(/^--database must be a URL that begins with postgres:\/\/, but got another text, /);
       expect(port.code).to.equal(64);
       hidden(port);
       const kind = await gencache(['outbox', 'status'], { DATABASE_URL: `mysql://user:${PASSWORD}@localhost/db` });
-      expect(kind.err).to.match(/^DATABASE_URL is a URL that begins with postgres:\/\/\. It is not\./);
+      expect(kind.err).to.match(/^DATABASE_URL must be a URL that begins with postgres:\/\/, but got another text, /);
       hidden(kind);
     });
   });

@@ -1,21 +1,27 @@
-import { bump } from './bump-command.js';
 import type { Command } from '../command.js';
-import { doctor } from '../doctor/doctor-command.js';
-import { outboxInstall, outboxStatus, outboxUninstall } from './outbox-commands.js';
-import { relay } from './relay-command.js';
-import { deadLettersList, deadLettersRetry } from './dead-letter-commands.js';
-import { triggersCheck, triggersRemove, triggersRepair } from './trigger-commands.js';
+import { doctorCommand } from '../doctor/doctor-command.js';
+import { bumpCommand } from './bump.js';
+import { deadLettersListCommand } from './dead-letters-list.js';
+import { deadLettersRetryCommand } from './dead-letters-retry.js';
+import { outboxInstallCommand } from './outbox-install.js';
+import { outboxStatusCommand } from './outbox-status.js';
+import { outboxUninstallCommand } from './outbox-uninstall.js';
+import { relayCommand } from './relay.js';
+import { triggersCheckCommand } from './triggers-check.js';
+import { triggersRemoveCommand } from './triggers-remove.js';
+import { triggersRepairCommand } from './triggers-repair.js';
 
+/** Every command, in the order of the help. */
 export const COMMANDS: readonly Command[] = [
-  doctor,
-  relay,
-  bump,
-  triggersCheck,
-  triggersRepair,
-  triggersRemove,
-  outboxInstall,
-  outboxStatus,
-  outboxUninstall,
-  deadLettersList,
-  deadLettersRetry,
+  doctorCommand,
+  relayCommand,
+  bumpCommand,
+  triggersCheckCommand,
+  triggersRepairCommand,
+  triggersRemoveCommand,
+  outboxInstallCommand,
+  outboxStatusCommand,
+  outboxUninstallCommand,
+  deadLettersListCommand,
+  deadLettersRetryCommand,
 ];

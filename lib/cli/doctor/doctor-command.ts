@@ -1,141 +1,155 @@
 /**
- * `gencache doctor`: looks at PostgreSQL, then at Redis, then at whether somebody relays, and names the step of the
- * ladder whose conditions all hold, rather than the one that was meant.
+ * `gencache doctor`: checks PostgreSQL, then Redis, then whether a relay is alive, and names the step of the ladder whose
+ * conditions all hold, which may be lower than the intended step.
  *
- * Changes nothing. Takes 3 s where no relay is alive, since silence is only seen by waiting.
+ * It changes nothing. It takes 3 s if no relay is alive, since only a wait shows silence.
  */
 import type { Redis } from 'ioredis';
-import { type Arguments, CACHE, JSON_OUTPUT, UsageError } from '../arguments.js';
+import { describe } from '../../errors/describe.js';
+import type { Arguments } from '../arguments.js';
+import { CHECK_NAME, describeMisspelling } from '../cache-names.js';
 import { type Command, FAILED, OK } from '../command.js';
-import { explain } from '../explain.js';
-import { type Database, DATABASE, REDIS, withDatabase, withRedis } from '../servers.js';
-import { CHECK_NAME, misspelt } from '../cache-names.js';
+import { type Database, withDatabase } from '../database.js';
+import { explainError } from '../explain-error.js';
+import { CACHE_OPTION, DATABASE_OPTIONS, JSON_OPTION, REDIS_OPTIONS } from '../option.js';
+import { withRedis } from '../redis.js';
+import { UsageError } from '../usage-error.js';
 import { broken, type Finding, warn } from './finding.js';
-import { describeWaiting, lookAtOutbox, type OutboxFacts } from './outbox-findings.js';
-import { lookAtPostgres } from './postgres-findings.js';
-import { lookAtRedis, type RedisFacts } from './redis-findings.js';
-import { describeBounds, describeRelay, isAnotherServer, unvouched } from './relay-findings.js';
-import { type Watched, watchRelay } from './relay-watch.js';
-import { type Report, toJson, toText } from './report.js';
-import { EXPECTED, type Expected, type Facts, isMisspelt, reaches, standingOf } from './step.js';
-import { lookAtTriggers, type TriggerFacts } from './trigger-findings.js';
+import {
+  EXPECTED_STEPS,
+  type ExpectedStep,
+  type InstallationFacts,
+  isMisspelt,
+  reaches,
+  standingOf,
+} from './ladder.js';
+import { checkOutbox, lagFinding, type OutboxFacts } from './outbox-findings.js';
+import { checkPostgres } from './postgres-findings.js';
+import { checkRedis, type RedisFacts } from './redis-findings.js';
+import { boundFindings, isAnotherServer, missingBoundFinding, relayFindings } from './relay-findings.js';
+import { type RelayWatch, watchRelay } from './relay-watch.js';
+import { type DoctorReport, toJson, toText } from './report.js';
+import { checkCacheTriggers, type TriggerFacts } from './trigger-findings.js';
 
-export const doctor: Command = {
+export const doctorCommand: Command = {
   words: ['doctor'],
-  summary: 'Names the step of the ladder that an installation stands on, and what to do next',
+  summary: 'Names the step of the ladder that an installation stands on, and the next thing to do',
   needs: '--cache NAME',
   options: {
-    cache: CACHE,
-    expect: { value: 'STEP', help: `exits with 1 below this step: ${EXPECTED.join(', ')}` },
+    cache: CACHE_OPTION,
+    expect: { value: 'STEP', help: `exits with 1 below this step: ${EXPECTED_STEPS.join(', ')}` },
     'max-staleness': {
       value: 'MS',
       multiple: true,
-      help: 'a bound that must be vouched for; default: finds those likely',
+      help: 'a bound that a relay must keep; default: looks for the usual bounds',
     },
-    json: JSON_OUTPUT,
-    ...DATABASE,
-    ...REDIS,
+    json: JSON_OPTION,
+    ...DATABASE_OPTIONS,
+    ...REDIS_OPTIONS,
   },
-  about: 'Exits with 0 if nothing is broken and the step is at least the expected one. Changes nothing.',
+  about: 'Exits with 0 if no finding is broken and the step is at least the expected one. It changes nothing.',
   example: 'gencache doctor --cache shop --expect 3',
 
   async run(args, terminal) {
     const cache = args.cache();
     const expected = expectedStep(args);
-    const wanted = args.numbers('max-staleness', { least: 100, most: 3_600_000 });
-    const source = await withDatabase(args, terminal, { name: 'gencache-doctor' }, (database) =>
-      lookAtSource(database, cache),
-    );
-    const store = await withRedis(args, terminal, (redis) => lookAtStore(redis, cache, source, wanted)).catch(
-      (error: unknown): StoreFacts => {
+    const wantedMs = args.numbers('max-staleness', { least: 100, most: 3_600_000 });
+    const source = await withDatabase(args, terminal, (database) => checkSource(database, cache), {
+      name: 'gencache-doctor',
+    });
+    const store = await withRedis(args, terminal, (redis) => checkStore(redis, cache, source, wantedMs)).catch(
+      (error: unknown): StoreCheck => {
         if (error instanceof UsageError) throw error;
-        const remedy = 'See REDIS_URL, the server and the network.';
-        return { findings: [broken('Redis', `can't be asked: ${explain(error)}`, remedy)] };
+        const remedy = 'Check REDIS_URL (or --redis), the server and the network.';
+        return { findings: [broken('Redis', `the server is unreachable: ${explainError(error)}`, remedy)] };
       },
     );
-    const facts: Facts = { ...source, ...store };
-    const findings = [...source.findings, ...store.findings, ...lookAtBoth(cache, facts, wanted)];
+    const facts: InstallationFacts = { ...source, ...store };
+    const findings = [...source.findings, ...store.findings, ...combinedFindings(cache, facts, wantedMs)];
     const standing = standingOf(facts, cache);
     const reached = expected === undefined || reaches(standing, expected);
-    const sound = findings.every(({ status }) => status !== 'broken');
-    const report: Report = { cache, findings, standing, expected, reached, ok: sound && reached };
+    const isSound = findings.every(({ status }) => status !== 'broken');
+    const report: DoctorReport = { cache, findings, standing, expected, reached, ok: isSound && reached };
     terminal.out(args.flag('json') ? toJson(report) : toText(report));
     return report.ok ? OK : FAILED;
   },
 };
 
-interface SourceFacts {
+/** The findings and facts that PostgreSQL alone gives. */
+interface SourceCheck {
   readonly findings: readonly Finding[];
-  readonly readable: boolean;
+  readonly isReadable: boolean;
   readonly outbox?: OutboxFacts | undefined;
   readonly triggers?: TriggerFacts | undefined;
 }
 
-async function lookAtSource({ db, outbox }: Database, cache: string): Promise<SourceFacts> {
+async function checkSource({ db, outbox }: Database, cache: string): Promise<SourceCheck> {
   let server;
   try {
-    server = await lookAtPostgres(db);
+    server = await checkPostgres(db);
   } catch (error) {
-    const remedy = 'See DATABASE_URL, the server and the network.';
-    return { readable: false, findings: [broken('PostgreSQL', `can't be asked: ${explain(error)}`, remedy)] };
+    const remedy = 'Check DATABASE_URL (or --database), the server and the network.';
+    const finding = broken('PostgreSQL', `the server is unreachable: ${explainError(error)}`, remedy);
+    return { isReadable: false, findings: [finding] };
   }
-  const looked = await lookAtOutbox(db, cache, server.role, outbox);
-  const findings = [...server.findings, ...looked.findings];
-  if (looked.facts === undefined) return { readable: looked.unreadable !== true, findings };
-  const triggers = await lookAtTriggers(db, cache, outbox);
+  const checked = await checkOutbox(db, outbox, { cache, role: server.role });
+  const findings = [...server.findings, ...checked.findings];
+  if (checked.facts === undefined) return { isReadable: checked.isUnreadable !== true, findings };
+  const triggers = await checkCacheTriggers(db, cache, outbox);
   return {
-    readable: true,
+    isReadable: true,
     findings: [...findings, ...triggers.findings],
-    outbox: looked.facts,
+    outbox: checked.facts,
     triggers: triggers.facts,
   };
 }
 
-interface StoreFacts {
+/** The findings and facts that Redis alone gives. */
+interface StoreCheck {
   readonly findings: readonly Finding[];
   readonly redis?: RedisFacts | undefined;
-  readonly watched?: Watched | undefined;
+  readonly watch?: RelayWatch | undefined;
 }
 
-async function lookAtStore(
+async function checkStore(
   redis: Redis,
   cache: string,
-  { outbox }: SourceFacts,
+  { outbox }: SourceCheck,
   boundsMs: readonly number[],
-): Promise<StoreFacts> {
-  const { findings, facts } = await lookAtRedis(redis);
-  // Without an outbox there is nothing to relay.
+): Promise<StoreCheck> {
+  const { findings, facts } = await checkRedis(redis);
+  // Without an outbox a relay has no work.
   if (outbox === undefined) return { findings, redis: facts };
-  return { findings, redis: facts, watched: await watchRelay(redis, cache, facts.incarnation, boundsMs) };
+  const watch = await watchRelay(redis, { cache, incarnation: facts.incarnation, boundsMs });
+  return { findings, redis: facts, watch };
 }
 
-/** What only both servers together tell; and of what waits, what PostgreSQL alone does. */
-function lookAtBoth(cache: string, facts: Facts, wantedMs: readonly number[]): Finding[] {
-  const { outbox, triggers, redis, watched } = facts;
-  if (outbox === undefined) return facts.readable ? wantedMs.map((boundMs) => unvouched(cache, boundMs)) : [];
+/** The findings that need both servers. Without Redis, only the finding about waiting events is left. */
+function combinedFindings(cache: string, facts: InstallationFacts, wantedMs: readonly number[]): Finding[] {
+  const { outbox, triggers, redis, watch } = facts;
+  if (outbox === undefined) {
+    return facts.isReadable ? wantedMs.map((boundMs) => missingBoundFinding(cache, boundMs)) : [];
+  }
   const findings: Finding[] = [];
-  const wrongName = isMisspelt(facts);
-  if (wrongName) findings.push(warn('cache', misspelt(cache, outbox.names), CHECK_NAME));
-  if (redis === undefined || watched === undefined) return [...findings, describeWaiting(outbox, undefined)];
-  const knowing = { recorded: (triggers?.tables ?? 0) > 0, misspelt: wrongName };
-  const relays = describeRelay(cache, outbox, redis, watched, knowing);
-  // Who relays to that one, and vouches there, is not known from here.
-  if (!watched.alive && isAnotherServer(outbox, redis))
-    return [...findings, ...relays, describeWaiting(outbox, undefined)];
-  return [
-    ...findings,
-    ...relays,
-    describeWaiting(outbox, watched.alive),
-    ...describeBounds(cache, outbox, watched, wantedMs),
-  ];
+  if (isMisspelt(facts)) findings.push(warn('cache', describeMisspelling(cache, outbox.names), CHECK_NAME));
+  if (redis === undefined || watch === undefined) return [...findings, lagFinding(outbox, undefined)];
+  const relay = {
+    ...{ cache, outbox, redis, watch },
+    hasTriggers: (triggers?.tables ?? 0) > 0,
+    isMisspelt: isMisspelt(facts),
+  };
+  findings.push(...relayFindings(relay));
+  // The relays of the authoritative server, and their bounds, are unknown on this one.
+  if (!watch.isAlive && isAnotherServer(outbox, redis)) return [...findings, lagFinding(outbox, undefined)];
+  return [...findings, lagFinding(outbox, watch.isAlive), ...boundFindings(relay, wantedMs)];
 }
 
-function expectedStep(args: Arguments): Expected | undefined {
+function expectedStep(args: Arguments): ExpectedStep | undefined {
   const text = args.text('expect');
   if (text === undefined) return undefined;
-  const expected = EXPECTED.find((step) => step === text);
+  const expected = EXPECTED_STEPS.find((step) => step === text);
   if (expected !== undefined) return expected;
   throw new UsageError(
-    `--expect is a step of the ladder: ${EXPECTED.join(', ')}. Got "${text}". Leave it out for none.`,
+    `--expect must be a step of the ladder (${EXPECTED_STEPS.join(', ')}), but got ${describe(text)}. Leave it out to expect no step.`,
   );
 }

@@ -1,11 +1,12 @@
-/** What one look at an installation came to. */
+/** The result of one check of an installation. */
 export interface Finding {
-  /** `broken`: something promised does not hold. `warn`: it holds, and less than it could, or not for long. */
+  /** `broken`: a promise does not hold. `warn`: it holds, but weaker than possible, or for a limited time. */
   readonly status: 'ok' | 'warn' | 'broken';
-  /** What was looked at: `relay`, `Redis memory`. */
+  /** The subject of the check: `relay`, `Redis memory`. */
   readonly check: string;
+  /** The fact. */
   readonly message: string;
-  /** What to do, unless all is well. */
+  /** The remedy; without one the status is `ok`. */
   readonly remedy?: string;
 }
 

@@ -3,7 +3,7 @@ import { broken, type Finding, ok, warn } from './finding.js';
 
 const OLDEST_VERSION = 130_000;
 
-interface Row {
+interface ServerRow {
   readonly version: string;
   readonly number: number;
   readonly standby: boolean;
@@ -12,36 +12,37 @@ interface Row {
   readonly role: string;
 }
 
-/** Looks at the server itself. One query. Rejects if it can't be asked. */
-export async function lookAtPostgres(db: Knex): Promise<{ readonly findings: Finding[]; readonly role: string }> {
-  const { rows } = await db.raw<{ rows: Row[] }>(
+/** Checks the server itself. One query. Rejects if the server is unreachable. */
+export async function checkPostgres(db: Knex): Promise<{ readonly findings: Finding[]; readonly role: string }> {
+  const { rows } = await db.raw<{ rows: ServerRow[] }>(
     `select current_setting('server_version') as version, current_setting('server_version_num')::int as number,
        pg_is_in_recovery() as standby, current_setting('synchronous_commit') as synchronous,
        current_setting('fsync') as fsync, current_user as role`,
   );
-  const { version, number, standby, synchronous, fsync, role } = rows[0]!;
-  const findings: Finding[] = [];
+  const row = rows[0]!;
+  return { findings: [serverFinding(row), durabilityFinding(row)], role: row.role };
+}
+
+function serverFinding({ version, number, standby }: ServerRow): Finding {
   if (standby) {
-    findings.push(
-      broken(
-        'PostgreSQL',
-        `${version}, a standby: it may be behind, and nothing can be deleted there`,
-        'Pass the primary, here and to every relay.',
-      ),
+    return broken(
+      'PostgreSQL',
+      `${version}, a standby: it may lag behind, and rejects writes`,
+      'Pass the primary, here and to every relay.',
     );
-  } else if (number < OLDEST_VERSION) {
-    findings.push(broken('PostgreSQL', `${version}; snapshots as used here came with 13`, 'Upgrade it.'));
-  } else findings.push(ok('PostgreSQL', `${version}, a primary`));
+  }
+  if (number < OLDEST_VERSION) return broken('PostgreSQL', `${version} is older than 13`, 'Upgrade PostgreSQL.');
+  return ok('PostgreSQL', `${version}, a primary`);
+}
+
+function durabilityFinding({ synchronous, fsync, role }: ServerRow): Finding {
   const off =
     synchronous === 'off' ? `synchronous_commit is off for ${role}` : fsync === 'off' ? 'fsync is off' : undefined;
-  findings.push(
-    off === undefined
-      ? ok('durability', `synchronous_commit ${synchronous}, fsync ${fsync}`)
-      : warn(
-          'durability',
-          `${off}: a crash forgets commits that readers have seen, with their events`,
-          'Nothing, if that is meant: a relay bumps everything after a crash. Until it has, readers without a bound may hit what was lost.',
-        ),
+  if (off === undefined) return ok('durability', `synchronous_commit ${synchronous}, fsync ${fsync}`);
+  return warn(
+    'durability',
+    `${off}: a crash loses commits that readers have seen, and their events`,
+    'Switch it on, or accept this: a relay bumps everything after a crash. Until then a reader without `maxStalenessMs` may ' +
+      'hit a value that the crash lost.',
   );
-  return { findings, role };
 }

@@ -1,101 +1,116 @@
 import { CHECK_NAME } from '../cache-names.js';
-import type { OutboxFacts } from './outbox-findings.js';
 import { broken, type Finding, ok, warn } from './finding.js';
+import type { OutboxFacts } from './outbox-findings.js';
 import type { RedisFacts } from './redis-findings.js';
-import type { Watched } from './relay-watch.js';
+import type { RelayWatch } from './relay-watch.js';
 
-/** Whether somebody bumps what is recorded, and on the servers that count (docs/protocol.md, rules 10 and 11). */
-export function describeRelay(
-  cache: string,
-  outbox: OutboxFacts,
-  redis: RedisFacts,
-  watched: Watched,
-  { recorded, misspelt }: { readonly recorded: boolean; readonly misspelt: boolean },
-): Finding[] {
-  const run = misspelt ? CHECK_NAME : `Run \`gencache relay --cache ${cache}\`, or \`startRelay\` in the application.`;
-  if (watched.alive) return [ok('relay', 'one is alive'), incarnations(outbox, redis, watched)];
-  const { authority } = outbox;
-  if (authority === undefined && watched.mark === undefined) {
-    // Nothing but what a crash leaves behind needs one, until triggers record.
-    const message = 'none has ever run: what a crash leaves in the outbox stays there';
-    return [
-      recorded
-        ? broken('relay', 'none has ever run: what triggers record is not bumped', run)
-        : warn('relay', message, run),
-    ];
-  }
-  const silent =
-    watched.silentMs === undefined
-      ? 'it is not known since when'
-      : `silent for ${Math.round(watched.silentMs / 1_000)} s`;
-  if (isAnotherServer(outbox, redis)) {
-    return [
-      broken('relay', `none is alive on this Redis: ${silent}`, 'See the next row first.'),
-      otherServer(authority!.redis, redis.incarnation!),
-    ];
-  }
-  return [broken('relay', `none is alive: ${silent}`, `${run} If one runs, read its log.`)];
+/** The facts from which the findings about relays follow. */
+export interface RelayFacts {
+  readonly cache: string;
+  readonly outbox: OutboxFacts;
+  readonly redis: RedisFacts;
+  readonly watch: RelayWatch;
+  /** Whether triggers record events for the cache. */
+  readonly hasTriggers: boolean;
+  /** Whether the name of the cache looks misspelt. */
+  readonly isMisspelt: boolean;
 }
 
-/** Whether the Redis that counts is another one than this: it restarted, or this one is not the caches'. */
+/** Whether a relay bumps the recorded events, on the authoritative servers (docs/protocol.md, rules 10 and 11). */
+export function relayFindings({ cache, outbox, redis, watch, hasTriggers, isMisspelt }: RelayFacts): Finding[] {
+  const remedy = isMisspelt
+    ? CHECK_NAME
+    : `Run \`gencache relay --cache ${cache}\`, or \`startRelay\` in the application.`;
+  if (watch.isAlive) return [ok('relay', 'a relay is alive'), authorityFinding(outbox, redis, watch)];
+  const { authority } = outbox;
+  if (authority === undefined && watch.mark === undefined) {
+    // Without triggers only a crash leaves events in the outbox.
+    return [
+      hasTriggers
+        ? broken('relay', 'no relay has ever run: the events that triggers record stay unbumped', remedy)
+        : warn('relay', 'no relay has ever run: events that a crash leaves in the outbox stay unbumped', remedy),
+    ];
+  }
+  const silence =
+    watch.silentMs === undefined
+      ? 'the time of its last check is unknown'
+      : `the last check was ${Math.round(watch.silentMs / 1_000)} s ago`;
+  if (isAnotherServer(outbox, redis)) {
+    return [
+      broken('relay', `no relay is alive on this Redis: ${silence}`, 'See the finding "authority" first.'),
+      otherServerFinding(authority!.redis, redis.incarnation!),
+    ];
+  }
+  return [broken('relay', `no relay is alive: ${silence}`, `${remedy} If a relay runs, read its log.`)];
+}
+
+/** Whether this Redis is not the authoritative one: it has restarted, or the caches use another server. */
 export function isAnotherServer({ authority }: Pick<OutboxFacts, 'authority'>, { incarnation }: RedisFacts): boolean {
   return authority !== undefined && incarnation !== undefined && authority.redis !== incarnation;
 }
 
-export function unvouched(cache: string, boundMs: number): Finding {
-  const remedy = `Run \`gencache relay --cache ${cache} --max-staleness ${boundMs}\`: until then such caches read the source.`;
-  return broken('bound', `nobody vouches for ${boundMs} ms`, remedy);
+/** The finding about a bound that the user asked for and no relay keeps. */
+export function missingBoundFinding(cache: string, boundMs: number): Finding {
+  return broken(
+    'bound',
+    `no relay keeps the bound of ${boundMs} ms`,
+    `Run \`gencache relay --cache ${cache} --max-staleness ${boundMs}\`: until then caches with this \`maxStalenessMs\` read the source.`,
+  );
 }
 
-/** The bounds that are vouched for; and, where one relayed once and is gone, what that means for readers. */
-export function describeBounds(
-  cache: string,
-  outbox: OutboxFacts,
-  { alive, boundsMs }: Watched,
+/** The bounds that a relay keeps, and those it does not. */
+export function boundFindings(
+  { cache, outbox, watch: { isAlive, boundsMs } }: Pick<RelayFacts, 'cache' | 'outbox' | 'watch'>,
   wantedMs: readonly number[],
 ): Finding[] {
   const findings: Finding[] = [];
-  if (alive && boundsMs.length > 0) findings.push(ok('bound', `vouched for: ${boundsMs.join(', ')} ms`));
+  if (isAlive && boundsMs.length > 0) findings.push(ok('bound', `a relay keeps the bounds ${boundsMs.join(', ')} ms`));
   findings.push(
-    ...wantedMs.filter((bound) => !alive || !boundsMs.includes(bound)).map((bound) => unvouched(cache, bound)),
+    ...wantedMs
+      .filter((boundMs) => !isAlive || !boundsMs.includes(boundMs))
+      .map((boundMs) => missingBoundFinding(cache, boundMs)),
   );
-  if (alive || outbox.authority === undefined || wantedMs.length > 0) return findings;
-  const remedy = 'Run a relay with `--max-staleness`, the same as the `maxStalenessMs` of each cache of this name.';
-  const left =
+  if (isAlive || outbox.authority === undefined || wantedMs.length > 0) return findings;
+  const fact =
     boundsMs.length > 0
-      ? `nobody vouches any more for ${boundsMs.join(', ')} ms: when its key has expired, a cache with that`
-      : 'nobody vouches for one: a cache with';
-  return [broken('bound', `${left} \`maxStalenessMs\` reads the source, and the database carries that load`, remedy)];
+      ? `no relay renews the bound of ${boundsMs.join(', ')} ms any more: after the expiry of its key a cache with this`
+      : 'no relay keeps a bound: a cache with';
+  return [
+    broken(
+      'bound',
+      `${fact} \`maxStalenessMs\` reads the source, and the database carries that load`,
+      'Run a relay with `--max-staleness`, the same as the `maxStalenessMs` of each cache with this name.',
+    ),
+  ];
 }
 
-/** Row, INFO and mark are to name one server. */
-function incarnations({ authority, postgres }: OutboxFacts, redis: RedisFacts, { mark }: Watched): Finding {
-  if (isAnotherServer({ authority }, redis)) return otherServer(authority!.redis, redis.incarnation!);
-  const message = 'the incarnations that count, those of the servers, and the mark differ';
+/** The row in PostgreSQL, INFO and the mark must name the same servers. */
+function authorityFinding({ authority, postgres }: OutboxFacts, redis: RedisFacts, { mark }: RelayWatch): Finding {
+  if (isAnotherServer({ authority }, redis)) return otherServerFinding(authority!.redis, redis.incarnation!);
   if (
     authority === undefined ||
     authority.postgres !== postgres ||
     mark?.startsWith(`${authority.redis} ${authority.postgres}`) !== true
   ) {
     return warn(
-      'incarnation',
-      `${message}: a server restarted, or another one took its place`,
-      'Look again: a relay repairs that within seconds.',
+      'authority',
+      'the authoritative servers, the present ones and the mark differ: a server restarted, or another one took its place',
+      'Run the doctor again: a relay repairs this within seconds.',
     );
   }
-  return ok('incarnation', 'the servers are those that count');
+  return ok('authority', 'both servers are authoritative');
 }
 
-function otherServer(authority: string, found: string): Finding {
+function otherServerFinding(authoritative: string, found: string): Finding {
   return broken(
-    'incarnation',
-    `the relay bumps ${short(authority)}, and this Redis is ${short(found)}`,
-    'See whether REDIS_URL (or --redis) is the server that caches and relays use. After a restart or a failover, a relay repairs that within seconds.',
+    'authority',
+    `this Redis is ${shortened(found)}, but the authoritative one is ${shortened(authoritative)}`,
+    'Check that REDIS_URL (or --redis) is the server of the caches and relays. After a restart or a failover a relay repairs this within seconds.',
   );
 }
 
-/** As much of `<run_id>.<master_replid>` as tells servers apart. */
-function short(incarnation: string): string {
+/** The part of `<run_id>.<master_replid>` that tells servers apart. */
+function shortened(incarnation: string): string {
   return incarnation
     .split('.')
     .map((id) => id.slice(0, 8))

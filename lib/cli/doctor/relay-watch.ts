@@ -3,26 +3,26 @@ import type { Redis } from 'ioredis';
 import { freshnessKey, generationKey, keyPrefix, markKey } from '../../model/key.js';
 import { MARK_TTL_MS } from '../../ports/store.js';
 
-/** What relays leave in Redis. */
-export interface Watched {
-  /** Whether one renewed the mark while it was watched. */
-  readonly alive: boolean;
-  /** The mark that stands, and how long ago it was renewed, in ms. */
+/** The traces of relays in Redis, after a watch of 3 s at most. */
+export interface RelayWatch {
+  /** Whether a relay renewed the mark during the watch. */
+  readonly isAlive: boolean;
+  /** The mark that stands, and the time since its last renewal, in ms. */
   readonly mark: string | undefined;
   readonly silentMs: number | undefined;
-  /** The bounds that are being vouched for, in ms. */
+  /** The bounds that a relay keeps, in ms. */
   readonly boundsMs: readonly number[];
-  /** Whether a cache of this name has been read: only readers make the global generation, no relay does. */
-  readonly used: boolean;
+  /** Whether a cache of this name has been read: readers mint the global generation, relays never do. */
+  readonly hasReaders: boolean;
 }
 
-/** A relay checks every second at least, unless it fails and backs off. */
+/** A relay that works renews the mark every second. */
 const WATCH_MS = 3_000;
 const LOOK_EVERY_MS = 50;
-/** Two instants of the same expiry, as two looks reckon them, differ by this at most. */
+/** Two looks at the same expiry differ by this at most. */
 const ROUNDING_MS = 5;
 
-/** Bounds as people choose them: 1, 1.5, 2, ... times a power of ten, and whole minutes. */
+/** Bounds that people choose: 1, 1.5, 2, ... times a power of ten, and whole minutes. */
 const LIKELY_BOUNDS_MS = [
   ...[100, 1_000, 10_000, 100_000, 1_000_000].flatMap((unit) =>
     [1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 7.5, 8, 9].map((times) => unit * times),
@@ -30,47 +30,48 @@ const LIKELY_BOUNDS_MS = [
   ...Array.from({ length: 60 }, (_, i) => (i + 1) * 60_000),
 ];
 
+export interface WatchedRelay {
+  readonly cache: string;
+  readonly incarnation: string | undefined;
+  /** The bounds to look for; if empty, the likely ones. */
+  readonly boundsMs: readonly number[];
+}
+
 /**
- * Watches the mark until a relay renews it, 3 s at most. Each check of a relay makes it expire an hour later, so its
- * expiry tells when the last one was. Reads only; a command each 50 ms.
- *
- * Keys are asked for, not searched: without `boundsMs` those of bounds that are likely.
+ * Watches the mark until a relay renews it, 3 s at most. Each check of a relay makes the mark expire an hour later, so the
+ * expiry tells the instant of the last check. Reads only: one command each 50 ms. Asks for keys by name, and scans none.
  */
-export async function watchRelay(
-  redis: Redis,
-  cache: string,
-  incarnation: string | undefined,
-  boundsMs: readonly number[],
-): Promise<Watched> {
+export async function watchRelay(redis: Redis, { cache, incarnation, boundsMs }: WatchedRelay): Promise<RelayWatch> {
   const prefix = keyPrefix(cache);
-  const first = await look(redis, markKey(prefix));
+  const first = await readMark(redis, markKey(prefix));
   let last = first;
   const untilMs = performance.now() + WATCH_MS;
-  while (!renewed(first, last) && performance.now() < untilMs) {
+  while (!isRenewed(first, last) && performance.now() < untilMs) {
     await sleep(LOOK_EVERY_MS);
-    last = await look(redis, markKey(prefix));
+    last = await readMark(redis, markKey(prefix));
   }
   const asked = [...new Set(boundsMs.length > 0 ? boundsMs : LIKELY_BOUNDS_MS)].sort((a, b) => a - b);
   const values = await redis.mget(asked.map((boundMs) => freshnessKey(prefix, boundMs)));
-  const used = await redis.exists(generationKey(prefix, ''));
+  const globals = await redis.exists(generationKey(prefix, ''));
   return {
-    alive: renewed(first, last),
+    isAlive: isRenewed(first, last),
     mark: last?.mark,
     silentMs: last === undefined ? undefined : Math.max(0, last.nowMs - last.expiresAtMs + MARK_TTL_MS),
-    // One that names another server was left by it, and no reader believes it.
+    // A value that names another server is left over from it; readers ignore it.
     boundsMs: asked.filter((_, i) => incarnation !== undefined && values[i]?.startsWith(`${incarnation} `) === true),
-    used: used === 1,
+    hasReaders: globals === 1,
   };
 }
 
-interface Look {
+/** The mark, and two instants by the clock of Redis. */
+interface MarkReading {
   readonly mark: string;
   readonly nowMs: number;
   readonly expiresAtMs: number;
 }
 
-/** All by the server's clock. One transaction, since a renewal may come between. */
-async function look(redis: Redis, key: string): Promise<Look | undefined> {
+/** One transaction, since a renewal may come between two commands. */
+async function readMark(redis: Redis, key: string): Promise<MarkReading | undefined> {
   const replies = await redis.multi().get(key).time().pttl(key).exec();
   const [mark, time, ttlMs] = (replies ?? []).map(([error, reply]) => {
     if (error) throw error;
@@ -81,7 +82,7 @@ async function look(redis: Redis, key: string): Promise<Look | undefined> {
   return { mark, nowMs, expiresAtMs: nowMs + ttlMs };
 }
 
-function renewed(first: Look | undefined, last: Look | undefined): boolean {
+function isRenewed(first: MarkReading | undefined, last: MarkReading | undefined): boolean {
   if (last === undefined) return false;
   return first === undefined || last.expiresAtMs > first.expiresAtMs + ROUNDING_MS;
 }

@@ -1,20 +1,20 @@
-import { columns } from '../command.js';
+import { columns } from '../columns.js';
 import type { Finding } from './finding.js';
-import type { Expected, LadderStanding } from './step.js';
+import type { ExpectedStep, LadderStanding } from './ladder.js';
 
-export interface Report {
+export interface DoctorReport {
   readonly cache: string;
   readonly findings: readonly Finding[];
   readonly standing: LadderStanding;
-  readonly expected: Expected | undefined;
-  /** Whether the step is at least that. */
+  readonly expected: ExpectedStep | undefined;
+  /** Whether the step is at least the expected one. */
   readonly reached: boolean;
-  /** Nothing is broken, and the expected step is reached. */
+  /** No finding is broken, and the expected step is reached. */
   readonly ok: boolean;
 }
 
-/** For people: the findings, each with what to do; what is not covered; what to do next; and, last, the step. */
-export function toText({ findings, standing, expected, reached, ok }: Report): string {
+/** For people: the findings with their remedies, the changes not covered, the way to the next step, and the step. */
+export function toText({ findings, standing, expected, reached, ok }: DoctorReport): string {
   const { step, promise, notCovered, next, strict } = standing;
   const rows = findings.flatMap(({ status, check, message, remedy }) => [
     [status, check, message],
@@ -23,27 +23,27 @@ export function toText({ findings, standing, expected, reached, ok }: Report): s
   return [
     columns(rows),
     '',
-    ...notCovered.map((writers) => `Not covered: ${writers}.`),
-    ...(strict ? strictness(step) : []),
+    ...notCovered.map((changes) => `Not covered: ${changes}.`),
+    ...(strict ? strictLines(step) : []),
     ...(expected === undefined
       ? []
       : [
-          `Expected: step ${expected}, ${reached ? 'met' : 'not met'}${reached && !ok ? ', but see what is broken above' : ''}.`,
+          `Expected: step ${expected}, ${reached ? 'met' : 'not met'}${reached && !ok ? ', but a finding above is broken' : ''}.`,
         ]),
     `Next: ${next}`,
     `Step ${step === '0' ? '0 or 1' : step}: ${promise}.`,
   ].join('\n');
 }
 
-/** What step 4b asks of the others beside Redis: that no event waits for ever. */
-function strictness(step: LadderStanding['step']): string[] {
+/** Step 4b needs, beside a Redis that keeps quarantines, a relay for every event, so it begins at step 3. */
+function strictLines(step: LadderStanding['step']): string[] {
   if (step === 'unknown') return [];
   return step === '3' || step === '4a'
     ? ['Step 4b: commits may be strict, `transaction(..., { strict: true })`; this Redis evicts nothing.']
-    : ['Step 4b is not reached: from step 3 on commits may be strict, since this Redis evicts nothing.'];
+    : ['Step 4b: not reached. Strict commits begin at step 3; this Redis evicts nothing, as they need.'];
 }
 
 /** For programs, on one line. */
-export function toJson({ cache, findings, standing, expected, reached, ok }: Report): string {
+export function toJson({ cache, findings, standing, expected, reached, ok }: DoctorReport): string {
   return JSON.stringify({ cache, ok, expected: expected ?? null, reached, ...standing, findings });
 }

@@ -4,22 +4,22 @@ import { type OutboxOptions, qualifier } from '../../knex/outbox/location.js';
 import { findRelation, type Relation } from '../../knex/postgres/catalog.js';
 import { checkTriggers } from '../../knex/triggers/check-triggers.js';
 import { displayName } from '../../knex/postgres/identifiers.js';
-import { explain } from '../explain.js';
+import { explainError } from '../explain-error.js';
 import { broken, type Finding, ok, warn } from './finding.js';
 
-/** What is known of what records changes. */
+/** The facts about the triggers of a cache. */
 export interface TriggerFacts {
-  /** How many tables are watched. */
+  /** Number of tables with triggers. */
   readonly tables: number;
-  /** Whether all that was installed is there, and switched on. */
-  readonly sound: boolean;
+  /** Whether every installed trigger exists and is enabled. */
+  readonly areSound: boolean;
   /** Whether migrations are recorded, or there are none. */
-  readonly migrations: boolean;
-  /** Tables beside the watched ones whose changes bump nothing, a few. */
+  readonly coverMigrations: boolean;
+  /** Tables without triggers in the schemas of those with triggers, 10 at most. */
   readonly unwatched: readonly string[];
 }
 
-interface Row {
+interface RegisteredTrigger {
   readonly schema: string;
   readonly table: string;
   readonly kind: string | null;
@@ -28,60 +28,67 @@ interface Row {
 
 const UNWATCHED_MAX = 10;
 
-/** Looks at the triggers of a cache. About five queries, and some for each table. */
-export async function lookAtTriggers(
+/** Checks the triggers of a cache. About five queries, and a few more for each table. */
+export async function checkCacheTriggers(
   db: Knex,
   cache: string,
   outbox: OutboxOptions,
 ): Promise<{ readonly findings: Finding[]; readonly facts: TriggerFacts }> {
-  const { rows } = await db.raw<{ rows: Row[] }>(
+  const { rows } = await db.raw<{ rows: RegisteredTrigger[] }>(
     `select table_schema as schema, table_name as table, definition->>'kind' as kind,
        coalesce((definition->>'subscriber')::boolean, false) as subscriber
      from ${qualifier(outbox)}gencache_trigger where cache = ? order by 1, 2`,
     [cache],
   );
   const own = rows.filter(({ kind }) => kind === null);
-  const tables = await lookAtTables(db, cache, outbox, own);
-  const switches = await lookAtSwitches(db);
-  const migrations = await lookAtMigrations(db, cache, rows);
-  const sound = [...tables, ...switches].every(({ status }) => status !== 'broken');
+  const tables = await tableFindings(db, cache, outbox, own);
+  const switches = await switchFindings(db);
+  const migrations = await migrationFindings(db, cache, rows);
+  const areSound = [...tables, ...switches].every(({ status }) => status !== 'broken');
   return {
     findings: [...tables, ...switches, ...migrations],
     facts: {
       tables: new Set(own.map(({ schema, table }) => displayName(schema, table))).size,
-      sound,
-      migrations: migrations.every(({ status }) => status === 'ok'),
-      unwatched: own.length > 0 ? await unwatched(db, own) : [],
+      areSound,
+      coverMigrations: migrations.every(({ status }) => status === 'ok'),
+      unwatched: own.length > 0 ? await unwatchedTables(db, own) : [],
     },
   };
 }
 
-async function lookAtTables(db: Knex, cache: string, outbox: OutboxOptions, own: readonly Row[]): Promise<Finding[]> {
+async function tableFindings(
+  db: Knex,
+  cache: string,
+  outbox: OutboxOptions,
+  own: readonly RegisteredTrigger[],
+): Promise<Finding[]> {
   if (own.length === 0) {
     const remedy =
       'For step 3, call `onChangeOf(db, table, { cache }).bump(...).install()` in a migration, for each table.';
-    return [warn('triggers', 'none: writers that do not bump are not noticed', remedy)];
+    return [warn('triggers', 'there are no triggers: a change by a writer that does not bump goes unnoticed', remedy)];
   }
   let problems;
   try {
     problems = (await checkTriggers(db, outbox)).filter((problem) => problem.cache === cache);
   } catch (error) {
-    return [broken('triggers', `they can't be checked: ${explain(error)}`, 'Run `gencache triggers check`.')];
+    return [
+      broken('triggers', `the triggers can't be checked: ${explainError(error)}`, 'Run `gencache triggers check`.'),
+    ];
   }
-  // A foreign partition can't be watched: whoever has one knows, and need not be told at each deployment.
+  // A foreign partition can't have triggers, so it is no reason to fail each deployment.
   const findings = problems.map(({ problem, table, message, remedy }) =>
-    (problem === 'foreign partition' ? warn : broken)('triggers', `on ${table}: ${message}`, remedy),
+    (problem === 'foreign partition' ? warn : broken)('triggers', `${table}: ${message}`, remedy),
   );
   const wrong = new Set(problems.map(({ table }) => table));
-  const good = [...new Set(own.map(({ schema, table }) => displayName(schema, table)))].filter(
+  const sound = [...new Set(own.map(({ schema, table }) => displayName(schema, table)))].filter(
     (name) => !wrong.has(name),
   );
-  if (good.length > 0) findings.push(ok('triggers', `sound on ${good.join(', ')}`));
-  return [...findings, ...(await lookAtSubscriptions(db, own))];
+  if (sound.length > 0) findings.push(ok('triggers', `the triggers are sound on ${sound.join(', ')}`));
+  return [...findings, ...(await subscriptionFindings(db, own))];
 }
 
-/** Logical replication fires row-level triggers alone. `written`: what a subscription writes to, or a table above it. */
-async function lookAtSubscriptions(db: Knex, own: readonly Row[]): Promise<Finding[]> {
+/** Logical replication fires row-level triggers alone. `written`: the tables of subscriptions, and their ancestors. */
+async function subscriptionFindings(db: Knex, own: readonly RegisteredTrigger[]): Promise<Finding[]> {
   const { rows } = await db.raw<{ rows: { schema: string; name: string }[] }>(
     `with recursive written as (
        select srrelid as oid from pg_subscription_rel
@@ -95,14 +102,14 @@ async function lookAtSubscriptions(db: Knex, own: readonly Row[]): Promise<Findi
     .map(({ schema, table }) =>
       broken(
         'triggers',
-        `${displayName(schema, table)} is written by logical replication, for which statement triggers do not fire`,
-        'Install them with `subscriber: true`.',
+        `${displayName(schema, table)}: logical replication writes to the table, and fires no statement triggers`,
+        'Install its triggers with `subscriber: true`.',
       ),
     );
 }
 
-/** `gencache.events` is meant for a session: set for a role or a database it silences every writer there. */
-async function lookAtSwitches(db: Knex): Promise<Finding[]> {
+/** `gencache.events` is a setting for a session. Set for a role or a database, it silences every writer there. */
+async function switchFindings(db: Knex): Promise<Finding[]> {
   const { rows } = await db.raw<{ rows: { role: string | null; database: string | null; own: boolean }[] }>(
     `select rolname as role, datname as database, false as own
      from pg_db_role_setting
@@ -115,41 +122,41 @@ async function lookAtSwitches(db: Knex): Promise<Finding[]> {
   const [first] = rows;
   if (first === undefined) return [];
   const { role, database, own } = first;
-  const where = own ? 'here' : `for ${role ?? 'every role'} in ${database ?? 'every database'}`;
+  const where = own ? 'in this session' : `for ${role ?? 'every role'} in ${database ?? 'every database'}`;
   return [
     broken(
-      'events',
-      `gencache.events is off ${where}: no change is recorded there`,
-      'Reset it (`alter role ... reset gencache.events`, or of the database), and bump global after.',
+      'gencache.events',
+      `gencache.events is off ${where}: triggers record nothing there`,
+      'Reset it (`alter role ... reset gencache.events`, or `alter database ...`), and bump global afterwards.',
     ),
   ];
 }
 
-async function lookAtMigrations(db: Knex, cache: string, rows: readonly Row[]): Promise<Finding[]> {
+async function migrationFindings(db: Knex, cache: string, rows: readonly RegisteredTrigger[]): Promise<Finding[]> {
   const lists = new Map<string, Relation | undefined>();
   for (const { kind, schema, table } of rows) {
     if (kind === 'migrations') lists.set(displayName(schema, table), await findRelation(db, schema, table));
   }
   for (const list of await migrationLists(db, rows)) lists.set(displayName(list.schema, list.name), list);
-  if (lists.size === 0) return [ok('migrations', 'there is no list of Knex migrations')];
+  if (lists.size === 0) return [ok('migrations', 'there is no table of Knex migrations')];
   const findings: Finding[] = [];
   for (const [name, list] of lists) {
     const covered = list === undefined || (await coveredByTrigger(db, [cache], list)).has(cache);
     findings.push(
       covered
-        ? ok('migrations', `those in ${name} are recorded`)
+        ? ok('migrations', `a trigger records the migrations in ${name}`)
         : warn(
             'migrations',
-            `those in ${name} are recorded by Knex's hooks at most, which can't be seen from here`,
-            'Call `installMigrationsTrigger(db, { cache })` in a migration: it covers whoever writes that list.',
+            `no trigger records the migrations in ${name}; Knex's hooks may, which the doctor can not see`,
+            'Call `installMigrationsTrigger(db, { cache })` in a migration: it covers every program that migrates.',
           ),
     );
   }
   return findings;
 }
 
-/** Lists of Knex migrations where the search path leads, or beside the watched tables, by their columns. */
-async function migrationLists(db: Knex, rows: readonly Row[]): Promise<Relation[]> {
+/** Tables of Knex migrations, told by their columns, on the search path or in the schemas of tables with triggers. */
+async function migrationLists(db: Knex, rows: readonly RegisteredTrigger[]): Promise<Relation[]> {
   const { rows: found } = await db.raw<{ rows: { schema: string; name: string }[] }>(
     `select nspname as schema, relname as name
      from pg_class join pg_namespace on pg_namespace.oid = relnamespace
@@ -163,8 +170,8 @@ async function migrationLists(db: Knex, rows: readonly Row[]): Promise<Relation[
   return lists.filter((list) => list !== undefined);
 }
 
-/** Tables in the schemas of the watched ones that no trigger of ours is on. One query. */
-async function unwatched(db: Knex, own: readonly Row[]): Promise<string[]> {
+/** Tables without triggers in the schemas of those with triggers. One query. */
+async function unwatchedTables(db: Knex, own: readonly RegisteredTrigger[]): Promise<string[]> {
   const { rows } = await db.raw<{ rows: { schema: string; name: string }[] }>(
     `select nspname as schema, relname as name
      from pg_class join pg_namespace on pg_namespace.oid = relnamespace

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { redactor } from '../../lib/cli/terminal.js';
+import { redactor } from '../../lib/cli/redact.js';
 
-describe('what the command line writes', () => {
-  it('holds no password of a URL it was told of, wherever it stands', () => {
+describe('redactor', () => {
+  it('hides the passwords of a given URL anywhere in a text', () => {
     const shown = redactor(new URL('postgres://shop:a%2Fb%2Bc@db.example/shop?password=other'));
     expect(shown('tried a/b+c, a%2Fb%2Bc and "other" at db.example')).to.equal(
       'tried ***, *** and "***" at db.example',
@@ -11,23 +11,23 @@ describe('what the command line writes', () => {
     expect(shown('postgres://shop:a%2Fb%2Bc@db.example/shop')).to.equal('postgres://***@db.example/shop');
   });
 
-  it('holds none of a URL it was not told of', () => {
+  it('hides the password of any other URL in a text', () => {
     expect(redactor()('at redis://:x/y@host:1 and rediss://u:p@h')).to.equal(
       'at redis://***@host:1 and rediss://***@h',
     );
   });
 
-  it('keeps words that hold a short password, and a password that is the name of its user', () => {
+  it('keeps words that contain a short password, and a password that is also the name of the user', () => {
     const shown = redactor(new URL('postgres://postgres:postgres@db/app'), new URL('redis://:at@db'));
     expect(shown('what postgres says at noon')).to.equal('what postgres says *** noon');
   });
 
-  it('holds no password, whatever it is', () => {
+  it('hides any password, as written and percent-encoded', () => {
     fc.assert(
       fc.property(fc.stringMatching(/^[!-~]{4,20}$/), (password) => {
         const url = new URL('postgres://someone@db.example/shop');
         url.password = password;
-        // What is encoded already is meant as such, and is another password.
+        // A percent-encoded text stands for another password.
         fc.pre(!/%[0-9a-f]{2}/i.test(password));
         fc.pre(url.password !== '' && !['someone', 'db.example', 'shop'].includes(password));
         expect(redactor(url)(`tried ${password} there`)).to.equal('tried *** there');

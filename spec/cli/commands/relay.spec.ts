@@ -5,26 +5,23 @@ import { freshnessKey, generationKey, keyPrefix } from '../../../lib/model/key.j
 import { eventually } from '../../support/deferred.js';
 import { databaseUrl, lendDatabase, schemaOf } from '../../support/postgres.js';
 import { lendRedis, privateRedis, uniqueName } from '../../support/redis.js';
-import { lendOutbox } from '../../support/relay.js';
 import { type Env, gencache, serversOf, startGencache } from '../gencache.js';
+import { describeCommand, lendInstallation, withRole, withSecondSchema } from '../installation.js';
 
-describe('gencache relay', function () {
-  this.timeout(60_000);
+describeCommand('gencache relay', () => {
   let db: Knex;
   let env: Env;
   let cache: string;
 
   beforeEach(async () => {
-    db = await lendOutbox();
-    env = serversOf(db);
-    cache = uniqueName();
+    ({ db, env, cache } = await lendInstallation());
   });
 
   const record = (path: string) => db('gencache_outbox').insert({ cache, path, source: 'item', operation: 'UPDATE' });
   const drained = () =>
     eventually(async () => expect(await db('gencache_outbox')).to.deep.equal([]), { withinMs: 15_000 });
 
-  /** A scope's generation, to see it bumped. */
+  /** Writes a generation of the scope, and returns a function that reads it. */
   const generationOf = async (path: string, redis = lendRedis()) => {
     const key = generationKey(keyPrefix(cache), path);
     await redis.set(key, `7.${'a'.repeat(16)}`, 'PX', 60_000);
@@ -32,7 +29,7 @@ describe('gencache relay', function () {
   };
 
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    it(`bumps and deletes what is recorded, until ${signal}; then it exits with 0`, async () => {
+    it(`bumps and deletes events until ${signal}, and exits with 0`, async () => {
       const item = await generationOf('item=1');
       await record('item=1');
       const relay = startGencache(['relay', '--cache', cache], env);
@@ -41,15 +38,15 @@ describe('gencache relay', function () {
       const { code, out, err } = await relay.end(signal);
       expect({ code, out }).to.deep.equal({ code: 0, out: '' });
       expect(err)
-        .to.match(/info +\S+: relay \d+ has begun\n/)
-        .and.match(/info +\S+: stopping\n/);
+        .to.match(/info +\S+: relay \d+ has started\n/)
+        .and.match(/info +\S+: relay is stopping\n/);
       expect(err).to.match(
-        /info +\S+: lag \d+ ms; 1 events to 1 scopes, 1 since the last report; 1 repairs; .*; trusted\n$/,
+        /info +\S+: lag \d+ ms; 1 events to 1 scopes, 1 since the last report; 1 repairs; 0 dead letters; .*; trusted\n$/,
       );
     });
   }
 
-  it('writes a report line as often as asked, and a line for each batch if asked', async () => {
+  it('writes report lines at the interval of --report, and a line for each batch with --verbose', async () => {
     const relay = startGencache(['relay', '--cache', cache, '--report', '50', '--verbose', '--batch', '2'], env);
     await relay.said(/repairs; .*trusted\n[^]*repairs; .*trusted\n/);
     await record('item=1');
@@ -68,7 +65,7 @@ describe('gencache relay', function () {
     expect(await db('gencache_outbox')).to.have.length(1);
   });
 
-  it('warns that its name may be misspelt, where only others are recorded', async () => {
+  it('warns of a cache name that the outbox does not know, if it knows others', async () => {
     const alone = startGencache(['relay', '--cache', cache], env);
     expect(await alone.said(/global bumped/)).to.not.include('no trigger');
     const other = uniqueName('other');
@@ -76,14 +73,14 @@ describe('gencache relay', function () {
     const misspelt = startGencache(['relay', '--cache', cache], env);
     await misspelt.said(
       new RegExp(
-        `warn +${cache}: no trigger and no event here has the name ${cache}; there are ${other}\\. See whether --cache`,
+        `warn +${cache}: no trigger and no event has the cache name "${cache}"; this outbox has: ${other}\\. Check that --cache`,
       ),
     );
     const meant = startGencache(['relay', '--cache', other], env);
     expect(await meant.said(/global bumped/)).to.not.include('no trigger');
   });
 
-  it('vouches for each bound that it was given', async () => {
+  it('keeps each bound of --max-staleness', async () => {
     const redis = lendRedis();
     const args = ['relay', '--cache', cache, '--max-staleness', '5000', '--max-staleness', '9000', '--poll', '20'];
     const relay = startGencache(args, env);
@@ -100,7 +97,7 @@ describe('gencache relay', function () {
     await relay.end('SIGTERM');
   });
 
-  it('works on few sessions, which say who they are', async () => {
+  it('holds one to three sessions, named gencache-relay', async () => {
     const relay = startGencache(['relay', '--cache', cache], env);
     await relay.said(/global bumped/);
     const { rows } = await db.raw(
@@ -111,22 +108,19 @@ describe('gencache relay', function () {
     await relay.end('SIGTERM');
   });
 
-  it('works on an outbox in another schema', async () => {
-    const schema = `${schemaOf(db)}_audit`;
-    await installOutbox(db, { schema });
-    try {
+  it('relays from an outbox in the schema of --schema', async () => {
+    await withSecondSchema(db, async (schema) => {
+      await installOutbox(db, { schema });
       await db.withSchema(schema).table('gencache_outbox').insert({ cache, path: '', source: 'x', operation: 'y' });
       const relay = startGencache(['relay', '--cache', cache, '--schema', schema], env);
       await eventually(async () => expect(await db.withSchema(schema).table('gencache_outbox')).to.deep.equal([]), {
         withinMs: 15_000,
       });
       expect((await relay.end('SIGTERM')).code).to.equal(0);
-    } finally {
-      await db.raw('drop schema ?? cascade', [schema]);
-    }
+    });
   });
 
-  it('is woken by a hint, if it listens', async () => {
+  it('wakes at a hint with --listen', async () => {
     await notifyRelays(db, true);
     const relay = startGencache(['relay', '--cache', cache, '--poll', '3600000', '--listen'], env);
     await relay.said(/global bumped/);
@@ -142,68 +136,59 @@ describe('gencache relay', function () {
     expect((await relay.end('SIGTERM')).code).to.equal(0);
   });
 
-  describe('when it can not begin', () => {
-    it('exits with 1 where there is no outbox', async () => {
+  describe('when it can not start', () => {
+    it('exits with 1 without an outbox', async () => {
       const { code, err } = await gencache(['relay', '--cache', cache], serversOf(await lendDatabase()));
-      expect(err).to.match(/^A relay works on an outbox of release \d+\. There is none\. Call `installOutbox`/);
+      expect(err).to.match(/^There is no outbox; a relay needs an outbox of release \d+\. Call `installOutbox`/);
       expect(code).to.equal(1);
     });
 
-    it('exits with 1 where the outbox is of an older release', async () => {
+    it('exits with 1 for an outbox of an older release', async () => {
       const older = await lendDatabase();
       await installOutbox(older, { release: 1 });
       const { code, err } = await gencache(['relay', '--cache', cache], serversOf(older));
-      expect(err).to.match(/^A relay works on an outbox of release \d+\. Its release is 1\. /);
+      expect(err).to.match(/^The outbox has release 1; a relay needs an outbox of release \d+\. /);
       expect(code).to.equal(1);
     });
 
-    it('exits with 1 where PostgreSQL does not answer', async () => {
+    it('exits with 1 when PostgreSQL is away', async () => {
       const { code, err } = await gencache(['relay', '--cache', cache], {
         ...env,
         DATABASE_URL: 'postgres://postgres@127.0.0.1:1/postgres',
       });
       expect(err).to.equal(
-        "gencache relay failed: PostgreSQL can't be asked: connect ECONNREFUSED 127.0.0.1:1. See DATABASE_URL (or " +
+        'gencache relay failed: PostgreSQL is unreachable: connect ECONNREFUSED 127.0.0.1:1. Check DATABASE_URL (or ' +
           '--database), the server and the network.\n',
       );
       expect(code).to.equal(1);
     });
 
-    it('exits with 1 where its role lacks rights, and says what to grant', async () => {
-      const role = uniqueName('role');
-      await db.raw('create role ??', [role]);
-      try {
-        await db.raw('grant usage on schema ?? to ??', [schemaOf(db), role]);
-        const as = { ...env, DATABASE_URL: databaseUrl(`${schemaOf(db)} -c role=${role}`) };
+    it('exits with 1 for a role without the rights, and prints the statements that grant them', async () => {
+      await withRole({ db, env }, async (role, as) => {
         const refused = await gencache(['relay', '--cache', cache], as);
         expect(refused.err).to.match(
-          new RegExp(
-            `^A relay works on the outbox's tables in PostgreSQL\\. The role ${role} may not: .*SELECT on gencache_release`,
-          ),
+          new RegExp(`^The role ${role} lacks rights that a relay needs: .*SELECT on gencache_release`),
         );
         expect(refused).to.include({ code: 1, out: '' });
         const status = await gencache(['outbox', 'status'], as);
         expect(status.err).to.match(
           new RegExp(
-            `^gencache outbox status failed: PostgreSQL refuses it to the role ${role}: permission denied for table `,
+            `^gencache outbox status failed: PostgreSQL refused the role ${role}: permission denied for table `,
           ),
         );
-        // What either says is enough.
+        // The statements of either message suffice.
         await db.raw(/grant.*;/.exec(refused.err)![0]);
         const relay = startGencache(['relay', '--cache', cache], as);
         await relay.said(/global bumped/);
         await relay.end('SIGTERM');
         await db.raw(/grant.*;/.exec(status.err)![0]);
         expect((await gencache(['outbox', 'status'], as)).code).to.equal(0);
-      } finally {
-        await db.raw('drop owned by ?? cascade', [role]);
-        await db.raw('drop role ??', [role]);
-      }
+      });
     });
   });
 
   describe('when a server goes away', () => {
-    it('goes on after PostgreSQL has ended its sessions', async () => {
+    it('continues after PostgreSQL has ended its sessions', async () => {
       const relay = startGencache(['relay', '--cache', cache], {
         ...env,
         DATABASE_URL: `${databaseUrl(schemaOf(db))}&application_name=${cache}`,
@@ -219,7 +204,7 @@ describe('gencache relay', function () {
       expect((await relay.end('SIGTERM')).code).to.equal(0);
     });
 
-    it('goes on after a restart of Redis, which it bumps everything for', async () => {
+    it('bumps global after a restart of Redis, and continues', async () => {
       const server = await privateRedis();
       const relay = startGencache(['relay', '--cache', cache], serversOf(db, server.url));
       await relay.said(/relaying from now on; global bumped/);
@@ -232,7 +217,7 @@ describe('gencache relay', function () {
       expect((await relay.end('SIGTERM')).code).to.equal(0);
     });
 
-    it('waits for a Redis that is away when it begins, and tells so once', async () => {
+    it('waits for a Redis that is away at its start, with one warning', async () => {
       const server = await privateRedis();
       await server.kill('SIGKILL');
       const relay = startGencache(['relay', '--cache', cache, '--report', '100'], serversOf(db, server.url));
@@ -245,7 +230,7 @@ describe('gencache relay', function () {
       expect((await relay.end('SIGTERM')).code).to.equal(0);
     });
 
-    it('stops within its bound while Redis hangs, with what it claimed left to others', async () => {
+    it('stops within its limit while Redis hangs, and leaves its events to other relays', async () => {
       const server = await privateRedis();
       const relay = startGencache(['relay', '--cache', cache], serversOf(db, server.url));
       await relay.said(/global bumped/);

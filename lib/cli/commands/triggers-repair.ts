@@ -1,0 +1,31 @@
+import { checkTriggers, repairTriggers } from '../../knex/triggers/check-triggers.js';
+import { type Command } from '../command.js';
+import { withDatabase } from '../database.js';
+import { DATABASE_OPTIONS } from '../option.js';
+import { reportProblems } from './triggers-report.js';
+
+export const triggersRepairCommand: Command = {
+  words: ['triggers', 'repair'],
+  summary: 'Installs missing and altered triggers again, for every cache',
+  options: DATABASE_OPTIONS,
+  about:
+    'One transaction for each table; writers to a table under repair wait. Changes that were made meanwhile have no events,\n' +
+    'so bump global afterwards (`gencache bump`). Exits with 1, and lists them, if there are problems that it can not repair.',
+  example: 'gencache triggers repair',
+  run: (args, terminal) =>
+    withDatabase(args, terminal, async ({ db, outbox }) => {
+      const caches = new Set((await checkTriggers(db, outbox)).map(({ cache }) => cache));
+      let failure: { readonly error: unknown } | undefined;
+      const left = await repairTriggers(db, outbox).catch((error: unknown) => {
+        failure = { error };
+        return checkTriggers(db, outbox);
+      });
+      const code = reportProblems(args, terminal, left);
+      if (caches.size > 0) {
+        const bumps = [...caches].map((cache) => `\`gencache bump --cache ${cache}\``).join(', ');
+        terminal.out(`Changes made while triggers were missing have no events. Bump global now: ${bumps}.`);
+      }
+      if (failure !== undefined) throw failure.error;
+      return code;
+    }),
+};

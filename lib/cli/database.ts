@@ -1,0 +1,63 @@
+import knex, { type Knex } from 'knex';
+import { endsWithin } from '../async/ends-within.js';
+import type { OutboxOptions } from '../knex/outbox/location.js';
+import type { Arguments } from './arguments.js';
+import { withPostgresRemedy } from './postgres-remedies.js';
+import { serverUrl } from './server-url.js';
+import type { Terminal } from './terminal.js';
+
+/** A server that does not answer within this time is away, in ms. */
+const CONNECT_MS = 5_000;
+const CLOSE_MS = 2_000;
+/** Silence after which TCP probes the other side, in ms. */
+const KEEP_ALIVE_MS = 10_000;
+
+export interface Database {
+  readonly db: Knex;
+  readonly outbox: OutboxOptions;
+}
+
+/** The name and the pool of the sessions in PostgreSQL. */
+interface Sessions {
+  readonly name?: string;
+  readonly pool?: Knex.PoolConfig;
+}
+
+/**
+ * Lends `work` a Knex for the addressed database, and adds a remedy to PostgreSQL's errors. Connects at the first query.
+ */
+export async function withDatabase<T>(
+  args: Arguments,
+  terminal: Terminal,
+  work: (database: Database) => Promise<T>,
+  { name = 'gencache', pool = { min: 0, max: 2 } }: Sessions = {},
+): Promise<T> {
+  const url = serverUrl(args, terminal, {
+    option: 'database',
+    variable: 'DATABASE_URL',
+    protocols: ['postgres:', 'postgresql:'],
+  });
+  const schema = args.text('schema');
+  const outbox: OutboxOptions = schema === undefined ? {} : { schema };
+  const db = knex({
+    client: 'pg',
+    connection: {
+      connectionString: url,
+      application_name: name,
+      connectionTimeoutMillis: CONNECT_MS,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
+    },
+    acquireConnectionTimeout: 2 * CONNECT_MS,
+    pool,
+    // A failed query rejects; Knex would print it besides.
+    log: { warn() {}, error() {}, debug() {}, deprecate() {} },
+  });
+  try {
+    return await work({ db, outbox });
+  } catch (error) {
+    throw await withPostgresRemedy(db, outbox, error);
+  } finally {
+    await endsWithin(CLOSE_MS, db.destroy());
+  }
+}
