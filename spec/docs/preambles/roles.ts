@@ -123,7 +123,7 @@ async function untilEmpty(role: string): Promise<void> {
 /** Relays events, looks up rows, keeps dead letters, and asks a migration's lock. */
 export async function proveRelay(role: string): Promise<void> {
   const warnings: string[] = [];
-  const log = { debug() {}, info() {}, warn: (line: string) => warnings.push(line), error: (_: string) => {} };
+  const log = { debug() {}, info() {}, warn: (line: string) => warnings.push(line), error() {} };
   const own = connect(urlAs(role));
   const relay = startRelay({ cache: 'shop', db: own, store: redisStore(redis), maxStalenessMs: 2_000, log });
   while (relay.status.repairs === 0 && warnings.length === 0) await sleep(10);
