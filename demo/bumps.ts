@@ -1,13 +1,13 @@
 import type { Relay } from '../lib/knex/index.js';
 
-/** Scopes that a relay has bumped so far, by their namespace. */
+/** Numbers of scopes that a relay has bumped so far, by namespace. */
 export interface Bumps {
   readonly global: number;
   readonly detector: number;
   readonly environment: number;
 }
 
-/** Counts what a relay bumps from now on. */
+/** Counts the scopes that a relay bumps from now on. */
 export function countBumps(relay: Relay): () => Bumps {
   const bumps = { global: 0, detector: 0, environment: 0 };
   relay.on('batch', ({ paths }) => {

@@ -7,9 +7,9 @@ import type { Change, Oracle } from './oracle.js';
 const LOOK_EVERY_MS = 5;
 
 /**
- * A writer that knows nothing of a cache: statements in a transaction, and the commit. Triggers record what changed, and a
- * relay bumps it. Edits come one after another, each when what the last one changed has been bumped; that the outbox
- * is empty says so.
+ * A writer without any code for a cache: statements in a transaction, and the commit. Triggers record the changes, and a
+ * relay bumps them. The next edit begins when the changes of the last one have been bumped, that is, when the outbox is
+ * empty.
  */
 export class Editor {
   readonly #db: Knex;
@@ -18,14 +18,14 @@ export class Editor {
   /** Edits committed and bumped, migrations among them. */
   edits = 0;
 
-  /** `cache`: whose events in the outbox to wait for. */
+  /** `cache`: the cache whose events in the outbox the editor waits for. */
   constructor(db: Knex, cache: string, oracle: Oracle) {
     this.#db = db;
     this.#cache = cache;
     this.#oracle = oracle;
   }
 
-  /** Rolls back and rejects if a statement fails; rejects if the commit does. */
+  /** Makes one edit. Rolls back and rejects if a statement fails; rejects if the commit fails. */
   async carryOut(edit: Edit): Promise<void> {
     const trx = await this.#db.transaction();
     const done = await edit(trx).catch(async (error: unknown) => {
@@ -46,7 +46,7 @@ export class Editor {
     await this.#follow(change);
   }
 
-  /** Carries out so many edits a second, one after another, until `stopped`. What came too late is caught up with. */
+  /** Makes so many edits a second, one after another, until `stopped`. Later edits make up for a slow one. */
   async keepEditing(perSecond: number, next: () => Promise<void>, stopped: AbortSignal): Promise<void> {
     const startedAtMs = performance.now();
     for (let turn = 1; !stopped.aborted; turn++) {
@@ -56,7 +56,7 @@ export class Editor {
     }
   }
 
-  /** From its commit until nothing waits in the outbox. */
+  /** Follows a change from its commit until the outbox is empty. */
   async #follow(change: Change): Promise<void> {
     change.committed();
     await this.#relayed();

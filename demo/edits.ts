@@ -4,19 +4,20 @@ import { popularity } from './stream.js';
 import type { Tables } from './tables.js';
 import { environmentsOf, type Size } from './world.js';
 
-/** What a transaction has done, for the oracle; what has to be bumped for it is nobody's business here. */
-export interface Done {
-  /** Those whose workflows may differ now. */
+/** The effect of a transaction, for the oracle. The scopes to bump for it are the triggers' business. */
+export interface EditEffect {
+  /** The detectors whose workflows may differ now. */
   readonly detectors: readonly number[];
   apply(tables: Tables): void;
 }
 
 /** The statements of one edit, in its transaction. */
-export type Edit = (trx: Knex.Transaction) => Promise<Done>;
+export type Edit = (trx: Knex.Transaction) => Promise<EditEffect>;
 
 /**
- * Makes up edits of the four tables, one table after another, the same for the same seed: by Knex's builder and in raw
- * SQL, as an application that knows nothing of a cache would write them. Half of them hit what is popular. What they add they take away later, so that the tables stay as large as they are.
+ * Generates edits of the four tables, one table after another, the same for the same seed: by Knex's builder and in raw
+ * SQL, as an application without a cache would write them. Half of the edits hit popular rows. Later edits remove the rows
+ * that earlier ones added, so that the tables keep their size.
  */
 export class Edits {
   readonly #tables: Tables;
@@ -24,7 +25,7 @@ export class Edits {
   readonly #random: Random;
   readonly #popular: () => number;
   #made = 0;
-  /** What an earlier edit left to be undone. */
+  /** Edits that a later edit undoes. */
   #disabledDetector: number | undefined;
   #disabledWorkflow: number | undefined;
   #unlinked: { readonly detector: number; readonly workflow: number } | undefined;
@@ -80,7 +81,7 @@ export class Edits {
     return this.#updateWorkflow(id, { enabled: false });
   }
 
-  /** To another environment of one of its detectors, or out of all. */
+  /** Binds a workflow to another environment of one of its detectors, or to none. */
   #moveWorkflow(id: number): Edit {
     const { environmentId } = this.#tables.workflows.get(id)!;
     const places = this.#tables.detectorsOf(id).flatMap((detector) => environmentsOf(detector, this.#size));
@@ -184,7 +185,7 @@ export class Edits {
     };
   }
 
-  /** One that has a link, so that there is something to see. */
+  /** A detector with a link, so that the edit has an effect. */
   #anyDetector(): number {
     for (;;) {
       const detector = this.#random() < 0.5 ? this.#popular() : 1 + Math.floor(this.#random() * this.#size.detectors);
@@ -192,7 +193,7 @@ export class Edits {
     }
   }
 
-  /** None that is about to go with its environment. */
+  /** Any workflow but the temporary one. */
   #anyWorkflow(): number {
     for (;;) {
       const workflow = pick(this.#tables.workflowsOf(this.#anyDetector()), this.#random);

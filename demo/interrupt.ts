@@ -1,8 +1,8 @@
 import { constants } from 'node:os';
 
-/** Somebody asked the demo to stop. */
+/** A signal that asks the demo to stop. */
 export class Interrupted extends Error {
-  /** As shells have it: 128 and the signal's number. */
+  /** 128 plus the number of the signal, as in shells. */
   readonly exitCode: number;
 
   constructor(signal: 'SIGINT' | 'SIGTERM') {
@@ -11,7 +11,7 @@ export class Interrupted extends Error {
   }
 }
 
-/** Aborts at the first SIGINT or SIGTERM, so that what was made is removed; a second one ends the process at once. */
+/** Aborts at the first SIGINT or SIGTERM, so that the demo cleans up; a second signal ends the process at once. */
 export function abortOnSignals(stop: AbortController): void {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {

@@ -2,10 +2,10 @@ import type { Knex } from 'knex';
 import { createTables } from './migrations.js';
 import type { World } from './world.js';
 
-/** Rows of one INSERT: below PostgreSQL's 65,535 parameters, and often enough for a progress bar. */
+/** Rows of one INSERT: below PostgreSQL's 65,535 parameters, and small enough for a smooth progress bar. */
 const BATCH_ROWS = 1_000;
 
-/** Creates the tables by their migrations and fills them. `progress`: the share that is done. */
+/** Creates the tables by their migrations and fills them. `progress` gets the share that is done, 0 to 1. */
 export async function load(
   db: Knex,
   world: World,
@@ -14,7 +14,7 @@ export async function load(
 ): Promise<void> {
   await createTables(db);
   const tables: readonly (readonly [string, readonly object[]])[] = [
-    // Ids are left to the tables, which count from 1 in the order of the rows, as the world does.
+    // The tables give the ids, from 1 in the order of the rows, as the world does.
     ['environment', world.environments.map(({ name }) => ({ name }))],
     ['detector', world.detectors.map(({ name, type, enabled }) => ({ name, type, enabled }))],
     [
@@ -42,6 +42,6 @@ export async function load(
       progress((done += batch.length) / total);
     }
   }
-  // The planner has seen none of the rows yet, and would scan tables that it takes for small.
+  // Without statistics the planner takes the tables for small, and scans them.
   await db.raw('analyze environment, detector, workflow, detector_workflow');
 }

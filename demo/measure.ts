@@ -7,7 +7,7 @@ import { Edits } from './edits.js';
 import { load } from './load.js';
 import { recordChanges } from './migrations.js';
 import { Oracle } from './oracle.js';
-import { type PhaseEnd, runPhase, type Stand } from './phase.js';
+import { type PhaseEnd, runPhase, type Workbench } from './phase.js';
 import type { DemoPostgres } from './postgres.js';
 import { withProgress } from './progress.js';
 import type { DemoRedis } from './redis.js';
@@ -19,24 +19,24 @@ import { FULL_SIZE, makeWorld } from './world.js';
 
 const SEED = { world: 1, events: 2, edits: 3 };
 const EDITS_PER_SECOND = 5;
-/** The warm-up, which is the cold phase: at least so many events, for at least so long. */
+/** The least number of events, and the least duration, of the cold phase, which is the warm-up. */
 const WARM_UP = { events: 40_000, seconds: 20 };
-/** In the middle of the warm-up, since it makes everything cold again. */
+/** The migration comes in the middle of the warm-up, since it makes every entry cold again. */
 const MIGRATE_AFTER_SECONDS = 5;
 const REPLAYED_EVENTS = 2_000;
 
 export interface Plan {
   /** The name of the cache. */
   readonly name: string;
-  /** How long the warm phase lasts. */
+  /** Duration of the warm phase. */
   readonly seconds: number;
-  /** Whether to show how far it is. */
+  /** Whether to show a progress bar. */
   readonly progress: boolean;
 }
 
 /**
- * Loads the tables, installs triggers and starts a relay; then runs the cold phase, with a migration in its middle, and
- * the warm one against the edits; then the first events of both, cache off.
+ * Fills the tables, installs triggers and starts a relay. Then it runs the cold phase, with a migration in its middle, and
+ * the warm phase, both against the edits; then the first events of both phases again with the cache off.
  */
 export async function measure(
   { reads, edits: db }: DemoPostgres,
@@ -57,9 +57,9 @@ export async function measure(
   const relay = startRelay({ cache: name, db, store: relayStore });
   const editor = new Editor(db, name, oracle);
   const counters = { oracle, bumps: countBumps(relay), statements: () => statements, edits: () => editor.edits };
-  const stand: Stand = { cache, workflows, ...counters };
-  const standOff: Stand = { cache: off, workflows: new WorkflowCache(off), ...counters };
-  const run = (label: string, on: Stand, stream: ReturnType<typeof eventStream>, end: PhaseEnd) =>
+  const workbench: Workbench = { cache, workflows, ...counters };
+  const workbenchOff: Workbench = { cache: off, workflows: new WorkflowCache(off), ...counters };
+  const run = (label: string, on: Workbench, stream: ReturnType<typeof eventStream>, end: PhaseEnd) =>
     withProgress(label, (show) => runPhase(on, stream, end, stop.signal, show), progress);
 
   const edits = new Edits(oracle.tables, FULL_SIZE, SEED.edits);
@@ -75,13 +75,13 @@ export async function measure(
     .catch((error: unknown) => stop.abort(error));
   try {
     const stream = eventStream(FULL_SIZE, SEED.events);
-    const cold = await run('the cold phase', stand, stream, WARM_UP);
-    const warm = await run('the warm phase', stand, stream, { seconds });
+    const cold = await run('the cold phase', workbench, stream, WARM_UP);
+    const warm = await run('the warm phase', workbench, stream, { seconds });
     enough.abort();
     await editing;
 
     const replay = (from: number) =>
-      run('again, the cache off', standOff, streamFrom(from, FULL_SIZE, SEED.events), { events: REPLAYED_EVENTS });
+      run('again, the cache off', workbenchOff, streamFrom(from, FULL_SIZE, SEED.events), { events: REPLAYED_EVENTS });
     return {
       cold: { phase: cold, replay: await replay(0) },
       warm: { phase: warm, replay: await replay(cold.events) },

@@ -3,7 +3,7 @@ import { installMigrationsTrigger, installOutbox } from '../lib/knex/index.js';
 import { installWorkflowTriggers, workflowEngineMigrations } from '../lib/workflow-engine/index.js';
 import type { Tables } from './tables.js';
 
-/** The demo's migrations: the engine's tables; the outbox and what records their changes in it; and later ones. */
+/** The demo's migrations: the engine's tables; the outbox with the triggers that record into it; and later ones. */
 function migrationsUntil(last: string, cache = ''): Knex.MigrationSource<string> {
   const own: Record<string, Knex.Migration> = {
     invalidation: {
@@ -16,7 +16,7 @@ function migrationsUntil(last: string, cache = ''): Knex.MigrationSource<string>
     },
     throttle: {
       async up(db) {
-        await db.schema.alterTable('workflow', (table) => table.text('owner').notNullable().defaultTo('nobody'));
+        await db.schema.alterTable('workflow', (table) => table.text('owner').notNullable().defaultTo('platform'));
         await db.raw(`update workflow set config = config || '{"throttleMinutes": 60}'`);
       },
       async down() {},
@@ -33,22 +33,22 @@ function migrationsUntil(last: string, cache = ''): Knex.MigrationSource<string>
   };
 }
 
-/** Creates the tables. Nothing is recorded yet. */
+/** Creates the tables, without triggers. */
 export async function createTables(db: Knex): Promise<void> {
   await db.migrate.latest({ migrationSource: workflowEngineMigrations });
 }
 
-/** From now on every change is recorded, whoever makes it. */
+/** Installs the outbox and the triggers: from now on every change is recorded. */
 export async function recordChanges(db: Knex, cache: string): Promise<void> {
   await db.migrate.latest({ migrationSource: migrationsUntil('invalidation', cache) });
 }
 
-/** The migration in the middle: a column more, and another throttle for every workflow. */
+/** The migration in the middle of the cold phase: a further column, and another throttle for every workflow. */
 export const rewriteWorkflows = {
   async run(db: Knex): Promise<void> {
     await db.migrate.latest({ migrationSource: migrationsUntil('throttle') });
   },
-  /** The same to the tables in memory. */
+  /** Makes the same change to the tables in memory. */
   apply({ workflows }: Tables): void {
     for (const [id, workflow] of workflows) {
       workflows.set(id, { ...workflow, config: { ...workflow.config, throttleMinutes: 60 } });

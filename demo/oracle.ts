@@ -1,19 +1,20 @@
 /**
- * Judges what the cache answered, by knowledge of its own: the tables in memory (`tables.ts`), changed by each edit as
- * the database is. The unit is an entry, the workflows of a detector bound to one environment, or those bound to none.
+ * Judges the answers of the cache by its own copy of the tables in memory (`tables.ts`), to which each edit makes the same
+ * change as to the database. The unit is an entry: the workflows of a detector that are bound to one environment, or those
+ * that are bound to none.
  *
- * Nobody outside the database knows when a commit takes effect: at some instant between COMMIT being sent and its
- * answer. So a state of an entry was possibly current from the sending of the COMMIT that made it
- * until the answer to the COMMIT that replaced it.
+ * A commit takes effect at an instant between the sending of COMMIT and its answer, which only the database knows. So a
+ * state of an entry was possibly current from the sending of the COMMIT that made it until the answer to the COMMIT that
+ * replaced it.
  *
  *     edit 1:    statement   COMMIT sent . answered     bump ends
  *     state 0:  ───────────────────────────┤╌╌╌╌╌╌╌╌╌╌╌╌╌╌┤
  *     state 1:                           ├───────────────────────────────
  *
  * - **fresh**: the answer equals a state possibly current (──) at some instant between the read's start and its answer.
- * - **excused**: only a state whose replacement had not been bumped yet (╌╌) when the read began: what a relay's lag
- *   (ladder step 3) allows.
- * - **stale**: neither. No read may be.
+ * - **excused**: the answer equals only a state whose replacement had not been bumped yet (╌╌) when the read began. A
+ *   relay's lag allows that (ladder step 3).
+ * - **stale**: neither. A stale read is a defect of gencache.
  *
  * **Invariant.** Edits commit one after another, so each entry's states have one order. Instants are monotonic, in ms.
  */
@@ -22,23 +23,23 @@ import type { Tables } from './tables.js';
 
 export type Judgement = 'fresh' | 'excused' | 'stale';
 
-/** When a read began and was answered. */
+/** The instants at which a read began and was answered. */
 export interface ReadSpan {
   readonly startedAtMs: number;
   readonly answeredAtMs: number;
 }
 
-/** An edit whose COMMIT was sent; until told, it was neither answered nor bumped. */
+/** An edit whose COMMIT was sent. */
 export class Change {
   committedAtMs = Infinity;
   bumpedAtMs = Infinity;
 
-  /** COMMIT was answered. */
+  /** Notes that COMMIT was answered. */
   committed(): void {
     this.committedAtMs = performance.now();
   }
 
-  /** The bump has ended. */
+  /** Notes that the bump has ended. */
   bumped(): void {
     this.bumpedAtMs = performance.now();
   }
@@ -52,14 +53,14 @@ interface State {
 
 export class Oracle {
   readonly tables: Tables;
-  /** Of the entries that have ever changed: their states, oldest first. */
+  /** The states of each entry that has ever changed, oldest first. */
   readonly #states = new Map<string, State[]>();
 
   constructor(tables: Tables) {
     this.tables = tables;
   }
 
-  /** Call right before COMMIT is sent. `apply` does to the tables what the transaction did, to these detectors only. */
+  /** Call it right before COMMIT is sent. `apply` makes the transaction's change to the tables, for these detectors only. */
   committing(detectors: readonly number[], apply: (tables: Tables) => void): Change {
     const change = new Change();
     const sinceMs = performance.now();
@@ -81,7 +82,7 @@ export class Oracle {
     return change;
   }
 
-  /** `workflows`: those bound to that very environment, or to none where it is null. */
+  /** `workflows`: those bound to this environment; for null, those bound to none. */
   judge(detector: number, environment: number | null, workflows: readonly Workflow[], read: ReadSpan): Judgement {
     const text = textOf(workflows);
     const states = this.#states.get(keyOf(detector, environment));
@@ -100,7 +101,7 @@ function keyOf(detector: number, environment: number | null): string {
   return `${detector}/${environment}`;
 }
 
-/** Every property of every workflow, so that a difference in any of them shows. */
+/** Every property of every workflow, so that any difference shows. */
 function textOf(workflows: readonly Workflow[] = []): string {
   return JSON.stringify(workflows);
 }

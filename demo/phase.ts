@@ -6,26 +6,26 @@ import type { Bumps } from './bumps.js';
 import type { Oracle, ReadSpan } from './oracle.js';
 import type { DetectorEvent } from './stream.js';
 
-/** What a phase runs on. */
-export interface Stand {
+/** The objects that a phase works on and reads its numbers from. */
+export interface Workbench {
   readonly cache: Pick<GenerationalCache, 'statistics'>;
   readonly workflows: WorkflowCache;
   readonly oracle: Oracle;
-  /** Scopes that the relay has bumped so far. */
+  /** The scopes that the relay has bumped so far. */
   readonly bumps: () => Bumps;
-  /** Statements that loaders have sent so far. */
+  /** The statements that loaders have sent so far. */
   readonly statements: () => number;
-  /** Edits made so far. */
+  /** The edits made so far. */
   readonly edits: () => number;
 }
 
-/** A phase lasts for at least so many events, and at least so many seconds. */
+/** The least number of events, and of seconds, of a phase. */
 export interface PhaseEnd {
   readonly events?: number;
   readonly seconds?: number;
 }
 
-/** What happened in a phase. `reads`, `hits` and the judged are entries: two for each detector of an event. */
+/** The numbers of a phase. `reads`, `hits`, `sampled`, `excused` and `staleReads` count entries: two for each detector. */
 export interface Phase {
   readonly events: number;
   readonly seconds: number;
@@ -33,25 +33,25 @@ export interface Phase {
   readonly hits: number;
   readonly bypasses: number;
   readonly queries: number;
-  /** As the cache counts them. */
+  /** The queries by the cache's own statistics. */
   readonly queriesRun: number;
   readonly bumps: Bumps;
   readonly edits: number;
   readonly sampled: number;
   readonly excused: number;
   readonly staleReads: number;
-  /** Of a call, in microseconds. */
+  /** The durations of the calls, in microseconds. */
   readonly latencies: Histogram;
 }
 
 const PROGRESS_EVERY_MS = 100;
 
 /**
- * Asks for the workflows of one event after another, and has every answer judged. Rejects with the reason of `stop`, or
- * with what a call rejects with.
+ * Asks for the workflows of one event after another, and judges every answer. Rejects with the reason of `stop`, or with
+ * the error of a call.
  */
 export async function runPhase(
-  stand: Stand,
+  workbench: Workbench,
   stream: Iterator<DetectorEvent, never>,
   end: PhaseEnd,
   stop: AbortSignal,
@@ -60,22 +60,22 @@ export async function runPhase(
   const { events: eventsMin = 0, seconds: secondsMin = 0 } = end;
   const latencies = build({ highestTrackableValue: 600_000_000, numberOfSignificantValueDigits: 3 });
   const judged = { fresh: 0, excused: 0, stale: 0 };
-  const before = counts(stand);
+  const before = totals(workbench);
   const startedAtMs = performance.now();
   let shownAtMs = startedAtMs;
   let nowMs = startedAtMs;
   let events = 0;
   while (events < eventsMin || nowMs < startedAtMs + secondsMin * 1_000) {
-    // Events arrive by I/O; without a turn of the event loop, hits in memory would let no edit and no signal through.
+    // Real events arrive by I/O. Without a turn of the event loop, hits in memory would starve edits and signals.
     await turn();
     stop.throwIfAborted();
     const event = stream.next().value;
     const read = { startedAtMs: performance.now(), answeredAtMs: 0 };
-    const lists = await stand.workflows.getWorkflowsByDetectors(event.detectors, event.environment);
+    const lists = await workbench.workflows.getWorkflowsByDetectors(event.detectors, event.environment);
     nowMs = read.answeredAtMs = performance.now();
     latencies.recordValue(Math.round((read.answeredAtMs - read.startedAtMs) * 1_000));
     events++;
-    judge(stand.oracle, event, lists, read, judged);
+    judge(workbench.oracle, event, lists, read, judged);
     if (nowMs < shownAtMs + PROGRESS_EVERY_MS) continue;
     shownAtMs = nowMs;
     progress(Math.min(1, events / eventsMin, (nowMs - startedAtMs) / 1_000 / secondsMin));
@@ -83,7 +83,7 @@ export async function runPhase(
   return {
     events,
     seconds: (nowMs - startedAtMs) / 1_000,
-    ...difference(counts(stand), before),
+    ...difference(totals(workbench), before),
     sampled: judged.fresh + judged.excused + judged.stale,
     excused: judged.excused,
     staleReads: judged.stale,
@@ -91,7 +91,7 @@ export async function runPhase(
   };
 }
 
-/** A list is two entries: what is bound to the environment, then what is bound to none. */
+/** A list is two entries: the workflows bound to the environment, then those bound to none. */
 function judge(
   oracle: Oracle,
   { detectors, environment }: DetectorEvent,
@@ -108,9 +108,9 @@ function judge(
   });
 }
 
-type Counts = Pick<Phase, 'reads' | 'hits' | 'bypasses' | 'queries' | 'queriesRun' | 'bumps' | 'edits'>;
+type Totals = Pick<Phase, 'reads' | 'hits' | 'bypasses' | 'queries' | 'queriesRun' | 'bumps' | 'edits'>;
 
-function counts({ cache: { statistics }, bumps, statements, edits }: Stand): Counts {
+function totals({ cache: { statistics }, bumps, statements, edits }: Workbench): Totals {
   const hits = statistics.total('hits') + statistics.total('absent_hits');
   const bypasses = statistics.total('bypasses');
   return {
@@ -124,7 +124,7 @@ function counts({ cache: { statistics }, bumps, statements, edits }: Stand): Cou
   };
 }
 
-function difference(after: Counts, before: Counts): Counts {
+function difference(after: Totals, before: Totals): Totals {
   return {
     reads: after.reads - before.reads,
     hits: after.hits - before.hits,

@@ -4,17 +4,17 @@ import knex, { type Knex } from 'knex';
 
 export interface DemoPostgres {
   readonly kind: 'embedded' | 'external';
-  /** For people. */
+  /** Its name in the output. */
   readonly where: string;
-  /** What loaders read with: its `query` events are theirs alone. */
+  /** The Knex of the loaders: its `query` events are theirs alone. */
   readonly reads: Knex;
-  /** The same connections, for everybody else. */
+  /** The same connections, for edits and the relay. */
   readonly edits: Knex;
-  /** Drops the schema, ends the connections, stops what was started. */
+  /** Drops the schema, ends the connections, and stops an embedded server. */
   close(): Promise<void>;
 }
 
-/** The database of `url`, or an embedded one; all of it in a schema of its own. */
+/** Opens the database of `url`, or an embedded one, with a new schema. */
 export async function openPostgres(url: string | undefined, schema: string): Promise<DemoPostgres> {
   if (url !== undefined) {
     const connected = await connect(url, schema, 4);
@@ -23,7 +23,7 @@ export async function openPostgres(url: string | undefined, schema: string): Pro
   const pglite = await PGlite.create();
   const server = new PGLiteSocketServer({ db: pglite, port: 0 });
   await server.start();
-  // PGlite is one session, and its socket server accepts one connection unless told: everybody waits for that one.
+  // PGlite is one session, and its socket server accepts one connection: all callers share it.
   const connected = await connect(`postgres://postgres@${server.getServerConn()}/postgres`, schema, 1);
   return {
     kind: 'embedded',

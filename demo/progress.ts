@@ -1,6 +1,6 @@
 import { Presets, SingleBar } from 'cli-progress';
 
-/** Shows a bar on a terminal while `work` runs, and nothing elsewhere. `work` tells which share, 0 to 1, is done. */
+/** Shows a bar while `work` runs, if `shown`. `work` reports the share that is done, 0 to 1. */
 export async function withProgress<T>(
   label: string,
   work: (progress: (done: number) => void) => Promise<T>,

@@ -1,7 +1,7 @@
-/** Numbers from 0 up to, and without, 1. */
+/** Returns a number from 0 to 1, 1 excluded. */
 export type Random = () => number;
 
-/** The same numbers for the same seed, so that runs compare: mulberry32, 2^32 of them, good enough for choosing rows. */
+/** The same numbers for the same seed, so that runs compare: mulberry32, with a period of 2^32, which suffices to choose rows. */
 export function seeded(seed: number): Random {
   let state = seed >>> 0;
   return () => {

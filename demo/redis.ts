@@ -5,16 +5,16 @@ import { keyPrefix } from '../lib/model/key.js';
 
 export interface DemoRedis {
   readonly kind: 'embedded' | 'external';
-  /** For people. */
+  /** Its name in the output. */
   readonly where: string;
   readonly store: Store;
-  /** For the relay, which closes it. */
+  /** The store of the relay, which closes it. */
   readonly relayStore: Store;
-  /** Removes the cache's keys and ends the connection. Close the cache before. */
+  /** Deletes the cache's keys and ends the connection. Close the cache first. */
   close(): Promise<void>;
 }
 
-/** The Redis of `url`, or this process's memory. `cache`: the name of the cache, in all of its keys. */
+/** Opens the Redis of `url`, or an in-memory store. `cache`: the name of the cache, which every key contains. */
 export async function openRedis(url: string | undefined, cache: string): Promise<DemoRedis> {
   if (url === undefined) {
     const store = memoryStore();
@@ -22,13 +22,16 @@ export async function openRedis(url: string | undefined, cache: string): Promise
     return { kind: 'embedded', where, store, relayStore: store, close: async () => {} };
   }
   const redis = new Redis(url, { maxRetriesPerRequest: 1 });
-  // Errors reach whoever awaits a command; without a listener ioredis prints them besides.
+  // A failed command rejects; without a listener ioredis would print the error besides.
   redis.on('error', () => {});
   try {
     await redis.ping();
   } catch (error) {
     redis.disconnect();
-    throw new Error(`REDIS_URL names a Redis that does not answer: ${(error as Error).message}`, { cause: error });
+    throw new Error(
+      `The Redis of REDIS_URL is unreachable: ${(error as Error).message}. Check the address, the server and the network.`,
+      { cause: error },
+    );
   }
   const store = redisStore(redis);
   const relayStore = redisStore(redis);
@@ -40,7 +43,7 @@ export async function openRedis(url: string | undefined, cache: string): Promise
     async close() {
       try {
         await Promise.all([store.close(), relayStore.close()]);
-        // A demo may scan: the library never does.
+        // The demo may scan; the library never does.
         for await (const keys of redis.scanStream({ match: `${keyPrefix(cache)}*`, count: 1_000 })) {
           if (keys.length > 0) await redis.unlink(...(keys as string[]));
         }

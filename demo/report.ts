@@ -1,7 +1,7 @@
 import Table from 'cli-table3';
 import type { Phase } from './phase.js';
 
-/** A phase, and some of its events again with the cache off. */
+/** A phase, and its first events again with the cache off. */
 export interface Measured {
   readonly phase: Phase;
   readonly replay: Phase;
@@ -17,26 +17,26 @@ export interface Result {
 const AVOIDED_MIN = 0.9;
 const EXCUSED_MAX = 0.1;
 
-/** The queries of as many events with the cache off: measured on the events replayed, scaled to those of the phase. */
+/** The queries that the events of the phase need with the cache off: measured on the replayed events, and scaled. */
 export function queriesWithoutCache({ phase, replay }: Measured): number {
   return replay.events === 0 ? 0 : Math.round((replay.queries / replay.events) * phase.events);
 }
 
-/** The share of queries that the cache has avoided. */
+/** The share of queries that the cache avoided. */
 export function avoided(measured: Measured): number {
   const without = queriesWithoutCache(measured);
   return without === 0 ? 0 : 1 - measured.phase.queries / without;
 }
 
-/** What must not be, in words; nothing if all is well. */
-export function complaints({ cold, warm }: Result): string[] {
+/** A sentence for each promise that was broken. */
+export function brokenPromises({ cold, warm }: Result): string[] {
   const found: string[] = [];
   for (const [name, measured] of Object.entries({ cold, warm })) {
     const { phase, replay } = measured;
     if (phase.staleReads > 0) found.push(`${phase.staleReads} of ${phase.sampled} ${name} reads were stale.`);
     if (share(phase.excused, phase.sampled) >= EXCUSED_MAX) {
       found.push(
-        `${percent(share(phase.excused, phase.sampled))} of the ${name} reads needed an excuse: 10 % or more.`,
+        `${percent(share(phase.excused, phase.sampled))} of the ${name} reads were excused; the limit is 10 %.`,
       );
     }
     if (phase.queries !== phase.queriesRun) {
@@ -44,17 +44,19 @@ export function complaints({ cold, warm }: Result): string[] {
     }
     if (replay.staleReads > 0) {
       found.push(
-        `With the cache off ${replay.staleReads} reads differ from the demo's own tables: its oracle is wrong.`,
+        `With the cache off ${replay.staleReads} reads differ from the demo's own tables: the oracle is wrong.`,
       );
     }
   }
   if (avoided(warm) < AVOIDED_MIN) {
-    found.push(`Warm, ${percent(avoided(warm))} of the queries were avoided: less than ${percent(AVOIDED_MIN)}.`);
+    found.push(
+      `In the warm phase the cache avoided ${percent(avoided(warm))} of the queries; the least is ${percent(AVOIDED_MIN)}.`,
+    );
   }
   return found;
 }
 
-/** One object on one line; its own numbers are the warm phase's. */
+/** One object on one line: the numbers of the warm phase, and below `cold` those of the cold phase. */
 export function toJson({ cold, warm, redis, postgres }: Result): string {
   return JSON.stringify({ ...figures(warm), redis, postgres, cold: { ...figures(cold), redis, postgres } });
 }
@@ -71,28 +73,28 @@ export function toTable({ cold, warm }: Result): string {
     table.push([label, cell(cold), cell(warm), '']);
   const latency = (percentile: number) => (phase: Phase) => `${milliseconds(phase, percentile)} ms`;
 
-  row('events', (phase) => count(phase.events));
+  row('events', (phase) => grouped(phase.events));
   row('  in', (phase) => `${phase.seconds.toFixed(1)} s`);
-  row('  events/s', (phase) => count(phase.events / phase.seconds));
-  row('entries read', (phase) => count(phase.reads));
+  row('  events/s', (phase) => grouped(phase.events / phase.seconds));
+  row('entries read', (phase) => grouped(phase.reads));
   row('  hit ratio', (phase) => percent(share(phase.hits, phase.reads)));
-  row('queries run', (phase) => count(phase.queries));
-  cached('  without the cache ¹', (measured) => count(queriesWithoutCache(measured)));
+  row('queries run', (phase) => grouped(phase.queries));
+  cached('  without the cache ¹', (measured) => grouped(queriesWithoutCache(measured)));
   cached('  avoided', (measured) => percent(avoided(measured)));
-  cached('edits', ({ phase }) => count(phase.edits));
-  cached('  bumps, global', ({ phase }) => count(phase.bumps.global));
-  cached('  bumps, detector', ({ phase }) => count(phase.bumps.detector));
-  cached('  bumps, environment', ({ phase }) => count(phase.bumps.environment));
+  cached('edits', ({ phase }) => grouped(phase.edits));
+  cached('  bumps, global', ({ phase }) => grouped(phase.bumps.global));
+  cached('  bumps, detector', ({ phase }) => grouped(phase.bumps.detector));
+  cached('  bumps, environment', ({ phase }) => grouped(phase.bumps.environment));
   row('latency of an event, p50', latency(50));
   row('  p90', latency(90));
   row('  p99', latency(99));
   row('  p99.9', latency(99.9));
   row('  worst', latency(100));
-  row('reads judged', (phase) => count(phase.sampled));
-  row('  stale', (phase) => count(phase.staleReads));
-  row('  excused ²', (phase) => count(phase.excused));
+  row('reads judged', (phase) => grouped(phase.sampled));
+  row('  stale', (phase) => grouped(phase.staleReads));
+  row('  excused ²', (phase) => grouped(phase.excused));
   const bypasses = cold.phase.bypasses + warm.phase.bypasses;
-  if (bypasses > 0) cached('entries that bypassed the store', ({ phase }) => count(phase.bypasses));
+  if (bypasses > 0) cached('entries that bypassed the store', ({ phase }) => grouped(phase.bypasses));
   return `${table.toString()}\n${footnotes(cold, warm)}`;
 }
 
@@ -100,14 +102,14 @@ function footnotes(cold: Measured, warm: Measured): string {
   const judged = cold.phase.sampled + warm.phase.sampled;
   const stale = cold.phase.staleReads + warm.phase.staleReads;
   return [
-    `Stale reads: ${stale === 0 ? 'none' : count(stale)}, of ${count(judged)} compared with what the tables held.`,
-    `¹ Measured: the first ${count(cold.replay.events)} and ${count(warm.replay.events)} events of the phases again with`,
+    `Stale reads: ${grouped(stale)}, of ${grouped(judged)} that were compared with the tables.`,
+    `¹ Measured: the first ${grouped(cold.replay.events)} and ${grouped(warm.replay.events)} events of the phases again with`,
     '  the cache off, scaled to the events of the phase.',
-    '² As old as from before an edit of that detector that the relay had not bumped yet when the read began.',
-    'Edits are plain Knex and raw SQL, and a migration in the middle of the cold phase,',
-    'which bumps everything: nobody bumps by hand, triggers and a relay do.',
+    '² From before an edit of that detector that the relay had not bumped yet when the read began.',
+    'Edits are plain Knex and raw SQL, with a migration in the middle of the cold phase, which bumps global. Triggers and a',
+    'relay make every bump; no bump is made by hand.',
     'The stream: Zipf 1.1 over detectors; nine events of ten come from a detector’s first environment of two, and the one',
-    'to three detectors of an event from fixed groups of three. What it does not repeat, a cache can’t avoid.',
+    'to three detectors of an event from fixed groups of three. A cache avoids queries only for events that repeat.',
   ].join('\n');
 }
 
@@ -141,7 +143,7 @@ function rounded(ratio: number): number {
   return Number(ratio.toFixed(4));
 }
 
-function count(value: number): string {
+function grouped(value: number): string {
   return Math.round(value).toLocaleString('en-US');
 }
 

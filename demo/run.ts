@@ -1,11 +1,11 @@
 /**
  * `npm run demo -- [--seconds N] [--json]`
  *
- * Fills the workflow engine's tables, sends a stream of events through its cache while the tables are edited, and
- * prints what came of it. REDIS_URL and DATABASE_URL name servers to use, in a schema and under keys of its own that
- * it removes; what is not named is embedded.
+ * Fills the workflow engine's tables, sends a stream of events through its cache while an editor changes the tables, and
+ * prints the numbers. REDIS_URL and DATABASE_URL are the addresses of servers, where the demo uses keys and a schema of its
+ * own and removes them; without an address the server is embedded.
  *
- * Exit code: 0; 1 if a promise was broken or something failed, saying what; 64 for arguments it does not know.
+ * Exit code: 0; 1 with a message if a promise was broken or the demo failed; 64 for wrong arguments.
  */
 import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
@@ -13,7 +13,7 @@ import { abortOnSignals, Interrupted } from './interrupt.js';
 import { measure } from './measure.js';
 import { openPostgres } from './postgres.js';
 import { openRedis } from './redis.js';
-import { complaints, type Result, toJson, toTable } from './report.js';
+import { brokenPromises, type Result, toJson, toTable } from './report.js';
 
 interface Options {
   readonly seconds: number;
@@ -24,7 +24,7 @@ async function main(): Promise<number> {
   const options = parsed();
   if (options === undefined) {
     process.stderr.write(
-      'Usage: npm run demo -- [--seconds N] [--json]   (N: of the warm phase, above 0; 20 if not said)\n',
+      'Usage: npm run demo -- [--seconds N] [--json]   (N: duration of the warm phase, above 0; default: 20)\n',
     );
     return 64;
   }
@@ -32,9 +32,9 @@ async function main(): Promise<number> {
   abortOnSignals(stop);
   try {
     const result = await demonstrate(options, stop);
-    const broken = complaints(result);
+    const broken = brokenPromises(result);
     if (!options.json) process.stdout.write(`${toTable(result)}\n`);
-    for (const complaint of broken) process.stderr.write(`${complaint}\n`);
+    for (const promise of broken) process.stderr.write(`${promise}\n`);
     if (options.json) process.stdout.write(`${toJson(result)}\n`);
     return broken.length > 0 ? 1 : 0;
   } catch (error) {
@@ -53,7 +53,7 @@ function parsed(): Options | undefined {
   }
 }
 
-/** Opens the servers, measures on them, and leaves nothing behind, however it ends. */
+/** Opens the servers, measures on them, and always removes what it made there. */
 async function demonstrate({ seconds, json }: Options, stop: AbortController): Promise<Result> {
   const name = `demo_${randomBytes(6).toString('hex')}`;
   const tell = (line: string) => (json ? undefined : process.stdout.write(`${line}\n`));

@@ -1,20 +1,20 @@
 import { type Random, seeded, weighted } from './random.js';
 import { environmentsOf, type Size } from './world.js';
 
-/** Something happened in an environment, and these detectors, all of that environment, have seen it. */
+/** An event in an environment that these detectors, all of that environment, have seen. */
 export interface DetectorEvent {
   readonly detectors: readonly number[];
   readonly environment: number;
 }
 
-/** Detector 1 sees the most: detector n sees n^-1.1 as much as it does. */
+/** Detector n sees n^-1.1 times the events of detector 1. */
 const ZIPF = 1.1;
-/** Most happens in production: the share of a detector's events that come from its first environment. */
+/** The share of a detector's events in its first environment, such as production. */
 const IN_FIRST_ENVIRONMENT = 0.9;
-/** An event is seen by one to three detectors, as often each. In an environment, three watch the same thing. */
+/** One to three detectors, with equal probability, see an event. Groups of three watch the same thing. */
 const TOGETHER = 3;
 
-/** How much of everything that happens a detector sees, in proportion. */
+/** The share of all events that a detector sees, up to a factor. */
 export function popularity(detector: number): number {
   return detector ** -ZIPF;
 }
@@ -40,7 +40,7 @@ export function streamFrom(events: number, size: Size, seed: number): Generator<
   return stream;
 }
 
-/** Who watches the same as a detector in an environment: its neighbours there by popularity. */
+/** The detectors that watch the same thing as a detector in an environment: its neighbours by popularity. */
 function companionsOf(
   detectors: readonly number[],
   size: Size,
@@ -67,7 +67,7 @@ function companionsOf(
   return (detector, environment) => known.get(`${detector}/${environment}`)!;
 }
 
-/** Of two, that is. */
+/** The items, two at most, in random order. */
 function shuffled<T>(items: readonly T[], random: Random): readonly T[] {
   return random() < 0.5 ? items : items.toReversed();
 }

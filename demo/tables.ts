@@ -1,7 +1,7 @@
 import type { Workflow } from '../lib/workflow-engine/index.js';
 import type { Detector, Environment, Link, WorkflowOf, World } from './world.js';
 
-/** The four tables once more, in memory: what the database must hold, told by whoever changes it. */
+/** The four tables in memory: the rows that the database must hold, kept up to date by each edit. */
 export class Tables {
   readonly environments = new Map<number, Environment>();
   readonly detectors = new Map<number, Detector>();
@@ -36,7 +36,7 @@ export class Tables {
     this.#linked.get(workflow)?.delete(detector);
   }
 
-  /** Its workflows go with it, and their links with them, as the foreign keys say. */
+  /** Deletes an environment with its workflows and their links, as the foreign keys do. */
   deleteEnvironment(environment: number): void {
     for (const { id, environmentId } of this.workflows.values()) {
       if (environmentId !== environment) continue;
@@ -46,7 +46,7 @@ export class Tables {
     this.environments.delete(environment);
   }
 
-  /** What must run for a detector: its enabled workflows by the environment they are bound to, by id within each. */
+  /** The workflows to run for a detector: the enabled ones by environment, ordered by id within each. */
   entriesOf(detector: number): Map<number | null, Workflow[]> {
     const entries = new Map<number | null, Workflow[]>();
     if (!this.detectors.get(detector)?.enabled) return entries;

@@ -1,6 +1,6 @@
 import { pick, seeded } from './random.js';
 
-/** How much there is of everything. Each detector has three links. */
+/** The numbers of rows. Each detector has three links. */
 export interface Size {
   readonly detectors: number;
   readonly workflows: number;
@@ -26,7 +26,7 @@ export interface WorkflowOf {
   readonly name: string;
   readonly environmentId: number | null;
   readonly enabled: boolean;
-  /** Its properties in the order in which jsonb returns them: by length. */
+  /** The properties stand in the order of jsonb: by length. */
   readonly config: { readonly notify: readonly string[]; readonly throttleMinutes: number };
   readonly updatedAt: Date;
 }
@@ -36,7 +36,7 @@ export interface Link {
   readonly workflow: number;
 }
 
-/** What the tables hold at first. Ids count from 1, as the tables' own do. */
+/** The first rows of the tables. Ids start at 1, as in the tables. */
 export interface World {
   readonly environments: readonly Environment[];
   readonly detectors: readonly Detector[];
@@ -56,7 +56,7 @@ export function environmentsOf(detector: number, { environments }: Size): readon
   return [1 + first, 1 + ((first + apart) % environments)];
 }
 
-/** The same world for the same seed. A detector is linked to a workflow of each of its environments, and an unbound one. */
+/** The same world for the same seed. A detector has links to a workflow of each of its environments, and to an unbound one. */
 export function makeWorld(size: Size, seed: number): World {
   const random = seeded(seed);
   const environments = numbered(size.environments, (id) => ({ id, name: `environment ${id}` }));

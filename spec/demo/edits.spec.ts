@@ -19,11 +19,11 @@ import { lendRelay } from '../support/relay.js';
 import { lendWorkflowCache } from '../workflow-engine/support.js';
 
 const SIZE = { detectors: 12, workflows: 20, environments: 4 };
-/** Every kind of edit, and an environment that comes, is filled and goes, twice. */
+/** Enough for every kind of edit, and for two environments that are created, filled and deleted. */
 const EDITS = 24;
 
 describe("The demo's edits", () => {
-  it('leave in the database what the tables in memory hold, and no stale entry in the cache, a migration too', async () => {
+  it('leave the same rows in the database and in memory, and no stale entry in the cache, a migration included', async () => {
     const db = await lendDatabase();
     const world = makeWorld(SIZE, 1);
     const never = new AbortController().signal;
@@ -34,7 +34,7 @@ describe("The demo's edits", () => {
     await recordChanges(db, cached.cache.name);
     const bumps = countBumps(lendRelay({ db, cache: cached.cache.name }));
     const counters = { oracle, bumps, statements: () => 0, edits: () => 0 };
-    const stands = [
+    const workbenches = [
       { ...cached, ...counters },
       { cache: off, workflows: new WorkflowCache(off), ...counters },
     ];
@@ -43,9 +43,9 @@ describe("The demo's edits", () => {
 
     for (let edit = 0; edit < EDITS; edit++) {
       await (edit === EDITS / 2 ? editor.migrate() : editor.carryOut(edits.next()));
-      for (const stand of stands) {
-        // Every entry there is: each detector in both of its environments.
-        const judged = await runPhase(stand, everything(), { events: 2 * SIZE.detectors }, never);
+      for (const workbench of workbenches) {
+        // Every entry: each detector in both of its environments.
+        const judged = await runPhase(workbench, everything(), { events: 2 * SIZE.detectors }, never);
         expect(judged).to.include({ sampled: 4 * SIZE.detectors, staleReads: 0, excused: 0 }, `after edit ${edit}`);
       }
     }
@@ -63,14 +63,14 @@ describe("The demo's edits", () => {
 });
 
 describe("The demo's stream", () => {
-  it('is the same for the same seed, from any event on', () => {
+  it('is the same for the same seed, from any event', () => {
     const stream = eventStream(SIZE, 7);
     const events = Array.from({ length: 50 }, () => stream.next().value);
     const again = streamFrom(20, SIZE, 7);
     expect(Array.from({ length: 30 }, () => again.next().value)).to.deep.equal(events.slice(20));
   });
 
-  it('asks for one to three detectors, each once, in an environment of all of them', () => {
+  it('has events of one to three different detectors that share the environment', () => {
     const stream = eventStream(SIZE, 7);
     const lengths = new Set<number>();
     for (let i = 0; i < 1_000; i++) {

@@ -27,7 +27,7 @@ describe("The demo's oracle", () => {
     oracle.committing([1], ({ detectors }) => detectors.set(1, { ...detectors.get(1)!, enabled: false }));
   const judge = (workflows: readonly Workflow[], startedAtMs: number, answeredAtMs = performance.now()) =>
     oracle.judge(1, ENVIRONMENT, workflows, { startedAtMs, answeredAtMs });
-  /** Instants of its own, so that no two of them fall together. */
+  /** Gives a change its instants, so that no two of them coincide. */
   const at = (change: Change, committedAtMs: number, bumpedAtMs = Infinity) =>
     Object.assign(change, { committedAtMs, bumpedAtMs });
 
@@ -37,19 +37,19 @@ describe("The demo's oracle", () => {
     expect(enabled).to.have.length(1);
   });
 
-  it('knows what nobody has edited', () => {
+  it('judges an entry without edits by the first rows', () => {
     expect(judge(enabled, performance.now())).to.equal('fresh');
     expect(judge(none, performance.now())).to.equal('stale');
     expect(judge([{ ...enabled[0]!, name: 'another' }], performance.now())).to.equal('stale');
   });
 
-  it('takes either state while nobody can know whether the commit has happened', () => {
+  it('accepts both states between the sending of COMMIT and its answer', () => {
     disable();
     expect(judge(enabled, performance.now())).to.equal('fresh');
     expect(judge(none, performance.now())).to.equal('fresh');
   });
 
-  it('takes the old state from a read that began before the commit was answered', () => {
+  it('accepts the old state from a read that began before the answer to COMMIT', () => {
     const sentAtMs = performance.now();
     at(disable(), sentAtMs + 10, sentAtMs + 20);
     expect(judge(enabled, sentAtMs + 9, sentAtMs + 1_000)).to.equal('fresh');
@@ -74,7 +74,7 @@ describe("The demo's oracle", () => {
     expect(judge(none, startedAtMs, startedAtMs + 10)).to.equal('stale');
   });
 
-  it('does not excuse one state by the bump of another: each has its own', () => {
+  it('excuses each state by its own bump only', () => {
     const sentAtMs = performance.now();
     at(disable(), sentAtMs + 10, sentAtMs + 20);
     const renamed = { ...enabled[0]!, name: 'another' };
@@ -94,11 +94,11 @@ describe("The demo's oracle", () => {
       await load(db, world, new AbortController().signal);
     });
 
-    /** Ten events of detector 1: each reads two entries, of which an edit below changes both. */
+    /** Ten events of detector 1: each reads two entries, and the edits below change both. */
     function phase(reading: ReturnType<typeof lendWorkflowCache>): Promise<Phase> {
       const bumps = () => ({ global: 0, detector: 0, environment: 0 });
-      const stand = { ...reading, oracle, bumps, statements: () => 0, edits: () => 0 };
-      return runPhase(stand, eventsOf(1), { events: 10 }, new AbortController().signal);
+      const workbench = { ...reading, oracle, bumps, statements: () => 0, edits: () => 0 };
+      return runPhase(workbench, eventsOf(1), { events: 10 }, new AbortController().signal);
     }
 
     const disableFirst: Edit = async (trx) => {
@@ -113,13 +113,13 @@ describe("The demo's oracle", () => {
       return disableFirst(trx);
     };
 
-    it('finds nothing where triggers record and a relay bumps', async () => {
+    it('finds no stale read when triggers record and a relay bumps', async () => {
       const reading = lendWorkflowCache(db);
       const { name } = reading.cache;
       await recordChanges(db, name);
       lendRelay({ db, cache: name });
       const editor = new Editor(db, name, oracle);
-      // The relay's first act is to bump everything; an edit that is relayed comes after it.
+      // The relay begins with a bump of global; the relayed edit comes after it.
       await editor.carryOut(async (trx) => {
         await trx('detector').where({ id: 2 }).update({ type: 'cron' });
         return { detectors: [], apply: () => {} };
@@ -129,7 +129,7 @@ describe("The demo's oracle", () => {
       expect(await phase(reading)).to.include({ sampled: 20, staleReads: 0, excused: 0, hits: 18 });
     });
 
-    it('counts the stale reads of a change that was not recorded', async () => {
+    it('counts the stale reads after a change that was not recorded', async () => {
       const reading = lendWorkflowCache(db);
       await recordChanges(db, reading.cache.name);
       await db('gencache_outbox').delete();
@@ -138,7 +138,7 @@ describe("The demo's oracle", () => {
       expect(await phase(reading)).to.include({ sampled: 20, staleReads: 20, excused: 0, hits: 20 });
     });
 
-    it('counts the stale reads where the change was recorded for another cache', async () => {
+    it('counts the stale reads after a change that was recorded for another cache', async () => {
       const reading = lendWorkflowCache(db);
       await recordChanges(db, 'another');
       await phase(reading);
@@ -146,7 +146,7 @@ describe("The demo's oracle", () => {
       expect(await phase(reading)).to.include({ sampled: 20, staleReads: 20, excused: 0 });
     });
 
-    it('counts apart what an event under way excuses, and nothing once it is relayed', async () => {
+    it('counts reads as excused until the event of the change is relayed', async () => {
       const reading = lendWorkflowCache(db);
       const { name } = reading.cache;
       await recordChanges(db, name);
