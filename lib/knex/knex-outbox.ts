@@ -7,6 +7,7 @@ import type { OutboxOptions } from './outbox/location.js';
 import { recordEvents } from './outbox/record.js';
 import { settleEvents } from './outbox/settle.js';
 import type { TransactionId } from './outbox/transaction-id.js';
+import { PlainCommit } from './plain-commit.js';
 import { transact, transactWithin } from './transaction.js';
 import { type Writer, WRITER_LIMITS, type WriterLimits } from './writer.js';
 
@@ -41,7 +42,7 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
     const { trx: outer } = options;
     if (outer === undefined) {
       const begun = (trx: Knex.Transaction) => void this.#isFollowed(trx, bumps.cache);
-      return transact(this.#writer, begun, work, bumps, options).catch(this.#explain);
+      return transact({ writer: this.#writer, bumps, begun, work, options }).catch(this.#explain);
     }
     checkTransaction(outer);
     if (options.strict === true || options.isolationLevel !== undefined) throw decidedByOuter(options);
@@ -57,8 +58,7 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
   #follow(trx: Knex.Transaction, xid: TransactionId, bumps: BumpTarget): void {
     const outermost = outermostOf(trx);
     if (this.#isFollowed(outermost, bumps.cache)) return;
-    const { db, outbox } = this.#writer;
-    const settle = () => settleEvents(db, xid, bumps, outbox).catch(() => {});
+    const settle = () => settleEvents(this.#writer, xid, bumps, new PlainCommit(bumps)).catch(() => {});
     // Rolled back, there is nothing to bump; unknown, it is a relay's. Not under way before the commit: close() can't wait for the caller's.
     outermost.executionPromise.then(
       () => bumps.later(settle()),

@@ -6,66 +6,66 @@ import type { BumpTarget, Committed } from '../ports/source.js';
 import { StoreUnavailableError } from '../ports/store.js';
 import { generationTtl } from '../model/ttl.js';
 import { bumpPaths, chunksOfKeys, commonIncarnation } from '../write/bump-paths.js';
+import type { CommitStrategy } from './commit-strategy.js';
 import { eventsOf, type OutboxEvent } from './outbox/event.js';
 import type { OutboxOptions } from './outbox/location.js';
 import { topmost } from './outbox/resolve-events.js';
-import { scopesOf, type StandingQuarantine } from './outbox/settle.js';
+import { scopesOf } from './outbox/settle.js';
 import type { TransactionId } from './outbox/transaction-id.js';
 
-/** A strict commit needs its quarantine before it. Nothing was committed. */
+/** The quarantine that a strict commit needs before it could not be set. Nothing was committed. */
 export class QuarantineError extends GencacheError {
   constructor(cause: Error) {
     super(
       'QUARANTINE',
-      `A strict commit begins when readers of what changes leave the cache. The store could not be told: ${cause.message} ` +
-        'The transaction was rolled back. Try again, or commit without `strict`.',
+      `The quarantine before a strict commit failed: ${cause.message} The transaction was rolled back; nothing was ` +
+        'committed. Try again, or commit without `strict`.',
       { cause },
     );
   }
 }
 
+export interface StrictCommitOptions {
+  readonly bumps: BumpTarget;
+  readonly outbox: OutboxOptions;
+  /** How long the quarantine lasts without a renewal, in ms. */
+  readonly quarantineMs: number;
+}
+
 /**
- * One strict commit's quarantine (docs/protocol.md, rule 12): this writer's token, in the generation of every scope it changes.
+ * A commit under quarantine (ladder step 4b; docs/protocol.md, rule 12): a token of this writer stands in the generation
+ * of every scope that the transaction changes.
  *
- *     none -> prepared -> standing (renewed until COMMIT has returned) -> lifted
+ *     none -> standing (renewed until COMMIT has returned) -> lifted
+ *                  \-> left to lapse, when the outcome of COMMIT is unknown
  *
- * **Invariant.** From before COMMIT is sent until the lift, no reader finds a generation there; after it, only fresh ones.
- * What breaks it (eviction, a flush, a store that can't be reached while COMMIT runs) is noticed by the lift, or by a
- * renewal, and told: that commit was a plain one.
+ * **Invariant.** From before COMMIT is sent until the lift, no reader finds a generation there; after the lift, readers
+ * find fresh generations only. Eviction, a flush, or a store that is out of reach while COMMIT runs breaks this. The lift
+ * or a renewal notices, and the outcome is `degraded`: the commit was a plain one.
  */
-export class Quarantine implements StandingQuarantine {
+export class StrictCommit implements CommitStrategy {
   readonly #bumps: BumpTarget;
-  readonly #lastsMs: number;
+  readonly #outbox: OutboxOptions;
+  readonly #quarantineMs: number;
   readonly #renewEveryMs: number;
   /** PostgreSQL ends a session that is silent for this long between its last statement and COMMIT. */
   readonly #silenceMaxMs: number;
   readonly #token = nonce();
   #paths: readonly string[] = [];
-  #lookUps: readonly OutboxEvent[] = [];
+  #lookups: readonly OutboxEvent[] = [];
   #sinceMs = 0;
-  #renewing: NodeJS.Timeout | undefined;
+  #renewal: NodeJS.Timeout | undefined;
   #kept = true;
 
-  /** `lastsMs`: how long it lasts when nobody renews it. */
-  constructor(bumps: BumpTarget, lastsMs: number) {
+  constructor({ bumps, outbox, quarantineMs }: StrictCommitOptions) {
     this.#bumps = bumps;
-    this.#lastsMs = lastsMs;
-    this.#renewEveryMs = lastsMs / 4;
-    this.#silenceMaxMs = Math.floor(lastsMs / 2);
+    this.#outbox = outbox;
+    this.#quarantineMs = quarantineMs;
+    this.#renewEveryMs = quarantineMs / 4;
+    this.#silenceMaxMs = Math.floor(quarantineMs / 2);
   }
 
-  get outcome(): Pick<Committed<unknown>, 'strict'> {
-    return { strict: this.#kept ? 'kept' : 'degraded' };
-  }
-
-  get lookUps(): readonly OutboxEvent[] {
-    return this.#lookUps;
-  }
-
-  /**
-   * Statements after the last of the work: the last that may add events, deferred triggers, runs now; and from then on this
-   * session must not fall silent.
-   */
+  /** Deferred triggers, the last that can add events, run now; from then on the session must not fall silent. */
   get preparation(): string {
     return `set constraints all immediate;
        set local idle_in_transaction_session_timeout = ${this.#silenceMaxMs};
@@ -73,33 +73,49 @@ export class Quarantine implements StandingQuarantine {
        `;
   }
 
-  /** Puts the token where the transaction's events point. One query, and one command for each 1,000 scopes. */
-  async begin(trx: Knex.Transaction, { id }: TransactionId, outbox: OutboxOptions): Promise<void> {
-    const events = await eventsOf(trx, this.#bumps.cache, id, outbox);
-    ({ paths: this.#paths } = await scopesOf(trx, events, outbox));
-    this.#lookUps = events.filter(({ unresolved }) => unresolved !== null);
-    if (this.#paths.length === 0) return;
-    this.#sinceMs = performance.now();
-    try {
-      await this.#place(() => {});
-    } catch (error) {
-      throw new QuarantineError(error as Error);
-    }
-    // This process was suspended in between: what it placed first may have lapsed.
-    if (performance.now() - this.#sinceMs > this.#silenceMaxMs) {
-      throw new QuarantineError(new Error(`Placing it took longer than ${this.#silenceMaxMs} ms.`));
-    }
-    this.#renew();
+  get lookups(): readonly OutboxEvent[] {
+    return this.#lookups;
   }
 
   /**
-   * Gives every scope that was under it a fresh generation, and bumps `changed`, looked up after the commit, as far as it
-   * goes beyond. One command for each 1,000 scopes. Rejects as the store does.
+   * Sets the quarantine on every scope of the transaction's events. One query, and one command for each 1,000 scopes.
+   * Throws QuarantineError.
    */
-  async lift(changed: readonly string[]): Promise<string | undefined> {
-    this.end();
+  async beforeCommit(trx: Knex.Transaction, { id }: TransactionId): Promise<void> {
+    const events = await eventsOf(trx, this.#bumps.cache, id, this.#outbox);
+    ({ paths: this.#paths } = await scopesOf(trx, events, this.#outbox));
+    this.#lookups = events.filter(({ unresolved }) => unresolved !== null);
+    if (this.#paths.length === 0) return;
+    this.#sinceMs = performance.now();
+    try {
+      await this.#setQuarantine(() => {});
+    } catch (error) {
+      throw new QuarantineError(error as Error);
+    }
+    // This process was suspended in between: the first of its tokens may have lapsed.
+    if (performance.now() - this.#sinceMs > this.#silenceMaxMs) {
+      throw new QuarantineError(new Error(`The store took longer than ${this.#silenceMaxMs} ms.`));
+    }
+    this.#renewLater();
+  }
+
+  async aborted(): Promise<void> {
+    await this.bump([]).catch(() => {});
+  }
+
+  /** The transaction may still commit, so the quarantine is left to lapse. */
+  unknown(): void {
+    this.ended();
+  }
+
+  /**
+   * Lifts the quarantine, which gives every scope under it a fresh generation, and bumps those of `paths` that it did not
+   * cover. One command for each 1,000 scopes. Rejects as the store does.
+   */
+  async bump(paths: readonly string[]): Promise<string | undefined> {
+    this.ended();
     const { store, cache, bumpDeadlineMs } = this.#bumps;
-    const placed = new Set(this.#paths);
+    const quarantined = new Set(this.#paths);
     const servers = new Set<string | undefined>();
     for (const keys of chunksOfKeys(cache, this.#paths)) {
       const replies = await withDeadline('lift', bumpDeadlineMs, (deadline) =>
@@ -108,51 +124,57 @@ export class Quarantine implements StandingQuarantine {
       servers.add(store.incarnation);
       if (replies.includes('lapsed')) this.#kept = false;
     }
-    const covered = new Set(topmost(new Set([...placed, ...changed])));
-    const beyond = changed.filter((path) => !placed.has(path) && covered.has(path));
+    const covered = new Set(topmost(new Set([...quarantined, ...paths])));
+    const beyond = paths.filter((path) => !quarantined.has(path) && covered.has(path));
     if (beyond.length > 0) {
-      // Another transaction linked more to what this one changed, and committed in between.
+      // Another transaction linked more to the changed rows, and committed in between.
       this.#kept = false;
       servers.add(await bumpPaths(store, cache, beyond, bumpDeadlineMs));
     }
     return commonIncarnation(servers);
   }
 
-  /** Renews no more. */
-  end(): void {
-    clearTimeout(this.#renewing);
-    this.#renewing = undefined;
+  /** Stops the renewals. */
+  ended(): void {
+    clearTimeout(this.#renewal);
+    this.#renewal = undefined;
   }
 
-  /** `found`: told, for each command, whether all it placed was there before. */
-  async #place(found: (all: boolean) => void): Promise<void> {
+  /** Only a lift can tell whether the quarantine stood throughout; without one the commit counts as degraded. */
+  outcome(bump: 'done' | 'pending'): Pick<Committed<unknown>, 'strict'> {
+    return { strict: bump === 'done' && this.#kept ? 'kept' : 'degraded' };
+  }
+
+  /** `replied`: called after each command, with whether the token stood in all of its scopes before. */
+  async #setQuarantine(replied: (stoodBefore: boolean) => void): Promise<void> {
     const { store, cache, bumpDeadlineMs } = this.#bumps;
     const limitMs = Math.min(bumpDeadlineMs, this.#silenceMaxMs);
     for (const keys of chunksOfKeys(cache, this.#paths)) {
-      const held = await withDeadline('quarantine', limitMs, (deadline) =>
-        store.quarantine(keys, this.#token, this.#lastsMs, deadline),
+      const stood = await withDeadline('quarantine', limitMs, (deadline) =>
+        store.quarantine(keys, this.#token, this.#quarantineMs, deadline),
       );
-      found(held === keys.length);
+      replied(stood === keys.length);
     }
   }
 
-  #renew(): void {
+  #renewLater(): void {
     const timer = setTimeout(() => {
-      const renewing = this.#place((all) => {
-        // It was evicted, or lapsed: readers may have filled in between.
-        if (!all) this.#kept = false;
+      const renewing = this.#setQuarantine((stoodBefore) => {
+        // A token was evicted or had lapsed: readers may have filled in between.
+        if (!stoodBefore) this.#kept = false;
       });
-      const next = () => this.#renewing === timer && this.#renew();
+      const next = () => this.#renewal === timer && this.#renewLater();
       renewing.then(
         next,
-        // Try again: it lasts for several renewals, and the lift tells whether it did. But one that was carried out, its
-        // reply lost, may have put back what was evicted, and filled since: the lift would find it as it should be.
+        // The quarantine lasts for several renewals, and the lift tells whether it did, so a failure is tried again. But
+        // a command that was carried out without a reply may have put back a token that was evicted, after fills: the
+        // lift could not see that.
         (error: unknown) => {
           if (!(error instanceof StoreUnavailableError && !error.sent)) this.#kept = false;
           next();
         },
       );
     }, this.#renewEveryMs);
-    this.#renewing = timer;
+    this.#renewal = timer;
   }
 }

@@ -1,89 +1,102 @@
 /**
- * A transaction whose bumps have happened when it resolves (ladder steps 2 and 4b).
+ * A transaction whose bumps have happened when it resolves (ladder steps 2 and 4b). A plain and a strict commit run the
+ * same steps; the strategy of the commit fills in the three in brackets:
  *
- *     plain    BEGIN  work  [id]         COMMIT  [events] bump       [delete]
- *     strict   BEGIN  work  [id, events] quarantine COMMIT  [events] lift and bump [delete]
+ *     BEGIN  work  [preparation]  id  [before COMMIT]  COMMIT  read events  [bump]  delete events
  *
- * What a crash, or another process, can do between any two steps:
+ *     plain   no preparation         nothing          bump
+ *     strict  deferred triggers run  quarantine       lift of the quarantine, and bump
  *
- * - before COMMIT: PostgreSQL rolls back. Quarantines of a dead writer lapse by themselves, and leave no generation.
- * - during COMMIT: it is settled by PostgreSQL, not by us. `pg_xact_status` on another connection tells which way, as
- *   long as that is the same incarnation; else the outcome is unknown and the call says so. The events are there if
- *   and only if the change is.
- * - after COMMIT: the events are there, for a relay. A relay may have claimed them, may bump and delete them: they are
- *   read with a plain SELECT, and bumped here whether or not anybody else does.
- * - a strict writer that is stopped before COMMIT is sent: PostgreSQL ends its session (idle_in_transaction_session_timeout)
- *   within half of what its quarantine lasts. COMMIT itself can't be bounded, so the quarantine is renewed until it has
- *   returned; if this process dies then, that commit is a plain one.
- * - an unknown COMMIT is neither committed nor aborted, and may become either: its quarantine is not lifted, and lapses.
+ * The transaction passes through these states, and a crash, or another process, may come between any two steps:
  *
- * A transaction of which a statement failed refuses the next one, so the id is asked for after `work`: what it swallowed
- * comes out. One that nobody awaited may fail later still: PostgreSQL then answers COMMIT with ROLLBACK.
+ * - Open, until COMMIT is sent. If this process dies, PostgreSQL rolls back. The quarantine of a dead writer lapses by
+ *   itself and leaves no generation. A strict writer that is suspended here loses its session
+ *   (idle_in_transaction_session_timeout) within half of the time that its quarantine lasts.
+ * - Committing, until the outcome of COMMIT is known. PostgreSQL decides it: where the reply is lost, `pg_xact_status`
+ *   on another connection tells the outcome, as long as the server is the same incarnation. COMMIT can't be bounded, so
+ *   the quarantine is renewed until COMMIT has returned; if this process dies here, the commit is a plain one.
+ * - Unknown, when PostgreSQL can't tell. The transaction may still commit, so its quarantine is not lifted, and lapses.
+ *   The call rejects with CommitUnknownError.
+ * - Aborted: nothing was committed. The quarantine is lifted, and the call rejects with the error.
+ * - Committed: the events are in the outbox, for a relay. A relay may have claimed them, may bump and delete them: so a
+ *   plain SELECT reads them, and this process bumps them in any case.
+ * - Settled: the events are bumped and deleted (`bump: 'done'`), or left to a relay (`bump: 'pending'`).
+ *
+ * A transaction in which a statement has failed refuses the next one. The query for the id comes after `work`, so an
+ * error that `work` swallowed comes out there. A statement that was not awaited may fail later still: PostgreSQL then
+ * answers COMMIT with ROLLBACK.
  */
 import type { Knex } from 'knex';
 import { endsWithin } from '../async/ends-within.js';
 import { ConfigurationError } from '../errors/errors.js';
 import type { BumpTarget, Committed, TransactionOptions } from '../ports/source.js';
 import { commit, CommitUnknownError } from './commit.js';
+import type { CommitStrategy } from './commit-strategy.js';
 import { noteBoot } from './outbox/authority.js';
 import type { OutboxOptions } from './outbox/location.js';
 import { settleEvents } from './outbox/settle.js';
-import { Quarantine } from './strict-commit.js';
+import { PlainCommit } from './plain-commit.js';
+import { StrictCommit } from './strict-commit.js';
 import type { Writer } from './writer.js';
 import { currentTransactionId, type TransactionId } from './outbox/transaction-id.js';
 
+export interface Transaction<T> {
+  readonly writer: Writer;
+  readonly bumps: BumpTarget;
+  /** Called with the transaction before `work` gets it. */
+  readonly begun: (trx: Knex.Transaction) => void;
+  readonly work: (trx: Knex.Transaction) => Promise<T> | T;
+  readonly options: TransactionOptions<Knex.Transaction>;
+}
+
 /**
- * Three queries besides BEGIN, those of `work` and COMMIT, and one command for each 1,000 scopes; strict four, and two.
- * `begun`: told of the transaction before `work` gets it.
+ * Three queries besides BEGIN, those of `work` and COMMIT, and one command for each 1,000 scopes; a strict commit takes
+ * four queries, and two commands for each 1,000 scopes.
  */
-export async function transact<T>(
-  writer: Writer,
-  begun: (trx: Knex.Transaction) => void,
-  work: (trx: Knex.Transaction) => Promise<T> | T,
-  bumps: BumpTarget,
-  { strict = false, isolationLevel }: TransactionOptions<Knex.Transaction>,
-): Promise<Committed<T>> {
+export async function transact<T>({ writer, bumps, begun, work, options }: Transaction<T>): Promise<Committed<T>> {
   const { db, outbox, limits } = writer;
+  const { strict = false, isolationLevel } = options;
+  const { quarantineMs } = limits;
+  const strategy: CommitStrategy = strict ? new StrictCommit({ bumps, outbox, quarantineMs }) : new PlainCommit(bumps);
   const trx = await db.transaction(isolationLevel === undefined ? {} : { isolationLevel });
   begun(trx);
   let value: T;
   let xid: TransactionId | undefined;
-  const quarantine = strict ? new Quarantine(bumps, limits.quarantineMs) : undefined;
   try {
     value = await work(trx);
     if (trx.isCompleted()) throw endedByItself();
-    const current = await currentTransactionId(trx, outbox, quarantine?.preparation);
+    const current = await currentTransactionId(trx, outbox, strategy.preparation);
     if (current === 'ended') throw endedByItself();
     xid = current;
-    if (xid !== undefined) await quarantine?.begin(trx, xid, outbox);
+    if (xid !== undefined) await strategy.beforeCommit(trx, xid);
   } catch (error) {
     if (!trx.isCompleted()) await trx.rollback().catch(() => {});
-    await quarantine?.lift([]).catch(() => {});
+    await strategy.aborted();
     throw error;
   }
   try {
     await commit(writer, trx, xid);
   } catch (error) {
-    // It may still commit: its quarantine is left to lapse.
-    if (error instanceof CommitUnknownError) quarantine?.end();
-    else await quarantine?.lift([]).catch(() => {});
+    if (error instanceof CommitUnknownError) strategy.unknown();
+    else await strategy.aborted();
     throw error;
   }
-  if (xid === undefined) return { value, bump: 'done', ...quarantine?.outcome };
+  if (xid === undefined) return { value, bump: 'done', ...strategy.outcome('done') };
   try {
-    const settling = settleEvents(db, xid, bumps, outbox, quarantine);
-    // What has committed is reported, whatever PostgreSQL's connections do: a relay has the rest.
+    const settling = settleEvents(writer, xid, bumps, strategy);
+    // The call reports the commit even if PostgreSQL's connections hang: a relay has the rest.
     const limitMs = 2 * limits.settleMs;
     if (!(await endsWithin(limitMs, settling))) {
-      throw new Error(`The bump was not settled within ${limitMs} ms of the commit.`);
+      throw new Error(
+        `Settling after the commit took longer than ${limitMs} ms. The events stay in the outbox; a relay bumps them.`,
+      );
     }
     await settling;
-    return { value, bump: 'done', ...quarantine?.outcome };
+    return { value, bump: 'done', ...strategy.outcome('done') };
   } catch (error) {
-    // Readers of what is still under quarantine stay away until it lapses. Whether it stood so far, only a lift can tell.
-    return { value, bump: 'pending', ...(strict ? { strict: 'degraded' } : {}), error: error as Error };
+    return { value, bump: 'pending', ...strategy.outcome('pending'), error: error as Error };
   } finally {
-    quarantine?.end();
+    strategy.ended();
     // Once after a crash, so that later transactions can tell it from the next.
     if (xid.server === undefined) await noteBoot(db, outbox).catch(() => {});
   }

@@ -333,9 +333,9 @@ describe('a strict commit', () => {
     expect(error).to.be.instanceOf(QuarantineError);
     expect(error).to.have.property('code', 'QUARANTINE');
     expect(error.message).to.equal(
-      'A strict commit begins when readers of what changes leave the cache. The store could not be told: A quarantine ' +
-        'must be answered by the store within 100 ms, and was not. Look at the load of the store and of this event ' +
-        'loop, or raise the deadline. The transaction was rolled back. Try again, or commit without `strict`.',
+      'The quarantine before a strict commit failed: A quarantine must be answered by the store within 100 ms, and was ' +
+        'not. Look at the load of the store and of this event loop, or raise the deadline. The transaction was rolled ' +
+        'back; nothing was committed. Try again, or commit without `strict`.',
     );
     expect(await price()).to.equal(0);
     expect(await recorded(db)).to.deep.equal([]);

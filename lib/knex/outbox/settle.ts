@@ -1,17 +1,16 @@
 import type { Knex } from 'knex';
 import type { BumpTarget } from '../../ports/source.js';
-import { bumpPaths } from '../../write/bump-paths.js';
 import { deleteEventsOf, eventsOf, type OutboxEvent } from './event.js';
 import type { OutboxOptions } from './location.js';
 import { resolveEvents, topmost } from './resolve-events.js';
 import type { TransactionId } from './transaction-id.js';
 
-/** What a strict commit put up before it, to be lifted after. */
-export interface StandingQuarantine {
-  /** Events that it recorded whose scopes have to be looked up after the commit. */
-  readonly lookUps: readonly OutboxEvent[];
-  /** Bumps what stands, and these scopes as well; tells which incarnation of the store took that. */
-  lift(paths: readonly string[]): Promise<string | undefined>;
+/** The bump that follows a commit. */
+export interface BumpAfterCommit {
+  /** Events whose scopes had to be looked up before the commit, and are looked up again after it. */
+  readonly lookups: readonly OutboxEvent[];
+  /** Bumps these scopes. Returns the incarnation of the store that took all of it; undefined if there were several. */
+  bump(paths: readonly string[]): Promise<string | undefined>;
 }
 
 /**
@@ -26,11 +25,10 @@ export interface StandingQuarantine {
  * Two queries, and one command for each 1,000 scopes; more for lookups. Rejects as the source and the store do.
  */
 export async function settleEvents(
-  db: Knex,
+  { db, outbox }: { readonly db: Knex; readonly outbox: OutboxOptions },
   xid: TransactionId,
   bumps: BumpTarget,
-  options: OutboxOptions,
-  standing?: StandingQuarantine,
+  commit: BumpAfterCommit,
 ): Promise<void> {
   const startedAtMs = performance.now();
   let events: readonly OutboxEvent[] = [];
@@ -39,11 +37,9 @@ export async function settleEvents(
     bumps.bumped(scopes.paths, events[0]?.cause ?? 'none', performance.now() - startedAtMs, error);
   let server;
   try {
-    events = await eventsOf(db, bumps.cache, xid.id, options);
-    scopes = await scopesOf(db, standing ? [...events, ...missing(standing.lookUps, events)] : events, options);
-    server = await (standing
-      ? standing.lift(scopes.paths)
-      : bumpPaths(bumps.store, bumps.cache, scopes.paths, bumps.bumpDeadlineMs));
+    events = await eventsOf(db, bumps.cache, xid.id, outbox);
+    scopes = await scopesOf(db, [...events, ...missing(commit.lookups, events)], outbox);
+    server = await commit.bump(scopes.paths);
   } catch (error) {
     told(error);
     throw error;
@@ -51,12 +47,12 @@ export async function settleEvents(
   if (events.length === 0) return;
   told();
   // A failure here costs a second bump, by a relay.
-  if (scopes.understood) await deleteEventsOf(db, bumps.cache, xid, server, options).catch(() => {});
+  if (scopes.understood) await deleteEventsOf(db, bumps.cache, xid, server, outbox).catch(() => {});
 }
 
-function missing(known: readonly OutboxEvent[], found: readonly OutboxEvent[]): OutboxEvent[] {
-  const there = new Set(found.map(({ unresolved }) => unresolved?.seq));
-  return known.filter(({ unresolved }) => !there.has(unresolved?.seq));
+function missing(before: readonly OutboxEvent[], after: readonly OutboxEvent[]): OutboxEvent[] {
+  const there = new Set(after.map(({ unresolved }) => unresolved?.seq));
+  return before.filter(({ unresolved }) => !there.has(unresolved?.seq));
 }
 
 /** The scopes of events of a transaction that has committed, or is about to and asks from within. */

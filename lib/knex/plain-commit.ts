@@ -1,0 +1,34 @@
+import type { BumpTarget } from '../ports/source.js';
+import { bumpPaths } from '../write/bump-paths.js';
+import type { CommitStrategy } from './commit-strategy.js';
+
+/**
+ * A commit whose bump follows it (ladder step 2). Between the commit and the bump, readers may still meet the value from
+ * before. Nothing happens before COMMIT, so nothing is to be undone after a rollback.
+ */
+export class PlainCommit implements CommitStrategy {
+  readonly preparation = '';
+  readonly lookups = [];
+  readonly #bumps: BumpTarget;
+
+  constructor(bumps: BumpTarget) {
+    this.#bumps = bumps;
+  }
+
+  async beforeCommit(): Promise<void> {}
+
+  async aborted(): Promise<void> {}
+
+  unknown(): void {}
+
+  bump(paths: readonly string[]): Promise<string | undefined> {
+    const { store, cache, bumpDeadlineMs } = this.#bumps;
+    return bumpPaths(store, cache, paths, bumpDeadlineMs);
+  }
+
+  ended(): void {}
+
+  outcome(): Record<never, never> {
+    return {};
+  }
+}
