@@ -1,19 +1,20 @@
 import type { Knex } from 'knex';
 import { isOutboxMissing } from '../knex/outbox/missing-outbox.js';
 import type { OutboxOptions } from '../knex/outbox/location.js';
-import { sqlstateOf, INSUFFICIENT_PRIVILEGE, UNDEFINED_SCHEMA } from '../knex/postgres/sqlstate.js';
+import { isSqlstate, isWithoutSession } from '../knex/postgres/sqlstate.js';
 import { explainError } from './explain-error.js';
 import { currentRole, findMissingRights, grantStatements } from './missing-rights.js';
 import { UsageError } from './usage-error.js';
 
-/** Codes of Node and PostgreSQL for a session that can't be opened: sockets, names, passwords, a server that starts. */
-const NO_SESSION = /^(E[A-Z]{3,}|08...|28...|3D000|53300|57P0.)$/;
+/** Node's codes of sockets and names. */
+const NO_CONNECTION = /^E[A-Z]{3,}$/;
 
 /** Adds a remedy to an error of PostgreSQL; returns any other error itself. */
 export async function withPostgresRemedy(db: Knex, outbox: OutboxOptions, error: unknown): Promise<unknown> {
   if (error instanceof UsageError) return error;
-  const code = sqlstateOf(firstOf(error));
-  if (code === INSUFFICIENT_PRIVILEGE) {
+  const first = firstOf(error);
+  const code = codeOf(first);
+  if (isSqlstate(first, 'insufficient privilege')) {
     // A role without access to the catalogs gets the rest of the message.
     const role = await currentRole(db).catch(() => 'this role');
     const missing = await findMissingRights(db, outbox).catch(() => []);
@@ -23,14 +24,18 @@ export async function withPostgresRemedy(db: Knex, outbox: OutboxOptions, error:
         : 'Run the command as the owner of that object, or grant the right: `grant usage on schema ... to ...` for a schema.';
     return new Error(`PostgreSQL refused the role ${role}: ${explainError(error)}. ${remedy}`, { cause: error });
   }
-  if (isOutboxMissing(error) || code === UNDEFINED_SCHEMA) {
+  if (isOutboxMissing(error) || isSqlstate(first, 'invalid schema name')) {
     return new Error(
       `There is no outbox of this release: ${explainError(error)}. Run \`gencache outbox install\`, or name the schema ` +
         'of the outbox by --schema.',
       { cause: error },
     );
   }
-  if (code !== undefined ? NO_SESSION.test(code) : /timeout|terminated/i.test(explainError(error))) {
+  if (
+    code === undefined
+      ? /timeout|terminated/i.test(explainError(error))
+      : NO_CONNECTION.test(code) || isWithoutSession(first)
+  ) {
     return new Error(
       `PostgreSQL is unreachable: ${explainError(error)}. Check DATABASE_URL (or --database), the server and the network.`,
       { cause: error },
@@ -41,6 +46,11 @@ export async function withPostgresRemedy(db: Knex, outbox: OutboxOptions, error:
 
 /** The first error of several attempts (one for each address), unless the bundle has a code itself. */
 function firstOf(error: unknown): unknown {
-  const isBundle = sqlstateOf(error) === undefined && error instanceof AggregateError && error.errors.length > 0;
+  const isBundle = codeOf(error) === undefined && error instanceof AggregateError && error.errors.length > 0;
   return isBundle ? firstOf(error.errors[0]) : error;
+}
+
+function codeOf(error: unknown): string | undefined {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return typeof code === 'string' ? code : undefined;
 }

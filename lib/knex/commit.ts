@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import { ConfigurationError, GencacheError } from '../errors/errors.js';
 import { connectionOf, cut } from './postgres/pooled-connection.js';
+import { isCommitRefusal } from './postgres/sqlstate.js';
 import type { Writer } from './writer.js';
 import { outcomeOf, type TransactionId } from './outbox/transaction-id.js';
 
@@ -42,7 +43,7 @@ export async function commit(writer: Writer, trx: Knex.Transaction, xid: Transac
     await trx.executionPromise;
     reply = await replied;
   } catch (error) {
-    if (isRefusal(error)) throw error;
+    if (isCommitRefusal(error)) throw error;
     const outcome = xid === undefined ? 'aborted' : await settled(writer, xid);
     if (outcome === 'aborted') throw error;
     if (outcome !== 'committed') throw new CommitUnknownError(xid, error as Error);
@@ -51,12 +52,6 @@ export async function commit(writer: Writer, trx: Knex.Transaction, xid: Transac
     watch.abort();
   }
   if (reply?.response?.command === 'ROLLBACK') throw rolledBack();
-}
-
-/** Whether the server itself has refused: not its connection's end, a shutdown, or a pooler's word for either. */
-function isRefusal(error: unknown): boolean {
-  const { severity, code } = error as { severity?: unknown; code?: unknown };
-  return severity === 'ERROR' && typeof code === 'string' && !/^(?:08|57P|58)/.test(code);
 }
 
 /**

@@ -1,5 +1,5 @@
 import { ConfigurationError } from '../../errors/errors.js';
-import { sqlstateOf, serverMessageOf, UNDEFINED_TABLE } from '../postgres/sqlstate.js';
+import { isSqlstate, serverMessageOf } from '../postgres/sqlstate.js';
 import type { OutboxOptions } from './location.js';
 
 /** One of the outbox's tables as the server names it, in any language; not a schema of such a name. */
@@ -7,7 +7,7 @@ const OUTBOX_TABLE = /(?:^|[^A-Za-z0-9_])gencache_[a-z_]+(?![A-Za-z0-9_.])/;
 
 /** Whether a query failed since there is no outbox where it looked, or one of an older release. */
 export function isOutboxMissing(error: unknown): boolean {
-  return error instanceof Error && sqlstateOf(error) === UNDEFINED_TABLE && OUTBOX_TABLE.test(serverMessageOf(error));
+  return error instanceof Error && isSqlstate(error, 'undefined table') && OUTBOX_TABLE.test(serverMessageOf(error));
 }
 
 /** The error itself; or, if what is missing is the outbox, one that says so in a sentence. */

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { LOCK_NOT_AVAILABLE } from '../postgres/sqlstate.js';
+import { isSqlstate, isTransient } from '../postgres/sqlstate.js';
 import { type UnresolvedEvent, type OutboxEvent, SEGMENT } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
 
@@ -89,14 +89,14 @@ async function lookUp(
     });
     for (const { path } of rows) found.add(nearestScope(path));
   } catch (error) {
-    const { code, message } = error as { code?: unknown; message: string };
-    if (code === LOCK_NOT_AVAILABLE) {
+    if (isSqlstate(error, 'lock not available')) {
       for (const { path } of events) found.add(nearestScope(path));
       return;
     }
-    if (isTransient(code)) throw error;
-    if (events.length === 1 || code === TIMED_OUT) {
-      for (const event of events) poison(event, message);
+    if (isTransient(error)) throw error;
+    // Halves would take as long again before statement_timeout.
+    if (events.length === 1 || isSqlstate(error, 'query canceled')) {
+      for (const event of events) poison(event, (error as Error).message);
       return;
     }
     const half = events.length >> 1;
@@ -107,17 +107,6 @@ async function lookUp(
 
 /** A looked-up table that somebody keeps locked, in ms: all other events would wait as well. */
 const LOCK_TIMEOUT_MS = 500;
-/** `statement_timeout`: halves would take as long again. */
-const TIMED_OUT = '57014';
-
-/**
- * What another attempt may not meet again: no SQLSTATE at all (the connection), and its classes of connections,
- * transactions, resources, locks, intervention and I/O. Whatever else there is would hold up the outbox for ever, and a
- * fallback is always right.
- */
-export function isTransient(code: unknown): boolean {
-  return code !== TIMED_OUT && !(typeof code === 'string' && /^(?!08|25|40|53|55|57|58)[0-9A-Z]{5}$/.test(code));
-}
 
 const ONE_SEGMENT = new RegExp(`^${SEGMENT}$`);
 

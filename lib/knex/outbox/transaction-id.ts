@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { sqlstateOf } from '../postgres/sqlstate.js';
+import { isSqlstate } from '../postgres/sqlstate.js';
 import { type OutboxOptions, qualifier } from './location.js';
 
 /** A transaction's id, and the server that gave it, which never gives it again. */
@@ -17,9 +17,6 @@ export interface TransactionId {
 export function serverSql(options: OutboxOptions): string {
   return `(select extract(epoch from pg_postmaster_start_time()) || ' ' || id from ${qualifier(options)}gencache_boot)`;
 }
-
-/** Outside of a transaction. */
-const NO_TRANSACTION = '25P01';
 
 /**
  * Asks a transaction for its id, undefined if it has written nothing; `'ended'` if it is none: somebody ended it by raw
@@ -39,7 +36,7 @@ export async function currentTransactionId(
     const { id, server: name } = results.at(-1)!.rows[0]!;
     return id === null ? undefined : { id, server: name ?? undefined };
   } catch (error) {
-    if (sqlstateOf(error) === NO_TRANSACTION) return 'ended';
+    if (isSqlstate(error, 'no active SQL transaction')) return 'ended';
     throw error;
   }
 }

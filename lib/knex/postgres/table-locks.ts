@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import { GencacheError } from '../../errors/errors.js';
 import { qualifiedName } from './identifiers.js';
-import { sqlstateOf, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE } from './sqlstate.js';
+import { isSqlstate } from './sqlstate.js';
 import type { Relation } from './catalog.js';
 import { execute } from './sql-text.js';
 
@@ -68,7 +68,7 @@ export async function underInstallationLock(db: Knex, work: (trx: Knex.Transacti
         await work(trx);
       });
     } catch (error) {
-      const again = error instanceof TableLockedError || sqlstateOf(error) === DEADLOCK_DETECTED;
+      const again = error instanceof TableLockedError || isSqlstate(error, 'deadlock detected');
       if (!again || attempt === ATTEMPTS) throw error;
     }
     await pause(attempt);
@@ -101,7 +101,7 @@ export async function underTableLocks(
     await work();
     await setLockTimeout(trx, rows[0]!.before);
   } catch (error) {
-    if ([LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED].includes(sqlstateOf(error) ?? '')) {
+    if (isSqlstate(error, 'lock not available') || isSqlstate(error, 'deadlock detected')) {
       throw new TableLockedError(wanted, error);
     }
     throw error;

@@ -2,7 +2,8 @@ import type { Knex } from 'knex';
 import type { Store } from '../../ports/store.js';
 import { bumpPaths } from '../../write/bump-paths.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
-import { isTransient, nearestScope, topmost } from '../outbox/resolve-events.js';
+import { isTransient } from '../postgres/sqlstate.js';
+import { nearestScope, topmost } from '../outbox/resolve-events.js';
 import { type BatchOptions, inBumpTransaction, assertAuthoritative } from './relay-batch.js';
 
 /** What became of the events that migrations hold. */
@@ -88,7 +89,7 @@ async function isLocked(trx: Knex.Transaction, table: string): Promise<boolean |
       return locks.length > 0;
     });
   } catch (error) {
-    if (isTransient((error as { code?: unknown }).code)) throw error;
+    if (isTransient(error)) throw error;
     return error as Error;
   }
 }

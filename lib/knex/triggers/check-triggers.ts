@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import type { OutboxOptions } from '../outbox/location.js';
-import { sqlstateOf, INSUFFICIENT_PRIVILEGE } from '../postgres/sqlstate.js';
+import { isSqlstate } from '../postgres/sqlstate.js';
 import { functionsNamed } from '../postgres/catalog.js';
 import { FOREIGN_REMEDY, foreignMessage, repairDefinition } from './install-triggers.js';
 import { underInstallationLock, TableLockedError } from '../postgres/table-locks.js';
@@ -102,7 +102,7 @@ export async function repairTriggers(db: Knex, options: OutboxOptions = {}): Pro
         if (definition !== undefined) await repairDefinition(trx, outbox, definition);
       });
     } catch (error) {
-      if (!(error instanceof TableLockedError) && sqlstateOf(error) !== INSUFFICIENT_PRIVILEGE) throw error;
+      if (!(error instanceof TableLockedError) && !isSqlstate(error, 'insufficient privilege')) throw error;
       failures.push(error);
     }
   }
