@@ -1,5 +1,4 @@
 import type { Knex } from 'knex';
-import { ConfigurationError } from '../../errors/errors.js';
 import { findRelation, functionsNamed, type Relation, triggersNamed } from '../postgres/catalog.js';
 import {
   underInstallationLock,
@@ -8,6 +7,7 @@ import {
   underTableLocks,
 } from '../postgres/table-locks.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
+import { missingOutbox } from '../outbox/missing-outbox.js';
 import { quoted } from '../postgres/identifiers.js';
 
 /** The channel of every cache's hints; the payload is the cache's name. */
@@ -32,11 +32,7 @@ export async function notifyRelays(db: Knex, on: boolean, options: OutboxOptions
   qualifier(options);
   await underInstallationLock(db, async (trx) => {
     const outbox = await findRelation(trx, options.schema, 'gencache_outbox');
-    if (outbox === undefined) {
-      throw new ConfigurationError(
-        'Hints are sent by the outbox. There is none. Call `installOutbox` in an earlier migration, or name its schema.',
-      );
-    }
+    if (outbox === undefined) throw missingOutbox(options, { use: 'A trigger on it sends the hints' });
     const found = await stateOf(trx, outbox);
     if (found === (on ? 'on' : 'off')) return;
     await underTableLocks(

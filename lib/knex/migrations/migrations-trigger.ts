@@ -16,7 +16,7 @@ import type { OutboxOptions } from '../outbox/location.js';
 import { functionsNamed, type Relation, triggersNamed } from '../postgres/catalog.js';
 import { underInstallationLock, ACCESS_EXCLUSIVE, underTableLocks } from '../postgres/table-locks.js';
 import { qualifiedName } from '../postgres/identifiers.js';
-import { findInstalledOutbox, type InstalledOutbox } from '../outbox/installed-outbox.js';
+import { findInstalledOutbox, type InstalledOutbox, requireInstalledOutbox } from '../outbox/installed-outbox.js';
 import { forgetDefinition, keepDefinition } from '../triggers/trigger-registry.js';
 import { TRANSITION_TABLES } from '../postgres/transition-tables.js';
 import { functionBody, execute, nameHash, literal } from '../postgres/sql-text.js';
@@ -47,11 +47,9 @@ const DEFINITION = { kind: NAME };
 export async function installMigrationsTrigger(db: Knex, options: MigrationsTriggerOptions): Promise<void> {
   const cache = checkCacheName(options.cache);
   await underInstallationLock(db, async (trx) => {
-    const outbox = await findInstalledOutbox(trx, options);
-    if (outbox === undefined) throw missing('no outbox', 'Call `installOutbox(db)` before');
+    const outbox = await requireInstalledOutbox(trx, options);
     const list = await findMigrationsTable(trx, options);
-    if (list === undefined)
-      throw missing(`no ${options.table ?? 'list of migrations'}`, 'Pass its `table`, and `tableSchema`');
+    if (list === undefined) throw missingList(options);
     const source = functionSource(outbox.at, cache, list);
     if (await isInstalled(trx, outbox, cache, list, source)) return;
     await underTableLocks(trx, [{ relation: list, mode: ACCESS_EXCLUSIVE }], () =>
@@ -204,8 +202,9 @@ function triggerNames(cache: string): string[] {
   return Object.keys(TRANSITION_TABLES).map((event) => triggerName(cache, event));
 }
 
-function missing(found: string, remedy: string): ConfigurationError {
+function missingList({ table = 'list of migrations' }: MigrationsTable): ConfigurationError {
   return new ConfigurationError(
-    `The migrations trigger records in the outbox what happens to the list of migrations. There is ${found}. ${remedy}.`,
+    `There is no ${table}. The migrations trigger watches the table in which Knex lists the migrations that have run. ` +
+      'Pass its `table`, and its `tableSchema`.',
   );
 }

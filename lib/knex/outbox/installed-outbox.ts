@@ -1,8 +1,8 @@
 import type { Knex } from 'knex';
-import { ConfigurationError } from '../../errors/errors.js';
 import type { OutboxOptions } from './location.js';
 import { quoted } from '../postgres/identifiers.js';
 import { findRelation } from '../postgres/catalog.js';
+import { missingOutbox } from './missing-outbox.js';
 
 /** The outbox that is there: triggers name it in full, since they run under anybody's search path. */
 export interface InstalledOutbox {
@@ -17,16 +17,13 @@ export async function findInstalledOutbox(db: Knex, options: OutboxOptions = {})
   return relation === undefined ? undefined : { schema: relation.schema, at: `${quoted(relation.schema)}.` };
 }
 
-/** Finds the outbox. Throws ConfigurationError if there is none; `otherwise`: how its schema is named here. One query. */
+/** Finds the outbox that triggers record into. `option`: the caller's option for its schema. One query. Throws ConfigurationError. */
 export async function requireInstalledOutbox(
   db: Knex,
   options: OutboxOptions = {},
-  otherwise = 'name its schema',
+  option = 'schema',
 ): Promise<InstalledOutbox> {
   const outbox = await findInstalledOutbox(db, options);
-  if (outbox !== undefined) return outbox;
-  const where = options.schema === undefined ? 'on the search path' : `in schema ${quoted(options.schema)}`;
-  throw new ConfigurationError(
-    `Triggers record into the outbox. There is none ${where}. Call \`installOutbox\` in an earlier migration, or ${otherwise}.`,
-  );
+  if (outbox === undefined) throw missingOutbox(options, { use: 'Triggers record there', option });
+  return outbox;
 }

@@ -1,22 +1,31 @@
 import { ConfigurationError } from '../../errors/errors.js';
+import { quoted } from '../postgres/identifiers.js';
 import { isSqlstate, serverMessageOf } from '../postgres/sqlstate.js';
 import type { OutboxOptions } from './location.js';
 
-/** One of the outbox's tables as the server names it, in any language; not a schema of such a name. */
+/** A table of the outbox in a message of the server, in any language; not a schema of such a name. */
 const OUTBOX_TABLE = /(?:^|[^A-Za-z0-9_])gencache_[a-z_]+(?![A-Za-z0-9_.])/;
 
-/** Whether a query failed since there is no outbox where it looked, or one of an older release. */
+/** Whether a query failed because there is no outbox at its location, or one of an older release. */
 export function isOutboxMissing(error: unknown): boolean {
   return error instanceof Error && isSqlstate(error, 'undefined table') && OUTBOX_TABLE.test(serverMessageOf(error));
 }
 
-/** The error itself; or, if what is missing is the outbox, one that says so in a sentence. */
-export function explainMissingOutbox(error: unknown, { schema }: OutboxOptions): unknown {
+/** The error of a query; where the outbox was missing, a ConfigurationError that says so. */
+export function explainMissingOutbox(error: unknown, outbox: OutboxOptions): unknown {
   if (!isOutboxMissing(error)) return error;
-  const where = schema === undefined ? 'on the search path of this connection' : `in the schema "${schema}"`;
+  return missingOutbox(outbox, { use: 'The cache records changes there', cause: error });
+}
+
+/** `use`: what needs the outbox, as a sentence. `option`: the option that holds its schema. */
+export function missingOutbox(
+  { schema }: OutboxOptions,
+  { use, option = 'schema', cause }: { readonly use: string; readonly option?: string; readonly cause?: unknown },
+): ConfigurationError {
+  const where = schema === undefined ? 'on the search path of this connection' : `in the schema ${quoted(schema)}`;
   return new ConfigurationError(
-    `What changes is recorded in an outbox. There is none of this release ${where}. Call \`installOutbox\` in a migration, ` +
-      'or pass the `schema` that it is in.',
-    { cause: error },
+    `There is no outbox of this release ${where}. ${use}. Call \`installOutbox\` in a migration, or pass the ` +
+      `\`${option}\` it is in.`,
+    { cause },
   );
 }

@@ -113,7 +113,7 @@ export class Change {
       const definition = await this.#definition(trx);
       await installDefinition(
         trx,
-        await requireInstalledOutbox(trx, this.#options.outbox, "say where it is: `outbox: { schema: 'audit' }`"),
+        await requireInstalledOutbox(trx, this.#options.outbox, 'outbox: { schema }'),
         definition,
       );
     });

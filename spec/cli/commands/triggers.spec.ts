@@ -106,7 +106,9 @@ describeCommand('gencache triggers', () => {
     const empty = serversOf(await lendDatabase());
     for (const command of ['check', 'repair']) {
       const { code, out, err } = await gencache(['triggers', command], empty);
-      expect(err).to.match(/^Triggers record into the outbox\. There is none on the search path\./);
+      expect(err).to.match(
+        /^There is no outbox of this release on the search path of this connection\. Triggers record there\./,
+      );
       expect({ code, out }).to.deep.equal({ code: 1, out: '' });
     }
   });

@@ -233,12 +233,13 @@ describe('the migrations trigger', () => {
         () => 'nothing',
         (error: Error) => error.message,
       );
-    const rule = 'The migrations trigger records in the outbox what happens to the list of migrations.';
     expect(await thrown({ cache, table: 'flyway' })).to.equal(
-      `${rule} There is no flyway. Pass its \`table\`, and \`tableSchema\`.`,
+      'There is no flyway. The migrations trigger watches the table in which Knex lists the migrations that have run. ' +
+        'Pass its `table`, and its `tableSchema`.',
     );
     expect(await thrown({ cache, schema: 'nowhere' })).to.equal(
-      `${rule} There is no outbox. Call \`installOutbox(db)\` before.`,
+      'There is no outbox of this release in the schema "nowhere". Triggers record there. Call `installOutbox` in a ' +
+        'migration, or pass the `schema` it is in.',
     );
   });
 });

@@ -104,7 +104,8 @@ describe('installing, and who else uses the tables', function () {
     it('says that there is no outbox', async () => {
       await uninstallOutbox(db);
       expect((await rejection(notifyRelays(db, true))).message).to.equal(
-        'Hints are sent by the outbox. There is none. Call `installOutbox` in an earlier migration, or name its schema.',
+        'There is no outbox of this release on the search path of this connection. A trigger on it sends the hints. ' +
+          'Call `installOutbox` in a migration, or pass the `schema` it is in.',
       );
     });
   });

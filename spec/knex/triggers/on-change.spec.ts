@@ -614,8 +614,8 @@ describe('onChangeOf', () => {
       await uninstallOutbox(db);
       const error = await rejection(on().bump({}).install());
       expect(error.message).to.equal(
-        'Triggers record into the outbox. There is none on the search path. Call `installOutbox` in an earlier migration, ' +
-          "or say where it is: `outbox: { schema: 'audit' }`.",
+        'There is no outbox of this release on the search path of this connection. Triggers record there. Call ' +
+          '`installOutbox` in a migration, or pass the `outbox: { schema }` it is in.',
       );
       await removeTriggers(db, 'item', { cache });
       await uninstallTriggers(db);
