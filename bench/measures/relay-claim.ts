@@ -1,5 +1,6 @@
 import knex, { type Knex } from 'knex';
-import { claimEvents } from '../../lib/knex/outbox/event.js';
+import { claimEvents } from '../../lib/knex/outbox/claim.js';
+import { EVERYWHERE, type EventRanges } from '../../lib/knex/outbox/event-position.js';
 import { Frontier } from '../../lib/knex/outbox/frontier.js';
 import { installOutbox } from '../../lib/knex/install/install-outbox.js';
 import { surveyOutbox } from '../../lib/knex/outbox/survey.js';
@@ -71,7 +72,7 @@ async function record(db: Knex, schema: string, events: number): Promise<void> {
 async function outbox(db: Knex, schema: string) {
   const options = { schema };
   const frontier = new Frontier();
-  frontier.advance(await surveyOutbox(db, CACHE, frontier, undefined, options));
+  frontier.advance(await surveyOutbox(db, { cache: CACHE, ranges: frontier, outbox: options }));
   await record(db, schema, CLAIMED);
   let trx: Knex.Transaction | undefined;
   const end = async () => void (await trx?.rollback());
@@ -79,19 +80,21 @@ async function outbox(db: Knex, schema: string) {
     await end();
     trx = await db.transaction();
   };
-  const claiming = (from: Frontier): Side => ({
+  const claiming = (from: EventRanges): Side => ({
     beforeEach: begin,
     run: async () => {
-      const claimed = await claimEvents(trx!, CACHE, from, CLAIMED, options);
+      const claimed = await claimEvents(trx!, { cache: CACHE, ranges: from, max: CLAIMED, outbox: options });
       if (claimed.length !== CLAIMED) throw new Error(`A claim finds ${CLAIMED} events: it found ${claimed.length}.`);
     },
   });
-  const polling = (from: Frontier): Side => ({ run: () => surveyOutbox(db, CACHE, from, undefined, options) });
+  const polling = (from: EventRanges): Side => ({
+    run: () => surveyOutbox(db, { cache: CACHE, ranges: from, outbox: options }),
+  });
   return {
     claim: claiming(frontier),
-    obviousClaim: claiming(new Frontier()),
+    obviousClaim: claiming(EVERYWHERE),
     poll: polling(frontier),
-    firstPoll: polling(new Frontier()),
+    firstPoll: polling(EVERYWHERE),
     end,
   };
 }

@@ -16,6 +16,8 @@ export { type NarrowOptions, narrowBump, waiveBump, type WaiveOptions } from './
 export { type MigrationBumps, withGenerations } from './migrations/with-generations.js';
 export type { OutboxOptions } from './outbox/location.js';
 export type * from './relay/relay-events.js';
-export { type Relay, type RelayOptions, type RelayStatus, startRelay } from './relay/relay.js';
+export { type Relay, startRelay } from './relay/relay.js';
+export type { RelayOptions } from './relay/relay-options.js';
+export type { RelayStatus } from './relay/relay-report.js';
 export { QuarantineError } from './strict-commit.js';
 export * from './triggers/index.js';

@@ -7,10 +7,11 @@ import { StoreUnavailableError } from '../ports/store.js';
 import { generationTtl } from '../model/ttl.js';
 import { bumpPaths, chunksOfKeys, commonIncarnation } from '../write/bump-paths.js';
 import type { CommitStrategy } from './commit-strategy.js';
-import { eventsOf, type OutboxEvent } from './outbox/event.js';
+import type { OutboxEvent } from './outbox/event.js';
 import type { OutboxOptions } from './outbox/location.js';
 import { topmost } from './outbox/resolve-events.js';
 import { scopesOf } from './outbox/settle.js';
+import { eventsOf } from './outbox/transaction-events.js';
 import type { TransactionId } from './outbox/transaction-id.js';
 
 /** The quarantine that a strict commit needs before it could not be set. Nothing was committed. */

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { endsWithin } from '../../async/ends-within.js';
 import { installedRelease, OUTBOX_RELEASE } from '../../knex/install/install-outbox.js';
-import { type Relay, type RelayStatus, startRelay } from '../../knex/relay/relay.js';
+import { type Relay, startRelay } from '../../knex/relay/relay.js';
+import type { RelayStatus } from '../../knex/relay/relay-report.js';
 import { redisStore } from '../../store/redis/redis-store.js';
 import type { Logger } from '../../telemetry/log.js';
 import type { Arguments } from '../arguments.js';

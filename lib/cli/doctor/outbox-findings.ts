@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import { installedRelease, OUTBOX_RELEASE } from '../../knex/install/install-outbox.js';
-import { Frontier } from '../../knex/outbox/frontier.js';
+import { EVERYWHERE } from '../../knex/outbox/event-position.js';
 import { type OutboxOptions, qualifier } from '../../knex/outbox/location.js';
 import { surveyOutbox } from '../../knex/outbox/survey.js';
 import { type CacheNames, findCacheNames } from '../cache-names.js';
@@ -71,7 +71,7 @@ export async function checkOutbox(
     findings.push(broken('rights', `the role ${role} lacks ${describeMissingRights(missing)}`, remedy));
   }
   try {
-    const { authority, postgres } = await surveyOutbox(db, cache, new Frontier(), undefined, outbox);
+    const { authority, postgres } = await surveyOutbox(db, { cache, ranges: EVERYWHERE, outbox });
     const backlog = await readBacklog(db, cache, outbox);
     findings.push(...backlogFindings(backlog));
     const names = await findCacheNames(db, cache, outbox);

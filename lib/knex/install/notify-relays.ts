@@ -8,10 +8,8 @@ import {
 } from '../postgres/table-locks.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { missingOutbox } from '../outbox/missing-outbox.js';
+import { NOTIFY_CHANNEL } from '../outbox/notify-channel.js';
 import { quoted } from '../postgres/identifiers.js';
-
-/** The channel of every cache's hints; the payload is the cache's name. */
-export const NOTIFY_CHANNEL = 'gencache';
 
 const NAME = 'gencache_notify';
 

@@ -50,11 +50,9 @@ export async function installMigrationsTrigger(db: Knex, options: MigrationsTrig
     const outbox = await requireInstalledOutbox(trx, options);
     const list = await findMigrationsTable(trx, options);
     if (list === undefined) throw missingList(options);
-    const source = functionSource(outbox.at, cache, list);
-    if (await isInstalled(trx, outbox, cache, list, source)) return;
-    await underTableLocks(trx, [{ relation: list, mode: ACCESS_EXCLUSIVE }], () =>
-      install(trx, outbox, cache, list, source),
-    );
+    const planned: PlannedMigrationsTrigger = { outbox, cache, list, source: functionSource(outbox.at, cache, list) };
+    if (await isInstalled(trx, planned)) return;
+    await underTableLocks(trx, [{ relation: list, mode: ACCESS_EXCLUSIVE }], () => install(trx, planned));
   });
 }
 
@@ -86,12 +84,18 @@ export async function coveredByTrigger(db: Knex, caches: readonly string[], list
   return new Set(caches.filter((cache) => triggerNames(cache).every((name) => enabled.has(name))));
 }
 
+interface PlannedMigrationsTrigger {
+  readonly outbox: InstalledOutbox;
+  readonly cache: string;
+  /** Knex's list of migrations. */
+  readonly list: Relation;
+  /** The body of the trigger's function. */
+  readonly source: string;
+}
+
 async function install(
   trx: Knex.Transaction,
-  outbox: InstalledOutbox,
-  cache: string,
-  list: Relation,
-  source: string,
+  { outbox, cache, list, source }: PlannedMigrationsTrigger,
 ): Promise<void> {
   const { at } = outbox;
   const name = functionName(cache, list.schema, list.name);
@@ -116,10 +120,7 @@ async function install(
 
 async function isInstalled(
   trx: Knex.Transaction,
-  { at, schema }: InstalledOutbox,
-  cache: string,
-  list: Relation,
-  source: string,
+  { outbox: { at, schema }, cache, list, source }: PlannedMigrationsTrigger,
 ): Promise<boolean> {
   const { rows } = await trx.raw<{ rows: unknown[] }>(
     `select from ${at}gencache_trigger where cache = ? and table_schema = ? and table_name = ? and name = ?`,

@@ -40,12 +40,10 @@ export async function authoritativeRedis(
  */
 export async function claimAuthority(
   db: Knex,
-  cache: string,
   { redis, postgres }: Incarnations,
-  seen: Epoch | undefined,
-  options: OutboxOptions,
+  { cache, seen, outbox }: { readonly cache: string; readonly seen: Epoch | undefined; readonly outbox: OutboxOptions },
 ): Promise<Epoch | undefined> {
-  const table = `${qualifier(options)}gencache_authority`;
+  const table = `${qualifier(outbox)}gencache_authority`;
   const claiming = db.raw<{ rows: { epoch: string }[] }>(
     seen === undefined
       ? `insert into ${table} (cache, redis, postgres) values (:cache, :redis, :postgres) on conflict do nothing

@@ -11,3 +11,8 @@ export interface EventRanges {
   /** From here on, anything. */
   readonly watermark: EventPosition;
 }
+
+export const BEGINNING: EventPosition = { xid: 0n, seq: 0n };
+
+/** The ranges of a reader that knows nothing yet. */
+export const EVERYWHERE: EventRanges = { pending: [], watermark: BEGINNING };

@@ -1,5 +1,5 @@
 import type { OutboxSurvey } from './survey.js';
-import type { EventPosition, EventRanges } from './event-position.js';
+import { BEGINNING, type EventPosition, type EventRanges } from './event-position.js';
 
 /**
  * Where a cache's events can be, so that a poll need not pass over the dead rows of all that came before.
@@ -54,5 +54,3 @@ export class Frontier implements EventRanges {
     this.watermark = BEGINNING;
   }
 }
-
-const BEGINNING: EventPosition = { xid: 0n, seq: 0n };

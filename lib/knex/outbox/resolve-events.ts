@@ -1,13 +1,14 @@
 import type { Knex } from 'knex';
 import { isSqlstate, isTransient } from '../postgres/sqlstate.js';
-import { type UnresolvedEvent, type OutboxEvent, SEGMENT } from './event.js';
+import type { DeadLetter } from './dead-letters.js';
+import { type OutboxEvent, SEGMENT } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
 
 /** What to bump for some events, and which of them were not understood. */
 export interface ResolvedEvents {
   /** Distinct scopes, none below another. */
   readonly paths: readonly string[];
-  readonly poisoned: readonly { readonly event: UnresolvedEvent; readonly bumped: string; readonly reason: string }[];
+  readonly deadLetters: readonly DeadLetter[];
 }
 
 /** Lookups that give more scopes than this are bumped as their fallbacks, to keep memory bounded. */
@@ -36,45 +37,48 @@ export async function resolveEvents(
   options: OutboxOptions,
 ): Promise<ResolvedEvents> {
   const paths = new Set<string>();
-  const poisoned: ResolvedEvents['poisoned'][number][] = [];
+  const deadLetters: DeadLetter[] = [];
   const lookups = new Map<string, OutboxEvent[]>();
-  const ask = (lookup: string, event: OutboxEvent) => {
-    const asking = lookups.get(lookup);
-    if (asking) asking.push(event);
-    else lookups.set(lookup, [event]);
+  const waitingFor = (lookup: string): OutboxEvent[] => {
+    const waiting = lookups.get(lookup) ?? [];
+    lookups.set(lookup, waiting);
+    return waiting;
   };
-  const poison = ({ path, unresolved }: OutboxEvent, reason: string) => {
+  const bury = ({ path, unresolved }: OutboxEvent, reason: string) => {
     const bumped = nearestScope(path);
     paths.add(bumped);
-    poisoned.push({ event: unresolved!, bumped, reason });
+    deadLetters.push({ event: unresolved!, bumped, reason });
   };
   for (const event of events) {
     const { path, unresolved } = event;
-    if (unresolved === null || (unresolved.lookup === null && nearestScope(path) === path)) paths.add(path);
-    else if (unresolved.lookup === null) poison(event, `Its path is none: ${JSON.stringify(path.slice(0, 200))}.`);
-    else if (!LOOKUP.test(unresolved.lookup))
-      poison(event, `Its lookup is none: ${JSON.stringify(unresolved.lookup)}.`);
-    else ask(unresolved.lookup, event);
+    const lookup = unresolved?.lookup ?? null;
+    if (unresolved === null || (lookup === null && nearestScope(path) === path)) paths.add(path);
+    else if (lookup === null) bury(event, `The path is invalid: ${JSON.stringify(path.slice(0, 200))}.`);
+    else if (!LOOKUP.test(lookup)) bury(event, `The lookup is not one of gencache's: ${JSON.stringify(lookup)}.`);
+    else waitingFor(lookup).push(event);
   }
-  for (const [lookup, asking] of lookups) {
+  for (const [lookup, waiting] of lookups) {
     const found = new Set<string>();
-    await lookUp(trx, lookup, asking, options, found, poison);
-    // Their fallbacks stand above all that they can find.
-    if (found.size > LOOKED_UP_MAX) for (const { path } of asking) paths.add(nearestScope(path));
+    await lookUp(waiting, { trx, lookup, options, found, bury });
+    // The fallbacks stand above all scopes that the lookup can find.
+    if (found.size > LOOKED_UP_MAX) for (const { path } of waiting) paths.add(nearestScope(path));
     else for (const path of found) paths.add(path);
   }
-  return { paths: topmost(paths), poisoned };
+  return { paths: topmost(paths), deadLetters };
 }
 
-/** Adds the scopes that a lookup finds for these events to `found`, more than `LOOKED_UP_MAX` only just. */
-async function lookUp(
-  trx: Knex.Transaction,
-  lookup: string,
-  events: readonly OutboxEvent[],
-  options: OutboxOptions,
-  found: Set<string>,
-  poison: (event: OutboxEvent, reason: string) => void,
-): Promise<void> {
+interface LookupRun {
+  readonly trx: Knex.Transaction;
+  readonly lookup: string;
+  readonly options: OutboxOptions;
+  /** The scopes found so far; the run ends soon after there are more than `LOOKED_UP_MAX`. */
+  readonly found: Set<string>;
+  readonly bury: (event: OutboxEvent, reason: string) => void;
+}
+
+/** Adds the scopes that a lookup finds for these events. */
+async function lookUp(events: readonly OutboxEvent[], run: LookupRun): Promise<void> {
+  const { trx, lookup, options, found, bury } = run;
   if (found.size > LOOKED_UP_MAX) return;
   const args = events.flatMap(({ unresolved }) =>
     Array.isArray(unresolved!.args) ? (unresolved!.args as unknown[]) : [unresolved!.args],
@@ -96,16 +100,16 @@ async function lookUp(
     if (isTransient(error)) throw error;
     // Halves would take as long again before statement_timeout.
     if (events.length === 1 || isSqlstate(error, 'query canceled')) {
-      for (const event of events) poison(event, (error as Error).message);
+      for (const event of events) bury(event, (error as Error).message);
       return;
     }
     const half = events.length >> 1;
-    await lookUp(trx, lookup, events.slice(0, half), options, found, poison);
-    await lookUp(trx, lookup, events.slice(half), options, found, poison);
+    await lookUp(events.slice(0, half), run);
+    await lookUp(events.slice(half), run);
   }
 }
 
-/** A looked-up table that somebody keeps locked, in ms: all other events would wait as well. */
+/** Time limit for a lock on a looked-up table, in ms: all other events wait as well. */
 const LOCK_TIMEOUT_MS = 500;
 
 const ONE_SEGMENT = new RegExp(`^${SEGMENT}$`);

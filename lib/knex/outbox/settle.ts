@@ -1,8 +1,9 @@
 import type { Knex } from 'knex';
 import type { BumpTarget } from '../../ports/source.js';
-import { deleteEventsOf, eventsOf, type OutboxEvent } from './event.js';
+import type { OutboxEvent } from './event.js';
 import type { OutboxOptions } from './location.js';
 import { resolveEvents, topmost } from './resolve-events.js';
+import { deleteEventsOf, eventsOf } from './transaction-events.js';
 import type { TransactionId } from './transaction-id.js';
 
 /** The bump that follows a commit. */
@@ -47,7 +48,7 @@ export async function settleEvents(
   if (events.length === 0) return;
   told();
   // A failure here costs a second bump, by a relay.
-  if (scopes.understood) await deleteEventsOf(db, bumps.cache, xid, server, outbox).catch(() => {});
+  if (scopes.understood) await deleteEventsOf(db, xid, { cache: bumps.cache, server, outbox }).catch(() => {});
 }
 
 function missing(before: readonly OutboxEvent[], after: readonly OutboxEvent[]): OutboxEvent[] {
@@ -64,6 +65,6 @@ export async function scopesOf(
   if (events.every(({ unresolved }) => unresolved === null)) {
     return { paths: topmost(new Set(events.map(({ path }) => path))), understood: true };
   }
-  const { paths, poisoned } = await db.transaction((trx) => resolveEvents(trx, events, options));
-  return { paths, understood: poisoned.length === 0 };
+  const { paths, deadLetters } = await db.transaction((trx) => resolveEvents(trx, events, options));
+  return { paths, understood: deadLetters.length === 0 };
 }

@@ -39,6 +39,15 @@ export interface EarlierSnapshots {
 /** Transactions of the tail are listed until one was visible in the oldest snapshot asked about, and so many at most. */
 export const TAIL_MAX = 256;
 
+export interface SurveyOptions {
+  readonly cache: string;
+  /** Where events can be: the frontier's ranges, or `EVERYWHERE`. */
+  readonly ranges: EventRanges;
+  readonly earlier?: EarlierSnapshots | undefined;
+  readonly outbox: OutboxOptions;
+  readonly answerMs?: number;
+}
+
 /**
  * One query by index, in one snapshot; takes no locks, so events claimed by others count. A row bumped and deleted
  * before the frontier is never met, nor more than the first of each transaction that is met.
@@ -49,15 +58,11 @@ export const TAIL_MAX = 256;
  */
 export async function surveyOutbox(
   db: Knex,
-  cache: string,
-  frontier: EventRanges,
-  asked: EarlierSnapshots | undefined,
-  options: OutboxOptions,
-  answerMs = ANSWER_MS,
+  { cache, ranges, earlier, outbox: location, answerMs = ANSWER_MS }: SurveyOptions,
 ): Promise<OutboxSurvey> {
-  const at = qualifier(options);
+  const at = qualifier(location);
   const outbox = `${at}gencache_outbox`;
-  const { pending, watermark } = frontier;
+  const { pending, watermark } = ranges;
   const { rows } = await db
     .raw<{ rows: Row[] }>(
       `with recursive tail (xid, seq, recorded_at, n) as (
@@ -68,8 +73,8 @@ export async function surveyOutbox(
          select next.xid, next.seq, next.recorded_at, n + 1 from tail, lateral (
            select xid, seq, recorded_at from ${outbox}
            where cache = :cache and xid > tail.xid and held_by is null order by xid, seq limit 1) as next
-         where n < :tailMax and tail.xid < cast(:askedXmax as xid8)
-           and not pg_visible_in_snapshot(tail.xid, cast(:asked as pg_snapshot))
+         where n < :tailMax and tail.xid < cast(:latestXmax as xid8)
+           and not pg_visible_in_snapshot(tail.xid, cast(:oldest as pg_snapshot))
        ), found (kind, xid, seq, recorded_at) as (
          select 'pending', first.* from unnest(cast(:openXids as xid8[]), cast(:openSeqs as bigint[])) as open (xid, seq),
            lateral (
@@ -98,8 +103,8 @@ export async function surveyOutbox(
         highXid: String(watermark.xid),
         highSeq: String(watermark.seq),
         tailMax: TAIL_MAX,
-        askedXmax: String(asked?.latest.xmax ?? 0),
-        asked: asked?.oldest.text ?? '1:1:',
+        latestXmax: String(earlier?.latest.xmax ?? 0),
+        oldest: earlier?.oldest.text ?? '1:1:',
         openXids: pending.map(({ xid }) => String(xid)),
         openSeqs: pending.map(({ seq }) => String(seq)),
       } as unknown as Knex.ValueDict,

@@ -1,10 +1,9 @@
 import type { Knex } from 'knex';
-import type { Store } from '../../ports/store.js';
 import { bumpPaths } from '../../write/bump-paths.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { isTransient } from '../postgres/sqlstate.js';
 import { nearestScope, topmost } from '../outbox/resolve-events.js';
-import { type BatchOptions, inBumpTransaction, assertAuthoritative } from './relay-batch.js';
+import { type RelayContext, inBumpTransaction, assertAuthoritative } from './relay-batch.js';
 
 /** What became of the events that migrations hold. */
 export interface ReleasedEvents {
@@ -24,21 +23,17 @@ export interface ReleasedEvents {
  * Claims nothing, so that a migration that narrows its bump does not wait for a relay: what two relays bump is bumped
  * twice, and what is narrowed meanwhile is no longer there to be deleted. Four queries, and two for each lock.
  */
-export async function relayHeldByMigration(
-  db: Knex,
-  store: Store,
-  cache: string,
-  { deadlineMs, silenceMaxMs, outbox }: Omit<BatchOptions, 'batchMax'>,
-): Promise<ReleasedEvents> {
+export async function relayHeldByMigration(context: RelayContext): Promise<ReleasedEvents> {
+  const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs } = context;
   return inBumpTransaction(db, silenceMaxMs, async (trx) => {
     const rows = await heldEvents(trx, cache, outbox);
     const locks = new Map<string, boolean | Error>();
     for (const { heldBy } of rows) if (!locks.has(heldBy)) locks.set(heldBy, await isLocked(trx, heldBy));
     const paths = topmost(new Set(rows.map(({ path }) => nearestScope(path))));
-    const server = await bumpPaths(store, cache, paths, deadlineMs);
+    const server = await bumpPaths(store, cache, paths, bumpDeadlineMs);
     const done = rows.filter(({ heldBy }) => locks.get(heldBy) === false);
     if (done.length > 0) {
-      await assertAuthoritative(trx, store, cache, server, outbox);
+      await assertAuthoritative(trx, context, server);
       await trx.raw(
         `delete from ${qualifier(outbox)}gencache_outbox
          where cache = ? and held_by is not null and (xid, seq) in (select * from unnest(?::xid8[], ?::bigint[]))`,

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { NOTIFY_CHANNEL } from '../install/notify-relays.js';
+import { NOTIFY_CHANNEL } from '../outbox/notify-channel.js';
 
 const RETRY_MS = 1_000;
 

@@ -2,11 +2,12 @@ import type { Knex } from 'knex';
 import { type Store, StoreUnavailableError } from '../../ports/store.js';
 import { withConnection } from '../postgres/pooled-connection.js';
 import { bumpPaths } from '../../write/bump-paths.js';
-import { claimEvents, keepDeadLetters } from '../outbox/event.js';
-import type { Frontier } from '../outbox/frontier.js';
+import { claimEvents } from '../outbox/claim.js';
+import { type DeadLetter, keepDeadLetters } from '../outbox/dead-letters.js';
+import type { EventRanges } from '../outbox/event-position.js';
 import { authoritativeRedis } from '../outbox/authority.js';
 import type { OutboxOptions } from '../outbox/location.js';
-import { resolveEvents, type ResolvedEvents } from '../outbox/resolve-events.js';
+import { resolveEvents } from '../outbox/resolve-events.js';
 
 /** Events that were bumped and deleted. */
 export interface RelayedBatch {
@@ -16,19 +17,22 @@ export interface RelayedBatch {
   readonly paths: readonly string[];
   /** How many events each cause made: `detector UPDATE`. */
   readonly causes: ReadonlyMap<string, number>;
-  readonly deadLetters: ResolvedEvents['poisoned'];
+  readonly deadLetters: readonly DeadLetter[];
   readonly durationMs: number;
 }
 
 /** The server that took the bumps is not the one that counts: the events stay. */
 export class DisplacedError extends StoreUnavailableError {}
 
-export interface BatchOptions {
-  readonly batchMax: number;
-  readonly deadlineMs: number;
+/** The servers, names and limits that a relay works with. */
+export interface RelayContext {
+  readonly db: Knex;
+  readonly store: Store;
+  readonly cache: string;
+  readonly outbox: OutboxOptions;
+  readonly bumpDeadlineMs: number;
   /** A relay that falls silent between claim and commit is given up, and its claim with it, after so long, in ms. */
   readonly silenceMaxMs: number;
-  readonly outbox: OutboxOptions;
 }
 
 /**
@@ -40,25 +44,19 @@ export interface BatchOptions {
  * stopped in between keeps its claim until PostgreSQL ends its session. Other relays pass over what is claimed.
  * Five queries or more, and one command for each 1,000 scopes.
  */
-export async function relayBatch(
-  db: Knex,
-  store: Store,
-  cache: string,
-  frontier: Frontier,
-  options: BatchOptions,
-): Promise<RelayedBatch> {
-  const { batchMax, deadlineMs, silenceMaxMs, outbox } = options;
+export async function relayBatch(context: RelayContext, ranges: EventRanges, batchMax: number): Promise<RelayedBatch> {
+  const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs } = context;
   const startedAtMs = performance.now();
   return inBumpTransaction(db, silenceMaxMs, async (trx) => {
-    const events = await claimEvents(trx, cache, frontier, batchMax, outbox);
-    const { paths, poisoned } = await resolveEvents(trx, events, outbox);
-    const server = await bumpPaths(store, cache, paths, deadlineMs);
-    await keepDeadLetters(trx, poisoned, outbox);
-    if (events.length > 0) await assertAuthoritative(trx, store, cache, server, outbox);
+    const events = await claimEvents(trx, { cache, ranges, max: batchMax, outbox });
+    const { paths, deadLetters } = await resolveEvents(trx, events, outbox);
+    const server = await bumpPaths(store, cache, paths, bumpDeadlineMs);
+    await keepDeadLetters(trx, deadLetters, outbox);
+    if (events.length > 0) await assertAuthoritative(trx, context, server);
     const causes = new Map<string, number>();
     for (const { cause } of events) causes.set(cause, (causes.get(cause) ?? 0) + 1);
     const durationMs = performance.now() - startedAtMs;
-    return { events: events.length, scopes: paths.length, paths, causes, deadLetters: poisoned, durationMs };
+    return { events: events.length, scopes: paths.length, paths, causes, deadLetters, durationMs };
   });
 }
 
@@ -93,10 +91,8 @@ export function inBumpTransaction<T>(
 /** Throws unless the server that took the bumps is the one that counts, and will be when this transaction commits. */
 export async function assertAuthoritative(
   trx: Knex.Transaction,
-  store: Store,
-  cache: string,
+  { store, cache, outbox }: RelayContext,
   server: string | undefined,
-  outbox: OutboxOptions,
 ): Promise<void> {
   const authority = await authoritativeRedis(trx, cache, outbox);
   if (server !== undefined && authority === server) return;

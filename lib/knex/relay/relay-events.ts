@@ -1,3 +1,4 @@
+import type { DeadLetter } from '../outbox/dead-letters.js';
 import type { RelayedBatch } from './relay-batch.js';
 import type { ReleasedEvents } from './held-by-migration.js';
 import type { RepairCause } from './trust.js';
@@ -9,7 +10,7 @@ export interface RelayEvents {
   /** When a batch was bumped and deleted. */
   batch: [RelayedBatch & { readonly cache: string }];
   /** When events could not be understood: what was bumped for each, and why. They are kept in `gencache_dead_letter`. */
-  deadLetter: [{ readonly cache: string; readonly deadLetters: RelayedBatch['deadLetters'] }];
+  deadLetter: [{ readonly cache: string; readonly deadLetters: readonly DeadLetter[] }];
   /** While a migration's lock is taken, once a minute: everything it holds is bumped each second until it is free. */
   heldByMigration: [{ readonly cache: string; readonly locks: ReleasedEvents['locks'] }];
   /** When everything was bumped, since a server went back in time, or may have. */

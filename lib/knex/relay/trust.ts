@@ -19,16 +19,15 @@
  *
  * A crash or a stop between any two steps leaves the keys to expire, and readers to leave the cache.
  */
-import type { Knex } from 'knex';
 import { withDeadline } from '../../async/deadline.js';
 import { nonce } from '../../model/generation.js';
 import { type FreshnessKey, freshnessKey, generationKey, keyPrefix, type MarkKey, markKey } from '../../model/key.js';
-import { type Renewal, type Store, StoreUnavailableError } from '../../ports/store.js';
+import { type Renewal, StoreUnavailableError } from '../../ports/store.js';
 import { generationTtl } from '../../model/ttl.js';
-import type { Frontier } from '../outbox/frontier.js';
-import { claimAuthority, type Incarnations, noteBoot, type Epoch } from '../outbox/authority.js';
-import type { OutboxOptions } from '../outbox/location.js';
-import { type EarlierSnapshots, surveyOutbox, type OutboxSurvey } from '../outbox/survey.js';
+import { claimAuthority, type Incarnations, type Epoch } from '../outbox/authority.js';
+import type { OutboxReader } from '../outbox/outbox-reader.js';
+import type { OutboxSurvey } from '../outbox/survey.js';
+import type { RelayContext } from './relay-batch.js';
 import { EventAges } from './event-ages.js';
 
 /** What a check came to. */
@@ -54,19 +53,13 @@ export type RepairCause =
 /** How long another relay's claim that its server is the one stands before it is contested, in ms. */
 const CONTEST_AFTER_MS = 5_000;
 
-export interface TrustOptions {
+export interface TrustOptions extends RelayContext {
+  readonly reader: OutboxReader;
+  /** The bounds to guarantee, in ms. */
   readonly bounds: readonly number[];
-  readonly deadlineMs: number;
-  /** A survey that takes longer has failed: its connection may be half-open. */
-  readonly answerMs: number;
-  readonly outbox: OutboxOptions;
 }
 
 export class Trust {
-  readonly #db: Knex;
-  readonly #store: Store;
-  readonly #cache: string;
-  readonly #frontier: Frontier;
   readonly #options: TrustOptions;
   readonly #ages = new EventAges();
   readonly #markKey: MarkKey;
@@ -74,16 +67,12 @@ export class Trust {
   /** Those of the last check. */
   #incarnations: Incarnations | undefined;
   /** A mark of another PostgreSQL's relay, and when this one saw it first. */
-  #mark: { readonly mark: string; readonly seenAtMs: number } | undefined;
-  /** Another's claim, and when this relay saw it first. */
-  #claim: { readonly redis: string; readonly seenAtMs: number } | undefined;
+  #otherMark: { readonly mark: string; readonly seenAtMs: number } | undefined;
+  /** Another relay's claim of authority, and when this relay saw it first. */
+  #otherClaim: { readonly redis: string; readonly seenAtMs: number } | undefined;
 
-  constructor(db: Knex, store: Store, cache: string, frontier: Frontier, options: TrustOptions) {
-    const prefix = keyPrefix(cache);
-    this.#db = db;
-    this.#store = store;
-    this.#cache = cache;
-    this.#frontier = frontier;
+  constructor(options: TrustOptions) {
+    const prefix = keyPrefix(options.cache);
     this.#options = options;
     this.#markKey = markKey(prefix);
     this.#keys = options.bounds.map((boundMs) => ({ key: freshnessKey(prefix, boundMs), boundMs }));
@@ -92,11 +81,11 @@ export class Trust {
   /** Two commands and a query; more for a repair. Rejects as the store and the source do. */
   async check(): Promise<TrustCheck> {
     const ownMs = performance.now();
-    const timeMs = await this.#run('time', (deadline) => this.#store.timeMs(deadline));
-    const redis = this.#store.incarnation;
+    const timeMs = await this.#run('time', (deadline) => this.#options.store.timeMs(deadline));
+    const redis = this.#options.store.incarnation;
     if (redis === undefined) throw untold();
-    const surveyed = await this.survey(this.#ages.earlierSnapshots);
-    const postgres = surveyed.postgres!;
+    const surveyed = await this.#options.reader.survey(this.#ages.earlierSnapshots);
+    const { postgres } = surveyed;
     const known = this.#incarnations;
     this.#incarnations = { redis, postgres };
     if (known !== undefined && (known.redis !== redis || known.postgres !== postgres)) this.#ages.reset();
@@ -107,7 +96,7 @@ export class Trust {
       return this.#recount({ redis, postgres }, surveyed);
     }
     const found = await this.#run('renew', (deadline) =>
-      this.#store.renew(this.#renewal(authority, timeMs, ageMs), deadline),
+      this.#options.store.renew(this.#renewal(authority, timeMs, ageMs), deadline),
     );
     if (found === 'renewed') return { survey: surveyed, trusted: true };
     if (found === 'unmarked') {
@@ -115,39 +104,20 @@ export class Trust {
       await this.#repair(authority);
       return { survey: surveyed, trusted: true, repaired: 'mark' };
     }
-    this.#store.revalidate?.();
+    this.#options.store.revalidate?.();
     return { survey: surveyed, trusted: false };
-  }
-
-  /** Looks at the outbox, and moves the frontier on. One query; more in another incarnation of PostgreSQL. */
-  async survey(asked?: EarlierSnapshots): Promise<OutboxSurvey> {
-    const { outbox, answerMs } = this.#options;
-    const look = () => surveyOutbox(this.#db, this.#cache, this.#frontier, asked, outbox, answerMs);
-    let surveyed = await look();
-    if (surveyed.postgres === undefined) {
-      await noteBoot(this.#db, outbox);
-      surveyed = await look();
-    }
-    const known = this.#incarnations?.postgres;
-    if (known !== undefined && known !== surveyed.postgres) {
-      // Ids may be given again: what the frontier knows is of another history.
-      this.#frontier.reset();
-      surveyed = await look();
-    }
-    this.#frontier.advance(surveyed);
-    return surveyed;
   }
 
   async #recount(found: Incarnations, surveyed: OutboxSurvey): Promise<TrustCheck> {
     const { authority } = surveyed;
     const otherStore = authority !== undefined && authority.redis !== found.redis;
     if (otherStore && this.#isRecent(authority)) {
-      this.#store.revalidate?.();
+      this.#options.store.revalidate?.();
       return { survey: surveyed, trusted: false };
     }
-    const { outbox } = this.#options;
+    const { db, cache, outbox } = this.#options;
     await this.#unsucceeded(found.postgres);
-    const epoch = await claimAuthority(this.#db, this.#cache, found, authority, outbox);
+    const epoch = await claimAuthority(db, found, { cache, seen: authority, outbox });
     if (epoch === undefined) return { survey: surveyed, trusted: false };
     await this.#repair(epoch);
     const repaired = authority === undefined ? 'first' : otherStore ? 'store' : 'source';
@@ -157,8 +127,8 @@ export class Trust {
   /** By either clock: PostgreSQL's may jump, and this relay may have just begun. */
   #isRecent({ redis, sinceMs }: NonNullable<OutboxSurvey['authority']>): boolean {
     const nowMs = performance.now();
-    if (this.#claim?.redis !== redis) this.#claim = { redis, seenAtMs: nowMs };
-    return sinceMs < CONTEST_AFTER_MS && nowMs - this.#claim.seenAtMs < CONTEST_AFTER_MS;
+    if (this.#otherClaim?.redis !== redis) this.#otherClaim = { redis, seenAtMs: nowMs };
+    return sinceMs < CONTEST_AFTER_MS && nowMs - this.#otherClaim.seenAtMs < CONTEST_AFTER_MS;
   }
 
   /**
@@ -170,8 +140,8 @@ export class Trust {
     const [markedRedis, marked] = mark?.split(' ') ?? [];
     if (mark === null || marked === undefined || markedRedis !== redis || marked === postgres) return false;
     const nowMs = performance.now();
-    if (this.#mark?.mark !== mark) this.#mark = { mark, seenAtMs: nowMs };
-    return nowMs - this.#mark.seenAtMs < CONTEST_AFTER_MS;
+    if (this.#otherMark?.mark !== mark) this.#otherMark = { mark, seenAtMs: nowMs };
+    return nowMs - this.#otherMark.seenAtMs < CONTEST_AFTER_MS;
   }
 
   /**
@@ -179,7 +149,7 @@ export class Trust {
    * Its successor has a higher timeline, and the mark tells. Returns the mark. Throws if this is such a one. One command.
    */
   async #unsucceeded(postgres: string): Promise<string | null> {
-    const mark = await this.#run('mark', (deadline) => this.#store.readMark(this.#markKey, deadline));
+    const mark = await this.#run('mark', (deadline) => this.#options.store.readMark(this.#markKey, deadline));
     const [system, timeline] = postgres.split('/');
     const [otherSystem, otherTimeline] = mark?.split(' ')[1]?.split('/') ?? [];
     if (system === otherSystem && timeline! < otherTimeline!) {
@@ -193,14 +163,14 @@ export class Trust {
 
   async #repair(epoch: Epoch): Promise<void> {
     const repair = {
-      globalKey: generationKey(keyPrefix(this.#cache), ''),
+      globalKey: generationKey(keyPrefix(this.#options.cache), ''),
       markKey: this.#markKey,
       mark: markOf(epoch),
       incarnation: epoch.redis,
       attempt: nonce(),
       ttlMs: generationTtl(0),
     };
-    await this.#run('repair', (deadline) => this.#store.repair(repair, deadline));
+    await this.#run('repair', (deadline) => this.#options.store.repair(repair, deadline));
   }
 
   /** A key that may not vouch any more is left out: set back after `timeMs`, the store's clock would let it stand. */
@@ -218,7 +188,7 @@ export class Trust {
   }
 
   #run<T>(operation: string, work: Parameters<typeof withDeadline<T>>[2]): Promise<T> {
-    return withDeadline(operation, this.#options.deadlineMs, work);
+    return withDeadline(operation, this.#options.bumpDeadlineMs, work);
   }
 }
 

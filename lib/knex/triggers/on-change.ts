@@ -63,21 +63,22 @@ export function onChangeOf(db: Knex, table: string, options: ChangeOptions): Cha
         `Name the cache: \`onChangeOf(db, '${table}', { cache: 'shop' })\`.`,
     );
   }
-  return new Change(db, table, options, []);
+  return new Change({ db, table, options, bumps: [] });
 }
 
-/** What is watched on one table, and what it bumps. Immutable: each call returns a further one. */
-export class Change {
-  readonly #db: Knex;
-  readonly #table: string;
-  readonly #options: ChangeOptions;
-  readonly #bumps: readonly TriggerBump[];
+interface WatchedTable {
+  readonly db: Knex;
+  readonly table: string;
+  readonly options: ChangeOptions;
+  readonly bumps: readonly TriggerBump[];
+}
 
-  constructor(db: Knex, table: string, options: ChangeOptions, bumps: readonly TriggerBump[]) {
-    this.#db = db;
-    this.#table = table;
-    this.#options = options;
-    this.#bumps = bumps;
+/** The changes to watch on one table, and their bumps. Immutable: each call returns another `Change`. */
+export class Change {
+  readonly #watched: WatchedTable;
+
+  constructor(watched: WatchedTable) {
+    this.#watched = watched;
   }
 
   /**
@@ -109,27 +110,25 @@ export class Change {
    * of the transaction. In one transaction, or the caller's. Throws ConfigurationError, TableLockedError.
    */
   async install(): Promise<void> {
-    await underInstallationLock(this.#db, async (trx) => {
+    const { db, options } = this.#watched;
+    await underInstallationLock(db, async (trx) => {
       const definition = await this.#definition(trx);
-      await installDefinition(
-        trx,
-        await requireInstalledOutbox(trx, this.#options.outbox, 'outbox: { schema }'),
-        definition,
-      );
+      await installDefinition(trx, await requireInstalledOutbox(trx, options.outbox, 'outbox: { schema }'), definition);
     });
   }
 
   #and(bump: TriggerBump): Change {
-    return new Change(this.#db, this.#table, this.#options, [...this.#bumps, bump]);
+    return new Change({ ...this.#watched, bumps: [...this.#watched.bumps, bump] });
   }
 
   /** With every table named in full. */
   async #definition(trx: Knex.Transaction): Promise<TriggerDefinition> {
-    const { cache, name = 'default', columns, truncate = '', limit = 1_000, subscriber = false } = this.#options;
-    const operations = this.#options.operations ?? ROW_OPERATIONS;
-    const table = await named(trx, this.#options.schema, this.#table);
+    const { options } = this.#watched;
+    const { cache, name = 'default', columns, truncate = '', limit = 1_000, subscriber = false } = options;
+    const operations = options.operations ?? ROW_OPERATIONS;
+    const table = await named(trx, options.schema, this.#watched.table);
     const bumps: TriggerBump[] = [];
-    for (const bump of this.#bumps) {
+    for (const bump of this.#watched.bumps) {
       const { lookUp } = bump;
       const found = lookUp === null ? null : await named(trx, lookUp.schema ?? undefined, lookUp.table);
       bumps.push({ ...bump, lookUp: found === null ? null : { ...found, on: lookUp!.on } });

@@ -3,7 +3,7 @@ import { privatePostgres } from '../../support/postgres.js';
 import { expect } from 'chai';
 import knex, { type Knex } from 'knex';
 import { installOutbox } from '../../../lib/knex/index.js';
-import { claimEvents } from '../../../lib/knex/outbox/event.js';
+import { claimEvents } from '../../../lib/knex/outbox/claim.js';
 import { Frontier } from '../../../lib/knex/outbox/frontier.js';
 import { surveyOutbox } from '../../../lib/knex/outbox/survey.js';
 import { EventAges } from '../../../lib/knex/relay/event-ages.js';
@@ -26,7 +26,10 @@ class Claimer {
   /** Moves the frontier on, and the clock. Returns the age by which something may wait. */
   async poll(): Promise<number | undefined> {
     const timeMs = (this.#timeMs += 10);
-    const surveyed = await surveyOutbox(this.db, CACHE, this.frontier, this.ages.earlierSnapshots, {});
+    const surveyed = await surveyOutbox(this.db, {
+      ...{ cache: CACHE, ranges: this.frontier, outbox: {} },
+      earlier: this.ages.earlierSnapshots,
+    });
     this.frontier.advance(surveyed);
     return this.ages.check({ timeMs, ownMs: timeMs }, surveyed);
   }
@@ -34,7 +37,7 @@ class Claimer {
   /** What a claim finds, and deletes. */
   claim(max = 1_000): Promise<string[]> {
     return this.db.transaction(async (trx) =>
-      (await claimEvents(trx, CACHE, this.frontier, max, {})).map(({ path }) => path),
+      (await claimEvents(trx, { cache: CACHE, ranges: this.frontier, max, outbox: {} })).map(({ path }) => path),
     );
   }
 
@@ -122,9 +125,11 @@ describe('a claim', () => {
     for (let i = 0; i < 10; i++) await record(db, `item=${i}`);
     await claimer.poll();
     const other = await db.transaction();
-    expect((await claimEvents(other, CACHE, claimer.frontier, 4, {})).map(({ path }) => path)).to.deep.equal(
-      [0, 1, 2, 3].map((i) => `item=${i}`),
-    );
+    expect(
+      (await claimEvents(other, { cache: CACHE, ranges: claimer.frontier, max: 4, outbox: {} })).map(
+        ({ path }) => path,
+      ),
+    ).to.deep.equal([0, 1, 2, 3].map((i) => `item=${i}`));
     expect(await claimer.drain()).to.deep.equal([4, 5, 6, 7, 8, 9].map((i) => `item=${i}`));
     expect(await claimer.poll()).to.equal(undefined); // still there: nothing is vouched for
     await other.rollback();
@@ -198,11 +203,11 @@ describe('a claim', () => {
       const note = (query: Query) => run.push(query);
       await record(db, 'item=1');
       db.on('query', note);
-      await surveyOutbox(db, CACHE, claimer.frontier, undefined, {});
+      await surveyOutbox(db, { cache: CACHE, ranges: claimer.frontier, outbox: {} });
       const rolledBack = new Error('only to see the query');
       await db
         .transaction(async (trx) => {
-          await claimEvents(trx, CACHE, claimer.frontier, 100, {});
+          await claimEvents(trx, { cache: CACHE, ranges: claimer.frontier, max: 100, outbox: {} });
           throw rolledBack;
         })
         .catch(() => {});
@@ -260,7 +265,7 @@ describe('a claim', () => {
       await claimer.poll();
       for (let claimed = 0; claimed < DEAD - 1_000; claimed += 1_000) await claimer.claim();
       await claimer.poll();
-      const surveyed = await surveyOutbox(db, CACHE, claimer.frontier, undefined, {});
+      const surveyed = await surveyOutbox(db, { cache: CACHE, ranges: claimer.frontier, outbox: {} });
       expect(surveyed.pendingEvents).to.have.length(1);
       const query: Query = { sql: '', bindings: [] };
       const note = (run: Query) => run.sql.startsWith('delete') && Object.assign(query, run);

@@ -119,7 +119,7 @@ describe('the scopes of a batch', () => {
     expect(aside.map((row) => row.bumped).sort()).to.deep.equal(bumped.sort());
     expect(aside.find(({ path }) => path === 'item=1/part:2')).to.include({
       bumped: 'item=1',
-      reason: 'Its path is none: "item=1/part:2".',
+      reason: 'The path is invalid: "item=1/part:2".',
     });
   });
 
@@ -166,7 +166,7 @@ describe('the scopes of a batch', () => {
       expect(gone).to.include({ path: 'item=1', lookup: 'gencache_lookup_gone', bumped: 'item=1' });
       expect(gone.reason).to.contain('function gencache_lookup_gone(jsonb) does not exist');
       expect(gone.args).to.deep.equal([{ id: 1 }]);
-      expect(sleeping).to.include({ bumped: 'item=2', reason: 'Its lookup is none: "pg_sleep".' });
+      expect(sleeping).to.include({ bumped: 'item=2', reason: 'The lookup is not one of gencache\'s: "pg_sleep".' });
       expect(hostile).to.include({ bumped: 'item=3' });
     });
 

@@ -5,8 +5,8 @@ import { GenerationalCache, integer, memoryStore, type Store } from '../../../li
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { installOutbox, knexSource, notifyRelays, type RelayEvents, startRelay } from '../../../lib/knex/index.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
-import { Frontier } from '../../../lib/knex/outbox/frontier.js';
-import { claimAuthority } from '../../../lib/knex/outbox/authority.js';
+import { EVERYWHERE } from '../../../lib/knex/outbox/event-position.js';
+import { claimAuthority, type Epoch } from '../../../lib/knex/outbox/authority.js';
 import { surveyOutbox } from '../../../lib/knex/outbox/survey.js';
 import { inBumpTransaction, DisplacedError, relayBatch } from '../../../lib/knex/relay/relay-batch.js';
 import { recordCommands } from '../../support/commands.js';
@@ -532,14 +532,16 @@ describe('a relay', () => {
       return { store, redis: await eventually(() => store.incarnation ?? expect.fail('not open')) };
     }
 
-    const options = { batchMax: 10, deadlineMs: 1_000, silenceMaxMs: 10_000, outbox: {} };
+    const limits = { bumpDeadlineMs: 1_000, silenceMaxMs: 10_000, outbox: {} };
+    const claim = (redis: string, seen?: Epoch, postgres = POSTGRES) =>
+      claimAuthority(db, { redis, postgres }, { cache, seen, outbox: {} });
 
     it('deletes nothing, and says why', async () => {
       const { store, redis } = await lendStore();
-      await claimAuthority(db, cache, { redis: 'another', postgres: POSTGRES }, undefined, {});
+      await claim('another');
       await record(['item=1']);
       const bumps = await mint(['item=1']);
-      const error = await rejection(relayBatch(db, store, cache, new Frontier(), options));
+      const error = await rejection(relayBatch({ db, store, cache, ...limits }, EVERYWHERE, 10));
       expect(error).to.be.instanceOf(DisplacedError);
       expect(error.message).to.equal(
         `Events are deleted when the server that counts has taken their bumps. another counts, ${redis} took them. ` +
@@ -550,7 +552,7 @@ describe('a relay', () => {
     });
 
     it('waits, in case that is the one, and then takes over: global is bumped', async () => {
-      await claimAuthority(db, cache, { redis: 'another', postgres: POSTGRES }, undefined, {});
+      await claim('another');
       const bumps = await mint(['']);
       const causes: string[] = [];
       const relay = lendRelay({ db, cache });
@@ -569,11 +571,11 @@ describe('a relay', () => {
       await first.stop();
       const bumps = await mint(['']);
       // Another relay, on another server, is counted, and deletes events for bumps that this server never gets.
-      const seen = async () => (await surveyOutbox(db, cache, new Frontier(), undefined, {})).authority!;
+      const seen = async () => (await surveyOutbox(db, { cache, ranges: EVERYWHERE, outbox: {} })).authority!;
       const { redis, postgres } = await seen();
-      await claimAuthority(db, cache, { redis: 'another', postgres }, await seen(), {});
+      await claim('another', await seen(), postgres);
       // One on this server is counted again, and dies before it repairs.
-      await claimAuthority(db, cache, { redis, postgres }, await seen(), {});
+      await claim(redis, await seen(), postgres);
       const next = lendRelay({ db, cache });
       const causes: string[] = [];
       next.on('repair', ({ cause }) => causes.push(cause));
@@ -583,21 +585,21 @@ describe('a relay', () => {
     });
 
     it('is not counted over one that was counted since it looked', async () => {
-      const one = await claimAuthority(db, cache, { redis: 'one', postgres: POSTGRES }, undefined, {});
-      expect(await claimAuthority(db, cache, { redis: 'two', postgres: POSTGRES }, undefined, {})).to.equal(undefined);
-      const two = await claimAuthority(db, cache, { redis: 'two', postgres: POSTGRES }, one, {});
+      const one = await claim('one');
+      expect(await claim('two')).to.equal(undefined);
+      const two = await claim('two', one);
       expect(two).to.include({ redis: 'two', postgres: POSTGRES });
-      expect(await claimAuthority(db, cache, { redis: 'three', postgres: POSTGRES }, one, {})).to.equal(undefined);
+      expect(await claim('three', one)).to.equal(undefined);
     });
 
     it('waits for those who delete under the old one, before it is counted', async () => {
-      const one = await claimAuthority(db, cache, { redis: 'one', postgres: POSTGRES }, undefined, {});
+      const one = await claim('one');
       const deleting = await db.transaction();
       await deleting.raw('select redis from gencache_authority where cache = ? for share', [cache]);
       let counted = false;
-      const counting = claimAuthority(db, cache, { redis: 'two', postgres: POSTGRES }, one, {}).then((reign) => {
+      const counting = claim('two', one).then((epoch) => {
         counted = true;
-        return reign;
+        return epoch;
       });
       await eventually(async () => {
         const { rows } = await db.raw(
@@ -652,7 +654,7 @@ describe('a relay', () => {
       new RegExp(`^debug ${cache}: relayed 2 events to 1 scopes in [0-9.]+ ms: 2 public.item UPDATE$`),
     );
     expect(lines[2]).to.equal(
-      `error ${cache}: event ${rows[0]!.xid}/${rows[0]!.seq} kept as a dead letter, global bumped for it: Its path is none: "item:2".`,
+      `error ${cache}: event ${rows[0]!.xid}/${rows[0]!.seq} kept as a dead letter, global bumped for it: The path is invalid: "item:2".`,
     );
   });
 
@@ -673,8 +675,8 @@ describe('a relay', () => {
         { maxStalenessMs: [1_000, 50] },
         'maxStalenessMs must be an integer from 100 to 3600000, but got 50. Leave it out for no bound.',
       ],
-      [{ db: undefined as never }, 'A relay has the name of a cache, a Knex, and a store.'],
-      [{ cache: 'a b' }, 'The name of a cache must be'],
+      [{ db: undefined as never }, 'A relay must have a Knex as `db` and a store as `store`, but got '],
+      [{ cache: 'a b' }, 'A cache has a name of letters'],
       [{ schema: 'a?b' }, 'The schema of an outbox has a name of 1 to 63 bytes'],
     ] as const) {
       expect(thrown(() => startRelay({ db, cache, store, ...options })).message).to.contain(message);

@@ -14,10 +14,10 @@ export function manyRowsSource(
   recorder: RecorderInput,
   operation: RowOperation,
   compared: readonly string[] | null,
-  bump: TriggerBump,
   index: number,
 ): string {
   const { definition, table, at } = recorder;
+  const bump = definition.bumps[index]!;
   const columns = columnsOf(table, changedColumns(bump));
   const images = `
       with gencache_image as (

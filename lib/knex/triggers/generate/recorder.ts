@@ -83,7 +83,7 @@ function computed(recorder: RecorderInput, operation: RowOperation, compared: re
   const { definition, level } = recorder;
   const [first, ...more] = TRANSITION_ALIASES[operation].map((side) => `exists (select from ${side})`);
   const any = [first, ...more].join(' or ');
-  const bumps = definition.bumps.map((bump, i) => manyRowsSource(recorder, operation, compared, bump, i));
+  const bumps = definition.bumps.map((_, i) => manyRowsSource(recorder, operation, compared, i));
   return `
     if tg_op = '${operation.toUpperCase()}' then${oneRowSource(recorder, operation, compared)}${
       level === 'row'

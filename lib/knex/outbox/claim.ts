@@ -1,0 +1,47 @@
+import type { Knex } from 'knex';
+import { EVENT, type OutboxEvent } from './event.js';
+import type { EventRanges } from './event-position.js';
+import { type OutboxOptions, qualifier } from './location.js';
+
+export interface ClaimOptions {
+  readonly cache: string;
+  /** Where events can be: the frontier's ranges, or `EVERYWHERE`. */
+  readonly ranges: EventRanges;
+  readonly max: number;
+  readonly outbox: OutboxOptions;
+}
+
+const XID_MAX = 2n ** 64n - 1n;
+
+/**
+ * Claims events: takes them out of the outbox in a transaction that commits after they were bumped, and so puts them
+ * back by itself if this process dies or gives up. [n <= max]. Passes over what others have claimed (SKIP LOCKED),
+ * and what a migration holds. READ COMMITTED.
+ *
+ * By index ranges and row addresses, whatever the planner believes about a table that is empty most of the time: it
+ * reads what it takes, what others have claimed, and what of this was deleted since the frontier moved.
+ */
+export async function claimEvents(
+  trx: Knex.Transaction,
+  { cache, ranges: { pending, watermark }, max, outbox: location }: ClaimOptions,
+): Promise<OutboxEvent[]> {
+  const outbox = `${qualifier(location)}gencache_outbox`;
+  const ranges = [...pending.map(({ xid, seq }) => ({ xid, seq, until: xid + 1n })), { ...watermark, until: XID_MAX }];
+  const { rows } = await trx.raw<{ rows: OutboxEvent[] }>(
+    `delete from ${outbox} as event where ctid = any(array(
+       select found.row
+       from unnest(?::xid8[], ?::bigint[], ?::xid8[]) as range (xid, seq, until), lateral (
+         select ctid as row from ${outbox}
+         where cache = ? and (xid, seq) >= (range.xid, range.seq) and xid < range.until and held_by is null
+         order by xid, seq limit ? for update skip locked) as found
+       limit ?))
+     returning ${EVENT}`,
+    [
+      ranges.map(({ xid }) => String(xid)),
+      ranges.map(({ seq }) => String(seq)),
+      ranges.map(({ until }) => String(until)),
+      ...[cache, max, max],
+    ] as unknown as Knex.RawBinding[],
+  );
+  return rows;
+}

@@ -1,0 +1,41 @@
+import type { Knex } from 'knex';
+import { EVENT, type OutboxEvent } from './event.js';
+import { type OutboxOptions, qualifier } from './location.js';
+import { serverSql, type TransactionId } from './transaction-id.js';
+
+/** The events that a transaction recorded and nobody has bumped yet, claimed or not. No locks. */
+export async function eventsOf(db: Knex, cache: string, xid: string, options: OutboxOptions): Promise<OutboxEvent[]> {
+  const { rows } = await db.raw<{ rows: OutboxEvent[] }>(
+    `select ${EVENT} from ${qualifier(options)}gencache_outbox as event
+     where cache = ? and xid = ?::xid8 and held_by is null`,
+    [cache, xid],
+  );
+  return rows;
+}
+
+/**
+ * Deletes what is left of a transaction's events, if `server`, which took their bump, is the incarnation that counts, or
+ * none does. What others have claimed is theirs to delete. One statement, in which the row that names the incarnation is
+ * held (FOR SHARE): a repair waits for it, or it for the repair, and then sees that row's new value. After a crash that lost
+ * the transaction, its id may be another's: then nothing is deleted.
+ */
+export async function deleteEventsOf(
+  db: Knex,
+  xid: TransactionId,
+  {
+    cache,
+    server,
+    outbox,
+  }: { readonly cache: string; readonly server: string | undefined; readonly outbox: OutboxOptions },
+): Promise<void> {
+  const at = qualifier(outbox);
+  await db.raw(
+    `with authority as (select redis from ${at}gencache_authority where cache = :cache for share)
+     delete from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and seq = any(array(
+       select seq from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and held_by is null
+       for update skip locked))
+     and not exists (select from authority where redis is distinct from :server)
+     and ${serverSql(outbox)} = :postgres`,
+    { cache, xid: xid.id, server: server ?? null, postgres: xid.server ?? null } as unknown as Knex.ValueDict,
+  );
+}

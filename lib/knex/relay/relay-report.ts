@@ -1,0 +1,91 @@
+import type { Logger } from '../../telemetry/log.js';
+import { Emitter } from '../../telemetry/emitter.js';
+import type { OutboxSurvey } from '../outbox/survey.js';
+import type { ReleasedEvents } from './held-by-migration.js';
+import type { RelayedBatch } from './relay-batch.js';
+import type { RelayEvents } from './relay-events.js';
+import { logRelay } from './relay-log.js';
+import type { RepairCause } from './trust.js';
+
+/** What a relay has done since it began. */
+export interface RelayStatus {
+  /** Age of the oldest event at the last survey, in ms, by PostgreSQL's clock; 0 when there was none. */
+  readonly lagMs: number;
+  /** Whether both servers were authoritative at the last check. */
+  readonly trusted: boolean;
+  readonly events: number;
+  readonly scopes: number;
+  readonly deadLetters: number;
+  readonly repairs: number;
+  readonly failures: number;
+}
+
+/** A migration that holds events is reported this often, in ms. */
+const HELD_REPORT_EVERY_MS = 60_000;
+
+/** Counts what a relay does, and emits it. */
+export class RelayReport {
+  readonly #cache: string;
+  readonly #emitter = new Emitter<RelayEvents>();
+  #lagMs = 0;
+  #events = 0;
+  #scopes = 0;
+  #deadLetters = 0;
+  #repairs = 0;
+  #failures = 0;
+  #heldReportedAtMs = -Infinity;
+
+  constructor(cache: string, log: Logger | undefined) {
+    this.#cache = cache;
+    if (log) logRelay(log, this.#emitter);
+  }
+
+  on<K extends keyof RelayEvents>(name: K, listener: (event: RelayEvents[K][0]) => void): () => void {
+    return this.#emitter.on(name, listener);
+  }
+
+  status(trusted: boolean): RelayStatus {
+    return {
+      lagMs: this.#lagMs,
+      trusted,
+      events: this.#events,
+      scopes: this.#scopes,
+      deadLetters: this.#deadLetters,
+      repairs: this.#repairs,
+      failures: this.#failures,
+    };
+  }
+
+  polled({ lagMs = 0 }: OutboxSurvey, trusted: boolean): void {
+    this.#lagMs = lagMs;
+    this.#emitter.emit('poll', { cache: this.#cache, lagMs, trusted });
+  }
+
+  relayed(batch: RelayedBatch): void {
+    const { events, deadLetters } = batch;
+    this.#events += events;
+    this.#scopes += batch.scopes;
+    this.#deadLetters += deadLetters.length;
+    if (events > 0) this.#emitter.emit('batch', { cache: this.#cache, ...batch });
+    if (deadLetters.length > 0) this.#emitter.emit('deadLetter', { cache: this.#cache, deadLetters });
+  }
+
+  /** The locks that are still taken are reported at once, and each minute: a migrator that died leaves its lock. */
+  released({ events, locks }: ReleasedEvents): void {
+    this.#events += events;
+    const nowMs = performance.now();
+    if (locks.length === 0 || nowMs - this.#heldReportedAtMs < HELD_REPORT_EVERY_MS) return;
+    this.#heldReportedAtMs = nowMs;
+    this.#emitter.emit('heldByMigration', { cache: this.#cache, locks });
+  }
+
+  repaired(cause: RepairCause): void {
+    this.#repairs++;
+    this.#emitter.emit('repair', { cache: this.#cache, cause });
+  }
+
+  failed(operation: 'relay' | 'store', error: Error): void {
+    this.#failures++;
+    this.#emitter.emit('failure', { cache: this.#cache, operation, error });
+  }
+}
