@@ -22,7 +22,7 @@ export class CommitUnknownError extends GencacheError {
   }
 }
 
-const ASK_EVERY_MS = 50;
+const QUERY_EVERY_MS = 50;
 
 /**
  * COMMIT, and certainty about it. Resolves if it committed; rejects with the server's error if it did not, and with
@@ -39,12 +39,12 @@ export async function commit(writer: Writer, trx: Knex.Transaction, xid: Transac
   try {
     // Knex resolves commit() in any case, and the other promise with what the server said.
     const replied = trx.commit() as PromiseLike<{ response?: { command?: string } } | undefined>;
-    if (xid !== undefined) void leaveIfSettled(writer, trx, xid, watch.signal);
+    if (xid !== undefined) void cutIfEnded(writer, trx, xid, watch.signal);
     await trx.executionPromise;
     reply = await replied;
   } catch (error) {
     if (isCommitRefusal(error)) throw error;
-    const outcome = xid === undefined ? 'aborted' : await settled(writer, xid);
+    const outcome = xid === undefined ? 'aborted' : await outcomeWithin(writer, xid);
     if (outcome === 'aborted') throw error;
     if (outcome !== 'committed') throw new CommitUnknownError(xid, error as Error);
     return;
@@ -58,7 +58,7 @@ export async function commit(writer: Writer, trx: Knex.Transaction, xid: Transac
  * Cuts the connection of a COMMIT whose answer is overdue if PostgreSQL is done with it, or can't be asked either: the
  * answer was lost. Then the COMMIT fails, and is settled as any that lost its connection.
  */
-async function leaveIfSettled(
+async function cutIfEnded(
   { db, outbox, limits }: Writer,
   trx: Knex.Transaction,
   xid: TransactionId,
@@ -68,15 +68,15 @@ async function leaveIfSettled(
   while (isUnderWay) {
     await sleep(limits.settleMs, undefined, { signal }).catch(() => {});
     if (signal.aborted) return;
-    const asked = outcomeOf(db, xid, outbox).catch(() => undefined);
+    const answer = outcomeOf(db, xid, outbox).catch(() => undefined);
     const limit = sleep(limits.settleMs, undefined, { signal }).catch(() => undefined);
-    isUnderWay = (await Promise.race([asked, limit])) === 'in progress';
+    isUnderWay = (await Promise.race([answer, limit])) === 'in progress';
   }
   if (signal.aborted) return;
   cut(await connectionOf(trx));
 }
 
-async function settled(
+async function outcomeWithin(
   { db, outbox, limits }: Writer,
   xid: TransactionId,
 ): Promise<'committed' | 'aborted' | undefined> {
@@ -85,10 +85,10 @@ async function settled(
   try {
     for (;;) {
       // A pool may take longer than the limit to find that its server is out of reach.
-      const asked = outcomeOf(db, xid, outbox).catch(() => 'unreachable' as const);
-      const outcome = await Promise.race([asked, limit]);
+      const answer = outcomeOf(db, xid, outbox).catch(() => 'unreachable' as const);
+      const outcome = await Promise.race([answer, limit]);
       if (outcome === undefined || outcome === 'committed' || outcome === 'aborted') return outcome;
-      if ((await Promise.race([sleep(ASK_EVERY_MS, 'again'), limit])) === undefined) return undefined;
+      if ((await Promise.race([sleep(QUERY_EVERY_MS, 'again'), limit])) === undefined) return undefined;
     }
   } finally {
     giveUp.abort();

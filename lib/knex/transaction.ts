@@ -40,7 +40,7 @@ import { StrictCommit } from './strict-commit.js';
 import type { Writer } from './writer.js';
 import { currentTransactionId, type TransactionId } from './outbox/transaction-id.js';
 
-export interface Transaction<T> {
+export interface TransactionRun<T> {
   readonly writer: Writer;
   readonly bumps: BumpTarget;
   /** Called with the transaction before `work` gets it. */
@@ -53,7 +53,7 @@ export interface Transaction<T> {
  * Three queries besides BEGIN, those of `work` and COMMIT, and one command for each 1,000 scopes; a strict commit takes
  * four queries, and two commands for each 1,000 scopes.
  */
-export async function transact<T>({ writer, bumps, begun, work, options }: Transaction<T>): Promise<Committed<T>> {
+export async function transact<T>({ writer, bumps, begun, work, options }: TransactionRun<T>): Promise<Committed<T>> {
   const { db, outbox, limits } = writer;
   const { strict = false, isolationLevel } = options;
   const { quarantineMs } = limits;

@@ -42,13 +42,13 @@ export async function workflowRows(db: Knex, ids: readonly WorkflowIds[]): Promi
 
 /** `?`: detector ids, environment ids, of the same length. */
 export const WORKFLOWS_SQL = `
-  select asked.detector_id, asked.environment_id, workflow.id, workflow.name, workflow.config, workflow.updated_at
-  from unnest(?::bigint[], ?::bigint[]) as asked (detector_id, environment_id)
-  join detector on detector.id = asked.detector_id and detector.enabled
-  join detector_workflow as link on link.detector_id = asked.detector_id
+  select pair.detector_id, pair.environment_id, workflow.id, workflow.name, workflow.config, workflow.updated_at
+  from unnest(?::bigint[], ?::bigint[]) as pair (detector_id, environment_id)
+  join detector on detector.id = pair.detector_id and detector.enabled
+  join detector_workflow as link on link.detector_id = pair.detector_id
   join workflow on workflow.id = link.workflow_id
     and workflow.enabled
-    and workflow.environment_id is not distinct from asked.environment_id
+    and workflow.environment_id is not distinct from pair.environment_id
   order by workflow.id`;
 
 const ID = integer();

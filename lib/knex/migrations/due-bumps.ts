@@ -25,12 +25,12 @@ export function recordDueBumps({ at, cache, names, source, take, unlessRecorded 
     select from ${at}gencache_outbox
     where cache = ${cache} and xid = pg_current_xact_id() and operation = 'migration' and path = '' and held_by is null)`;
   return `
-    with asked as (
+    with ran as (
       select distinct name from unnest(${names}) as name
     ), narrowed as (
       ${take ? `delete from ${narrowed} returning migration, paths` : `select migration, paths from ${narrowed}`}
     ), wide as (
-      select from asked where name is null or name not in (select migration from narrowed)
+      select from ran where name is null or name not in (select migration from narrowed)
     ), due as (
       select '' as path where exists (select from wide)
       union

@@ -48,7 +48,7 @@ export interface Hooks {
   readonly afterAll?: Hook;
 }
 
-const NOTHING: ReadonlySet<string> = new Set();
+const NO_CACHES: ReadonlySet<string> = new Set();
 
 /** The hooks for these caches, around the owner's. They keep no state but that of batches that are running. */
 export function migrationHooks(caches: readonly string[], options: OutboxOptions, owner: Hooks): Required<Hooks> {
@@ -65,7 +65,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
         );
         batches.set(db, await covered(db));
       } else {
-        batches.set(db, NOTHING);
+        batches.set(db, NO_CACHES);
       }
       await owner.beforeAll?.(db, migrations);
     },
@@ -94,7 +94,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
       await owner.afterAll?.(db, migrations);
       if (!(await hasOutbox(db, options))) return;
       if (db.isTransaction) {
-        const before = batches.get(db) ?? NOTHING;
+        const before = batches.get(db) ?? NO_CACHES;
         const byTrigger = await covered(db);
         for (const cache of caches) {
           if (before.has(cache) && byTrigger.has(cache)) continue;
@@ -109,7 +109,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
   /** By the trigger on the list that this run writes. */
   async function covered(db: Knex): Promise<ReadonlySet<string>> {
     const list = await findMigrationsTable(db);
-    if (list === undefined || !(await findMigrationLock(db)).taken) return NOTHING;
+    if (list === undefined || !(await findMigrationLock(db)).taken) return NO_CACHES;
     return coveredByTrigger(db, caches, list);
   }
 

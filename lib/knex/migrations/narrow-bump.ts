@@ -52,7 +52,7 @@ export async function narrowBump(db: Knex, options: NarrowOptions): Promise<void
      insert into ${at}gencache_outbox (cache, xid, path, source, operation, held_by)
      select cache, xid, path, migration, 'migration', held_by
      from narrowed, unnest(paths) as path,
-       (select held_by, min(xid::text::bigint)::text::xid8 as xid from taken group by held_by) as held`,
+       (select held_by, min(xid::text::bigint)::text::xid8 as xid from taken group by held_by) as lock`,
     [cache, migration, paths as unknown as Knex.RawBinding, cache, migration],
   );
 }

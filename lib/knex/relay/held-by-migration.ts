@@ -48,15 +48,15 @@ export async function relayHeldByMigration(context: RelayContext): Promise<Relea
   });
 }
 
-interface Held {
+interface HeldEvent {
   readonly xid: string;
   readonly seq: string;
   readonly path: string;
   readonly heldBy: string;
 }
 
-async function heldEvents(trx: Knex.Transaction, cache: string, options: OutboxOptions): Promise<Held[]> {
-  const { rows } = await trx.raw<{ rows: Held[] }>(
+async function heldEvents(trx: Knex.Transaction, cache: string, options: OutboxOptions): Promise<HeldEvent[]> {
+  const { rows } = await trx.raw<{ rows: HeldEvent[] }>(
     `select xid::text, seq::text, path, held_by as "heldBy" from ${qualifier(options)}gencache_outbox
      where cache = ? and held_by is not null`,
     [cache],

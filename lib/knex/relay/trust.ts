@@ -83,7 +83,7 @@ export class Trust {
     const ownMs = performance.now();
     const timeMs = await this.#run('time', (deadline) => this.#options.store.timeMs(deadline));
     const redis = this.#options.store.incarnation;
-    if (redis === undefined) throw untold();
+    if (redis === undefined) throw unknownIncarnation();
     const surveyed = await this.#options.reader.survey(this.#ages.earlierSnapshots);
     const { postgres } = surveyed;
     const known = this.#incarnations;
@@ -93,7 +93,7 @@ export class Trust {
 
     const { authority } = surveyed;
     if (authority?.redis !== redis || authority.postgres !== postgres) {
-      return this.#recount({ redis, postgres }, surveyed);
+      return this.#takeAuthority({ redis, postgres }, surveyed);
     }
     const found = await this.#run('renew', (deadline) =>
       this.#options.store.renew(this.#renewal(authority, timeMs, ageMs), deadline),
@@ -108,7 +108,7 @@ export class Trust {
     return { survey: surveyed, trusted: false };
   }
 
-  async #recount(found: Incarnations, surveyed: OutboxSurvey): Promise<TrustCheck> {
+  async #takeAuthority(found: Incarnations, surveyed: OutboxSurvey): Promise<TrustCheck> {
     const { authority } = surveyed;
     const otherStore = authority !== undefined && authority.redis !== found.redis;
     if (otherStore && this.#isRecent(authority)) {
@@ -116,7 +116,7 @@ export class Trust {
       return { survey: surveyed, trusted: false };
     }
     const { db, cache, outbox } = this.#options;
-    await this.#unsucceeded(found.postgres);
+    await this.#assertNotSucceeded(found.postgres);
     const epoch = await claimAuthority(db, found, { cache, seen: authority, outbox });
     if (epoch === undefined) return { survey: surveyed, trusted: false };
     await this.#repair(epoch);
@@ -136,7 +136,7 @@ export class Trust {
    * each is marked in turns.
    */
   async #isAnothers({ postgres, redis }: Epoch): Promise<boolean> {
-    const mark = await this.#unsucceeded(postgres);
+    const mark = await this.#assertNotSucceeded(postgres);
     const [markedRedis, marked] = mark?.split(' ') ?? [];
     if (mark === null || marked === undefined || markedRedis !== redis || marked === postgres) return false;
     const nowMs = performance.now();
@@ -148,7 +148,7 @@ export class Trust {
    * A primary that was succeeded, and lives on unfenced, has an outbox to which nobody writes: its relay must not vouch.
    * Its successor has a higher timeline, and the mark tells. Returns the mark. Throws if this is such a one. One command.
    */
-  async #unsucceeded(postgres: string): Promise<string | null> {
+  async #assertNotSucceeded(postgres: string): Promise<string | null> {
     const mark = await this.#run('mark', (deadline) => this.#options.store.readMark(this.#markKey, deadline));
     const [system, timeline] = postgres.split('/');
     const [otherSystem, otherTimeline] = mark?.split(' ')[1]?.split('/') ?? [];
@@ -196,7 +196,7 @@ function markOf({ redis, postgres, epoch }: Epoch): string {
   return `${redis} ${postgres} ${epoch}`;
 }
 
-function untold(): StoreUnavailableError {
+function unknownIncarnation(): StoreUnavailableError {
   return new StoreUnavailableError(
     'A relay must know which server takes its bumps, by INFO (run_id, master_replid). This one does not tell, or its ' +
       'connection has just been lost. Let the user run INFO, also inside scripts.',

@@ -45,7 +45,7 @@ export async function findNamedTables(
     const { lookUp } = bump;
     const table = lookUp === null ? undefined : await findTable(db, lookUp.schema, lookUp.table);
     lookedUp.push(table);
-    if (lookUp !== null && table === undefined) faults.push(missing(lookUp.schema, lookUp.table, LOOK_UP_REMEDY));
+    if (lookUp !== null && table === undefined) faults.push(missing(lookUp.schema, lookUp.table, LOOKUP_REMEDY));
     else faults.push(...badIds(bump, changed, table));
   }
   if (faults.length === 0) return { changed, lookedUp };
@@ -60,7 +60,7 @@ function missing(schema: string | null, table: string, remedy: string): Definiti
   };
 }
 
-const LOOK_UP_REMEDY = 'Look up in an existing table, and install again: `onChangeOf(...).lookUp(...)`.';
+const LOOKUP_REMEDY = 'Look up in an existing table, and install again: `onChangeOf(...).lookUp(...)`.';
 
 function goneRemedy({ cache, schema, table }: TriggerDefinition): string {
   const typed = (text: string) => `'${text.replaceAll(/['\\]/g, '\\$&')}'`;

@@ -87,7 +87,11 @@ export async function planOf(
     const lookedUp = tables.lookedUp[i];
     if (lookedUp === undefined) continue;
     functions.push(
-      lookUp(outbox, lookupFunctionName(definition, i), lookupFunctionSource(bump, changed, lookedUp, outbox.at)),
+      lookupFunction(
+        outbox,
+        lookupFunctionName(definition, i),
+        lookupFunctionSource(bump, changed, lookedUp, outbox.at),
+      ),
     );
   }
   return { ...(await triggersOf(db, outbox, definition, changed)), functions };
@@ -110,8 +114,8 @@ export async function triggersOf(
   };
 }
 
-export function namesOf({ schema: place }: InstalledOutbox, { cache, schema, table, name }: TriggerDefinition) {
-  const id = nameHash(place, cache, schema, table, name);
+export function namesOf({ schema: outboxSchema }: InstalledOutbox, { cache, schema, table, name }: TriggerDefinition) {
+  const id = nameHash(outboxSchema, cache, schema, table, name);
   return {
     statement: `gencache_on_${id}`,
     row: `gencache_on_${id}_row`,
@@ -128,10 +132,10 @@ export function namesOf({ schema: place }: InstalledOutbox, { cache, schema, tab
 /** The functions that a definition makes, by name. */
 export function functionNames(outbox: InstalledOutbox, definition: TriggerDefinition): string[] {
   const { statement, row } = namesOf(outbox, definition);
-  const lookUps = definition.bumps.flatMap((bump, i) =>
+  const lookups = definition.bumps.flatMap((bump, i) =>
     bump.lookUp === null ? [] : [lookupFunctionName(definition, i)],
   );
-  return [statement, ...(definition.subscriber ? [row] : []), ...lookUps];
+  return [statement, ...(definition.subscriber ? [row] : []), ...lookups];
 }
 
 function triggersOn(outbox: InstalledOutbox, definition: TriggerDefinition, relation: Relation): PlannedTrigger[] {
@@ -181,7 +185,7 @@ function recorder({ at }: InstalledOutbox, name: string, source: string): Planne
   return { name, source, definer: true, settings: RECORDER_SETTINGS, statement };
 }
 
-function lookUp({ at }: InstalledOutbox, name: string, source: string): PlannedFunction {
+function lookupFunction({ at }: InstalledOutbox, name: string, source: string): PlannedFunction {
   const statement = `
     create or replace function ${at}${name}(args jsonb) returns setof text language sql stable
     ${clauses(SETTINGS)} as ${functionBody(source)}`;

@@ -23,7 +23,7 @@ export function manyRowsSource(
       with gencache_image as (
         ${imagesOf(recorder, operation, compared, columns)}
       )`;
-  if (bump.lookUp !== null) return images + addLookUps(definition, columns, lookupFunctionName(definition, index));
+  if (bump.lookUp !== null) return images + addLookups(definition, columns, lookupFunctionName(definition, index));
   const paths = `${images}${addPaths(definition, at, bump, columns)}
       into gencache_some;`;
   const add = `
@@ -157,7 +157,7 @@ function imagePath(at: string, ids: TriggerBump['ids'], bump: TriggerBump, colum
   });
 }
 
-function addLookUps({ limit }: TriggerDefinition, columns: readonly Column[], lookUp: string): string {
+function addLookups({ limit }: TriggerDefinition, columns: readonly Column[], lookUp: string): string {
   // As text: a bigint as a number would lose digits on its way through JavaScript.
   const image = columns.map(({ name }, i) => `${literal(name)}, c${i + 1}::text`).join(', ');
   return `

@@ -39,15 +39,15 @@ export function oneRowSource(
         (items) => `array[${items}]`,
       ),
     );
-  const lookUps = named.filter(({ bump }) => bump.lookUp !== null);
-  const packs = lookUps.map(({ ids }) =>
+  const lookups = named.filter(({ bump }) => bump.lookUp !== null);
+  const packs = lookups.map(({ ids }) =>
     images(
       ids,
       (side) => imageIn(ids, side),
       (items) => `jsonb_build_array(${items})`,
     ),
   );
-  const names = lookUps.map(({ i }) => literal(lookupFunctionName(definition, i)));
+  const names = lookups.map(({ i }) => literal(lookupFunctionName(definition, i)));
   const targets: [variable: string, value: string][] = [];
   if (paths.length > 0) targets.push(['gencache_paths', paths.join(' || ')]);
   if (packs.length > 0) {
