@@ -6,16 +6,16 @@ import { isCommitRefusal } from './postgres/sqlstate.js';
 import type { Writer } from './writer.js';
 import { outcomeOf, type TransactionId } from './outbox/transaction-id.js';
 
-/** COMMIT was sent, and what became of it can't be told. If it committed, its events are in the outbox. */
+/** COMMIT was sent, and its outcome is unknown. If the transaction committed, its events are in the outbox. */
 export class CommitUnknownError extends GencacheError {
   readonly transactionId: string | undefined;
 
   constructor(xid: TransactionId | undefined, cause: Error) {
     super(
       'COMMIT_UNKNOWN',
-      'A transaction commits or does not, and PostgreSQL knows which. This one lost its connection before the answer to ' +
-        `COMMIT (${cause.message.replace(/\.$/, '')}), and PostgreSQL, asked again, could not tell. If it committed, a ` +
-        'relay bumps what it recorded. Look at what it wrote before you repeat it.',
+      `The outcome of COMMIT is unknown: the connection was lost before the reply (${cause.message.replace(/\.$/, '')}), ` +
+        'and PostgreSQL could not tell the outcome on another connection. If the transaction committed, a relay bumps ' +
+        'its events. Read what it wrote before you repeat it.',
       { cause },
     );
     this.transactionId = xid?.id;
@@ -25,19 +25,19 @@ export class CommitUnknownError extends GencacheError {
 const QUERY_EVERY_MS = 50;
 
 /**
- * COMMIT, and certainty about it. Resolves if it committed; rejects with the server's error if it did not, and with
- * CommitUnknownError if that can't be told.
+ * Sends COMMIT and finds out its outcome. Resolves if the transaction committed; rejects with the server's error if it
+ * did not, and with CommitUnknownError if the outcome is unknown.
  *
- * An ERROR of the server says that nothing was committed. A lost connection, a FATAL (a session ended while it waited
- * for a standby has committed), or what a pooler makes of either, says nothing: PostgreSQL is asked by the transaction's
- * id, on another connection. So it is when no answer comes, in case the connection is half-open: a COMMIT may take as
- * long as it needs, as long as PostgreSQL says that it is under way.
+ * An ERROR of the server means that nothing was committed. A lost connection, a FATAL (a session that was ended while it
+ * waited for a standby has committed), or the error of a pooler for either, leaves the outcome open: a query on another
+ * connection asks PostgreSQL, by the transaction's id. The same query runs when no reply comes, since the connection may
+ * be half-open: a COMMIT may take as long as it needs, as long as PostgreSQL says that it is in progress.
  */
 export async function commit(writer: Writer, trx: Knex.Transaction, xid: TransactionId | undefined): Promise<void> {
   let reply;
   const watch = new AbortController();
   try {
-    // Knex resolves commit() in any case, and the other promise with what the server said.
+    // Knex resolves commit() in any case; executionPromise carries the server's answer.
     const replied = trx.commit() as PromiseLike<{ response?: { command?: string } } | undefined>;
     if (xid !== undefined) void cutIfEnded(writer, trx, xid, watch.signal);
     await trx.executionPromise;
@@ -55,8 +55,8 @@ export async function commit(writer: Writer, trx: Knex.Transaction, xid: Transac
 }
 
 /**
- * Cuts the connection of a COMMIT whose answer is overdue if PostgreSQL is done with it, or can't be asked either: the
- * answer was lost. Then the COMMIT fails, and is settled as any that lost its connection.
+ * Cuts the connection of a COMMIT without a reply, once PostgreSQL has ended the transaction or can't be reached at all:
+ * the reply was lost. The COMMIT then fails as with any lost connection.
  */
 async function cutIfEnded(
   { db, outbox, limits }: Writer,
@@ -84,7 +84,7 @@ async function outcomeWithin(
   const limit = sleep(limits.settleMs, undefined, { signal: giveUp.signal }).catch(() => undefined);
   try {
     for (;;) {
-      // A pool may take longer than the limit to find that its server is out of reach.
+      // A pool may take longer than the limit to notice that its server is out of reach.
       const answer = outcomeOf(db, xid, outbox).catch(() => 'unreachable' as const);
       const outcome = await Promise.race([answer, limit]);
       if (outcome === undefined || outcome === 'committed' || outcome === 'aborted') return outcome;
@@ -95,10 +95,10 @@ async function outcomeWithin(
   }
 }
 
-/** PostgreSQL answers COMMIT in a transaction that has failed with ROLLBACK, which Knex takes for a success. */
+/** PostgreSQL answers COMMIT with ROLLBACK in a failed transaction, and Knex takes that for a success. */
 function rolledBack(): ConfigurationError {
   return new ConfigurationError(
-    'Every statement of a transaction is awaited before it commits. One that was not had failed by then, so PostgreSQL ' +
-      'rolled back. Nothing was committed. Await each of them in `work`.',
+    'Every statement of a transaction must be awaited before it commits, but PostgreSQL rolled back: a statement that ' +
+      'was not awaited failed. Nothing was committed. Await each statement in `work`.',
   );
 }

@@ -1,5 +1,5 @@
 /**
- * `gencache/knex`: the source on Knex and PostgreSQL, the outbox, triggers, migrations and the relay. Needs knex and pg; loads neither: the
+ * `gencache/knex`: the source on Knex and PostgreSQL, the outbox, triggers, migrations and the relay. Needs knex and pg, and loads neither: the
  * application passes its Knex.
  */
 export { CommitUnknownError } from './commit.js';

@@ -12,14 +12,14 @@ import { transact, transactWithin } from './transaction.js';
 import { type Writer, WRITER_LIMITS, type WriterLimits } from './writer.js';
 
 /**
- * The outbox as applications write to it.
+ * The outbox, for writers.
  *
- * A transaction that the caller began is followed to its commit: then this process bumps what it recorded, once for
- * the outermost transaction, whose id all events carry. If it dies before, or fails, the events are a relay's.
+ * A transaction that the caller began is followed to its commit: then this process bumps its events, once for the
+ * outermost transaction, whose id all events carry. If this process dies before, or the bump fails, a relay bumps them.
  */
 export class KnexOutbox implements Outbox<Knex.Transaction> {
   readonly #writer: Writer;
-  /** Outermost transactions whose commit is waited for, by the caches they are waited for. */
+  /** The followed outermost transactions, each with the caches to bump after its commit. */
   readonly #followed = new WeakMap<Knex.Transaction, Set<string>>();
 
   constructor(db: Knex, outbox: OutboxOptions, limits: Partial<WriterLimits> = {}) {
@@ -59,14 +59,15 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
     const outermost = outermostOf(trx);
     if (this.#isFollowed(outermost, bumps.cache)) return;
     const settle = () => settleEvents(this.#writer, xid, bumps, new PlainCommit(bumps)).catch(() => {});
-    // Rolled back, there is nothing to bump; unknown, it is a relay's. Not under way before the commit: close() can't wait for the caller's.
+    // After a rollback there is nothing to bump; after an unknown outcome a relay bumps. The work begins with the commit,
+    // not before: close() can't wait for a transaction of the caller.
     outermost.executionPromise.then(
       () => bumps.later(settle()),
       () => {},
     );
   }
 
-  /** Whether it was followed before; it is now. */
+  /** Marks the transaction as followed for this cache. Returns whether it was before. */
   #isFollowed(outermost: Knex.Transaction, cache: string): boolean {
     const caches = this.#followed.get(outermost) ?? new Set();
     this.#followed.set(outermost, caches);
@@ -76,25 +77,25 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
   }
 }
 
-/** Knex settles a nested transaction's promise when its savepoint is released, long before the commit. */
+/** Knex settles the promise of a nested transaction when its savepoint is released, long before the commit. */
 function outermostOf(trx: Knex.Transaction): Knex.Transaction {
   let outermost = trx;
   while (outermost.parentTransaction !== undefined) outermost = outermost.parentTransaction;
   return outermost;
 }
 
-/** A Knex would record by itself, before the change is committed. Throws ConfigurationError. */
+/** A Knex in place of a transaction would commit the event before the change. Throws ConfigurationError. */
 function checkTransaction(trx: Knex.Transaction | undefined): void {
   if (trx?.isTransaction === true && trx.executionPromise !== undefined) return;
   throw new ConfigurationError(
-    `\`trx\` is a Knex transaction, in which the change is made too. Got ${describe(trx)}. Pass what db.transaction() gave ` +
-      'you, or leave it out.',
+    `\`trx\` must be the Knex transaction that makes the change, but got ${describe(trx)}. Pass the transaction of ` +
+      '`db.transaction()`, or leave `trx` out.',
   );
 }
 
 function decidedByOuter({ strict, isolationLevel }: TransactionOptions<Knex.Transaction>): ConfigurationError {
   return new ConfigurationError(
-    'Whoever begins a transaction decides how it is isolated and how it commits. A transaction inside `trx` got ' +
-      `${describe({ strict, isolationLevel })}. Pass that where the outermost one begins.`,
+    '`strict` and `isolationLevel` must be set where the outermost transaction begins, but a transaction inside `trx` ' +
+      `got ${describe({ strict, isolationLevel })}. Pass them there.`,
   );
 }

@@ -3,15 +3,15 @@ import type { Source } from '../ports/source.js';
 import { KnexOutbox } from './knex-outbox.js';
 import type { OutboxOptions } from './outbox/location.js';
 
-/** What loaders of a Knex source read with. */
+/** The context of loaders that read by Knex. */
 export interface KnexContext {
   /** The Knex instance, or the caller's transaction for a `fetch` inside one. */
   readonly db: Knex;
 }
 
 /**
- * Loads by Knex: loaders get `{ db }`. Records bumps in the outbox that `installOutbox` made, when asked to. Opens
- * nothing and closes nothing.
+ * A source that reads by Knex: loaders get `{ db }`. Bumps inside a transaction are recorded in the outbox that
+ * `installOutbox` made. Opens and closes no connection.
  */
 export function knexSource(db: Knex, options: OutboxOptions = {}): Source<KnexContext, Knex.Transaction> {
   const context: KnexContext = { db };

@@ -102,7 +102,7 @@ export async function transact<T>({ writer, bumps, begun, work, options }: Trans
   }
 }
 
-/** Runs `work` as a savepoint of the caller's transaction. Returns that transaction's id, if anything was written yet. */
+/** Runs `work` in a savepoint of the caller's transaction. Returns that transaction's id, if it has written something. */
 export async function transactWithin<T>(
   outer: Knex.Transaction,
   work: (trx: Knex.Transaction) => Promise<T> | T,
@@ -122,7 +122,7 @@ export async function transactWithin<T>(
 
 function endedByItself(): ConfigurationError {
   return new ConfigurationError(
-    'transaction() ends its transaction itself. The work given to it has committed or rolled it back. What it committed ' +
-      'stays, and a relay bumps what that recorded. Return to commit, throw to roll back.',
+    '`work` must leave COMMIT and ROLLBACK to transaction(), but it has ended the transaction. If it committed, its ' +
+      'changes stay, and a relay bumps their events. Return to commit, throw to roll back.',
   );
 }

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { OutboxOptions } from './outbox/location.js';
 
-/** Who writes: its database, the outbox there, and how long what takes. */
+/** Database handle, outbox location and time limits of the writer of transactions. */
 export interface Writer {
   readonly db: Knex;
   readonly outbox: OutboxOptions;
@@ -9,9 +9,9 @@ export interface Writer {
 }
 
 export interface WriterLimits {
-  /** How long a strict commit's quarantine lasts that nobody renews, in ms. */
+  /** How long the quarantine of a strict commit lasts without a renewal, in ms. */
   readonly quarantineMs: number;
-  /** How long to ask what became of a COMMIT that has no answer, in ms; it may still be under way. */
+  /** How long PostgreSQL is queried for the outcome of a COMMIT without a reply, in ms; it may still be in progress. */
   readonly settleMs: number;
 }
 

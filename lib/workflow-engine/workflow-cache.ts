@@ -6,16 +6,16 @@ import type { KnexContext } from '../knex/knex-source.js';
 import type { BumpOptions } from '../namespace.js';
 import { toWorkflow, type Workflow, workflowRows } from './workflow.js';
 
-/** An id as callers have it: a number, or what pg returns for a bigint. */
+/** An id: a number, or a bigint as pg returns it. */
 export type Id = number | bigint | string;
 
 export interface WorkflowCacheOptions {
-  /** How long a workflow may be served if every bump were lost, in ms. Default: the cache's. */
+  /** TTL of the workflows of one scope: the bound on staleness if every bump were lost, in ms. Default: the cache's. */
   readonly ttlMs?: number;
 }
 
 /**
- * Which workflows must run for an event of these detectors in this environment?
+ * The workflows that must run for an event of some detectors in an environment.
  *
  * The workflows bound to an environment and those bound to none are separate entries, `{ detector, environment: 7 }`
  * and `{ detector, environment: null }`, so that a change to one kind leaves the other warm.
@@ -43,7 +43,7 @@ export class WorkflowCache {
    * For each detector its enabled workflows bound to that environment, then those bound to none; only the latter when
    * `environmentId` is null. `detectorIds: [n] -> [n]`, same order; a detector that is disabled, or does not exist, has none.
    *
-   * Warm, one command for all detectors and both kinds; what misses is filled by one query, and a second command.
+   * Warm, one command for all detectors and both kinds; misses cost one query and a second command.
    */
   async getWorkflowsByDetectors(
     detectorIds: readonly Id[],
@@ -57,7 +57,7 @@ export class WorkflowCache {
     return detectorIds.map((_, i) => [...lists[i]!, ...lists[i + detectorIds.length]!]);
   }
 
-  /** Forgets these detectors in all environments: they, or their links, changed. One command for each 1,000. */
+  /** Bumps these detectors in all environments, after a change of them or their links. One command for each 1,000. */
   async bumpDetectors(detectorIds: readonly Id[], options?: BumpOptions): Promise<void> {
     await this.#detectors.bumpMany(
       detectorIds.map((detector) => ({ detector })),
@@ -65,7 +65,7 @@ export class WorkflowCache {
     );
   }
 
-  /** Forgets each pair, and no sibling of it. `environment: null` is the workflows bound to none. */
+  /** Bumps each pair, and no sibling of it. `environment: null` stands for the workflows bound to no environment. */
   async bumpEnvironments(
     scopes: readonly { readonly detector: Id; readonly environment: Id | null }[],
     options?: BumpOptions,
@@ -73,7 +73,7 @@ export class WorkflowCache {
     await this.#environments.bumpMany(scopes, options);
   }
 
-  /** Forgets everything. One command. */
+  /** Bumps everything. One command. */
   async bumpEverything(options?: BumpOptions): Promise<void> {
     await this.#cache.bump(options);
   }

@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import type { Id, WorkflowCache } from './workflow-cache.js';
 
 /**
- * What bumps what, for writers that bump by hand after their commit (ladder step 1):
+ * The bumps for each change, for writers that bump by hand after their commit (ladder step 1):
  *
  * | change                                       | bump                                                          |
  * |----------------------------------------------|---------------------------------------------------------------|
@@ -37,7 +37,7 @@ export class WorkflowChanges {
 
   /**
    * After a commit that updated a workflow. `environments`: those it was and is bound to, null for none.
-   * One query, for the detectors linked to it now; a link that goes or comes bumps its own.
+   * One query, for the detectors linked to it now; a link that is deleted or created bumps its own detector.
    */
   async workflowUpdated(workflowId: Id, environments: readonly (Id | null)[]): Promise<void> {
     const detectors = await detectorsOfWorkflows(this.#db, [workflowId]);
@@ -50,7 +50,7 @@ export class WorkflowChanges {
     await this.#cache.bumpDetectors(detectorIds, { cause: 'workflow deleted' });
   }
 
-  /** After TRUNCATE, or whatever can't be told. */
+  /** After TRUNCATE, or an unknown change. */
   async everythingChanged(): Promise<void> {
     await this.#cache.bumpEverything({ cause: 'everything changed' });
   }
@@ -66,8 +66,8 @@ export async function detectorsOfWorkflows(db: Knex, workflowIds: readonly Id[])
 
 /**
  * The detectors linked to workflows that this transaction is about to delete. Locks the workflows' rows, which waits for
- * transactions that are linking them and stops further ones, and then reads the links: two queries. Under READ
- * COMMITTED; a snapshot from before those transactions' commits would not see their links.
+ * open transactions that link them and stops further ones, and then reads the links: two queries. Under READ COMMITTED; an
+ * older snapshot would not see the links of those transactions.
  */
 export async function lockDetectorsOfWorkflows(trx: Knex.Transaction, workflowIds: readonly Id[]): Promise<string[]> {
   await trx('workflow')
@@ -79,7 +79,7 @@ export async function lockDetectorsOfWorkflows(trx: Knex.Transaction, workflowId
 }
 
 /**
- * The same for an environment that this transaction is about to delete, and its workflows with it. Locks the
+ * The same for an environment that this transaction is about to delete together with its workflows. Locks the
  * environment first, so that no workflow joins it meanwhile: four queries, under READ COMMITTED.
  */
 export async function lockDetectorsOfEnvironment(trx: Knex.Transaction, environmentId: Id): Promise<string[]> {

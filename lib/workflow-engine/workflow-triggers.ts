@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import { changed, type ChangeOptions, onChangeOf } from '../knex/triggers/on-change.js';
 
 /**
- * What bumps what, for every writer (ladder step 3), in a migration after `installOutbox`:
+ * Installs the triggers that bump after each change of every writer (ladder step 3), in a migration after `installOutbox`:
  *
  * | change                                                  | bump                                                          |
  * |---------------------------------------------------------|---------------------------------------------------------------|
@@ -10,11 +10,11 @@ import { changed, type ChangeOptions, onChangeOf } from '../knex/triggers/on-cha
  * | workflow updated                                        | each `{ detector, environment }` it is linked to, old and new |
  * | workflow created                                        | nothing: nothing links to it yet                              |
  * | link created, deleted or moved (also by a cascade)      | the old and the new detector                                  |
- * | environment deleted                                     | what its cascade does to workflows and links                  |
+ * | environment deleted                                     | the bumps of its cascade to workflows and links               |
  * | TRUNCATE of any of them                                 | everything                                                    |
  *
- * A workflow's links are looked up after the commit. Of two transactions that each see only their own half, one that
- * moves a workflow and one that links it, the link bumps its whole detector, which its own columns name.
+ * The links of a workflow are looked up after the commit. Where one transaction moves a workflow and another links it, and
+ * each sees only its own half, the link bumps its whole detector, which its own columns name.
  *
  * In one transaction, or the caller's. Throws ConfigurationError, TableLockedError.
  */

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { integer } from '../model/id-kind.js';
 
-/** What an event processor needs of a workflow. */
+/** A workflow, with the columns that an event processor needs. */
 export interface Workflow {
   /** A number, or text beyond 2^53. */
   readonly id: number | string;
@@ -12,7 +12,7 @@ export interface Workflow {
   readonly updatedAt: Date;
 }
 
-/** A workflow, and the detector and environment for which it was asked. */
+/** A workflow, and the detector and environment of the lookup that found it. */
 export interface WorkflowRow {
   readonly detector_id: string;
   readonly environment_id: string | null;
@@ -29,8 +29,8 @@ export interface WorkflowIds {
 }
 
 /**
- * The enabled workflows linked to enabled detectors and bound to exactly that environment, or to none where it is
- * null: `ids: [n] -> rows`, by workflow id within each. One query, by index alone: for each pair the links of its
+ * The enabled workflows linked to enabled detectors and bound to exactly that environment, or to no environment where it
+ * is null: `ids: [n] -> rows`, by workflow id within each. One query, by index alone: for each pair the links of its
  * detector (primary key), then their workflows (primary key). Reads one snapshot; takes no locks.
  */
 export async function workflowRows(db: Knex, ids: readonly WorkflowIds[]): Promise<WorkflowRow[]> {

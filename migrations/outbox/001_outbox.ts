@@ -1,15 +1,16 @@
 import type { Knex } from 'knex';
 
 /**
- * The outbox: what changed, recorded in the transaction that changed it (ladder step 2), and what triggers need.
+ * The outbox: events, recorded in the transaction that makes the change (ladder step 2), and the tables and functions of
+ * triggers.
  *
- * `xid` is the recording transaction's top-level id, so that a relay can tell what it has seen from what a
- * transaction still open may yet add, and a writer finds its own events. `path` is a scope, `''` for global; an event
- * with a `lookup` names rows, in `args`, whose scopes are looked up after the commit by that function, and `path` is
- * then what to bump if that fails. `held_by` is a migration lock's table: the event is bumped again and again until
- * that lock is free, and once after.
+ * `xid` is the top-level id of the recording transaction: by it a relay separates events that it has seen from events that
+ * an open transaction may still add, and a writer finds its own events. `path` is a scope, `''` for global. An event with a
+ * `lookup` names rows in `args`; that function looks their scopes up after the commit, and `path` is the scope to bump if
+ * the lookup fails. `held_by` is the table of a migration lock: the event is bumped again and again until that lock is
+ * free, and once after.
  *
- * Vacuumed often: rows live for milliseconds.
+ * Vacuum runs often, since rows live for milliseconds.
  */
 export async function up(db: Knex, at = ''): Promise<void> {
   await db.raw(`
@@ -32,7 +33,7 @@ export async function up(db: Knex, at = ''): Promise<void> {
     )`);
   await db.raw(`create index gencache_outbox_held on ${at}gencache_outbox (cache) where held_by is not null`);
 
-  // Events that could not be understood: their nearest ancestor was bumped first.
+  // Dead letters: events that could not be understood. Their nearest valid ancestor was bumped first.
   await db.raw(`
     create table ${at}gencache_dead_letter (
       cache text not null,
@@ -51,7 +52,7 @@ export async function up(db: Knex, at = ''): Promise<void> {
       primary key (cache, xid, seq)
     )`);
 
-  // What was installed on which table, so that it can be checked, repeated and taken away.
+  // The installed trigger definitions, for checks, repairs and removal.
   await db.raw(`
     create table ${at}gencache_trigger (
       cache text not null,
@@ -63,7 +64,7 @@ export async function up(db: Knex, at = ''): Promise<void> {
       primary key (cache, table_schema, table_name, name)
     )`);
 
-  // Which migrations bump less than everything: a committed row, which the migrations table's trigger takes away.
+  // The migrations that narrowed their bumps: committed rows, which the trigger on the migrations table deletes.
   await db.raw(`
     create table ${at}gencache_narrowed (
       cache text not null,
@@ -72,7 +73,7 @@ export async function up(db: Knex, at = ''): Promise<void> {
       primary key (cache, migration)
     )`);
 
-  // An id's text in a path, as lib/model/id-kind.ts has it.
+  // An id's text in a path, as in lib/model/id-kind.ts.
   await db.raw(`
     create function ${at}gencache_escape(value text) returns text
     language plpgsql immutable strict parallel safe as $$
@@ -94,7 +95,7 @@ export async function up(db: Knex, at = ''): Promise<void> {
       end;
     end $$`);
 
-  // The nearest scope above, or at, both paths.
+  // The nearest common ancestor of two paths, or the path itself where they are equal.
   await db.raw(`
     create function ${at}gencache_common_ancestor(a text, b text) returns text
     language plpgsql immutable strict parallel safe as $$

@@ -1,12 +1,12 @@
 import type { Knex } from 'knex';
 
 /**
- * Which incarnation of each cache's Redis, and of this PostgreSQL, counts (ladder step 4a); `epoch` is another one
- * whenever they were counted anew, also for those that had counted before.
+ * The authoritative incarnations of each cache's Redis and of this PostgreSQL (ladder step 4a). `epoch` is a new id whenever
+ * authority is taken, also by incarnations that were authoritative before.
  *
- * `gencache_boot` is unlogged, so that a crash empties it, also one of a single backend, after which the postmaster
- * goes on and its start time tells nothing, but commits that were not yet flushed are lost all the same. A promoted
- * standby has it empty, too.
+ * `gencache_boot` is unlogged, so that a crash empties it. That includes the crash of a single backend, which leaves the
+ * postmaster and its start time as they are, although commits that were not flushed are lost. A promoted standby has the
+ * table empty, too.
  */
 export async function up(db: Knex, at = ''): Promise<void> {
   await db.raw(`

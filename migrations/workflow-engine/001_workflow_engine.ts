@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 
 /**
- * The four tables of the workflow engine, and the indexes that its query and its invalidation need:
+ * The four tables of the workflow engine, and the indexes for its query and its bumps:
  * links by detector (the primary key) and by workflow, workflows by environment.
  */
 export async function up(db: Knex): Promise<void> {

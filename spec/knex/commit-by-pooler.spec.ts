@@ -69,7 +69,7 @@ describe('a COMMIT that a pooler answers with an error of its own', () => {
   for (const strict of [false, true]) {
     const kind = strict ? 'strict' : 'plain';
 
-    it(`though it was carried out: PostgreSQL tells, and it resolves, bumped (${kind})`, async () => {
+    it(`resolves after the bump when COMMIT was carried out (${kind})`, async () => {
       const { shop, isLost } = await openPooled('the answer');
       expect(await shop.set(5, { strict })).to.deep.equal({
         ...{ value: 'now 5', bump: 'done' },
@@ -82,7 +82,7 @@ describe('a COMMIT that a pooler answers with an error of its own', () => {
       expect(await shop.warm()).to.equal(5);
     });
 
-    it(`and that was not: rejects with that (${kind})`, async () => {
+    it(`rejects with the pooler’s error when COMMIT was not carried out (${kind})`, async () => {
       const { shop } = await openPooled('the request');
       const error = await rejection(shop.set(5, { strict }));
       expect(error).not.to.be.instanceOf(CommitUnknownError);

@@ -12,7 +12,7 @@ import { standbyless } from '../support/standbyless.js';
 import type { Proxy } from '../support/proxy.js';
 import { rejection } from '../support/rejection.js';
 
-describe('a COMMIT without an answer', () => {
+describe('a COMMIT without a reply', () => {
   let db: Knex;
   let proxy: Proxy;
   let own: Knex;
@@ -31,7 +31,7 @@ describe('a COMMIT without an answer', () => {
   for (const strict of [false, true]) {
     const kind = strict ? 'strict' : 'plain';
 
-    it(`that never arrived: rejects, and nothing was committed (${kind})`, async () => {
+    it(`rejects when COMMIT never arrived, and nothing was committed (${kind})`, async () => {
       beforeQuery(own, 'COMMIT', () => {
         proxy.hold();
         setImmediate(() => {
@@ -47,7 +47,7 @@ describe('a COMMIT without an answer', () => {
       expect(await shop.outcome()).to.equal(strict ? 'miss' : 'hit'); // an abort is lifted, too
     });
 
-    it(`that arrived: PostgreSQL tells, and it resolves, bumped (${kind})`, async () => {
+    it(`resolves after the bump when COMMIT arrived, by the outcome that PostgreSQL tells (${kind})`, async () => {
       let asked: string[] = [];
       beforeQuery(own, 'COMMIT', () => proxy.holdReplies());
       const writing = recordQueries(own, async () => {
@@ -66,7 +66,7 @@ describe('a COMMIT without an answer', () => {
     });
   }
 
-  it('before which the session was ended: rejects, and nothing was committed', async () => {
+  it('rejects when the session ended before COMMIT, and nothing was committed', async () => {
     const error = await rejection(
       shop.cache.transaction(async (trx) => {
         await shop.change(5)(trx);
@@ -79,7 +79,7 @@ describe('a COMMIT without an answer', () => {
     expect(await recorded(db)).to.deep.equal([]);
   });
 
-  it('is told from one by a time zone, and a form of dates, that only its session had', async () => {
+  it('has the same outcome in a session with another time zone and date style', async () => {
     beforeQuery(own, 'COMMIT', () => proxy.holdReplies());
     const writing = shop.cache.transaction(async (trx) => {
       await trx.raw(`set local timezone = 'Asia/Kathmandu'; set local datestyle = 'SQL, DMY'`);
@@ -91,7 +91,7 @@ describe('a COMMIT without an answer', () => {
     expect(await writing).to.include({ bump: 'done' });
   });
 
-  it('that violates a deferred constraint rejects with that, and nothing was committed', async () => {
+  it('rejects with the violation of a deferred constraint, and nothing was committed', async () => {
     await db.raw('alter table item add constraint cheap unique (price) deferrable initially deferred');
     await db('item').insert({ id: 2, price: 5 });
     for (const strict of [false, true]) {
@@ -102,7 +102,7 @@ describe('a COMMIT without an answer', () => {
     }
   });
 
-  it('of a transaction that wrote nothing rejects: there was nothing to commit', async () => {
+  it('rejects for a transaction that wrote nothing', async () => {
     beforeQuery(own, 'COMMIT', () => void proxy.dropReplies());
     const error = await rejection(shop.cache.transaction((trx) => trx('item')));
     expect(error).not.to.be.instanceOf(CommitUnknownError);
@@ -110,7 +110,7 @@ describe('a COMMIT without an answer', () => {
   });
 });
 
-describe('a COMMIT that waits', () => {
+describe('a COMMIT that waits for a standby', () => {
   let waiting: Awaited<ReturnType<typeof standbyless>>;
   let db: Knex;
   let own: Knex;
@@ -138,7 +138,7 @@ describe('a COMMIT that waits', () => {
   for (const strict of [false, true]) {
     const kind = strict ? 'strict' : 'plain';
 
-    it(`and loses its connection: is asked about until it is over (${kind})`, async () => {
+    it(`resolves once it is over, after a lost connection (${kind})`, async () => {
       const writing = set(strict);
       const pid = await waiting.hanging(db);
       proxy.cut();
@@ -153,7 +153,7 @@ describe('a COMMIT that waits', () => {
       expect(await shop.outcome()).to.equal('miss');
     });
 
-    it(`whose session is ended, has committed all the same (${kind})`, async () => {
+    it(`has committed although its session was ended (${kind})`, async () => {
       const writing = set(strict);
       await db.raw('select pg_terminate_backend(?)', [await waiting.hanging(db)]);
       expect(await writing).to.include({ bump: 'done', ...(strict ? { strict: 'kept' } : {}) });
@@ -162,7 +162,7 @@ describe('a COMMIT that waits', () => {
     });
   }
 
-  it('for ever, without a connection: its outcome is unknown, its quarantine lapses, and a relay bumps', async () => {
+  it('has an unknown outcome when it never ends after a lost connection: its quarantine lapses, and a relay bumps', async () => {
     const writing = rejection(set(true));
     const pid = await waiting.hanging(db);
     proxy.cut();
@@ -171,7 +171,7 @@ describe('a COMMIT that waits', () => {
     expect(error).to.have.property('code', 'COMMIT_UNKNOWN');
     expect((error as CommitUnknownError).transactionId).to.match(/^[0-9]+$/);
     expect(error.message).to.match(
-      /^A transaction commits or does not, and PostgreSQL knows which\. This one lost its connection before the answer to COMMIT \(COMMIT; - Connection terminated unexpectedly\), and PostgreSQL, asked again, could not tell\./,
+      /^The outcome of COMMIT is unknown: the connection was lost before the reply \(COMMIT; - Connection terminated unexpectedly\), and PostgreSQL could not tell the outcome on another connection\./,
     );
     expect(await shop.outcome()).to.equal('quarantine'); // it may still commit
     await waiting.release(db, pid);
@@ -180,7 +180,7 @@ describe('a COMMIT that waits', () => {
     expect(await shop.warm()).to.equal(5);
   });
 
-  it('while the server is out of reach: unknown, as soon as the time for asking is up', async () => {
+  it('has an unknown outcome when the server stays out of reach until the time limit', async () => {
     beforeQuery(own, 'COMMIT', () => proxy.holdReplies());
     const writing = rejection(shop.set(5));
     await eventually(async () => expect(await price()).to.equal(5));
@@ -192,7 +192,7 @@ describe('a COMMIT that waits', () => {
     proxy.release();
   });
 
-  it('when PostgreSQL crashes: unknown, since the same id may be another’s by now', async () => {
+  it('has an unknown outcome after a crash of PostgreSQL, which may give the id again', async () => {
     const writing = rejection(set(false));
     const pid = await waiting.hanging(db);
     process.kill(pid, 'SIGKILL'); // all sessions end; the postmaster stays, and so does its start time

@@ -80,15 +80,15 @@ describe('a writer that dies', () => {
     expect(await reader.outcome()).to.equal('hit');
   };
 
-  describe('plain', () => {
-    it('before COMMIT: nothing is committed, recorded or bumped', async () => {
+  describe('in a plain commit', () => {
+    it('commits, records and bumps nothing before COMMIT', async () => {
       const writer = await begin({});
       await kill(writer);
       await aborted();
       expect(await reader.outcome()).to.equal('hit');
     });
 
-    it('after COMMIT: the event is in the outbox, and whoever runs a relay next bumps it', async () => {
+    it('leaves the event to a relay after COMMIT', async () => {
       const writer = await begin({});
       redisProxy.hold();
       goOn(writer);
@@ -99,7 +99,7 @@ describe('a writer that dies', () => {
       await relayed();
     });
 
-    it('after its bump: it is bumped again, which is harmless', async () => {
+    it('leaves the event to a second, harmless bump after its own', async () => {
       const before = await generation();
       const writer = await begin({});
       redisProxy.holdReplies();
@@ -111,7 +111,7 @@ describe('a writer that dies', () => {
     });
   });
 
-  describe('strict', () => {
+  describe('in a strict commit', () => {
     /** A writer whose COMMIT was carried out under quarantine, and which does not know it. */
     const committedStrictly = async () => {
       const writer = await begin({ strict: true });
@@ -124,14 +124,14 @@ describe('a writer that dies', () => {
       return writer;
     };
 
-    it('before its quarantine: nothing happens', async () => {
+    it('changes nothing before its quarantine', async () => {
       const writer = await begin({ strict: true });
       await kill(writer);
       await aborted();
       expect(await reader.outcome()).to.equal('hit');
     });
 
-    it('under quarantine, before COMMIT: nothing is committed, and it lapses', async () => {
+    it('commits nothing under quarantine before COMMIT; the quarantine lapses', async () => {
       const seen = watch(reader, db);
       const writer = await begin({ strict: true });
       redisProxy.holdReplies();
@@ -146,7 +146,7 @@ describe('a writer that dies', () => {
       expect(await reader.outcome()).to.equal('hit');
     });
 
-    it('while COMMIT runs, and then is a plain one: its event is in the outbox', async () => {
+    it('commits plainly while COMMIT runs: the event is in the outbox', async () => {
       const writer = await begin({ strict: true, hangs: true });
       goOn(writer);
       const pid = await postgres.hanging(db);
@@ -161,7 +161,7 @@ describe('a writer that dies', () => {
       await relayed();
     });
 
-    it('after COMMIT, before the lift: nothing older is read, whether the quarantine stands or has lapsed', async () => {
+    it('lets no reader see an older value between COMMIT and the lift, also after the quarantine has lapsed', async () => {
       const seen = watch(reader, db);
       const writer = await committedStrictly();
       await kill(writer);
@@ -173,7 +173,7 @@ describe('a writer that dies', () => {
       await relayed();
     });
 
-    it('after the lift: nothing older is read, and it is bumped again', async () => {
+    it('lets no reader see an older value after the lift; the event is bumped again', async () => {
       const seen = watch(reader, db);
       const writer = await committedStrictly();
       redisProxy.holdReplies();
@@ -187,7 +187,7 @@ describe('a writer that dies', () => {
     });
   });
 
-  it('or is stopped under quarantine, before COMMIT: PostgreSQL ends its session, and nothing is committed', async () => {
+  it('or is suspended under quarantine before COMMIT commits nothing: PostgreSQL ends its session', async () => {
     const seen = watch(reader, db);
     const writer = await begin({ strict: true, quarantineMs: 2 * QUARANTINE_MS });
     redisProxy.holdReplies();

@@ -44,7 +44,7 @@ function watchQuarantines(
 }
 
 describe('a strict commit of more than 1,000 scopes', () => {
-  it('says that it is a plain one when a token was put back that was evicted, though the next command failed', async () => {
+  it('is degraded when a renewal put back an evicted token, even if the next command of the renewal failed', async () => {
     const db = await lendOutbox();
     await createItems(db);
     const { db: own, proxy } = await lendProxied(schemaOf(db));

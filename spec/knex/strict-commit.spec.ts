@@ -68,7 +68,7 @@ describe('a strict commit', () => {
     expect(await reader.outcome()).to.equal('hit');
   };
 
-  it('takes readers away from the cache before it is visible, and lets them back after', async () => {
+  it('keeps readers out of the cache from before it is visible until after its lift', async () => {
     const { goOn } = await hang(writer.change(5));
     expect(await reader.outcome(1)).to.equal('quarantine');
     expect(await reader.outcome(2)).to.equal('hit');
@@ -79,7 +79,7 @@ describe('a strict commit', () => {
     expect(await recorded(db)).to.deep.equal([]);
   });
 
-  it('is never followed by something older: readers that look and fetch all the time', async () => {
+  it('is never followed by an older value for readers that fetch all the time', async () => {
     const readers = [reader, writer, openShop(db, { name: writer.name })].map((shop) => watch(shop, db));
     for (let to = 1; to <= 30; to++) {
       expect(await writer.set(to, { strict: true })).to.include({ bump: 'done', strict: 'kept' });
@@ -93,7 +93,7 @@ describe('a strict commit', () => {
     expect(reader.cache.statistics.total('hits')).to.be.greaterThan(0);
   });
 
-  it('differs in that from a plain one, between whose commit and bump they find it', async () => {
+  it('differs from a plain commit, after which readers may find an older value until the bump', async () => {
     const redis = await startProxy(Number(new URL(redisUrl()).port || 6379));
     await open({ redis: redis.url, bumpDeadlineMs: 10_000 });
     const seen = watch(reader, db);
@@ -105,7 +105,7 @@ describe('a strict commit', () => {
     await seen.end();
   });
 
-  it('costs one query and one command more than a plain one', async () => {
+  it('costs one query and one command more than a plain commit', async () => {
     let queries: string[] = [];
     const { commands } = await recordCommands(
       redisUrl(),
@@ -130,7 +130,7 @@ describe('a strict commit', () => {
     ]);
   });
 
-  it('that wrote nothing sends no command', async () => {
+  it('sends no command when the work wrote nothing', async () => {
     const { commands, result } = await recordCommands(
       redisUrl(),
       () => writer.cache.transaction((trx) => trx('item').pluck('price'), { strict: true }),
@@ -140,7 +140,7 @@ describe('a strict commit', () => {
     expect(commands).to.deep.equal([]);
   });
 
-  it('of 1,001 scopes is two commands before and two after', async () => {
+  it('sends two commands before and two after COMMIT for 1,001 scopes', async () => {
     const ids = Array.from({ length: 1_001 }, (_, item) => ({ item: item + 1 }));
     const { commands, result } = await recordCommands(
       redisUrl(),
@@ -152,7 +152,7 @@ describe('a strict commit', () => {
     expect(await reader.outcome()).to.equal('miss');
   });
 
-  it('whose work fails sends no command, and nothing changes', async () => {
+  it('sends no command and changes nothing when the work fails', async () => {
     const thrown = new Error('on purpose');
     const { commands } = await recordCommands(
       redisUrl(),
@@ -172,7 +172,7 @@ describe('a strict commit', () => {
     expect(await reader.outcome()).to.equal('hit');
   });
 
-  it('that fails at COMMIT is lifted: readers load what is still there', async () => {
+  it('lifts its quarantine when COMMIT fails: readers load the old value', async () => {
     const { db: own, proxy } = await lendProxied('public', postgres.url);
     const proxied = openShop(own, { name: writer.name });
     const committing = deferred();
@@ -207,8 +207,8 @@ describe('a strict commit', () => {
     expect(await reader.outcome()).to.equal('hit');
   });
 
-  describe('renews its quarantine', () => {
-    it('for as long as COMMIT takes', async () => {
+  describe('with renewals of its quarantine', () => {
+    it('keeps its quarantine for as long as COMMIT takes', async () => {
       await open({ limits: { quarantineMs: 600 } });
       const { goOn } = await hang(writer.change(5));
       const untilMs = performance.now() + 1_500;
@@ -217,7 +217,7 @@ describe('a strict commit', () => {
       expect(await reader.outcome()).to.equal('miss');
     });
 
-    it('and notices when it was evicted: from then on readers stay away again, and it says so', async () => {
+    it('is degraded when a renewal finds its quarantine evicted, and keeps readers away again', async () => {
       await open({ limits: { quarantineMs: 800 } });
       const { goOn } = await hang(writer.change(5));
       await lendRedis().del(keyOf(writer));
@@ -226,7 +226,7 @@ describe('a strict commit', () => {
       expect(await reader.warm()).to.equal(5);
     });
 
-    it('and says so too when the answer of a renewal that put it back was lost', async () => {
+    it('is degraded when a renewal put an evicted quarantine back and its reply was lost', async () => {
       const redis = await startProxy(Number(new URL(redisUrl()).port || 6379));
       await open({ redis: redis.url, limits: { quarantineMs: 2_000 } });
       const { goOn } = await hang(writer.change(5));
@@ -239,9 +239,9 @@ describe('a strict commit', () => {
     });
   });
 
-  describe('of two writers of one scope', () => {
+  describe('beside another writer of one scope', () => {
     for (const first of ['the one', 'the other']) {
-      it(`lets nobody back before both are visible, ${first} first`, async () => {
+      it(`keeps readers out of the cache until both are visible, ${first} first`, async () => {
         const seen = watch(reader, db);
         const one = await hang(writer.change(5, 1));
         const other = await hang((trx) => writer.items.bump({ item: 1 }, { trx }), one.pid);
@@ -257,7 +257,7 @@ describe('a strict commit', () => {
     }
   });
 
-  it('with a bump while it commits stays under quarantine, and is kept', async () => {
+  it('stays under quarantine, and is kept, when a bump comes while it commits', async () => {
     const { goOn } = await hang(writer.change(5));
     await reader.items.bump({ item: 1 });
     await reader.cache.bump();
@@ -266,7 +266,7 @@ describe('a strict commit', () => {
     expect(await reader.warm()).to.equal(5);
   });
 
-  it('whose events a relay bumps and deletes first is lifted all the same', async () => {
+  it('lifts its quarantine when a relay has bumped and deleted its events first', async () => {
     const relay = lendRelay({ db, cache: writer.name });
     await eventually(() => expect(relay.status.trusted).to.equal(true));
     const { db: own, proxy } = await lendProxied('public', postgres.url);
@@ -285,8 +285,8 @@ describe('a strict commit', () => {
     expect(await reader.outcome()).to.equal('hit');
   });
 
-  describe('that loses its quarantine while COMMIT runs says that it is a plain one, and bumps', () => {
-    it('when it lapses, its renewals not getting through', async () => {
+  describe('that loses its quarantine while COMMIT runs', () => {
+    it('is degraded, and bumps, when the quarantine lapses without renewals', async () => {
       const redis = await startProxy(Number(new URL(redisUrl()).port || 6379));
       await open({ redis: redis.url, limits: { quarantineMs: 600 }, bumpDeadlineMs: 100 });
       const { goOn } = await hang(writer.change(5));
@@ -297,7 +297,7 @@ describe('a strict commit', () => {
       expect(await reader.warm()).to.equal(5);
     });
 
-    it('when it is evicted', async () => {
+    it('is degraded, and bumps, when the quarantine is evicted', async () => {
       const { goOn } = await hang(writer.change(5));
       await lendRedis().del(keyOf(writer));
       await fillAnew();
@@ -306,7 +306,7 @@ describe('a strict commit', () => {
       expect(await reader.warm()).to.equal(5);
     });
 
-    it('when Redis restarts, empty', async () => {
+    it('is degraded, and bumps, when Redis restarts empty', async () => {
       const server = await privateRedis();
       await open({ redis: server.url }, { redis: server.url });
       const { goOn } = await hang(writer.change(5));
@@ -317,7 +317,7 @@ describe('a strict commit', () => {
     });
   });
 
-  it('rejects, and commits nothing, when Redis can’t be told before it', async () => {
+  it('rejects, and commits nothing, when the quarantine can’t be set', async () => {
     const server = await privateRedis();
     await open({ redis: server.url, bumpDeadlineMs: 100 }, { redis: server.url });
     const error = await rejection(
@@ -344,7 +344,7 @@ describe('a strict commit', () => {
     expect(await writer.set(6, { strict: true })).to.include({ bump: 'done', strict: 'kept' });
   });
 
-  it('is pending, and promises nothing, when Redis can’t be told after it; a relay bumps', async () => {
+  it('is pending and degraded when the lift fails; a relay bumps', async () => {
     const server = await privateRedis();
     await open({ redis: server.url, limits: { quarantineMs: 1_000 }, bumpDeadlineMs: 100 }, { redis: server.url });
     const { goOn } = await hang(writer.change(5));
@@ -361,7 +361,7 @@ describe('a strict commit', () => {
     expect(await reader.warm()).to.equal(5);
   });
 
-  it('that was silent for too long before COMMIT is ended by PostgreSQL, and commits nothing', async () => {
+  it('commits nothing when PostgreSQL ends its session after a long silence before COMMIT', async () => {
     const { db: own, proxy } = await lendProxied('public', postgres.url);
     const proxied = openShop(own, { name: writer.name, limits: { quarantineMs: 800 } });
     const committing = deferred();
@@ -406,7 +406,7 @@ describe('a strict commit', () => {
     }
   });
 
-  describe('that a look-up finds to concern more, after it', () => {
+  describe('whose lookup finds more scopes after COMMIT', () => {
     beforeEach(() =>
       db.raw(
         `create table link (of_item int);
@@ -427,7 +427,7 @@ describe('a strict commit', () => {
     /** Another transaction, which sees nothing of the one that commits. */
     const linkMore = () => db.raw('insert into link values (2)');
 
-    it('says so, and bumps that too', async () => {
+    it('is degraded, and bumps the further scopes', async () => {
       const seen = observe(writer.cache);
       const { goOn } = await hang(relink);
       expect(await reader.outcome(1)).to.equal('quarantine');
@@ -440,7 +440,7 @@ describe('a strict commit', () => {
       expect(await recorded(db)).to.deep.equal([]);
     });
 
-    it('says so when a relay was faster, too', async () => {
+    it('is degraded when a relay has bumped the further scopes first', async () => {
       const relay = lendRelay({ db, cache: writer.name });
       await eventually(() => expect(relay.status.trusted).to.equal(true));
       const { db: own, proxy } = await lendProxied('public', postgres.url);
@@ -454,7 +454,7 @@ describe('a strict commit', () => {
       expect(await committed).to.include({ bump: 'done', strict: 'degraded' });
     });
 
-    it('is kept when it finds what it found before', async () => {
+    it('is kept when the lookup finds the same scopes as before COMMIT', async () => {
       const { goOn } = await hang(relink);
       expect(await goOn()).to.include({ bump: 'done', strict: 'kept' });
     });
@@ -465,7 +465,7 @@ describe('a strict commit', () => {
     ['allkeys-lru', true],
     ['noeviction', false],
   ] as const) {
-    it(`on a Redis with ${policy}: the owner is ${matches ? '' : 'not '}told, at start-up, what eviction costs it`, async () => {
+    it(`emits ${matches ? 'a' : 'no'} warning about eviction at start-up on a Redis with ${policy}`, async () => {
       const server = await privateRedis({ args: ['--maxmemory', '100mb', '--maxmemory-policy', policy] });
       const shop = openShop(db, { redis: server.url });
       const { promise, resolve } = deferred<string>();

@@ -33,7 +33,7 @@ describe('bump(id, { trx })', () => {
     await eventually(async () => expect(await recorded(db)).to.deep.equal([]));
   };
 
-  it('bumps after the commit, by this process, and leaves nothing behind', async () => {
+  it('bumps after the commit, in this process, and deletes the event', async () => {
     const trx = await db.transaction();
     await shop.change(5)(trx);
     expect(await shop.outcome()).to.equal('hit');
@@ -42,12 +42,12 @@ describe('bump(id, { trx })', () => {
     expect(await shop.warm()).to.equal(5);
   });
 
-  it('does so for a transaction with a callback', async () => {
+  it('bumps after the commit of a transaction with a callback', async () => {
     await db.transaction((trx) => shop.change(5)(trx));
     await bumped(1);
   });
 
-  it('records nothing and bumps nothing when it is rolled back', async () => {
+  it('records and bumps nothing when the transaction rolls back', async () => {
     const seen = observe(shop.cache);
     const failing = db.transaction(async (trx) => {
       await shop.change(5)(trx);
@@ -62,7 +62,7 @@ describe('bump(id, { trx })', () => {
     expect(seen.events('bump')).to.deep.equal([]);
   });
 
-  it('records nothing in a transaction that failed, which Knex commits as if it had not', async () => {
+  it('records nothing in a failed transaction, whose commit Knex resolves', async () => {
     const seen = observe(shop.cache);
     const trx = await db.transaction();
     await shop.change(5)(trx);
@@ -73,7 +73,7 @@ describe('bump(id, { trx })', () => {
     expect(seen.events('bump')).to.deep.equal([]);
   });
 
-  it('of a savepoint that is rolled back is not recorded', async () => {
+  it('records nothing for a savepoint that rolls back', async () => {
     await db.transaction(async (trx) => {
       await shop.change(5, 1)(trx);
       await trx
@@ -87,7 +87,7 @@ describe('bump(id, { trx })', () => {
     expect(await shop.outcome(2)).to.equal('hit');
   });
 
-  it('of a savepoint, whose promise Knex settles early, waits for the outermost commit', async () => {
+  it('waits for the outermost commit after a savepoint, whose promise Knex settles early', async () => {
     // Two connections: whoever reads the outbox too early does so before what this spec asks after it.
     const own = lendKnex(databaseUrl(), schemaOf(db), { max: 2 });
     const shop = openShop(own);
@@ -106,7 +106,7 @@ describe('bump(id, { trx })', () => {
     await eventually(async () => expect(await shop.outcome()).to.equal('miss'));
   });
 
-  it('of a savepoint is lost with the outermost transaction', async () => {
+  it('loses the event of a savepoint when the outermost transaction rolls back', async () => {
     const outer = await db.transaction();
     await outer.transaction((nested) => shop.change(5)(nested));
     await outer.rollback();
@@ -114,7 +114,7 @@ describe('bump(id, { trx })', () => {
     expect(await recorded(db)).to.deep.equal([]);
   });
 
-  it('many times in one transaction is one command, and two queries after the commit', async () => {
+  it('sends one command and two queries after the commit for many bumps in one transaction', async () => {
     const seen = observe(shop.cache);
     let queries: string[] = [];
     const { commands } = await recordCommands(
@@ -144,7 +144,7 @@ describe('bump(id, { trx })', () => {
     ]);
   });
 
-  it('with two caches on one source bumps each, in one transaction', async () => {
+  it('bumps both caches of one source in one transaction', async () => {
     const other = openShop(db, { source: shop.source });
     await other.warm(2);
     await db.transaction(async (trx) => {
@@ -156,7 +156,7 @@ describe('bump(id, { trx })', () => {
     expect(await shop.outcome(2)).to.equal('hit'); // the other cache's
   });
 
-  it('that fails after the commit is told of, and is in the outbox, for whichever relay polls next', async () => {
+  it('reports a bump that fails after the commit, and leaves its event to a relay', async () => {
     const server = await privateRedis();
     const shop = openShop(db, { redis: server.url, bumpDeadlineMs: 100 });
     await shop.warm();
@@ -173,12 +173,12 @@ describe('bump(id, { trx })', () => {
     await eventually(async () => expect(await shop.outcome()).to.equal('miss'));
   });
 
-  it('outside of a transaction is refused', async () => {
+  it('refuses a Knex instance in place of a transaction', async () => {
     const error = await rejection(shop.items.bump({ item: 1 }, { trx: db as Knex.Transaction }));
     expect(error).to.be.instanceOf(ConfigurationError);
     expect(error.message).to.equal(
-      '`trx` is a Knex transaction, in which the change is made too. Got a function. Pass what db.transaction() gave ' +
-        'you, or leave it out.',
+      '`trx` must be the Knex transaction that makes the change, but got a function. Pass the transaction of ' +
+        '`db.transaction()`, or leave `trx` out.',
     );
     expect(await recorded(db)).to.deep.equal([]);
   });
@@ -205,14 +205,14 @@ describe('transaction', () => {
     expect(await other.outcome()).to.equal('hit');
   };
 
-  it('returns what its work did, and has bumped: who awaits it reads their own writes, and so does everybody', async () => {
+  it('returns the result of its work after the bump: its caller and all others read the write', async () => {
     expect(await shop.set(5)).to.deep.equal({ value: 'now 5', bump: 'done' });
     expect(await recorded(db)).to.deep.equal([]);
     expect(await other.outcome()).to.equal('miss');
     expect(await shop.price.fetch({ item: 1 })).to.equal(5);
   });
 
-  it('costs three queries more than its own, and one command', async () => {
+  it('costs three queries besides those of its work, and one command', async () => {
     let queries: string[] = [];
     const { commands } = await recordCommands(
       redisUrl(),
@@ -233,7 +233,7 @@ describe('transaction', () => {
     expect(commands.map(([command]) => command)).to.deep.equal(['EVAL']); // bumps
   });
 
-  it('that wrote nothing costs one query more, and no command', async () => {
+  it('costs one query and no command when the work wrote nothing', async () => {
     let queries: string[] = [];
     const { commands } = await recordCommands(
       redisUrl(),
@@ -254,7 +254,7 @@ describe('transaction', () => {
     expect(commands).to.deep.equal([]);
   });
 
-  it('that recorded nothing sends no command', async () => {
+  it('sends no command when the work recorded nothing', async () => {
     const { commands, result } = await recordCommands(
       redisUrl(),
       () => shop.cache.transaction((trx) => trx('item').where({ id: 1 }).update({ price: 1 })),
@@ -264,7 +264,7 @@ describe('transaction', () => {
     expect(commands).to.deep.equal([]);
   });
 
-  it('passes on what its work throws, unwrapped, and nothing is committed', async () => {
+  it('rejects with the error of its work, unwrapped, and commits nothing', async () => {
     const thrown = new Error('on purpose');
     const error = await rejection(
       shop.cache.transaction(async (trx) => {
@@ -276,7 +276,7 @@ describe('transaction', () => {
     await nothingHappened();
   });
 
-  it('rejects when its work swallowed a failed statement: PostgreSQL would commit nothing, and Knex not say so', async () => {
+  it('rejects when the work swallowed a failed statement, after which PostgreSQL commits nothing', async () => {
     const error = await rejection(
       shop.cache.transaction(async (trx) => {
         await shop.change(5)(trx);
@@ -287,7 +287,7 @@ describe('transaction', () => {
     await nothingHappened();
   });
 
-  it('rejects when a statement that nobody awaited fails just before COMMIT', async () => {
+  it('rejects when a statement that was not awaited fails just before COMMIT', async () => {
     const error = await rejection(
       shop.cache.transaction(async (trx) => {
         await shop.change(5)(trx);
@@ -295,7 +295,9 @@ describe('transaction', () => {
       }),
     );
     expect(error).to.be.instanceOf(ConfigurationError);
-    expect(error.message).to.match(/^Every statement of a transaction is awaited before it commits\./);
+    expect(error.message).to.match(
+      /^Every statement of a transaction must be awaited before it commits, but PostgreSQL rolled back: /,
+    );
     await nothingHappened();
   });
 
@@ -310,7 +312,9 @@ describe('transaction', () => {
           await end(trx);
         }),
       );
-      expect(error.message).to.match(/^transaction\(\) ends its transaction itself\./);
+      expect(error.message).to.match(
+        /^`work` must leave COMMIT and ROLLBACK to transaction\(\), but it has ended the transaction\./,
+      );
       await nothingHappened();
     });
   }
@@ -319,14 +323,16 @@ describe('transaction', () => {
     'commits by itself': (trx) => trx.commit(),
     'commits by raw SQL': (trx) => trx.raw('commit'),
   })) {
-    it(`rejects work that ${how}; what it recorded is a relay’s`, async () => {
+    it(`rejects work that ${how}; a relay bumps its events`, async () => {
       const error = await rejection(
         shop.cache.transaction(async (trx) => {
           await shop.change(5)(trx);
           await end(trx);
         }),
       );
-      expect(error.message).to.match(/^transaction\(\) ends its transaction itself\./);
+      expect(error.message).to.match(
+        /^`work` must leave COMMIT and ROLLBACK to transaction\(\), but it has ended the transaction\./,
+      );
       expect(await recorded(db)).to.deep.equal(['item=1']);
       lendRelay({ db, cache: shop.name });
       await eventually(async () => expect(await recorded(db)).to.deep.equal([]));
@@ -335,7 +341,7 @@ describe('transaction', () => {
   }
 
   for (const isolationLevel of ['read committed', 'repeatable read', 'serializable'] as const) {
-    it(`is isolated as asked for: ${isolationLevel}`, async () => {
+    it(`runs at the isolation level ${isolationLevel}`, async () => {
       const { value, bump } = await shop.cache.transaction(
         async (trx) => {
           await shop.change(5)(trx);
@@ -349,7 +355,7 @@ describe('transaction', () => {
     });
   }
 
-  it('that can’t be serialized rejects with PostgreSQL’s error', async () => {
+  it('rejects with PostgreSQL’s error when the transaction can’t be serialized', async () => {
     const error = await rejection(
       shop.cache.transaction(
         async (trx) => {
@@ -365,8 +371,8 @@ describe('transaction', () => {
     expect(await recorded(db)).to.deep.equal([]);
   });
 
-  describe('inside the caller’s', () => {
-    it('is a savepoint, bumped after that commits', async () => {
+  describe('inside a transaction of the caller', () => {
+    it('runs in a savepoint, and bumps after the outer commit', async () => {
       const outer = await db.transaction();
       expect(await shop.set(5, { trx: outer })).to.deep.equal({ value: 'now 5', bump: 'outer' });
       await shop.cache.settled();
@@ -376,7 +382,7 @@ describe('transaction', () => {
       await eventually(async () => expect(await recorded(db)).to.deep.equal([]));
     });
 
-    it('bumps what triggers record there', async () => {
+    it('bumps the events of triggers after the outer commit', async () => {
       await recordByTrigger(db, shop.name);
       await db.transaction((outer) =>
         shop.cache.transaction((trx) => trx('item').where({ id: 1 }).update({ price: 5 }), { trx: outer }),
@@ -384,7 +390,7 @@ describe('transaction', () => {
       await eventually(async () => expect(await other.outcome()).to.equal('miss'));
     });
 
-    it('takes back its part alone when it fails', async () => {
+    it('rolls back its own part alone when it fails', async () => {
       await db.transaction(async (outer) => {
         await shop.change(3)(outer);
         const failing = shop.cache.transaction(
@@ -400,26 +406,30 @@ describe('transaction', () => {
       expect(await price()).to.equal(3);
     });
 
-    it('rejects work that ends the savepoint by itself', async () => {
+    it('rejects work that ends its savepoint', async () => {
       const outer = await db.transaction();
       const error = await rejection(shop.cache.transaction(async (trx) => void (await trx.commit()), { trx: outer }));
-      expect(error.message).to.match(/^transaction\(\) ends its transaction itself\./);
+      expect(error.message).to.match(
+        /^`work` must leave COMMIT and ROLLBACK to transaction\(\), but it has ended the transaction\./,
+      );
       await outer.rollback();
     });
 
-    it('can be neither strict nor isolated otherwise: that is the outer one’s affair', async () => {
+    it('refuses `strict` and `isolationLevel`, which belong to the outermost transaction', async () => {
       await db.transaction(async (outer) => {
         for (const options of [{ strict: true }, { isolationLevel: 'serializable' }] as const) {
           const error = await rejection(shop.set(5, { trx: outer, ...options }));
           expect(error).to.be.instanceOf(ConfigurationError);
-          expect(error.message).to.match(/^Whoever begins a transaction decides/);
+          expect(error.message).to.match(
+            /^`strict` and `isolationLevel` must be set where the outermost transaction begins, /,
+          );
         }
       });
       await nothingHappened();
     });
   });
 
-  it('bumps what deferred triggers record at COMMIT', async () => {
+  it('bumps the events that deferred triggers record at COMMIT', async () => {
     await recordByTrigger(db, shop.name, 'deferrable initially deferred');
     const { value, bump } = await shop.cache.transaction(async (trx) => {
       await trx('item').where({ id: 1 }).update({ price: 5 });
@@ -430,7 +440,7 @@ describe('transaction', () => {
     expect(await recorded(db)).to.deep.equal([]);
   });
 
-  describe('when its events are no longer there to be claimed', () => {
+  describe('with a relay that has claimed or deleted its events', () => {
     /** A writer behind a proxy that stops in the moment in which its COMMIT is carried out, until told. */
     const stopAfterCommit = async () => {
       const { db: own, proxy } = await lendProxied(schemaOf(db));
@@ -441,7 +451,7 @@ describe('transaction', () => {
       return { writing, proxy };
     };
 
-    it('does not return before they are bumped, though a relay holds them and has not', async () => {
+    it('bumps events that a relay has claimed and not bumped, before it resolves', async () => {
       const redis = await startProxy(Number(new URL(redisUrl()).port || 6379));
       const relaying = lendKnex(databaseUrl(), schemaOf(db));
       const relay = lendRelay({ db: relaying, cache: shop.name, url: redis.url, bumpDeadlineMs: 10_000 });
@@ -459,7 +469,7 @@ describe('transaction', () => {
       await eventually(async () => expect(await recorded(db)).to.deep.equal([]));
     });
 
-    it('takes a relay’s word that it bumped what it has deleted', async () => {
+    it('bumps nothing for events that a relay has bumped and deleted', async () => {
       const relay: Relay = lendRelay({ db, cache: shop.name });
       await eventually(() => expect(relay.status.trusted).to.equal(true));
       await other.warm();
@@ -479,7 +489,7 @@ describe('transaction', () => {
     });
   });
 
-  it('whose bump fails after the commit says that it is pending; a relay delivers it', async () => {
+  it('resolves with `pending` when the bump fails after the commit; a relay bumps', async () => {
     const server = await privateRedis();
     const shop = openShop(db, { redis: server.url, bumpDeadlineMs: 100 });
     await shop.warm();
@@ -499,7 +509,7 @@ describe('transaction', () => {
   });
 
   for (const [name, store] of Object.entries({ memoryStore: memoryStore(), bypassStore: bypassStore() })) {
-    it(`works on ${name}, strict too`, async () => {
+    it(`commits plain and strict on ${name}`, async () => {
       const cache = new GenerationalCache({ name: 'own', store, source: knexSource(db) });
       const items = cache.namespace('item', integer());
       const price = items.one('price', {
@@ -525,14 +535,14 @@ describe('transaction', () => {
     });
   }
 
-  it('whose work misses a table of its own, whatever its name, rejects with what PostgreSQL says of that', async () => {
+  it('rejects with PostgreSQL’s error when the work misses a table of its own, even one named like the outbox', async () => {
     const work = (trx: Knex.Transaction) => trx.raw('select schema_version from gencache_fans.schema_info');
     const error = await rejection(shop.cache.transaction(work));
     expect(error).to.have.property('code', '42P01');
     expect(error.message).to.contain('relation "gencache_fans.schema_info" does not exist');
   });
 
-  it('without an outbox to record in commits nothing', async () => {
+  it('commits nothing without an outbox', async () => {
     await db.raw('drop table gencache_outbox, gencache_boot, gencache_authority');
     const error = await rejection(shop.cache.transaction((trx) => trx('item').where({ id: 1 }).update({ price: 5 })));
     expect(error).to.have.property('code', 'CONFIGURATION');

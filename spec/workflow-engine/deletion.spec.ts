@@ -71,7 +71,7 @@ describe('a transaction that deletes workflows', () => {
 
   for (const [how, deletion] of Object.entries(deletions)) {
     describe(how, () => {
-      it('waits for one that is linking a detector to them, and sees the link', async () => {
+      it('waits for a transaction that links a detector to them, and sees the link', async () => {
         const { workflows, changes, cache } = lendWorkflowCache(db);
         const linking = await begin(link(3));
         const deleting = carryOut(deletion);
@@ -88,7 +88,7 @@ describe('a transaction that deletes workflows', () => {
         expect(names(await workflows.getWorkflowsByDetectors([1, 3], 2))).to.deep.equal(['w3', '']);
       });
 
-      it('keeps one that comes later from linking them', async () => {
+      it('keeps a later transaction from linking them', async () => {
         const deleting = await begin(deletion.lock);
         expect(deleting.result).to.deep.equal(['1']);
         const linking = rejection(db.transaction(link(3)));
@@ -99,7 +99,7 @@ describe('a transaction that deletes workflows', () => {
     });
   }
 
-  it('by their environment waits for one that is adding a workflow to it, and sees its links', async () => {
+  it('waits for a transaction that adds a workflow to their environment, and sees its links', async () => {
     const adding = await begin(async (trx) => {
       const [row] = await trx('workflow').insert({ name: 'w6', environment_id: 2 }).returning('id');
       await trx('detector_workflow').insert({ detector_id: 3, workflow_id: row.id });

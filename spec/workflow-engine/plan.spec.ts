@@ -20,7 +20,7 @@ function* nodesOf(node: PlanNode): Generator<PlanNode> {
   for (const child of node.Plans ?? []) yield* nodesOf(child);
 }
 
-describe('at 1,000,000 links', function () {
+describe('the plans of the workflow engine at 1,000,000 links', function () {
   this.timeout(120_000);
   let db: Knex;
 
@@ -56,13 +56,13 @@ describe('at 1,000,000 links', function () {
       .toSorted();
   }
 
-  it('has them', async () => {
+  it('has 1,000,000 links', async () => {
     const [{ count }] = (await db('detector_workflow').count()) as [{ count: string }];
     expect(Number(count)).to.equal(LINKS);
   });
 
   for (const size of [1, 200]) {
-    it(`the query for ${size} detectors and environments reads by indexes alone`, async () => {
+    it(`reads by indexes alone in the query for ${size} detectors and environments`, async () => {
       const ids = Array.from({ length: size }, (_, i) => i * 1_511 + 1);
       const scans = await plan(WORKFLOWS_SQL, [ids, ids.map((_, i) => (i % 2 ? 1 + (i % 20) : null))]);
       expect(scans).to.have.length(3);
@@ -73,7 +73,7 @@ describe('at 1,000,000 links', function () {
     });
   }
 
-  it('the look-ups behind invalidation read by indexes alone', async () => {
+  it('reads by indexes alone in the lookups of bumps', async () => {
     const byWorkflow = await plan('select distinct detector_id from detector_workflow where workflow_id = any(?)', [
       [9],
     ]);

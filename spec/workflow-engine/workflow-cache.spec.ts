@@ -16,7 +16,7 @@ describe('WorkflowCache', () => {
     db.on('query', ({ sql }: { sql: string }) => queries.push(sql));
   });
 
-  it('gives each detector its enabled workflows of the environment, then those of none', async () => {
+  it('returns each detector’s enabled workflows of the environment, then those of no environment', async () => {
     const { workflows } = lendWorkflowCache(db);
     expect(names(await workflows.getWorkflowsByDetectors([1, 2, 3, 4, 99], 1))).to.deep.equal([
       'w1 w3',
@@ -29,7 +29,7 @@ describe('WorkflowCache', () => {
     expect(names(await workflows.getWorkflowsByDetectors([2, 1], null))).to.deep.equal(['w3', 'w3']);
   });
 
-  it('keeps the types of what it caches', async () => {
+  it('keeps the types of cached values', async () => {
     const { workflows, cache } = lendWorkflowCache(db);
     const [loaded] = await workflows.getWorkflowsByDetectors([1], null);
     await cache.settled();
@@ -40,7 +40,7 @@ describe('WorkflowCache', () => {
     expect(cache.statistics.total('hits')).to.equal(1);
   });
 
-  it('takes ids as callers have them: 1, 1n and "1" are one detector', async () => {
+  it('takes 1, 1n and "1" as the same detector', async () => {
     const { workflows } = lendWorkflowCache(db);
     expect(names(await workflows.getWorkflowsByDetectors([1, 1n, '1'], '1'))).to.deep.equal([
       'w1 w3',
@@ -94,13 +94,13 @@ describe('WorkflowCache', () => {
     expect(cache.statistics.total('fills')).to.equal(2);
   });
 
-  it('keeps duplicates out of a union', async () => {
+  it('returns no duplicates in a union', async () => {
     const { workflows } = lendWorkflowCache(db);
     const lists = await workflows.getWorkflowsByDetectors([1, 2], 1);
     expect(names([unionOfWorkflows(lists)])).to.deep.equal(['w1 w3']);
   });
 
-  describe('after a change, bumped as the table of changes says', () => {
+  describe('after a change', () => {
     const wanted = [
       { detector: 1, environment: 1 },
       { detector: 1, environment: 2 },
@@ -129,7 +129,7 @@ describe('WorkflowCache', () => {
       return { read: await readAll(), missed: reader.cache.statistics.total('misses') - before };
     }
 
-    it('detector updated: all its environments', async () => {
+    it('bumps all environments of an updated detector', async () => {
       const { read, missed } = await changed(async (changes) => {
         await db('detector').where('id', 1).update({ enabled: false });
         await changes.detectorsChanged([1]);
@@ -138,7 +138,7 @@ describe('WorkflowCache', () => {
       expect(missed).to.equal(3);
     });
 
-    it('workflow updated: each pair it is linked to, and no other kind', async () => {
+    it('bumps each pair of an updated workflow, and no other', async () => {
       const { read, missed } = await changed(async (changes) => {
         await db('workflow').where('id', 1).update({ enabled: false });
         await changes.workflowUpdated(1, [1]);
@@ -147,7 +147,7 @@ describe('WorkflowCache', () => {
       expect(missed).to.equal(2);
     });
 
-    it('workflow moved to another environment: the old pairs and the new', async () => {
+    it('bumps the old and the new pairs of a moved workflow', async () => {
       const { read, missed } = await changed(async (changes) => {
         await db('workflow').where('id', 1).update({ environment_id: 2 });
         await changes.workflowUpdated(1, [1, 2]);
@@ -156,14 +156,14 @@ describe('WorkflowCache', () => {
       expect(missed).to.equal(4);
     });
 
-    it('workflow created: nothing', async () => {
+    it('bumps nothing for a created workflow', async () => {
       const { missed } = await changed(async () => {
         await db('workflow').insert({ name: 'w6', environment_id: 1 });
       });
       expect(missed).to.equal(0);
     });
 
-    it('link moved: the old and the new detector', async () => {
+    it('bumps the old and the new detector of a moved link', async () => {
       const { read, missed } = await changed(async (changes) => {
         await db('detector_workflow').where({ detector_id: 1, workflow_id: 2 }).update({ detector_id: 2 });
         await changes.linksChanged([1, 2]);
@@ -172,7 +172,7 @@ describe('WorkflowCache', () => {
       expect(missed).to.equal(6);
     });
 
-    it('environment deleted: the detectors of every workflow it takes along', async () => {
+    it('bumps the detectors of every workflow of a deleted environment', async () => {
       const { read, missed } = await changed(async (changes) => {
         const detectors = await db.transaction(async (trx) => {
           const linked = await lockDetectorsOfEnvironment(trx, 2);
@@ -186,7 +186,7 @@ describe('WorkflowCache', () => {
       expect(missed).to.equal(3);
     });
 
-    it('TRUNCATE: everything', async () => {
+    it('bumps everything after TRUNCATE', async () => {
       const { read, missed } = await changed(async (changes) => {
         await db.raw('truncate detector_workflow');
         await changes.everythingChanged();

@@ -45,7 +45,7 @@ describe('the triggers of the workflow engine', () => {
     await installWorkflowTriggers(db, { cache });
   });
 
-  it('are as the check wants them, change nothing when installed again, and leave nothing', async () => {
+  it('pass the check, change nothing when installed again, and leave nothing when removed', async () => {
     expect(await checkTriggers(db)).to.deep.equal([]);
     await installWorkflowTriggers(db, { cache });
     expect(await checkTriggers(db)).to.deep.equal([]);
@@ -189,7 +189,7 @@ describe('the triggers of the workflow engine', () => {
     });
   }
 
-  it('bump an environment’s detectors when deleting it unbinds its workflows', async () => {
+  it('bump the detectors of an environment whose deletion unbinds its workflows', async () => {
     await db.raw(`alter table workflow drop constraint workflow_environment_id_foreign,
                     add foreign key (environment_id) references environment on delete set null`);
     await db('environment').where('id', 2).delete();
@@ -212,7 +212,7 @@ describe('the triggers of the workflow engine', () => {
     expect(await takePaths(db)).to.deep.equal(['UPDATE detector=1', 'UPDATE detector=2', 'UPDATE detector=3']);
   });
 
-  it('pack many changed workflows, old and new, into an event for each 100, above 1,000 into a global one', async () => {
+  it('record one event for each 100 images of changed workflows, and a global one above 1,000', async () => {
     await db.raw(`insert into workflow (id, name, environment_id) select i, 'w', 1 from generate_series(100, 1099) i`);
     await db.raw('update workflow set environment_id = 2 where id between 100 and 224');
     const events = await takeEvents(db);
@@ -230,7 +230,7 @@ describe('the triggers of the workflow engine', () => {
   });
 
   for (const isolationLevel of ['read committed', 'repeatable read'] as const) {
-    it(`miss nothing when one moves a workflow and another links it at the same time, ${isolationLevel}`, async () => {
+    it(`miss no scope when one transaction moves a workflow and another links it, ${isolationLevel}`, async () => {
       // Workflow 2 moves from environment 2 to 1 while detector 3 gets linked to it: neither sees the other.
       const commitMove = await begin(
         db,
@@ -252,7 +252,7 @@ describe('the triggers of the workflow engine', () => {
       expect(await takeScopes(db)).to.deep.equal(['detector=3']);
     });
 
-    it(`nor when both are resolved after the later commit, ${isolationLevel}`, async () => {
+    it(`miss no scope when both events are resolved after the later commit, ${isolationLevel}`, async () => {
       const commitLink = await begin(
         db,
         (trx) => trx('detector_workflow').insert({ detector_id: 3, workflow_id: 2 }),

@@ -15,7 +15,7 @@ interface Step {
   down(db: Knex, at?: string): Promise<void>;
 }
 
-/** Immutable once released: later changes are steps of their own. A release is the number of its steps. */
+/** Immutable once released: each later change is a step of its own. The number of a release is that of its steps. */
 const STEPS: readonly Step[] = [outbox, authority];
 
 /** The tables of each step. */
@@ -24,17 +24,17 @@ const TABLES = [
   ['authority', 'boot'],
 ];
 
-/** What this release installs. */
+/** The release of the outbox that this package installs. */
 export const OUTBOX_RELEASE = STEPS.length;
 
 /**
- * Makes the outbox, or brings an older release's up to this one; what waits in it stays. Does nothing where it is as it
- * should be, so any number of processes may call it at once. Call it in a migration of your own:
+ * Creates the outbox, or upgrades one of an older release; its events stay. Does nothing where the outbox is up to date, so
+ * any number of processes may call it at once. Call it in a migration of your own:
  *
  *     export const up = (db) => installOutbox(db);
  *
- * In one transaction, or the caller's; holds an advisory lock until its end. `release` is for a migration that must
- * stay as it was once written.
+ * In one transaction, or the caller's; holds an advisory lock until its end. `release` pins a migration to the release it
+ * was written for.
  */
 export async function installOutbox(
   db: Knex,
@@ -57,7 +57,7 @@ export async function installOutbox(
   });
 }
 
-/** Takes away every trigger, the outbox, and what waits in it. In one transaction, or the caller's. Throws TableLockedError. */
+/** Drops every trigger, and the outbox with its events. In one transaction, or the caller's. Throws TableLockedError. */
 export async function uninstallOutbox(db: Knex, options: OutboxOptions = {}): Promise<void> {
   const at = qualifier(options);
   await underInstallationLock(db, async (trx) => {
@@ -74,7 +74,7 @@ export async function uninstallOutbox(db: Knex, options: OutboxOptions = {}): Pr
   });
 }
 
-/** To drop those of these tables that are there. A query for each. */
+/** Locks to drop those of these tables that exist. A query for each table. */
 async function locksOn(
   trx: Knex.Transaction,
   tables: readonly string[],
@@ -88,7 +88,7 @@ async function locksOn(
   return locks;
 }
 
-/** The release of the outbox that is there; undefined if there is none. One query. */
+/** The release of the installed outbox; undefined if there is none. Two queries. */
 export async function installedRelease(db: Knex, options: OutboxOptions = {}): Promise<number | undefined> {
   const at = qualifier(options);
   const { rows } = await db.raw<{ rows: { there: boolean }[] }>('select to_regclass(?) is not null as there', [
@@ -101,7 +101,7 @@ export async function installedRelease(db: Knex, options: OutboxOptions = {}): P
   return found[0]!.version ?? undefined;
 }
 
-/** Knex migrations of the outbox, for `migrationSource`, where it is kept apart from the application's own. */
+/** Knex migrations of the outbox, for a `migrationSource` apart from the application's own migrations. */
 export const outboxMigrations: Knex.MigrationSource<number> = {
   getMigrations: async () => STEPS.map((_, i) => i + 1),
   getMigrationName: (release) => `gencache_outbox_${String(release).padStart(3, '0')}`,

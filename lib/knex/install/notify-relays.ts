@@ -20,11 +20,11 @@ const SOURCE = `
   end`;
 
 /**
- * Makes every statement that records events send a NOTIFY as well, or no more: relays that `listen` then need not wait
- * for their next poll. Off at first, and only ever a hint: NOTIFY serialises commits under heavy load, makes
- * PREPARE TRANSACTION fail, and does not pass a transaction pooler. Does nothing, and locks nothing, where it is as asked;
- * else it locks the outbox, for which every writer waits meanwhile. In one transaction, or the caller's. Throws
- * ConfigurationError if there is no outbox, TableLockedError.
+ * Switches NOTIFY on or off for every statement that records events: with it, relays that `listen` do not wait for their
+ * next poll. Off by default, and never more than a hint: NOTIFY serialises commits under heavy load, makes PREPARE
+ * TRANSACTION fail, and does not pass a transaction pooler. Does nothing, and locks nothing, where NOTIFY is as wanted;
+ * otherwise locks the outbox, and every writer waits for that. In one transaction, or the caller's. Throws
+ * ConfigurationError without an outbox, and TableLockedError.
  */
 export async function notifyRelays(db: Knex, on: boolean, options: OutboxOptions = {}): Promise<void> {
   qualifier(options);
@@ -44,12 +44,12 @@ export async function notifyRelays(db: Knex, on: boolean, options: OutboxOptions
   });
 }
 
-/** Takes it away, if it is there. Under a lock on the outbox. */
+/** Drops the trigger and its function, if they exist. The caller holds a lock on the outbox. */
 export async function dropNotify(trx: Knex.Transaction, options: OutboxOptions): Promise<void> {
   await trx.raw(`drop function if exists ${qualifier(options)}${NAME}() cascade`);
 }
 
-/** `other`: there is something, and not what is made today. */
+/** `other`: there is a trigger or function, but not that of this release. */
 async function stateOf(trx: Knex.Transaction, outbox: Relation): Promise<'on' | 'off' | 'other'> {
   const made = (await functionsNamed(trx, outbox.schema, [NAME])).get(NAME);
   if (made === undefined) return 'off';

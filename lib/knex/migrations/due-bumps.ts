@@ -1,24 +1,24 @@
 /**
- * What migrations make due for a cache, and the one statement that records it: each scope that they narrowed their
- * bumps to (`narrow-bump.ts`), or global if one of them narrowed nothing.
+ * Parameters of the one statement that records the bumps of migrations for a cache: the scopes to which they narrowed their
+ * bumps (`narrow-bump.ts`), or global if one of them did not narrow its bump.
  *
- * The migrations table's trigger runs it for the rows of a statement, the lifecycle hooks for a migration or a batch.
- * Values are SQL: parameters, or a function's variables.
+ * The trigger on the migrations table runs the statement for the rows of a change, the lifecycle hooks run it for a
+ * migration or a batch. The values are SQL: parameters, or variables of a function.
  */
 export interface DueBumps {
-  /** `"app".`: what stands before the outbox's tables, or nothing. */
+  /** The prefix of the outbox's tables: `"app".`, or nothing. */
   readonly at: string;
   readonly cache: string;
-  /** A `text[]` of the migrations' names. A null among them is a migration without a name, which narrowed nothing. */
+  /** A `text[]` of the migrations' names. A null stands for a migration without a name, which narrowed nothing. */
   readonly names: string;
   readonly source: string;
-  /** Whether a narrowed bump is used up by it: each is used once. */
+  /** Whether the statement uses up narrowed bumps; each is used once. */
   readonly take: boolean;
-  /** Whether a global event for migrations that this transaction has recorded already will do. */
+  /** Whether to record nothing where this transaction has recorded a global event for migrations already. */
   readonly unlessRecorded: boolean;
 }
 
-/** Locks nothing but the rows it takes; any isolation will do, since Knex's lock admits one run at a time. */
+/** Locks only the rows it deletes. Any isolation level is enough, since Knex's lock admits one run at a time. */
 export function recordDueBumps({ at, cache, names, source, take, unlessRecorded }: DueBumps): string {
   const narrowed = `${at}gencache_narrowed where cache = ${cache} and migration = any(${names})`;
   const recorded = `exists (

@@ -1,33 +1,34 @@
 /**
- * Knex's lifecycle hooks record the bumps of migrations in the outbox. They write on the connection they are given and
- * never bump: Knex calls them before the commit, and a bump has to come after it. They open no connection to Redis.
+ * Knex's lifecycle hooks record the bumps of migrations in the outbox. The hooks write on the connection that they are
+ * given, and never bump: Knex calls them before the commit, and a bump has to come after it. They open no connection to
+ * Redis.
  *
- * How Knex (3.3) runs a batch decides when an event is recorded:
+ * The way in which Knex (3.3) runs a batch decides when an event is recorded:
  *
- * - All of it in one transaction (`latest`, `up`, `to` where every migration allows it): `beforeAll` gets that
- *   transaction. `afterAll` records in it what is due, unless the trigger on the migrations table has. A batch that
- *   fails takes its events back.
- * - Each migration in a transaction of its own (`down`, `rollback`, and a batch that has one without): `afterEach`
- *   records in it, since the row in Knex's list is written after its commit, and a crash comes in between. The trigger
- *   then records once more; a bump twice is harmless.
+ * - The whole batch in one transaction (`latest`, `up`, `to`, where every migration allows it): `beforeAll` gets that
+ *   transaction. `afterAll` records the due bumps in it, unless the trigger on the migrations table has. A failed batch
+ *   rolls its events back.
+ * - Each migration in a transaction of its own (`down`, `rollback`, and a batch with a migration outside a transaction):
+ *   `afterEach` records in it, since Knex writes the row of its list after that commit, and a crash may come in between.
+ *   The trigger then records once more; a second bump is harmless.
  * - A migration outside a transaction (`transaction: false`, `disableTransactions`): it may die midway, with tables
- *   changed and no row written. `beforeEach` commits an event beforehand, held by Knex's lock: a relay bumps it again
- *   and again while that lock is taken, and once after.
+ *   changed and no row written. `beforeEach` commits an event before the migration, held by Knex's lock: a relay bumps it
+ *   again and again while that lock is taken, and once after (docs/protocol.md, rule 13).
  *
- * **Invariant.** What a migration committed is followed by a bump of all it may have changed. For each way of running
- * one, an event commits with the change or before it, and one that commits before stays until Knex's lock, which
- * outlives the change, is free. (A `Promise.all` that fails leaves its other statements behind in a migration that has
- * ended, and the lock free: await them all.)
+ * **Invariant.** After every commit of a migration, a bump of all scopes that it may have changed follows. For each way of
+ * running a migration, an event commits with the change or before it, and an event that commits before stays until
+ * Knex's lock, which outlives the change, is free. (A failed `Promise.all` leaves other statements running in a migration
+ * that has ended, with the lock free: a migration must await all of its statements.)
  *
- * A narrowed bump of a run that failed is forgotten by the next run (`beforeAll`), and what was held for that run then
- * needs one more bump and no holding: the lock is this run's.
+ * The next run (`beforeAll`) forgets the narrowed bumps of a failed run. The events that were held for that run then need
+ * one more bump, and are no longer held: the lock belongs to the new run.
  *
- * The owner's hooks run inside ours: `beforeAll` and `beforeEach` after, `afterEach` and `afterAll` before, so that what
- * they change is covered too. What an `afterAll` changes outside a transaction, when all else is recorded, is followed
- * by a global event of its own.
+ * The owner's hooks run inside these: `beforeAll` and `beforeEach` after, `afterEach` and `afterAll` before, so that the
+ * events cover their changes too. An owner's `afterAll` outside a transaction runs when everything else is recorded, so a
+ * global event of its own follows it.
  *
- * Without an outbox, and where `gencache.events` is `off`, they record nothing. About 15 queries a batch, and 10
- * for each migration that has no part in a common transaction.
+ * Without an outbox, and where `gencache.events` is `off`, the hooks record nothing. About 15 queries a batch, and 10 for
+ * each migration outside a common transaction.
  */
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
@@ -40,7 +41,7 @@ import { coveredByTrigger } from './migrations-trigger.js';
 
 export type Hook = (db: Knex, migrations: unknown[]) => unknown;
 
-/** What Knex's configuration may hold of them. */
+/** The hooks of a Knex configuration, each optional. */
 export interface Hooks {
   readonly beforeAll?: Hook;
   readonly beforeEach?: Hook;
@@ -50,9 +51,9 @@ export interface Hooks {
 
 const NO_CACHES: ReadonlySet<string> = new Set();
 
-/** The hooks for these caches, around the owner's. They keep no state but that of batches that are running. */
+/** The hooks for these caches, around the owner's. Their only state is that of running batches. */
 export function migrationHooks(caches: readonly string[], options: OutboxOptions, owner: Hooks): Required<Hooks> {
-  /** By the transaction, or the migrator's own Knex: the caches that the trigger covered when the batch began. */
+  /** The caches that the trigger covered when a batch began, by its transaction or its migrator's Knex. */
   const batches = new WeakMap<Knex, ReadonlySet<string>>();
   const at = qualifier(options);
 
@@ -83,9 +84,9 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
       if (inCommonTransaction || !(await hasOutbox(db, options))) return;
       const byTrigger = await covered(db);
       for (const cache of caches) {
-        // What is held covers it until the trigger has recorded the row that is written next.
+        // The held event covers the migration until the trigger has recorded the row that Knex writes next.
         if (!db.isTransaction && byTrigger.has(cache)) continue;
-        // A narrowed bump is used up by the migration's own row, where there is a trigger to see it.
+        // Where there is a trigger, the row of the migration uses up its narrowed bump.
         await record(db, cache, migrations, { take: !byTrigger.has(cache) });
       }
     },
@@ -106,7 +107,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
     },
   };
 
-  /** By the trigger on the list that this run writes. */
+  /** The caches that the trigger on this run's migrations table covers. */
   async function covered(db: Knex): Promise<ReadonlySet<string>> {
     const list = await findMigrationsTable(db);
     if (list === undefined || !(await findMigrationLock(db)).taken) return NO_CACHES;
@@ -154,7 +155,7 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
 
   async function forgetEarlierRuns(db: Knex, names: (string | undefined)[]): Promise<void> {
     const known = names.filter((name) => name !== undefined);
-    // In place: an event keeps the transaction that it is of, by which its age is told.
+    // In place, so that the event keeps its transaction, from which its age follows.
     await db.raw(
       `with forgotten as (
          delete from ${at}gencache_narrowed where cache = any(?) and migration = any(?)

@@ -2,26 +2,25 @@ import type { Knex } from 'knex';
 import { ConfigurationError, GencacheError } from '../../errors/errors.js';
 
 export interface MigrateOptions extends Knex.MigratorConfig {
-  /** Which migrations run. Default: `latest`. */
+  /** The migrations to run. Default: `latest`. */
   readonly run?: 'latest' | 'up' | 'down' | 'rollback' | 'rollback all';
 }
 
-/** A `GenerationalCache`, as far as migrations need it. */
+/** The part of a `GenerationalCache` that migrations need. */
 export interface MigratedCache {
   bump(options: { readonly cause: string }): Promise<void>;
 }
 
-/** Migrations ran, or may have, and what was cached before could not be made unreachable. */
+/** Migrations ran, or may have, and the bump after them failed. */
 export class MigrationBumpError extends GencacheError {
-  /** What Knex returned: the batch and the names; undefined if the batch failed. */
+  /** The result of Knex: the batch and the names; undefined if the batch failed. */
   readonly ran: readonly [number, readonly string[]] | undefined;
 
   constructor(ran: MigrationBumpError['ran'], cause: unknown) {
     super(
       'MIGRATION_BUMP',
-      `After migrations the global generation moves, since any value may have another shape. They ran ` +
-        `(${ran?.[1].join(', ') ?? 'in part'}) and the bump failed: ${(cause as Error).message} ` +
-        'Call `cache.bump()` as soon as the store is back.',
+      `The global bump after migrations (${ran?.[1].join(', ') ?? 'run in part'}) failed: ${(cause as Error).message} ` +
+        'Cached values from before stay readable. Call `cache.bump()` as soon as the store is back.',
       { cause },
     );
     this.ran = ran;
@@ -29,15 +28,15 @@ export class MigrationBumpError extends GencacheError {
 }
 
 /**
- * Runs Knex migrations and then, if any ran or may have run, bumps the global generation once: after their commit,
- * never before. Returns what Knex returns: the batch and the names of the migrations, `[3, ['003_orders.ts']]`.
+ * Runs Knex migrations and then, if one ran or may have run, bumps the global generation once, after their commit. Returns
+ * the result of Knex: the batch and the names of the migrations, `[3, ['003_orders.ts']]`.
  *
- * Knex runs a batch in one transaction if all its migrations allow it; then a failed batch changed nothing. Else each
- * commits by itself, and one with `transaction: false` may die midway, with its tables changed and no row in Knex's
- * list. So what began outside a transaction may have run, what committed did run, and an unclear COMMIT is settled by
- * comparing Knex's list before and after.
+ * Knex runs a batch in one transaction if all its migrations allow it; then a failed batch changed nothing. Otherwise each
+ * migration commits by itself, and one with `transaction: false` may die midway, with its tables changed and no row in
+ * Knex's list. So a migration that began outside a transaction may have run, a migration that committed did run, and a
+ * comparison of Knex's list before and after decides after an unknown COMMIT.
  *
- * A crash between commit and bump leaves what was cached for its TTL (ladder step 1). Rejects with the migration's
+ * A crash between commit and bump leaves cached values for their TTL (ladder step 1). Rejects with the migration's
  * error, after the bump; with MigrationBumpError if the bump fails. Costs one command, and two queries beyond Knex's.
  */
 export async function migrate(
@@ -47,14 +46,14 @@ export async function migrate(
 ): Promise<[number, string[]]> {
   if (db.isTransaction) {
     throw new ConfigurationError(
-      'Migrations are followed by a bump after their commit. Got a transaction, which commits later. ' +
+      '`db` must be a Knex instance, since the bump comes after the commit of the migrations, but got a transaction. ' +
         'Pass the Knex instance itself.',
     );
   }
   const config: Knex.MigratorConfig & Hooks = { ...db.client.config.migrations, ...overrides };
   let mayHaveRun = false;
   const beforeEach: Hooks['beforeEach'] = async (trxOrKnex, migrations) => {
-    // A transaction that commits has run; one that rolls back has not; outside of one nobody can tell.
+    // In a transaction the commit decides whether the migration ran; outside of one that is unknown.
     if (!trxOrKnex.isTransaction) mayHaveRun = true;
     else (trxOrKnex as Knex.Transaction).executionPromise.then(() => (mayHaveRun = true), ignored);
     await config.beforeEach?.(trxOrKnex, migrations);

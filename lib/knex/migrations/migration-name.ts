@@ -1,14 +1,14 @@
 import type { Knex } from 'knex';
 
-/** What Knex's own source of migrations passes to hooks. */
+/** A migration, as Knex's own source passes it to hooks. */
 interface MigrationFile {
   readonly file: string;
   readonly directory: string;
 }
 
 /**
- * The name that Knex records for what it passed to a hook; undefined if that can't be told, since hooks don't see a
- * `migrationSource` that was passed to the call. Nobody can narrow the bump of a migration without a name.
+ * The name under which Knex records a migration that it passed to a hook; undefined if it is unknown, since hooks do not see
+ * a `migrationSource` that was passed to the call. The bump of a migration without a name can't be narrowed.
  */
 export function migrationNameOf(db: Knex, migration: unknown): string | undefined {
   if (isFile(migration)) return migration.file;

@@ -4,28 +4,28 @@ import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { findRelation, type Relation } from '../postgres/catalog.js';
 import { qualifiedName } from '../postgres/identifiers.js';
 
-/** Where Knex keeps its list of migrations. */
+/** The table in which Knex lists the migrations that have run. */
 export interface MigrationsTable {
   /** Its name. Default: the one in the `migrations` of the connection's configuration, else `knex_migrations`. */
   readonly table?: string;
-  /** Its schema. Default: likewise, else where the connection's search path leads. */
+  /** Its schema. Default: the one in that configuration, else the search path of the connection. */
   readonly tableSchema?: string;
 }
 
-/** Knex's list of migrations; undefined if it is not there. One query. */
+/** Knex's list of migrations; undefined if there is none. One query. */
 export function findMigrationsTable(db: Knex, at: MigrationsTable = {}): Promise<Relation | undefined> {
   const { table, tableSchema } = named(db, at);
   return findRelation(db, tableSchema, table);
 }
 
 /**
- * The lock that a run takes before its hooks are called, if the configuration names the tables it uses: hooks don't see
+ * The lock that a run takes before Knex calls its hooks, if the configuration names the tables of the run: hooks do not see
  * a `tableName` that was passed to the call.
  */
 export interface MigrationLock {
-  /** As SQL writes it; undefined if it is not there. */
+  /** In SQL; undefined if there is no such table. */
   readonly table: string | undefined;
-  /** Whether this run, or one that this connection sees, has it. */
+  /** Whether this connection sees the lock as taken. */
   readonly taken: boolean;
 }
 
@@ -40,14 +40,14 @@ export async function findMigrationLock(db: Knex): Promise<MigrationLock> {
   return { table: qualifiedName(relation), taken: rows[0]!.taken };
 }
 
-/** An event outside a transaction is held by the lock, so that lock has to be the one that this run took. */
+/** The lock of the configuration is not the one that this run took, so it can't hold an event of this run. */
 export function notHeld({ table }: MigrationLock): ConfigurationError {
   const found =
     table === undefined ? 'there is no such table' : `${table} is not locked, so this run locked another one`;
   return new ConfigurationError(
-    'A migration outside a transaction is followed by bumps for as long as Knex holds its lock, whose table the ' +
-      `configuration names. Here ${found}. Name the migrations table in the knexfile, as \`migrations.tableName\` ` +
-      'and `schemaName`, and not in the call that runs them.',
+    'The knexfile must name the migrations table: bumps follow a migration outside a transaction for as long as Knex ' +
+      `holds the lock beside it, but ${found}. Name the table in the knexfile, as \`migrations.tableName\` and ` +
+      '`schemaName`, and not in the call that runs the migrations.',
   );
 }
 
@@ -59,7 +59,7 @@ function named(db: Knex, { table, tableSchema }: MigrationsTable): { table: stri
   };
 }
 
-/** Whether there is an outbox. One query, whatever the connection does to results. */
+/** Whether there is an outbox. One query, whose result a `postProcessResponse` of the connection leaves intact. */
 export async function hasOutbox(db: Knex, options: OutboxOptions): Promise<boolean> {
   const { rows } = await db.raw<{ rows: { there: boolean }[] }>('select to_regclass(?) is not null as there', [
     `${qualifier(options)}gencache_outbox`,

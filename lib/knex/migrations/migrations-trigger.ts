@@ -1,14 +1,15 @@
 /**
- * The trigger on Knex's list of migrations: whoever writes there, the CLI, the API or another tool, has migrated.
+ * The trigger on Knex's list of migrations: a write to the list, by the CLI, the API or another tool, means that
+ * migrations ran.
  *
- * **Invariant.** A statement that changes the list commits with an event: global, or the scopes that all of its
- * migrations narrowed their bumps to. In a batch that is one transaction, the event commits with the migrations. Else
- * the list is written after the migration's own commit, and what a crash leaves in between is the lifecycle hooks'
- * (`hooks.ts`); the trigger in turn covers those who run migrations without the hooks.
+ * **Invariant.** A statement that changes the list commits with an event: global, or the scopes to which all of its
+ * migrations narrowed their bumps. In a batch that is one transaction, the event commits with the migrations. Otherwise
+ * Knex writes the list after the migration's own commit, and the lifecycle hooks (`hooks.ts`) cover a crash in between; the
+ * trigger in turn covers migrations that run without the hooks.
  *
- * SECURITY DEFINER with a fixed search_path, and what it computes from the table in a block of its own, so that it
- * never fails a migration for want of a grant or a column: then the event is global. `gencache.events = 'off'`
- * silences it, as it does every trigger of the outbox.
+ * SECURITY DEFINER with a fixed search_path, and a block of its own for all computation from the table, so that a missing
+ * grant or column never fails a migration: the event is global then. `gencache.events = 'off'` silences the trigger, as
+ * every trigger of the outbox.
  */
 import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors/errors.js';
@@ -29,7 +30,7 @@ export interface MigrationsTriggerOptions extends OutboxOptions, MigrationsTable
   readonly cache: string;
 }
 
-/** In `gencache_trigger`, beside the triggers on the application's own tables. */
+/** The name in `gencache_trigger`, beside the triggers on the application's own tables. */
 const NAME = 'migrations';
 const DEFINITION = { kind: NAME };
 
@@ -41,8 +42,8 @@ const DEFINITION = { kind: NAME };
  *       await installMigrationsTrigger(db, { cache: 'shop' });
  *     };
  *
- * In one transaction, or the caller's; holds an advisory lock until its end. Does nothing, and locks no table, where it
- * is as it should be. Throws ConfigurationError if there is no outbox, or no list; TableLockedError.
+ * In one transaction, or the caller's; holds an advisory lock until its end. Does nothing, and locks no table, where the
+ * trigger is up to date. Throws ConfigurationError without an outbox or a list, and TableLockedError.
  */
 export async function installMigrationsTrigger(db: Knex, options: MigrationsTriggerOptions): Promise<void> {
   const cache = checkCacheName(options.cache);
@@ -57,8 +58,8 @@ export async function installMigrationsTrigger(db: Knex, options: MigrationsTrig
 }
 
 /**
- * Takes it away, and leaves nothing but what was recorded. In one transaction, or the caller's. Does nothing where
- * there is none. Throws TableLockedError.
+ * Drops the trigger and its function; recorded events stay. Does nothing where there is no trigger. In one transaction, or the
+ * caller's. Throws TableLockedError.
  */
 export async function uninstallMigrationsTrigger(db: Knex, options: MigrationsTriggerOptions): Promise<void> {
   await underInstallationLock(db, async (trx) => {
@@ -69,12 +70,12 @@ export async function uninstallMigrationsTrigger(db: Knex, options: MigrationsTr
   });
 }
 
-/** Takes all of them away, of every cache: a part of taking the outbox away, within `installing`. Throws TableLockedError. */
+/** Drops the triggers of every cache, as a part of `uninstallOutbox`. Throws TableLockedError. */
 export async function uninstallMigrationsTriggers(trx: Knex.Transaction, options: OutboxOptions): Promise<void> {
   await uninstall(trx, options, () => true);
 }
 
-/** Those of these caches whose migrations the trigger on this list records. One query. */
+/** The caches among these whose trigger on this list is enabled. One query. */
 export async function coveredByTrigger(db: Knex, caches: readonly string[], list: Relation): Promise<Set<string>> {
   const { rows } = await db.raw<{ rows: { name: string }[] }>(
     `select tgname as name from pg_trigger where tgrelid = ?::oid and tgname = any(?) and tgenabled = 'A'`,
@@ -112,7 +113,7 @@ async function install(
       `create trigger ${trigger} after ${event} on ${qualifiedName(list)} ${transition}
        for each statement execute function ${at}${name}()`,
     );
-    // Also where session_replication_role is `replica`.
+    // ALWAYS: it fires where session_replication_role is `replica`, too.
     await execute(trx, `alter table ${qualifiedName(list)} enable always trigger ${trigger}`);
   }
   await keepDefinition(trx, outbox, { cache, schema: list.schema, table: list.name, name: NAME }, DEFINITION);
@@ -152,7 +153,7 @@ async function uninstall(
   );
   for (const { cache, schema, table } of rows.filter(which)) {
     const name = functionName(cache, schema, table);
-    // By its function, also where the table has another name by now.
+    // By the function, since the table may have another name by now.
     const triggers = (await triggersNamed(trx, triggerNames(cache))).filter((trigger) => trigger.function === name);
     const locks = triggers.map(({ relation }) => ({ relation, mode: ACCESS_EXCLUSIVE }) as const);
     await underTableLocks(trx, locks, async () => {

@@ -10,7 +10,7 @@ import { hasOutbox } from './migrations-table.js';
 
 export interface WaiveOptions extends OutboxOptions {
   readonly cache: string;
-  /** The migration's name as Knex records it, or its file: `import.meta.url`, `__filename`. */
+  /** The name under which Knex records the migration, or its file: `import.meta.url`, `__filename`. */
   readonly migration: string | URL;
 }
 
@@ -20,17 +20,17 @@ export interface NarrowOptions extends WaiveOptions {
 }
 
 /**
- * Says, in a migration's `up` or `down`, that it changes nothing below other scopes than these:
+ * Declares, in a migration's `up` or `down`, the only scopes whose values the migration changes:
  *
  *     export const up = async (db) => {
  *       await narrowBump(db, { cache: 'shop', migration: import.meta.url, to: [{ customer: 42 }] });
  *       await db('shop_order').where({ customer_id: 42 }).update({ item: 'umbrella' });
  *     };
  *
- * A row on the connection it is given, in the migration's transaction if it has one, that is used once, when the
- * migration's own row is written: a setting of the session would not outlive a transaction pooler, nor reach the
- * connection that writes that row. Outside a transaction, the events held for this run (`hooks.ts`) become events of
- * these scopes, held likewise. Call it first: what dies before it bumps global. Scopes of several calls add up. Does
+ * Writes a row on the given connection, in the migration's transaction if it has one. The row is used once, when Knex writes
+ * the migration's own row: a session setting would be lost behind a transaction pooler, and would not reach the connection
+ * that writes that row. Outside a transaction, the events held for this run (`hooks.ts`) become events of these scopes, held
+ * as before. Call it first: a migration that dies before the call bumps global. The scopes of several calls add up. Does
  * nothing without an outbox. Two queries. Throws IdError.
  */
 export async function narrowBump(db: Knex, options: NarrowOptions): Promise<void> {
@@ -39,8 +39,8 @@ export async function narrowBump(db: Knex, options: NarrowOptions): Promise<void
   const paths = [...new Set(options.to.flatMap(narrowedPaths))];
   if (!(await hasOutbox(db, options))) return;
   const at = qualifier(options);
-  // One statement, so that also outside a transaction nobody sees the one without the other. What is held instead keeps
-  // the transaction of what was held: its age is told by that.
+  // One statement, so that outside a transaction, too, the row and the events change together. The new held events keep
+  // the transaction of the old ones, from which their age follows.
   await db.raw(
     `with narrowed as (
        insert into ${at}gencache_narrowed (cache, migration, paths) values (?, ?, ?::text[])
@@ -57,7 +57,7 @@ export async function narrowBump(db: Knex, options: NarrowOptions): Promise<void
   );
 }
 
-/** Says, in a migration's `up` or `down`, that it changes nothing that is cached: `narrowBump` to no scope at all. */
+/** Declares, in a migration's `up` or `down`, that it changes no cached value: `narrowBump` to no scope. */
 export function waiveBump(db: Knex, options: WaiveOptions): Promise<void> {
   return narrowBump(db, { ...options, to: [] });
 }
@@ -66,7 +66,7 @@ function migrationName(migration: string | URL): string {
   const text = migration instanceof URL ? migration.href : migration;
   if (typeof text !== 'string' || text === '') {
     throw new ConfigurationError(
-      `A bump is narrowed for one migration. Got ${describe(migration)}. Pass its name, or \`import.meta.url\`.`,
+      `\`migration\` must name one migration, but got ${describe(migration)}. Pass its name, or \`import.meta.url\`.`,
     );
   }
   if (text.startsWith('file:')) return basename(fileURLToPath(text.replace(/[?#].*$/, '')));

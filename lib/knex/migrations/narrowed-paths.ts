@@ -7,14 +7,14 @@ import { childPath, isName, NAME_RULE } from '../../model/key.js';
 export type ScopeIds = Readonly<Record<string, number | bigint | string | null>>;
 
 /**
- * The paths of a scope whose namespaces are not declared here: several where a text may be an id of several kinds. An
- * integer's text is the same as text; a UUID in capitals is another id as text than as a UUID, so both are named.
+ * The paths of a scope whose namespaces are not declared in this process: several where a text may be an id of several
+ * kinds. An integer has the same path as its text; a UUID in capitals has one path as text and another as a UUID.
  */
 export function narrowedPaths(ids: ScopeIds): string[] {
   if (typeof ids !== 'object' || ids === null || Array.isArray(ids)) {
     throw new IdError(
       'ids',
-      `A scope is an object that names its ids from the root down. Got ${describe(ids)}. Pass such as { detector: 42 }.`,
+      `A scope must be an object of ids, root first, but got ${describe(ids)}. Pass one such as { detector: 42 }.`,
     );
   }
   let paths = [''];
@@ -22,7 +22,7 @@ export function narrowedPaths(ids: ScopeIds): string[] {
     if (!isName(name) || name === 'global') {
       throw new IdError(
         name,
-        `A namespace's name is ${NAME_RULE}. Got ${describe(name)} in ${describe(ids)}. Name the namespace as it is declared.`,
+        `A namespace's name must be ${NAME_RULE}, but got ${describe(name)} (in ${describe(ids)}). Use its declared name.`,
       );
     }
     const texts = textsOf(name, id);
@@ -42,6 +42,7 @@ function textsOf(name: string, id: unknown): string[] {
   if (texts.size > 0) return [...texts];
   throw new IdError(
     name,
-    `An id is a safe integer, a bigint within 64 bits, a string or null. Got ${describe(id)} as "${name}". Pass such an id.`,
+    `An id must be a safe integer, a bigint within 64 bits, a string or null, but got ${describe(id)} (as "${name}"). ` +
+      'Pass such an id.',
   );
 }

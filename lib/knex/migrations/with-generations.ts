@@ -7,20 +7,20 @@ import { type Hooks, migrationHooks } from './hooks.js';
 export type MigrationBumps = OutboxOptions &
   (
     | { /** The cache that migrations bump. */ readonly cache: string; readonly caches?: never }
-    | { readonly cache?: never; /** Several: an event for each. */ readonly caches: readonly string[] }
+    | { readonly cache?: never; /** Several caches: one event for each. */ readonly caches: readonly string[] }
   );
 
 /**
- * A knexfile whose migrations bump the caches, after their commit, by way of the outbox (`hooks.ts`):
+ * Wraps a knexfile so that its migrations bump the caches, after their commit, through the outbox (`hooks.ts`):
  *
  *     export default withGenerations({ client: 'pg', connection, migrations: { ... } }, { cache: 'shop' });
  *
- * Takes what a knexfile may export (a configuration, several by environment, a function or a promise of either) and
- * returns the same, with lifecycle hooks added. The owner's own hooks go on to run; so does everything else as before.
- * `schema` is the outbox's. Hooks that are passed to `db.migrate.latest({ ... })` itself replace those of the
- * configuration, ours included; the migrations table's trigger (`migrations-trigger.ts`) covers that, and other tools.
+ * Takes any export of a knexfile (a configuration, several by environment, a function or a promise of either) and returns
+ * the same with lifecycle hooks added. The owner's own hooks still run. `schema` is the outbox's. Hooks that are passed to
+ * `db.migrate.latest({ ... })` replace those of the configuration, including these; the trigger on the migrations table
+ * (`migrations-trigger.ts`) covers such calls, and other tools.
  *
- * Throws ConfigurationError. Opens nothing: not even a fresh test database's migrations need Redis.
+ * Throws ConfigurationError. Opens no connection: migrations of a fresh test database do not need Redis.
  */
 export function withGenerations<Knexfile extends object>(knexfile: Knexfile, options: MigrationBumps): Knexfile {
   const caches = (options.caches ?? [options.cache]).map(checkCacheName);
@@ -30,7 +30,7 @@ export function withGenerations<Knexfile extends object>(knexfile: Knexfile, opt
     }
     if (!isObject(found)) throw noKnexfile(found);
     if ('then' in found) return (found as Promise<unknown>).then(wrap);
-    // Knex takes the environment's configuration if there is one, and else the whole: it may be both.
+    // Knex takes the configuration of the environment if there is one, else the whole object: an object may be both.
     const byEnvironment = Object.entries(found).map(([name, value]) => [
       name,
       isConfiguration(value) ? hooked(value) : value,
@@ -51,7 +51,7 @@ interface Configuration {
   readonly migrations?: Hooks;
 }
 
-/** Each of Knex's configurations has one of these, but for what is left to the command line's options. */
+/** Each configuration of Knex has one of these, except where the options of the command line replace it. */
 const OF_CONFIGURATIONS = ['client', 'dialect', 'connection', 'migrations'];
 
 function isConfiguration(value: unknown): value is Configuration {
@@ -64,7 +64,7 @@ function isObject(value: unknown): value is object {
 
 function noKnexfile(found: unknown): ConfigurationError {
   return new ConfigurationError(
-    'A knexfile is a configuration, several by environment, or a function or promise of either. ' +
-      `Got ${describe(found)}. Pass what the knexfile exports without withGenerations.`,
+    'A knexfile must be a configuration, several by environment, or a function or promise of either, but got ' +
+      `${describe(found)}. Pass the export of the knexfile to withGenerations.`,
   );
 }

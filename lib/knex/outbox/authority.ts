@@ -2,25 +2,25 @@ import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './location.js';
 import { ANSWER_MS } from './survey.js';
 
-/** The incarnations that count, or are to. */
+/** One incarnation of each server. */
 export interface Incarnations {
   readonly redis: string;
   readonly postgres: string;
 }
 
 /**
- * Incarnations that were counted. Two servers may be counted in turns (split brain): what a server is marked with when
- * its turn begins has to differ from the mark of its turn before, or a relay that dies between counting and repairing leaves one that
- * takes that old mark for the repair. Hence a name for each turn.
+ * The authoritative incarnations, and the id of their epoch. Two servers may be authoritative in turns (split brain).
+ * The mark that a server gets with an epoch must differ from the mark of its earlier epoch: otherwise, after a relay that
+ * dies between taking authority and repairing, another relay would take the old mark for the repair.
  */
 export interface Epoch extends Incarnations {
   readonly epoch: string;
 }
 
 /**
- * The incarnation of Redis that counts, and still will when this transaction commits (FOR SHARE): who deletes an event
- * needs to know that the server that took its bump is the one that readers trust (docs/protocol.md, rule 10). Undefined where
- * no relay has ever counted one: the first that does bumps everything, after all that committed before.
+ * The authoritative incarnation of Redis, which stays so until this transaction commits (FOR SHARE): an event may be
+ * deleted only if the server that took its bump is the one that readers trust (docs/protocol.md, rule 10). Undefined
+ * before the first epoch of this cache: the relay that begins it bumps everything, after all earlier commits.
  */
 export async function authoritativeRedis(
   trx: Knex.Transaction,
@@ -35,8 +35,8 @@ export async function authoritativeRedis(
 }
 
 /**
- * Makes these incarnations the ones that count, if `seen` still are. One statement, committed by itself; waits for
- * those that delete events under the old ones. Returns the reign that begins; undefined if somebody else was first.
+ * Makes these incarnations authoritative, if the epoch `seen` still is. One statement, committed by itself; waits for
+ * transactions that delete events under the old epoch. Returns the new epoch; undefined if another relay was first.
  */
 export async function claimAuthority(
   db: Knex,
@@ -57,7 +57,7 @@ export async function claimAuthority(
   return rows[0] && { redis, postgres, epoch: rows[0].epoch };
 }
 
-/** After a crash: the next survey finds a boot that was never before. One statement. */
+/** Notes the boot after a crash, under a new id: surveys name it from then on. One statement. */
 export async function noteBoot(db: Knex, options: OutboxOptions): Promise<void> {
   await db
     .raw(`insert into ${qualifier(options)}gencache_boot default values on conflict do nothing`)

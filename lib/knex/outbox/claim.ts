@@ -14,12 +14,12 @@ export interface ClaimOptions {
 const XID_MAX = 2n ** 64n - 1n;
 
 /**
- * Claims events: takes them out of the outbox in a transaction that commits after they were bumped, and so puts them
- * back by itself if this process dies or gives up. [n <= max]. Passes over what others have claimed (SKIP LOCKED),
- * and what a migration holds. READ COMMITTED.
+ * Claims events: deletes them in a transaction that commits after their bump, so that a rollback puts them back if this
+ * process dies or gives up. [n <= max]. Skips events that other relays have claimed (SKIP LOCKED), and events that a
+ * migration holds. READ COMMITTED.
  *
- * By index ranges and row addresses, whatever the planner believes about a table that is empty most of the time: it
- * reads what it takes, what others have claimed, and what of this was deleted since the frontier moved.
+ * The query goes by index ranges and row addresses, whatever the planner assumes about a table that is empty most of the
+ * time: it reads the claimed rows, rows that others have claimed, and rows deleted since the frontier moved.
  */
 export async function claimEvents(
   trx: Knex.Transaction,

@@ -9,7 +9,7 @@ export interface DeadLetter {
   readonly reason: string;
 }
 
-/** Keeps events that could not be understood, with what was bumped for them, and why. */
+/** Keeps events that could not be understood as dead letters. One statement. */
 export async function keepDeadLetters(
   trx: Knex.Transaction,
   letters: readonly DeadLetter[],

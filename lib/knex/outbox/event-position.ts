@@ -1,14 +1,14 @@
-/** A transaction with events, and the first of them. */
+/** A transaction with events, and the first of these. */
 export interface EventPosition {
   readonly xid: bigint;
   readonly seq: bigint;
 }
 
-/** Where a cache's events can be: see `frontier.ts`. */
+/** The ranges of transaction ids in which a cache's events can be: see `frontier.ts`. */
 export interface EventRanges {
-  /** Single transactions below the watermark: open when they were last looked at, or with events left. */
+  /** Single transactions below the watermark: open at the last survey, or with events left. */
   readonly pending: readonly EventPosition[];
-  /** From here on, anything. */
+  /** From here on, events of any transaction. */
   readonly watermark: EventPosition;
 }
 

@@ -1,14 +1,14 @@
-/** An event of the outbox, as far as whoever bumps needs it. */
+/** An event of the outbox, with the columns that a bump needs. */
 export interface OutboxEvent {
-  /** A scope, or what claims to be one; of a lookup, what to bump if it fails. */
+  /** A scope, or an invalid path; for an event with a lookup, the scope to bump if the lookup fails. */
   readonly path: string;
-  /** `detector UPDATE`: for logs and statistics. */
+  /** For logs and statistics: `detector UPDATE`. */
   readonly cause: string;
-  /** All of it, where `path` alone does not say what to bump. */
+  /** The whole event, where `path` alone does not name the scope to bump. */
   readonly unresolved: UnresolvedEvent | null;
 }
 
-/** An event with a lookup, or one whose path may not parse. */
+/** An event with a lookup, or one whose path may be invalid. */
 export interface UnresolvedEvent {
   readonly xid: string;
   readonly seq: string;
@@ -17,11 +17,12 @@ export interface UnresolvedEvent {
   readonly row: string;
 }
 
-/** Where a path is none: the relay bumps its nearest ancestor that is one. The grammar is in lib/model/key.ts. */
+/** One segment of a path. For an invalid path the relay bumps the nearest valid ancestor. The grammar is in lib/model/key.ts. */
 export const SEGMENT = '[a-z][A-Za-z0-9_]{0,63}=[A-Za-z0-9_.~%-]{0,220}';
 /**
- * What may be no path, or very long; the first who asks makes sure. To ask for exactly `SEGMENT`, 16 times at most, takes PostgreSQL's
- * regular expressions half a millisecond a row: it counts by states. Without a question mark, which Knex takes for a binding.
+ * Whether a path may be invalid or very long; the process that bumps checks it exactly. The exact pattern, `SEGMENT` up to 16
+ * times, takes PostgreSQL half a millisecond a row, since its regular expressions expand repetitions into states. The pattern
+ * has no question mark, which Knex takes for a binding.
  */
 const UNRESOLVED_PATH = `(
   event.path !~ '^(|[a-z][A-Za-z0-9_]*=[A-Za-z0-9_.~%-]*(/[a-z][A-Za-z0-9_]*=[A-Za-z0-9_.~%-]*)*)$'

@@ -2,31 +2,32 @@ import type { OutboxSurvey } from './survey.js';
 import { BEGINNING, type EventPosition, type EventRanges } from './event-position.js';
 
 /**
- * Where a cache's events can be, so that a poll need not pass over the dead rows of all that came before.
+ * The ranges of transaction ids in which a cache's events can be, so that a poll need not read the dead rows of all
+ * earlier events.
  *
- * A cursor by id would skip the transaction that commits late (docs/protocol.md, rule 6). This one is exact, since events carry
- * the id of the transaction that recorded them. A survey reads one snapshot. What it doesn't show as committed is either
- * of a transaction that it lists as open, or of one from its `xmax` on. What it does show is either live, and pulls the
- * frontier down to itself, or gone for good: so within a transaction that has committed, nothing comes before its first
- * event that is left.
+ * A cursor by id would skip a transaction that commits late (docs/protocol.md, rule 6). The frontier is exact, since events
+ * carry the id of the transaction that recorded them. A survey reads one snapshot. An event that the snapshot does not
+ * show belongs to a transaction that the snapshot lists as open, or to one from its `xmax` on. An event that it shows is
+ * either live, and the frontier begins there at the latest, or deleted for good: within a committed transaction no event
+ * comes before the first that is left.
  *
- *     open                        high
+ *     pending                                                   watermark
  *      |xid 70, from seq 1    |xid 74, from seq 9  ...          |(xid 81, seq 3) and all that follows
  *
- * **Invariant.** Every event that is there, or will ever be, is in one of these ranges. Those that a migration holds
- * too, since one that is let go keeps its transaction's id, however old.
+ * **Invariant.** Every present and future event is in one of these ranges. That includes events that a migration holds,
+ * since a released event keeps the id of its transaction, however old.
  *
- * Without it, while an old snapshot (a dump, a forgotten session) keeps vacuum away from 400,000 rows bumped and
- * deleted long ago, each claim reads them all: 50 to 60 ms (PostgreSQL 15, 2026-11). Rotated partitions, as PgQ has them, were
- * the alternative: TRUNCATE has to wait for that same dump, which locks every table, and needs DDL while writers write.
+ * Without a frontier, while an old snapshot (a dump, a forgotten session) keeps vacuum away from 400,000 deleted rows,
+ * each claim reads all of them: 50 to 60 ms (PostgreSQL 15, 2026-11). The alternative was rotated partitions, as in PgQ:
+ * TRUNCATE has to wait for that same dump, which locks every table, and needs DDL while writers write.
  *
- * It counts in transaction ids of one incarnation of PostgreSQL: after a crash that lost commits, ids come again, so
- * it begins anew with each incarnation, and once a minute, for rows that a restored dump brought in.
+ * The ids belong to one incarnation of PostgreSQL: after a crash that lost commits, ids are given again. So the owner
+ * (`outbox-reader.ts`) resets the frontier with each incarnation, and once a minute, for rows of a restored dump.
  */
 export class Frontier implements EventRanges {
-  /** Single transactions below `high`: open when they were last looked at, or with events left. `seq`: from where on. */
+  /** Single transactions below the watermark: open at the last survey, or with events left. `seq`: the first event. */
   pending: readonly EventPosition[] = [];
-  /** From here on, anything. */
+  /** From here on, events of any transaction. */
   watermark: EventPosition = BEGINNING;
 
   advance({
@@ -36,7 +37,7 @@ export class Frontier implements EventRanges {
     heldByMigration,
   }: Pick<OutboxSurvey, 'snapshot' | 'pendingEvents' | 'tail' | 'heldByMigration'>): void {
     const [oldest] = tail;
-    // An id that this history has not given yet is a restored dump's, and says nothing about those that it will give.
+    // An id that this history has not given yet came with a restored dump, and tells nothing about ids to come.
     const high = oldest !== undefined && oldest.xid < snapshot.xmax ? oldest : { xid: snapshot.xmax, seq: 0n };
     const open = new Map<bigint, bigint>(snapshot.open.map((xid) => [xid, 0n]));
     for (const { xid, seq } of [...pendingEvents, ...heldByMigration]) {

@@ -4,10 +4,10 @@ import { quoted } from '../postgres/identifiers.js';
 import { findRelation } from '../postgres/catalog.js';
 import { missingOutbox } from './missing-outbox.js';
 
-/** The outbox that is there: triggers name it in full, since they run under anybody's search path. */
+/** The installed outbox. Triggers name it in full, since they run under the search path of any writer. */
 export interface InstalledOutbox {
   readonly schema: string;
-  /** What stands before the name of its tables and functions: `"audit".` */
+  /** The prefix of the names of its tables and functions: `"audit".` */
   readonly at: string;
 }
 

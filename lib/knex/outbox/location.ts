@@ -2,20 +2,20 @@ import { quoted } from '../postgres/identifiers.js';
 import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
 
-/** Where the outbox is. */
+/** Location of the outbox. */
 export interface OutboxOptions {
-  /** The schema of its tables. Default: where the connection's search path leads. */
+  /** The schema of its tables. Default: the first on the connection's search path that has them. */
   readonly schema?: string;
 }
 
-/** What stands before the name of a table: `"audit".`, or nothing. Throws ConfigurationError. */
+/** The prefix of the names of its tables: `"audit".`, or nothing. Throws ConfigurationError. */
 export function qualifier({ schema }: OutboxOptions): string {
   if (schema === undefined) return '';
-  // Knex takes the first two for bindings, wherever they stand in a statement. PostgreSQL cuts what is longer.
+  // Knex takes ? and : for bindings anywhere in a statement. PostgreSQL truncates longer names.
   if (typeof schema !== 'string' || !/^[^?:\\\0]+$/.test(schema) || Buffer.byteLength(schema) > 63) {
     throw new ConfigurationError(
-      'The schema of an outbox has a name of 1 to 63 bytes, without "?", ":" and "\\". ' +
-        `Got ${describe(schema)}. Choose another, or leave it out for the first of the search path.`,
+      'The `schema` of an outbox must be a name of 1 to 63 bytes without "?", ":" and "\\", but got ' +
+        `${describe(schema)}. Choose another name, or leave it out for the search path.`,
     );
   }
   return `${quoted(schema)}.`;

@@ -2,21 +2,21 @@ import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './location.js';
 import { serverSql, type TransactionId } from './transaction-id.js';
 
-/** What a change makes necessary, as the outbox keeps it. */
+/** A bump to record in the outbox. */
 export interface NewEvent {
   readonly cache: string;
   /** A scope; `''` for global. */
   readonly path: string;
-  /** Where it comes from: a table, `bump`, a migration's name. */
+  /** The origin: a table, the cause of a bump, a migration's name. */
   readonly source: string;
   readonly operation: string;
-  /** A migration lock's table, as text that PostgreSQL can look up: bumped until that lock is free. */
+  /** The table of a migration lock, as `to_regclass` takes it: the event is bumped until that lock is free. */
   readonly heldBy?: string;
 }
 
 /**
- * Records events, one at least, in this transaction: they are there if and when it commits. Returns the id of the
- * transaction. One statement; no locks.
+ * Records events, one at least, in this transaction: they appear when it commits. Returns the id of the transaction. One
+ * statement, no locks.
  */
 export async function recordEvents(
   trx: Knex,

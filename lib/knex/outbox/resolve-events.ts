@@ -4,32 +4,32 @@ import type { DeadLetter } from './dead-letters.js';
 import { type OutboxEvent, SEGMENT } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
 
-/** What to bump for some events, and which of them were not understood. */
+/** The scopes to bump for a list of events, and the events that were not understood. */
 export interface ResolvedEvents {
   /** Distinct scopes, none below another. */
   readonly paths: readonly string[];
   readonly deadLetters: readonly DeadLetter[];
 }
 
-/** Lookups that give more scopes than this are bumped as their fallbacks, to keep memory bounded. */
+/** A lookup that finds more scopes than this is replaced by its fallbacks, to bound memory. */
 const LOOKED_UP_MAX = 10_000;
-/** Lookups are functions of the outbox's schema with such names, and no others are called. */
+/** Only functions of the outbox's schema with such names are called. */
 const LOOKUP = /^gencache_lookup_[a-z0-9_]{1,47}$/;
 
 /**
  * Turns events into the scopes to bump.
  *
- * Lookups run here, after the commit of what they look up for, each in a fresh snapshot (READ COMMITTED): two
- * transactions that each saw only their own half have both committed by the later one's turn (docs/protocol.md, rule 3).
+ * Lookups run after the commit that recorded their events, each in a fresh snapshot (READ COMMITTED): of two transactions
+ * that each saw only their own half, both have committed when the later one's events are resolved (docs/protocol.md,
+ * rule 3).
  *
- * An event that is not understood is a commit all the same (docs/protocol.md, rule 7): the nearest scope above that parses is bumped for
- * it, global if none does. So is one whose lookup is gone or fails, unless that is for the moment (a connection, a lock,
- * a shutdown): then this throws, and the events are tried again.
+ * An event that is not understood stands for a commit all the same (rule 7): its nearest valid ancestor is bumped, or
+ * global. The same goes for an event whose lookup is missing or fails. A passing failure (a connection, a lock, a
+ * shutdown) is thrown instead, and the events are tried again. A looked-up table that stays locked bumps the fallbacks of
+ * its events, since all other events wait as well.
  *
- * A looked-up table that stays locked bumps its events' fallbacks, too: nothing else may wait for it.
- *
- * Two queries and a savepoint for each lookup function. Where one fails, its events are halved until those are found that it fails for:
- * a savepoint and a query for each half.
+ * Two queries and a savepoint for each lookup function. Where a lookup fails, its events are halved until the failing ones
+ * are found: a savepoint and a query for each half.
  */
 export async function resolveEvents(
   trx: Knex.Transaction,
@@ -114,7 +114,7 @@ const LOCK_TIMEOUT_MS = 500;
 
 const ONE_SEGMENT = new RegExp(`^${SEGMENT}$`);
 
-/** The path itself, or its longest part from the root that parses. */
+/** The path itself, or its nearest valid ancestor. */
 export function nearestScope(path: string): string {
   const good: string[] = [];
   for (const segment of path.split('/')) {
@@ -124,7 +124,7 @@ export function nearestScope(path: string): string {
   return good.slice(0, 16).join('/');
 }
 
-/** Those that have none of the others above them: bumping a scope makes everything below it unreachable. */
+/** The scopes that have none of the others above them: a bump of a scope covers everything below it. */
 export function topmost(paths: ReadonlySet<string>): string[] {
   if (paths.has('')) return [''];
   return [...paths].filter((path) => {

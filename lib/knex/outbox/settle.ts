@@ -15,15 +15,15 @@ export interface BumpAfterCommit {
 }
 
 /**
- * Bumps what a committed transaction recorded, and deletes it.
+ * Bumps the events of a committed transaction, and deletes them.
  *
- * The queue being empty would prove nothing: a relay that has claimed the events may not have bumped them yet (docs/protocol.md,
- * rule 8). So they are read by the transaction's id with a plain SELECT, which shows what is claimed, and bumped here
- * as well; what is no longer there was bumped before it was deleted. One that is not understood is left to a relay.
- * A strict commit looks up again what a relay has deleted, to know whether it stood wherever it should have.
+ * An empty queue would prove nothing: a relay that has claimed the events may not have bumped them yet (docs/protocol.md,
+ * rule 8). So a plain SELECT by the transaction's id, which shows claimed events too, reads them, and this process bumps
+ * them as well. A missing event was bumped before it was deleted. An event that is not understood is left to a relay. A
+ * strict commit looks up again the events that a relay has deleted, to learn whether its quarantine covered their scopes.
  *
- * If this process dies in between, or a step fails, what was not deleted is still there for a relay, and bumped again.
- * Two queries, and one command for each 1,000 scopes; more for lookups. Rejects as the source and the store do.
+ * If this process dies in between, or a step fails, a relay bumps the events that were not deleted. Two queries, and one
+ * command for each 1,000 scopes; more for lookups. Rejects as the source and the store do.
  */
 export async function settleEvents(
   { db, outbox }: { readonly db: Knex; readonly outbox: OutboxOptions },
@@ -34,7 +34,7 @@ export async function settleEvents(
   const startedAtMs = performance.now();
   let events: readonly OutboxEvent[] = [];
   let scopes: Awaited<ReturnType<typeof scopesOf>> = { paths: [], understood: true };
-  const told = (error?: unknown) =>
+  const report = (error?: unknown) =>
     bumps.bumped(scopes.paths, events[0]?.cause ?? 'none', performance.now() - startedAtMs, error);
   let server;
   try {
@@ -42,11 +42,11 @@ export async function settleEvents(
     scopes = await scopesOf(db, [...events, ...missing(commit.lookups, events)], outbox);
     server = await commit.bump(scopes.paths);
   } catch (error) {
-    told(error);
+    report(error);
     throw error;
   }
   if (events.length === 0) return;
-  told();
+  report();
   // A failure here costs a second bump, by a relay.
   if (scopes.understood) await deleteEventsOf(db, xid, { cache: bumps.cache, server, outbox }).catch(() => {});
 }
@@ -56,7 +56,7 @@ function missing(before: readonly OutboxEvent[], after: readonly OutboxEvent[]):
   return before.filter(({ unresolved }) => !there.has(unresolved?.seq));
 }
 
-/** The scopes of events of a transaction that has committed, or is about to and asks from within. */
+/** The scopes of the events of a transaction that has committed, or that calls this right before COMMIT. */
 export async function scopesOf(
   db: Knex,
   events: readonly OutboxEvent[],

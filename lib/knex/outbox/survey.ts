@@ -3,40 +3,41 @@ import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './location.js';
 import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
 
-/** What one look at the outbox shows, all of it in one snapshot. */
+/** The state of the outbox for one cache, in one snapshot. */
 export interface OutboxSurvey {
   readonly snapshot: Snapshot;
-  /** Who PostgreSQL is now: system, timeline, start, and a boot that a crash forgets; undefined right after a crash. */
+  /** The incarnation of PostgreSQL: system, timeline, start, and a boot id that a crash erases; undefined right after a crash. */
   readonly postgres: string | undefined;
-  /** Which incarnations count, since which count of them, and for how long they have. */
+  /** The authoritative incarnations; undefined before the first epoch. */
   readonly authority: Authority | undefined;
-  /** Of the frontier's open transactions, those with events. */
+  /** Those of the frontier's pending transactions that have events. */
   readonly pendingEvents: readonly EventPosition[];
-  /** The first transactions with events from the frontier's `high` on: one, or as many as `Asked` needs. */
+  /** The first transactions with events from the watermark on: one, or as many as the earlier snapshots need. */
   readonly tail: readonly EventPosition[];
-  /** Whether there may be more of them that `Asked` needs. */
+  /** Whether the earlier snapshots may need more of them. */
   readonly isTailCut: boolean;
   /** Transactions with events that a migration holds. */
   readonly heldByMigration: readonly EventPosition[];
-  /** Age of the oldest event by PostgreSQL's clock, about; undefined when there is none. For reports only. */
+  /** Age of the oldest event, in ms, by PostgreSQL's clock; undefined without events. For reports only. */
   readonly lagMs: number | undefined;
 }
 
+/** The authoritative Redis and PostgreSQL incarnations, the epoch id, and how long this epoch has lasted. */
 export interface Authority {
   readonly redis: string;
   readonly postgres: string;
-  /** Another one whenever they were counted anew. */
+  /** A new id whenever authority is taken, also by the same incarnations. */
   readonly epoch: string;
   readonly sinceMs: number;
 }
 
-/** Earlier snapshots, between which it is to be told whether events that are still there were visible. */
+/** The oldest and the latest of the earlier snapshots for which the survey tells whether they saw events that are left. */
 export interface EarlierSnapshots {
   readonly oldest: Snapshot;
   readonly latest: Snapshot;
 }
 
-/** Transactions of the tail are listed until one was visible in the oldest snapshot asked about, and so many at most. */
+/** The tail lists transactions until one was visible in the oldest of the earlier snapshots, and at most so many. */
 export const TAIL_MAX = 256;
 
 export interface SurveyOptions {
@@ -49,12 +50,11 @@ export interface SurveyOptions {
 }
 
 /**
- * One query by index, in one snapshot; takes no locks, so events claimed by others count. A row bumped and deleted
- * before the frontier is never met, nor more than the first of each transaction that is met.
+ * One query by index, in one snapshot; takes no locks, so it sees claimed events as well. It reads no row that was
+ * deleted before the frontier, and only the first event of each transaction.
  *
- * `recorded_at` is only reported: what the bound relies on is snapshots.
- *
- * Rejects when there is no answer within `answerMs`, and leaves that connection.
+ * `recorded_at` is reported only: the bound relies on snapshots. Rejects without an answer within `answerMs`, and gives that
+ * connection up.
  */
 export async function surveyOutbox(
   db: Knex,
@@ -126,7 +126,7 @@ export async function surveyOutbox(
   };
 }
 
-/** A connection that is silent for so long, in ms, is taken for half-open, and left: nothing else would end the wait. */
+/** A connection without an answer for this time, in ms, counts as half-open and is given up: nothing else ends the wait. */
 export const ANSWER_MS = 10_000;
 
 interface Row {

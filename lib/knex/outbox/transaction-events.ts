@@ -3,7 +3,7 @@ import { EVENT, type OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
 import { serverSql, type TransactionId } from './transaction-id.js';
 
-/** The events that a transaction recorded and nobody has bumped yet, claimed or not. No locks. */
+/** The events of a transaction that are still in the outbox, claimed or not. One query, no locks. */
 export async function eventsOf(db: Knex, cache: string, xid: string, options: OutboxOptions): Promise<OutboxEvent[]> {
   const { rows } = await db.raw<{ rows: OutboxEvent[] }>(
     `select ${EVENT} from ${qualifier(options)}gencache_outbox as event
@@ -14,10 +14,10 @@ export async function eventsOf(db: Knex, cache: string, xid: string, options: Ou
 }
 
 /**
- * Deletes what is left of a transaction's events, if `server`, which took their bump, is the incarnation that counts, or
- * none does. What others have claimed is theirs to delete. One statement, in which the row that names the incarnation is
- * held (FOR SHARE): a repair waits for it, or it for the repair, and then sees that row's new value. After a crash that lost
- * the transaction, its id may be another's: then nothing is deleted.
+ * Deletes a transaction's events, if `server`, which took their bump, is the authoritative incarnation, or there is no
+ * authority yet. Events that a relay has claimed are left to it. One statement, which locks the row of the authority (FOR
+ * SHARE): a repair waits for it, or it waits for the repair and then reads the row's new value. After a crash that lost
+ * the transaction, its id may belong to another one: then nothing is deleted.
  */
 export async function deleteEventsOf(
   db: Knex,

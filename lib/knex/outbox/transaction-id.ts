@@ -2,25 +2,25 @@ import type { Knex } from 'knex';
 import { isSqlstate } from '../postgres/sqlstate.js';
 import { type OutboxOptions, qualifier } from './location.js';
 
-/** A transaction's id, and the server that gave it, which never gives it again. */
+/** A transaction's id, and the incarnation of PostgreSQL that gave it, which never gives it again. */
 export interface TransactionId {
   readonly id: string;
-  /** undefined right after a crash, until somebody has noted that boot: then nobody can tell one crash from two. */
+  /** undefined right after a crash, until the boot is noted: before that, two crashes look like one. */
   readonly server: string | undefined;
 }
 
 /**
- * Who PostgreSQL is. After a crash that lost commits it may give their ids to others. One of a single backend leaves the
- * postmaster running, whose start then tells nothing, but empties `gencache_boot`. As a number: a session has its own
- * time zone, and form of dates.
+ * SQL for the incarnation of PostgreSQL. After a crash that lost commits, PostgreSQL may give their ids to other
+ * transactions. The crash of a single backend leaves the postmaster and its start time as they are, but empties
+ * `gencache_boot`. The start is a number, since sessions differ in time zone and date style.
  */
 export function serverSql(options: OutboxOptions): string {
   return `(select extract(epoch from pg_postmaster_start_time()) || ' ' || id from ${qualifier(options)}gencache_boot)`;
 }
 
 /**
- * Asks a transaction for its id, undefined if it has written nothing; `'ended'` if it is none: somebody ended it by raw
- * SQL, behind Knex's back. Rejects if one of its statements has failed. `first`: what it is to do before. One query.
+ * The id of a transaction; undefined if it has written nothing; `'ended'` if raw SQL has ended it without Knex. Rejects if
+ * one of its statements has failed. `first`: SQL that runs before. One query.
  */
 export async function currentTransactionId(
   trx: Knex.Transaction,
@@ -28,7 +28,7 @@ export async function currentTransactionId(
   first = '',
 ): Promise<TransactionId | 'ended' | undefined> {
   try {
-    // Only a transaction has savepoints.
+    // A savepoint outside a transaction is an error.
     const results = await trx.raw<{ rows: { id: string | null; server: string | null }[] }[]>(
       `${first}savepoint gencache; release savepoint gencache;
        select pg_current_xact_id_if_assigned()::text as id, ${serverSql(options)} as server`,
@@ -41,7 +41,7 @@ export async function currentTransactionId(
   }
 }
 
-/** What became of a transaction, asked on another connection; undefined if this server can't know. One query. */
+/** The outcome of a transaction, read on another connection; undefined if this incarnation does not know it. One query. */
 export async function outcomeOf(
   db: Knex,
   xid: TransactionId,

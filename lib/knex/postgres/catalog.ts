@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { quoted } from './identifiers.js';
 
-/** A table as PostgreSQL's catalog has it. */
+/** A table in PostgreSQL's catalog. */
 export interface Relation {
   readonly oid: string;
   readonly schema: string;
@@ -11,17 +11,17 @@ export interface Relation {
   readonly temporary: boolean;
 }
 
-/** Which kind of namespace a column's values can name; `other`: none. */
+/** The kind of id that a column's values can be; `other`: not an id. */
 export type ColumnKind = 'integer' | 'text' | 'enum' | 'uuid' | 'other';
 
 export interface Column {
   readonly name: string;
   readonly kind: ColumnKind;
-  /** As SQL writes it, an enumeration with its schema: `bigint`, `app.colour`. */
+  /** In SQL, an enumeration with its schema: `bigint`, `app.colour`. */
   readonly type: string;
-  /** Whether its operators are PostgreSQL's own, which a fixed search_path finds. */
+  /** Whether its operators are built in, so that a fixed search_path finds them. */
   readonly native: boolean;
-  /** Whether values that `=` calls equal are equal to the byte, so that comparing them needs no image. */
+  /** Whether values that are equal by `=` are equal byte for byte, so that a comparison needs no image. */
   readonly exact: boolean;
 }
 
@@ -31,7 +31,7 @@ export interface Table extends Relation {
   readonly primaryKey: readonly string[];
 }
 
-/** A trigger that calls one of our functions, or has the name of one. */
+/** A trigger that calls a function of gencache, or has the name of a trigger of gencache. */
 export interface InstalledTrigger {
   readonly relation: Relation;
   readonly name: string;
@@ -45,7 +45,7 @@ export interface InstalledFunction {
   readonly name: string;
   readonly source: string;
   readonly definer: boolean;
-  /** What it sets while it runs: `jit=off`. */
+  /** Its `set` clauses: `jit=off`. */
   readonly settings: readonly string[];
 }
 
@@ -53,7 +53,7 @@ const RELATION = `
   class.oid::text as oid, space.nspname as schema, class.relname as name, class.relkind as kind,
   class.relpersistence = 't' as temporary`;
 
-/** The table of that name, where the search path leads if no schema is given; undefined if there is none. One query. */
+/** The table of that name, on the search path without a schema; undefined if there is none. One query. */
 export async function findRelation(
   db: Knex,
   schema: string | null | undefined,
@@ -85,7 +85,7 @@ export async function findTable(
   };
 }
 
-/** `?`: a table. A domain counts as the type at its bottom. */
+/** `?`: a table. A domain has the kind of its base type. */
 const COLUMNS = `
   with recursive typed as (
     select attname, attnum, attcollation, atttypid as base from pg_attribute
@@ -135,7 +135,7 @@ export async function familyOf(db: Knex, oid: string): Promise<Relation[]> {
   return rows;
 }
 
-/** The triggers of these names, on whatever tables. One query. */
+/** The triggers of these names, on any table. One query. */
 export async function triggersNamed(db: Knex, names: readonly string[]): Promise<InstalledTrigger[]> {
   const { rows } = await db.raw<{ rows: (InstalledTrigger & Relation & { trigger: string; calls: string })[] }>(
     `select tgname as trigger, tgenabled as enabled, tgtype as type,
@@ -157,7 +157,7 @@ export async function triggersNamed(db: Knex, names: readonly string[]): Promise
   }));
 }
 
-/** Those of these functions that are in the schema. One query. */
+/** The functions of these names in the schema. One query. */
 export async function functionsNamed(
   db: Knex,
   schema: string,

@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 
-/** A connection of Knex's pool, which its types leave open. */
+/** A connection of Knex's pool, for which Knex has no type. */
 export type PooledConnection = { readonly connection?: { readonly stream?: { destroy(): void } } };
 
 interface Pooled {
@@ -9,9 +9,9 @@ interface Pooled {
 }
 
 /**
- * Does `work` on one connection of the pool, and cuts that connection when it takes longer than this, in ms: whatever
- * waits on it is rejected, and the pool makes another. A half-open connection says nothing for hours, and a pool that
- * hands it out again, for BEGIN or COMMIT too, makes whoever gets it wait as long.
+ * Runs `work` on one connection of the pool, and cuts that connection after `limitMs`: its pending queries are rejected,
+ * and the pool makes another. A half-open connection stays silent for hours; a pool that hands it out again, for BEGIN or
+ * COMMIT too, makes the next user wait as long.
  */
 export async function withConnection<T>(
   db: Knex,
@@ -34,7 +34,7 @@ export function connectionOf(trx: Knex.Transaction): Promise<PooledConnection> {
   return (trx.client as Pooled).acquireConnection();
 }
 
-/** Ends a connection from this side, without a word to the other, which may be out of reach. */
+/** Closes a connection at this end only: the other end may be out of reach. */
 export function cut({ connection }: PooledConnection): void {
   connection?.stream?.destroy();
 }

@@ -1,9 +1,9 @@
-/** A snapshot as PostgreSQL writes it, `xmin:xmax:xip,xip`: which transactions it takes for committed. */
+/** A snapshot of PostgreSQL, `xmin:xmax:xip,xip`: the transactions that it takes for committed. */
 export interface Snapshot {
   readonly text: string;
-  /** No transaction from here on had ended. */
+  /** No transaction from this id on had ended. */
   readonly xmax: bigint;
-  /** Those below `xmax` that were still open, prepared ones among them. */
+  /** The transactions below `xmax` that were open, prepared ones included. */
   readonly open: readonly bigint[];
 }
 
@@ -12,7 +12,7 @@ export function parseSnapshot(text: string): Snapshot {
   return { text, xmax: BigInt(xmax!), open: open ? open.split(',').map(BigInt) : [] };
 }
 
-/** Whether what this transaction wrote was visible: of one that committed sooner or later. */
+/** Whether the snapshot shows the writes of this transaction, which has committed sooner or later. */
 export function wasVisible(xid: bigint, { xmax, open }: Snapshot): boolean {
   return xid < xmax && !open.includes(xid);
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Knex } from 'knex';
 
-/** A text literal, whatever it holds and whatever `standard_conforming_strings` says. */
+/** A text literal, for any characters and either value of `standard_conforming_strings`. */
 export function literal(text: string): string {
   const doubled = text.replaceAll("'", "''");
   return doubled.includes('\\') ? ` E'${doubled.replaceAll('\\', '\\\\')}'` : `'${doubled}'`;
@@ -13,14 +13,14 @@ export function functionBody(source: string): string {
   return `${tag}${source}${tag}`;
 }
 
-/** 16 hexadecimal digits that stand for these values in the names of what is generated. */
+/** 16 hexadecimal digits that stand for these values in generated names. */
 export function nameHash(...values: unknown[]): string {
   return createHash('sha256').update(JSON.stringify(values)).digest('hex').slice(0, 16);
 }
 
 /**
- * Runs a statement without parameters as it is written. Knex would take a question mark for a parameter, also within
- * a quoted identifier, and its escape loses backslashes; so such a statement is sent as a value.
+ * Runs a statement without parameters, unchanged. Knex takes a question mark for a parameter, also within a quoted
+ * identifier, and its escape loses backslashes; so a statement with a question mark is sent as a value.
  */
 export async function execute(trx: Knex.Transaction, statement: string): Promise<void> {
   if (!statement.includes('?')) {

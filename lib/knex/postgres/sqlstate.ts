@@ -6,7 +6,7 @@
  */
 interface SqlstateEntry {
   readonly name: string;
-  /** What it means here. */
+  /** Its meaning here. */
   readonly meaning: string;
   /** Whether another attempt may succeed, with nothing changed by hand. */
   readonly retry: boolean;

@@ -7,47 +7,47 @@ import type { Relation } from './catalog.js';
 import { execute } from './sql-text.js';
 
 /**
- * Who may change triggers and the outbox, and how they wait for tables.
+ * Locks of installations: changes of triggers and of the outbox, one at a time, without a long wait for a table.
  *
  *     attempt     a transaction of its own, or a savepoint of the caller's
  *       1. an advisory lock: one installation at a time in a database
- *       2. what is there is compared with what should be
- *       3. the tables whose triggers change, each waited for no longer than LOCK_TIMEOUT_MS, and the change itself
- *     given up    all of that goes with it; a random pause; the next attempt begins at 1
+ *       2. a comparison of the database with the definitions
+ *       3. locks on the tables whose triggers change, each with a timeout of LOCK_TIMEOUT_MS, and the change itself
+ *     given up    a rollback of the attempt; a random pause; the next attempt begins at 1
  *
- * **Invariant.** Nobody waits for the end of a pause: an attempt that did not get its tables holds nothing.
+ * **Invariant.** No transaction waits for a pause: an attempt that did not get its tables holds no lock.
  *
  * So a migration that altered a table, and then installs, gets the advisory lock from an installation that waits for that
- * very table. Writers who queue behind such a wait get through. A deadlock is tried again as well: with somebody's
- * transaction that uses the tables in another order, or where the caller's transaction installed before, which holds
+ * same table, and writers who queue behind such a wait get through. A deadlock leads to another attempt as well: with a
+ * transaction that locks the tables in another order, or with a caller's transaction that has installed before and holds
  * the advisory lock to its end.
  */
 
-/** For one table. Below PostgreSQL's deadlock_timeout (1 s), so that giving up comes before anybody else is cancelled. */
+/** For one table. Below PostgreSQL's deadlock_timeout (1 s), so that the attempt ends before PostgreSQL cancels another transaction. */
 const LOCK_TIMEOUT_MS = 500;
 const ATTEMPTS = 10;
-/** Between attempts, times their number, and up to twice that. */
+/** Pause between attempts, in ms: times the number of the attempt, and a random factor of 1 to 2. */
 const PAUSE_MS = 50;
 
-/** A table stayed locked by others. Nothing was changed. */
+/** A table stayed locked by other transactions. Nothing was changed. */
 export class TableLockedError extends GencacheError {
-  /** As SQL writes it: `"app"."workflow"`. */
+  /** In SQL: `"app"."workflow"`. */
   readonly table: string;
 
   constructor(table: string, cause: unknown) {
     super(
       'TABLE_LOCKED',
-      `Triggers are installed and removed under a lock on their table, waited for ${LOCK_TIMEOUT_MS} ms at a time, ` +
-        `${ATTEMPTS} times. ${table} stayed locked. End the transactions that use it, and try again.`,
+      `${table} stayed locked by other transactions: ${ATTEMPTS} attempts of ${LOCK_TIMEOUT_MS} ms each did not get the ` +
+        'lock that a change of its triggers takes. Nothing was changed. End the transactions that use it, and try again.',
       { cause },
     );
     this.table = table;
   }
 }
 
-/** For creating and enabling triggers: writers wait, readers don't. */
+/** To create and enable triggers: writers wait, readers do not. */
 export const SHARE_ROW_EXCLUSIVE = 'share row exclusive';
-/** For dropping them: readers wait too. */
+/** To drop triggers: readers wait too. */
 export const ACCESS_EXCLUSIVE = 'access exclusive';
 
 export interface TableLock {
@@ -56,9 +56,9 @@ export interface TableLock {
 }
 
 /**
- * Does `work` as the only installation in this database, in a transaction, or a savepoint of the caller's, and again
- * from its start when its tables stay locked. What `work` is given is no longer good after a failure. Within another
- * `installing`, use what that was given, so that its attempts are the only ones. Throws TableLockedError.
+ * Runs `work` as the only installation in this database, in a transaction, or a savepoint of the caller's, and again from
+ * its start while its tables stay locked. The transaction that `work` gets ends with the attempt. Inside `work`, use that
+ * transaction and not a second call, so that there is one series of attempts. Throws TableLockedError.
  */
 export async function underInstallationLock(db: Knex, work: (trx: Knex.Transaction) => Promise<void>): Promise<void> {
   for (let attempt = 1; ; attempt++) {
@@ -81,9 +81,9 @@ async function lockInstallation(trx: Knex.Transaction): Promise<void> {
 }
 
 /**
- * Does `work` with these tables locked, in the order of their oids, each for the strongest mode asked. Throws
- * TableLockedError when one is not granted in time, for `installing` to begin again. The caller's lock_timeout holds
- * again afterwards.
+ * Runs `work` under locks on these tables, taken in the order of their oids, each in the strongest of its modes. Throws
+ * TableLockedError when a lock is not granted in time; `underInstallationLock` then tries again. Restores the caller's
+ * lock_timeout.
  */
 export async function underTableLocks(
   trx: Knex.Transaction,

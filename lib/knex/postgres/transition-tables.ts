@@ -1,4 +1,4 @@
-/** How a statement-level trigger names the images that each operation has. */
+/** The `referencing` clause of a statement-level trigger, by operation. */
 export const TRANSITION_TABLES = {
   insert: 'referencing new table as gencache_new',
   update: 'referencing old table as gencache_old new table as gencache_new',

@@ -2,11 +2,11 @@ import { type Snapshot, wasVisible } from '../postgres/snapshot.js';
 import type { EarlierSnapshots, OutboxSurvey } from '../outbox/survey.js';
 import type { EventPosition } from '../outbox/event-position.js';
 
-/** What an age is counted from: an instant by the store's clock, and by this process's own. */
+/** The base of an age: one instant, by the store's clock and by this process's own. */
 export interface Instant {
-  /** Of the store, in ms. */
+  /** By the store's clock, in ms. */
   readonly timeMs: number;
-  /** Monotonic, in ms, before the store was asked. */
+  /** By this process's monotonic clock, in ms, before the query for the store's time. */
   readonly ownMs: number;
 }
 
@@ -14,30 +14,29 @@ interface Check extends Instant {
   readonly snapshot: Snapshot;
 }
 
-/** Checks remembered while events wait; beyond, every other one is forgotten, which only makes ages larger. */
+/** Checks kept while events wait; beyond that, every other one is dropped, which only makes ages larger. */
 const CHECKS_MAX = 64;
 
 /**
- * How old the oldest event can be, told by snapshots alone.
+ * The greatest possible age of the oldest event, derived from snapshots alone (docs/protocol.md, rule 9).
  *
- * An event that an earlier check could not see became visible after it. So if no event that is there now was visible
- * in that check's snapshot, everything committed before that check has been bumped, and what readers were
- * served since is younger than it. The base is the latest such check: the age of the oldest event, counted from
- * the last check that did not see it, is the time since.
+ * An event that an earlier check did not see became visible after it. So if that check saw no event that is left now, all
+ * changes that committed before the check have been bumped, and every change that is not bumped is younger. The base is
+ * the latest such check, and the age is the time since the base.
  *
  * **Invariant.** Every change that was visible at the base has been bumped.
  *
- * The time since is the longer of two: by the store's clock, which may be set back, and by this process's own, which
- * stands still while the machine sleeps.
+ * The time since the base is the longer of two: by the store's clock, which may be set back, and by this process's clock,
+ * which stands still while the machine sleeps.
  *
- * A relay that has just begun has no earlier check: until it meets an empty outbox, or has outlived what it found, it
- * vouches for nothing.
+ * A relay that has just begun has no earlier check: it guarantees no bound until it meets an empty outbox, or all events
+ * of its first check are gone.
  */
 export class EventAges {
   #checks: Check[] = [];
   #base: Instant | undefined;
 
-  /** What the next survey is to be asked: about the checks not yet outlived. */
+  /** The snapshots of the checks that saw an event which may still be left, for the next survey. */
   get earlierSnapshots(): EarlierSnapshots | undefined {
     const [oldest] = this.#checks;
     const latest = this.#checks.at(-1);
@@ -45,8 +44,8 @@ export class EventAges {
   }
 
   /**
-   * `now`: taken before the survey. Returns an age, in ms, that every change which is not bumped is younger than;
-   * undefined until there is one.
+   * `now`: an instant before the survey. Returns the age in ms: every change that is not bumped is younger. undefined without
+   * a base.
    */
   check(now: Instant, survey: OutboxSurvey): number | undefined {
     const { snapshot, pendingEvents, tail, heldByMigration } = survey;
@@ -55,7 +54,7 @@ export class EventAges {
       this.#checks = [];
       this.#base = now;
     } else {
-      // What one check saw, all later ones did.
+      // Later checks saw every event that an earlier check saw.
       const outlived = this.#checks.findLastIndex((check) => !sawAny(check.snapshot, events, survey));
       if (outlived !== -1) {
         this.#base = this.#checks[outlived]!;
@@ -68,20 +67,20 @@ export class EventAges {
     return base && Math.max(now.timeMs - base.timeMs, now.ownMs - base.ownMs);
   }
 
-  /** Another incarnation of PostgreSQL or Redis: nothing seen before counts. */
+  /** For another incarnation of PostgreSQL or Redis, to which earlier checks do not apply. */
   reset(): void {
     this.#checks = [];
     this.#base = undefined;
   }
 }
 
-/** Whether the check saw any of these, or may have seen one that the survey did not list. */
+/** Whether the check saw one of these events, or may have seen one that the survey does not list. */
 function sawAny(
   earlier: Snapshot,
   events: readonly EventPosition[],
   { snapshot, tail, isTailCut }: OutboxSurvey,
 ): boolean {
   if (isTailCut && tail.at(-1)!.xid < earlier.xmax) return true;
-  // An id that is yet to be given came in with a restored dump, nobody knows when.
+  // An id that is yet to be given came with a restored dump, at an unknown time.
   return events.some(({ xid }) => xid >= snapshot.xmax || wasVisible(xid, earlier));
 }

@@ -5,23 +5,23 @@ import { isTransient } from '../postgres/sqlstate.js';
 import { nearestScope, topmost } from '../outbox/resolve-events.js';
 import { type RelayContext, inBumpTransaction, assertAuthoritative } from './relay-batch.js';
 
-/** What became of the events that migrations hold. */
+/** The result of one round over the events that migrations hold. */
 export interface ReleasedEvents {
-  /** How many were bumped for the last time, and deleted. */
+  /** Number of events that were bumped for the last time, and deleted. */
   readonly events: number;
-  /** The locks that are still taken, and why, where that can't be told. */
+  /** The locks that are still taken; `error`: the reason why a lock could not be read. */
   readonly locks: readonly { readonly table: string; readonly error: Error | undefined }[];
 }
 
 /**
  * Bumps events that a running migration holds, and deletes those whose lock is free (docs/protocol.md, rule 13).
  *
- * A migration outside a transaction changes tables as it goes, and may die midway without a word. So the lock is looked
- * at first and bumped after: the last bump comes after the last change, and each one before it is one more. A lock that
- * can't be looked at may be taken: its events stay, and the owner is told.
+ * A migration outside a transaction changes tables as it goes, and may die midway. So the relay reads the lock first and
+ * bumps after: the last bump comes after the last change, and the earlier ones do no harm. A lock that can't be read may
+ * be taken: its events stay, and the relay reports it.
  *
- * Claims nothing, so that a migration that narrows its bump does not wait for a relay: what two relays bump is bumped
- * twice, and what is narrowed meanwhile is no longer there to be deleted. Four queries, and two for each lock.
+ * The events are not claimed, so that a migration that narrows its bump does not wait for a relay: two relays bump an event
+ * twice, and an event that was narrowed meanwhile is no longer there to be deleted. Four queries, and two for each lock.
  */
 export async function relayHeldByMigration(context: RelayContext): Promise<ReleasedEvents> {
   const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs } = context;
@@ -65,8 +65,8 @@ async function heldEvents(trx: Knex.Transaction, cache: string, options: OutboxO
 }
 
 /**
- * Whether a migration holds this lock; one whose table is gone is free. `table` is looked up, never run. Returns why, if
- * it can't be told.
+ * Whether a migration holds this lock. A lock without its table is free. `table` is only looked up by name, never run.
+ * Returns the error if the lock can't be read.
  */
 async function isLocked(trx: Knex.Transaction, table: string): Promise<boolean | Error> {
   try {

@@ -11,8 +11,8 @@ interface RawConnection {
 }
 
 /**
- * Listens for NOTIFY on a connection of its own. A hint that is lost costs a poll's wait and nothing else, so a
- * connection that breaks is opened again in its own time.
+ * Listens for NOTIFY on a connection of its own. A lost hint costs no more than the pause before the next poll, so a broken
+ * connection is opened again after a while.
  */
 export class Hints {
   readonly #db: Knex;
@@ -29,7 +29,7 @@ export class Hints {
     this.#connection = this.#connect();
   }
 
-  /** Waits for nothing: the connection may be one that never opens, or never answers. */
+  /** Does not wait for the connection, which may never open or answer. */
   close(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
@@ -45,7 +45,7 @@ export class Hints {
       connection.on('end', () => this.#again());
       connection.on('notification', ({ payload }) => payload === this.#cache && this.#hint());
       await connection.query(`listen ${NOTIFY_CHANNEL}`);
-      // What was recorded before has told nobody.
+      // Events that were recorded before LISTEN have sent no hint to this relay.
       this.#hint();
       return connection;
     } catch {

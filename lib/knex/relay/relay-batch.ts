@@ -13,15 +13,15 @@ import { resolveEvents } from '../outbox/resolve-events.js';
 export interface RelayedBatch {
   readonly events: number;
   readonly scopes: number;
-  /** Those scopes. */
+  /** The paths of these scopes. */
   readonly paths: readonly string[];
-  /** How many events each cause made: `detector UPDATE`. */
+  /** Number of events by cause: `detector UPDATE`. */
   readonly causes: ReadonlyMap<string, number>;
   readonly deadLetters: readonly DeadLetter[];
   readonly durationMs: number;
 }
 
-/** The server that took the bumps is not the one that counts: the events stay. */
+/** The server that took the bumps is not authoritative: the events stay. */
 export class DisplacedError extends StoreUnavailableError {}
 
 /** The servers, names and limits that a relay works with. */
@@ -31,17 +31,17 @@ export interface RelayContext {
   readonly cache: string;
   readonly outbox: OutboxOptions;
   readonly bumpDeadlineMs: number;
-  /** A relay that falls silent between claim and commit is given up, and its claim with it, after so long, in ms. */
+  /** PostgreSQL ends the session of a relay that is silent between claim and commit for this time, in ms. */
   readonly silenceMaxMs: number;
 }
 
 /**
- * Claims events, resolves, bumps, and deletes them, in one transaction (docs/protocol.md, rules 6, 7 and 10).
+ * Claims events, resolves, bumps and deletes them, in one transaction (docs/protocol.md, rules 6, 7 and 10).
  *
- *     BEGIN  claim and delete  [lookups]  bump  is the server the one that counts?  COMMIT
+ *     BEGIN  claim and delete  [lookups]  bump  assert that the server is authoritative  COMMIT
  *
- * Before COMMIT a death, a failure or a lost connection puts the events back, bumped or not; a second bump is harmless. A relay that is
- * stopped in between keeps its claim until PostgreSQL ends its session. Other relays pass over what is claimed.
+ * Before COMMIT a crash, a failure or a lost connection puts the events back, bumped or not; a second bump is harmless. A
+ * relay that is suspended in between keeps its claim until PostgreSQL ends its session. Other relays skip claimed events.
  * Five queries or more, and one command for each 1,000 scopes.
  */
 export async function relayBatch(context: RelayContext, ranges: EventRanges, batchMax: number): Promise<RelayedBatch> {
@@ -61,13 +61,13 @@ export async function relayBatch(context: RelayContext, ranges: EventRanges, bat
 }
 
 /**
- * A transaction that bumps. One query beside BEGIN and COMMIT.
+ * Runs `work` in a transaction that may bump. One query beside BEGIN and COMMIT.
  *
- * - Each statement sees what has committed before it, whatever the owner's default is.
- * - It ends with its session if this process is stopped or cut off.
- * - Its commit does not wait for the disk: all it does is to delete what was bumped, and if a crash undoes that, it is
- *   bumped again.
- * - Its connection is cut when it takes twice as long: PostgreSQL has ended its session by then, or does not answer.
+ * - Each statement sees all earlier commits, whatever isolation is the default.
+ * - PostgreSQL ends the session if this process is suspended or cut off.
+ * - COMMIT does not wait for the disk: the transaction only deletes bumped events, and after a crash that undoes this they
+ *   are bumped again.
+ * - The connection is cut after twice `silenceMaxMs`: by then PostgreSQL has ended the session, or does not answer.
  */
 export function inBumpTransaction<T>(
   db: Knex,
@@ -88,7 +88,7 @@ export function inBumpTransaction<T>(
   );
 }
 
-/** Throws unless the server that took the bumps is the one that counts, and will be when this transaction commits. */
+/** Throws DisplacedError unless the server that took the bumps is authoritative, and stays so until this transaction commits. */
 export async function assertAuthoritative(
   trx: Knex.Transaction,
   { store, cache, outbox }: RelayContext,
@@ -98,8 +98,8 @@ export async function assertAuthoritative(
   if (server !== undefined && authority === server) return;
   store.revalidate?.();
   throw new DisplacedError(
-    `Events are deleted when the server that counts has taken their bumps. ${authority ?? 'None'} counts, ` +
-      `${server ?? 'another, or several,'} took them. They stay, and are bumped again.`,
+    `Bumps went to a server that is not authoritative: ${server ?? 'another one, or several,'} took them, ` +
+      `${authority ?? 'none'} is authoritative. The events stay in the outbox; a relay bumps them again.`,
     true,
   );
 }

@@ -2,7 +2,7 @@ import type { Logger } from '../../telemetry/log.js';
 import type { Emitter } from '../../telemetry/emitter.js';
 import type { RelayEvents } from './relay-events.js';
 
-/** Writes a line for each batch (debug), repair and failure (warn), and event set aside (error). */
+/** Logs each batch (debug), repair and failure (warn), and dead letter (error). */
 export function logRelay(log: Logger, telemetry: Emitter<RelayEvents>): void {
   telemetry.on('batch', ({ cache, events, scopes, causes, durationMs }) => {
     const shown = [...causes].map(([cause, times]) => `${times} ${cause}`).join(', ');
@@ -11,7 +11,7 @@ export function logRelay(log: Logger, telemetry: Emitter<RelayEvents>): void {
   telemetry.on('deadLetter', ({ cache, deadLetters }) => {
     for (const { event, bumped, reason } of deadLetters) {
       log.error(
-        `${cache}: event ${event.xid}/${event.seq} kept as a dead letter, ${bumped || 'global'} bumped for it: ${reason}`,
+        `${cache}: event ${event.xid}/${event.seq} is a dead letter, ${bumped || 'global'} was bumped for it: ${reason}`,
       );
     }
   });
@@ -19,10 +19,10 @@ export function logRelay(log: Logger, telemetry: Emitter<RelayEvents>): void {
     for (const { table, error } of locks) {
       log.warn(
         error === undefined
-          ? `${cache}: ${table} is taken, so what its migrations may change is bumped each second, and no bound is ` +
-              'kept. If none is running, free it: knex migrate:unlock'
-          : `${cache}: whether ${table} is taken can't be told, so what its migrations may change is bumped each ` +
-              `second, and no bound is kept: ${error.message}. Let this role select from it.`,
+          ? `${cache}: ${table} is locked, so the scopes of its migrations are bumped each second, and no bound is ` +
+              'kept. If no migration runs, unlock it: knex migrate:unlock'
+          : `${cache}: the relay can't read whether ${table} is locked, so the scopes of its migrations are bumped each ` +
+              `second, and no bound is kept: ${error.message}. Grant the role of the relay SELECT on it.`,
       );
     }
   });

@@ -7,7 +7,7 @@ import type { RelayEvents } from './relay-events.js';
 import { logRelay } from './relay-log.js';
 import type { RepairCause } from './trust.js';
 
-/** What a relay has done since it began. */
+/** The state of a relay, and its counts since it began. */
 export interface RelayStatus {
   /** Age of the oldest event at the last survey, in ms, by PostgreSQL's clock; 0 when there was none. */
   readonly lagMs: number;

@@ -74,7 +74,7 @@ export class Relay {
     this.#ended = this.#run();
   }
 
-  /** Hears an event (`RelayEvents`) from now on. Returns a function that stops it. */
+  /** Calls `listener` for each event of this name (`RelayEvents`). Returns a function that stops it. */
   on<K extends keyof RelayEvents>(name: K, listener: (event: RelayEvents[K][0]) => void): () => void {
     return this.#report.on(name, listener);
   }
@@ -113,7 +113,7 @@ export class Relay {
       } catch (error) {
         this.#failed('relay', explainMissingOutbox(error, this.#settings.outbox) as Error);
         if (this.#stopping) break;
-        // The lag is reported whatever has failed.
+        // The lag is reported after a failure, too.
         await this.#reader.survey().then(
           (survey) => this.#report.polled(survey, this.#trusted),
           () => {},

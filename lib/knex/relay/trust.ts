@@ -1,23 +1,24 @@
 /**
- * Checks that the servers are who counts, vouches for what has been bumped, and repairs when one went back in time
- * (docs/protocol.md, rules 9 to 11).
+ * Checks that both servers are authoritative, guarantees the bounds for what has been bumped, and repairs after a server
+ * went back in time (docs/protocol.md, rules 9 to 11).
  *
- *     time of the store  ->  survey of the outbox, one snapshot  ->  one script: is the mark ours? then renew
+ *     time of the store  ->  survey of the outbox, one snapshot  ->  one script: checks the mark, renews
  *
- * - The row in PostgreSQL names the incarnations that count, and this epoch of theirs; the mark in the store repeats
- *   that once no bump is missing there.
- * - Row and mark as they should be: freshness keys are renewed up to that time, less the age of `Ages`, plus the bound.
- * - The row names others (a failover, a restart, a crash that lost commits): update it and commit, **then** one
- *   script bumps global and writes the mark. The other order would let an event be deleted for a bump that the
- *   other server took, after the global bump here.
- * - The row is right and the mark is not (a flush; a relay that died between the two): the script again, unless the mark
- *   is another PostgreSQL's.
+ * - The row in PostgreSQL names the authoritative incarnations and their epoch. The mark in the store repeats it once no
+ *   bump is missing there.
+ * - Row and mark name these servers: the freshness keys are renewed up to the store's time, less the age of `EventAges`,
+ *   plus the bound.
+ * - The row names other servers (a failover, a restart, a crash that lost commits): the relay updates the row and commits,
+ *   **then** one script bumps global and writes the mark. In the other order an event could be deleted for a bump that
+ *   the other server took, after the global bump here.
+ * - The row is right and the mark is not (a flush; a relay that died between the two steps): the script runs again, unless
+ *   the mark names another PostgreSQL.
  *
- * Several relays do this side by side: the row is compared and set, and a second script is one global bump too many.
- * Cut off from each other, each with a primary (split brain), both would set the row in turns: one that finds it set a moment
- * ago by somebody else waits, so that one side works while the other's readers leave the cache.
+ * Several relays do this side by side: the row is compared and set, and a second script is one global bump too many. In a
+ * split brain, with a primary on each side, relays of both sides would set the row in turns: a relay that finds the row
+ * set by another one a moment ago waits, so that one side works while the readers of the other leave the cache.
  *
- * A crash or a stop between any two steps leaves the keys to expire, and readers to leave the cache.
+ * After a crash or a stop between any two steps the freshness keys expire, and readers leave the cache.
  */
 import { withDeadline } from '../../async/deadline.js';
 import { nonce } from '../../model/generation.js';
@@ -30,27 +31,27 @@ import type { OutboxSurvey } from '../outbox/survey.js';
 import type { RelayContext } from './relay-batch.js';
 import { EventAges } from './event-ages.js';
 
-/** What a check came to. */
+/** The result of a check. */
 export interface TrustCheck {
   readonly survey: OutboxSurvey;
-  /** Whether bumps count: without that, no event may be deleted. */
+  /** Whether both servers are authoritative: otherwise no event may be deleted. */
   readonly trusted: boolean;
-  /** What was repaired, if anything. */
+  /** The cause of the repair, if there was one. */
   readonly repaired?: RepairCause;
 }
 
-/** Why everything was bumped. */
+/** The cause of a repair, which bumps everything. */
 export type RepairCause =
-  /** No relay had ever counted an incarnation, or the outbox is new. */
+  /** The cache had no authority yet: it is new, or the outbox is. */
   | 'first'
   /** Another incarnation of the store: a failover, a restart. */
   | 'store'
   /** Another incarnation of PostgreSQL: a restart, a crash, a promotion, a restore. */
   | 'source'
-  /** The store has lost the mark: a flush, an eviction; or a repair was not finished. */
+  /** The store has lost the mark (a flush, an eviction), or a repair was not finished. */
   | 'mark';
 
-/** How long another relay's claim that its server is the one stands before it is contested, in ms. */
+/** How long another relay's claim of authority stands before this one contests it, in ms. */
 const CONTEST_AFTER_MS = 5_000;
 
 export interface TrustOptions extends RelayContext {
@@ -64,11 +65,11 @@ export class Trust {
   readonly #ages = new EventAges();
   readonly #markKey: MarkKey;
   readonly #keys: readonly { readonly key: FreshnessKey; readonly boundMs: number }[];
-  /** Those of the last check. */
+  /** The incarnations at the last check. */
   #incarnations: Incarnations | undefined;
-  /** A mark of another PostgreSQL's relay, and when this one saw it first. */
+  /** A mark of a relay on another PostgreSQL, and the instant at which this relay saw it first. */
   #otherMark: { readonly mark: string; readonly seenAtMs: number } | undefined;
-  /** Another relay's claim of authority, and when this relay saw it first. */
+  /** Another relay's claim of authority, and the instant at which this relay saw it first. */
   #otherClaim: { readonly redis: string; readonly seenAtMs: number } | undefined;
 
   constructor(options: TrustOptions) {
@@ -124,7 +125,7 @@ export class Trust {
     return { survey: surveyed, trusted: true, repaired };
   }
 
-  /** By either clock: PostgreSQL's may jump, and this relay may have just begun. */
+  /** Recent by both clocks: PostgreSQL's may jump, and this relay may have just begun. */
   #isRecent({ redis, sinceMs }: NonNullable<OutboxSurvey['authority']>): boolean {
     const nowMs = performance.now();
     if (this.#otherClaim?.redis !== redis) this.#otherClaim = { redis, seenAtMs: nowMs };
@@ -132,8 +133,8 @@ export class Trust {
   }
 
   /**
-   * Whether the mark is that of a relay on another PostgreSQL, with the same store, of which neither succeeded the other:
-   * each is marked in turns.
+   * Whether the mark belongs to a relay on another PostgreSQL with the same store, and neither PostgreSQL succeeded the
+   * other: relays of both then write the mark in turns.
    */
   async #isAnothers({ postgres, redis }: Epoch): Promise<boolean> {
     const mark = await this.#assertNotSucceeded(postgres);
@@ -145,8 +146,8 @@ export class Trust {
   }
 
   /**
-   * A primary that was succeeded, and lives on unfenced, has an outbox to which nobody writes: its relay must not vouch.
-   * Its successor has a higher timeline, and the mark tells. Returns the mark. Throws if this is such a one. One command.
+   * A primary that was succeeded, and runs on unfenced, has an outbox without writers: its relay must guarantee no bound. The
+   * mark tells, since the successor has a higher timeline. Returns the mark. Throws on a succeeded primary. One command.
    */
   async #assertNotSucceeded(postgres: string): Promise<string | null> {
     const mark = await this.#run('mark', (deadline) => this.#options.store.readMark(this.#markKey, deadline));
@@ -154,8 +155,8 @@ export class Trust {
     const [otherSystem, otherTimeline] = mark?.split(' ')[1]?.split('/') ?? [];
     if (system === otherSystem && timeline! < otherTimeline!) {
       throw new Error(
-        `A relay vouches for the PostgreSQL that is written to. This one, of timeline ${timeline}, was succeeded by one of ` +
-          `timeline ${otherTimeline}, which is served by another relay. Connect this relay there, and stop the old primary.`,
+        `This PostgreSQL, of timeline ${timeline}, was succeeded by one of timeline ${otherTimeline}, whose events ` +
+          'another relay bumps. This relay guarantees no bound. Connect it to the successor, and stop the old primary.',
       );
     }
     return mark;
@@ -173,7 +174,7 @@ export class Trust {
     await this.#run('repair', (deadline) => this.#options.store.repair(repair, deadline));
   }
 
-  /** A key that may not vouch any more is left out: set back after `timeMs`, the store's clock would let it stand. */
+  /** A key past its bound is left out: if the store's clock was set back after `timeMs`, a renewal would keep it alive. */
   #renewal(authority: Epoch, timeMs: number, ageMs = Infinity): Renewal {
     return {
       markKey: this.#markKey,
@@ -198,8 +199,8 @@ function markOf({ redis, postgres, epoch }: Epoch): string {
 
 function unknownIncarnation(): StoreUnavailableError {
   return new StoreUnavailableError(
-    'A relay must know which server takes its bumps, by INFO (run_id, master_replid). This one does not tell, or its ' +
-      'connection has just been lost. Let the user run INFO, also inside scripts.',
+    'The incarnation of the store is unknown: INFO (run_id, master_replid) is refused, or the connection has just been ' +
+      'lost. Let the user of the relay run INFO, also inside scripts.',
     false,
   );
 }

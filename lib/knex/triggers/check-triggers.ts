@@ -12,7 +12,7 @@ import { type DefinitionFault, findNamedTables } from './named-tables.js';
 import { displayName } from '../postgres/identifiers.js';
 import { type TriggerDefinition, ROW_OPERATIONS } from './trigger-definition.js';
 
-/** What can be wrong with triggers that were installed. */
+/** The problems of installed triggers. */
 export type TriggerProblemKind =
   | DefinitionFault['problem']
   | PlanDifference['problem']
@@ -22,10 +22,10 @@ export type TriggerProblemKind =
 
 export interface TriggerProblem {
   readonly cache: string;
-  /** The table that was named at installation, with its schema: `app.workflow`. */
+  /** The watched table, with its schema: `app.workflow`. */
   readonly table: string;
   readonly problem: TriggerProblemKind;
-  /** The rule, and what was found. */
+  /** The difference, in one or two sentences. */
   readonly message: string;
   readonly remedy: string;
 }
@@ -33,10 +33,10 @@ export interface TriggerProblem {
 const REPAIR = 'Run `gencache triggers repair`, or call `repairTriggers` in a migration; then bump global.';
 
 /**
- * Compares what was installed with what is there: triggers that are missing, on new partitions too, or not enabled as
- * they were installed; functions that are missing or altered; tables, columns and primary keys that changed. Empty if
- * all is well. Of a definition all that is wrong is told, but of tables that are gone no more than that. Takes no
- * locks. Throws ConfigurationError without an outbox.
+ * Compares the definitions with the database: triggers that are missing, on new partitions too, or not enabled as
+ * installed; functions that are missing or altered; tables, columns and primary keys that changed. Empty without a
+ * difference. Returns all problems of a definition, but for a missing table only that. Takes no locks. Throws
+ * ConfigurationError without an outbox.
  */
 export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Promise<TriggerProblem[]> {
   const outbox = await requireInstalledOutbox(db, options);
@@ -61,19 +61,19 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
         ? await triggersOf(db, outbox, definition, tables.changed)
         : await planOf(db, outbox, definition, tables);
     if (faults !== undefined) {
-      // Mended by installing on columns that exist, as the fault's own remedy says.
+      // The remedy of the fault, an installation on existing columns, restores the function.
       for (const name of await missingFunctions(db, outbox, definition)) {
         found('function missing', functionMissing(name), faults[0]!.remedy);
       }
     } else if (primaryKey.join() !== definition.primaryKey.join()) {
       found(
         'primary key changed',
-        `An UPDATE's old and new rows are paired by the primary key. It was ${list(definition.primaryKey)} and is ${list(primaryKey)}.`,
+        `The primary key, which pairs the old and new rows of an UPDATE, was ${list(definition.primaryKey)} at installation and is ${list(primaryKey)}.`,
         REPAIR,
       );
     }
     for (const difference of await differences(db, plan)) {
-      // The function that the new key asks for is another one, which has been said.
+      // The new key needs another function: that problem is reported above.
       if (difference.problem === 'function altered' && primaryKey.join() !== definition.primaryKey.join()) continue;
       found(difference.problem, messageOf(difference), REPAIR);
     }
@@ -86,10 +86,10 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
 }
 
 /**
- * Installs again whatever definitions are kept, for partitions that were added and triggers that were lost, and returns
- * what is left: a table or column that is gone stops no other's repair. Each definition in a transaction of its own, or
- * in the caller's; locks only tables that lack something. Throws ConfigurationError without an outbox; and, when the
- * others are done, TableLockedError, or what PostgreSQL says to a role that may not.
+ * Installs all stored definitions again, for partitions that were added and triggers that were lost, and returns the
+ * remaining problems: a missing table or column does not stop the repair of other definitions. Each definition in a
+ * transaction of its own, or in the caller's; locks only tables with a difference. Throws ConfigurationError without an
+ * outbox; and, after the other definitions, TableLockedError or PostgreSQL's error for a missing right.
  */
 export async function repairTriggers(db: Knex, options: OutboxOptions = {}): Promise<TriggerProblem[]> {
   const outbox = await requireInstalledOutbox(db, options);
@@ -97,7 +97,7 @@ export async function repairTriggers(db: Knex, options: OutboxOptions = {}): Pro
   for (const { cache, schema, table, name } of await installedDefinitions(db, outbox)) {
     try {
       await underInstallationLock(db, async (trx) => {
-        // As it is kept once nobody else installs.
+        // Read again under the lock: another installation may have changed it.
         const [definition] = await installedDefinitions(trx, outbox, { cache, schema, table, name });
         if (definition !== undefined) await repairDefinition(trx, outbox, definition);
       });
@@ -117,7 +117,7 @@ async function missingFunctions(db: Knex, outbox: InstalledOutbox, definition: T
 }
 
 function functionMissing(name: string): string {
-  return `A change is recorded, or looked up, by functions made at installation. ${name} is gone.`;
+  return `The function ${name}, which records or looks up changes, is missing.`;
 }
 
 function messageOf(difference: PlanDifference): string {
@@ -125,18 +125,18 @@ function messageOf(difference: PlanDifference): string {
     case 'function missing':
       return functionMissing(difference.planned.name);
     case 'function altered':
-      return `A function is as the definition and the table's columns have it. ${difference.planned.name} is not: it was made by another release, for other columns, or changed by hand.`;
+      return `The function ${difference.planned.name} differs from the one for this definition and the table's columns: another release made it, the columns have changed, or it was changed by hand.`;
     case 'trigger missing':
-      return `The table, each partition and each inheritance child has its triggers. ${qualifiedName(difference.planned.relation)} lacks ${difference.planned.name}.`;
+      return `The trigger ${difference.planned.name} is missing on ${qualifiedName(difference.planned.relation)}. The table, each partition and each inheritance child needs its own.`;
     case 'trigger altered':
-      return `A trigger is as it was installed. ${difference.planned.name} on ${qualifiedName(difference.planned.relation)} is another one.`;
+      return `The trigger ${difference.planned.name} on ${qualifiedName(difference.planned.relation)} differs from the installed one.`;
     case 'trigger not enabled as installed': {
       const { planned, found } = difference;
-      return `A trigger stays enabled as it was installed, ${ENABLED[planned.enabled]}. ${planned.name} on ${qualifiedName(planned.relation)} is ${ENABLED[found.enabled]}.`;
+      return `The trigger ${planned.name} on ${qualifiedName(planned.relation)} was installed as ${ENABLED[planned.enabled]} and is ${ENABLED[found.enabled]}.`;
     }
     case 'trigger left over':
     default:
-      return `Triggers are on what belongs to the table. ${difference.found.name} is on ${qualifiedName(difference.found.relation)}.`;
+      return `The trigger ${difference.found.name} is on ${qualifiedName(difference.found.relation)}, which does not belong to the table.`;
   }
 }
 
@@ -147,7 +147,7 @@ const ENABLED: Readonly<Record<string, string>> = {
   D: 'DISABLED',
 };
 
-/** docs/protocol.md, rule 3: a row of a looked-up table that another transaction writes at the same time bumps for itself. */
+/** A row of a looked-up table that another transaction writes at the same time must bump for itself (docs/protocol.md, rule 3). */
 function unwatched(definition: TriggerDefinition, all: readonly InstalledDefinition[]): string[] {
   return definition.bumps.flatMap(({ lookUp }) => {
     if (lookUp === null) return [];
@@ -160,8 +160,8 @@ function unwatched(definition: TriggerDefinition, all: readonly InstalledDefinit
     );
     if (watched) return [];
     return [
-      `A look-up after the commit misses rows that another transaction adds meanwhile, unless these bump for ` +
-        `themselves. ${displayName(lookUp.schema, lookUp.table)} has no triggers for insert, update and delete.`,
+      `The looked-up table ${displayName(lookUp.schema, lookUp.table)} has no triggers for insert, update and delete. ` +
+        'A lookup misses rows that another transaction adds at the same time, unless these rows bump for themselves.',
     ];
   });
 }

@@ -18,8 +18,9 @@ import { findNamedTables } from './named-tables.js';
 import { execute } from '../postgres/sql-text.js';
 
 /**
- * Brings a definition's functions and triggers to what it says, within `installing`. Locks the tables whose triggers change, and none where nothing does: a function is replaced
- * without a lock on the tables that call it. Throws ConfigurationError, TableLockedError.
+ * Installs the functions and triggers of a definition, under the installation lock. Locks the tables whose triggers change,
+ * and no others: replacing a function takes no lock on the tables that call it. Throws ConfigurationError,
+ * TableLockedError.
  */
 export async function installDefinition(
   trx: Knex.Transaction,
@@ -46,10 +47,9 @@ export async function installDefinition(
 }
 
 /**
- * Brings a definition to what it says as far as its tables let it, within `installing`. Where columns are gone no
- * function can be written, and the triggers call those that are there, which then bump everything. On a table that
- * reaches a foreign one nothing is done: triggers might make writes fail that go through without. Throws
- * TableLockedError.
+ * Installs a definition as far as its tables allow, under the installation lock. Where columns are missing no function can
+ * be generated; the triggers then call the existing functions, which bump everything. A table that reaches a foreign one
+ * is left as it is: with triggers, writes might fail that succeed without. Throws TableLockedError.
  */
 export async function repairDefinition(
   trx: Knex.Transaction,
@@ -70,14 +70,14 @@ export async function repairDefinition(
   );
 }
 
-/** PostgreSQL refuses writes through a table with transition tables that reach a foreign partition. */
+/** PostgreSQL refuses writes that reach a foreign partition through a table with transition tables. */
 export function foreignMessage(relation: Relation): string {
-  return `Triggers see what is written to tables of this database, partitions and children too. ${qualifiedName(relation)} is a foreign table.`;
+  return `${qualifiedName(relation)} is a foreign table: triggers of this database do not see its writes.`;
 }
 
-export const FOREIGN_REMEDY = 'Detach it and watch it where it is, or bump by hand after writing to the table.';
+export const FOREIGN_REMEDY = 'Detach it and watch it in its own database, or bump by hand after writes to the table.';
 
-/** Takes a definition's functions, triggers and row away, from whatever tables have them by now. Within `installing`. */
+/** Drops a definition's functions, its triggers on any table, and its row. Under the installation lock. */
 export async function removeDefinition(
   trx: Knex.Transaction,
   outbox: InstalledOutbox,
@@ -144,7 +144,7 @@ function create({ planned }: Planned): string[] {
   return [`create trigger ${quoted(planned.name)} ${planned.clause}`, enable({ planned })];
 }
 
-/** On this table alone: whether its partitions have such a trigger is their own matter. */
+/** `only`: the triggers of partitions are enabled each by itself. */
 function enable({ planned }: Pick<Planned, 'planned'>): string {
   const how = planned.enabled === 'A' ? 'always' : 'replica';
   return `alter table only ${qualifiedName(planned.relation)} enable ${how} trigger ${quoted(planned.name)}`;
@@ -154,7 +154,7 @@ function drop({ found }: Pick<Found, 'found'>): string {
   return `drop trigger ${quoted(found.name)} on ${qualifiedName(found.relation)}`;
 }
 
-/** With the triggers that call them, on whatever tables. */
+/** Together with the triggers that call them, on any table. */
 async function dropFunctions(
   trx: Knex.Transaction,
   { schema, at }: InstalledOutbox,

@@ -9,7 +9,7 @@ import {
   namedColumns,
 } from './trigger-definition.js';
 
-/** Why a definition can't work on the tables as they are: a rule with what was found, and a remedy. */
+/** A reason why a definition can't work on the tables of the database, and the remedy. */
 export interface DefinitionFault {
   readonly problem: 'table missing' | 'table unsuitable' | 'column missing' | 'column unsuitable';
   readonly message: string;
@@ -19,18 +19,18 @@ export interface DefinitionFault {
 /** The tables that a definition names. */
 export interface NamedTables {
   readonly changed: Table;
-  /** For each bump. */
+  /** For each bump, in order; undefined without a lookup. */
   readonly lookedUp: readonly (Table | undefined)[];
 }
 
-/** Those of a definition that can't work on them. */
+/** The faults of a definition that can't work on its tables. */
 export interface FaultyDefinition {
   readonly faults: readonly DefinitionFault[];
-  /** Where its triggers are all the same; undefined where there can be none. */
+  /** The watched table, if it can have triggers. */
   readonly changed: Table | undefined;
 }
 
-/** Finds a definition's tables, and what about them makes it impossible. Three queries for each table. */
+/** Finds the tables of a definition, or its faults. Three queries for each table. */
 export async function findNamedTables(
   db: Knex,
   definition: TriggerDefinition,
@@ -55,12 +55,12 @@ export async function findNamedTables(
 function missing(schema: string | null, table: string, remedy: string): DefinitionFault {
   return {
     problem: 'table missing',
-    message: `Triggers watch, and look up, tables that exist. There is no ${displayName(schema, table)}.`,
+    message: `There is no table ${displayName(schema, table)} to watch or to look up in.`,
     remedy,
   };
 }
 
-const LOOKUP_REMEDY = 'Look up in an existing table, and install again: `onChangeOf(...).lookUp(...)`.';
+const LOOKUP_REMEDY = 'Use an existing table, and install again: `onChangeOf(...).lookUp(...)`.';
 
 function goneRemedy({ cache, schema, table }: TriggerDefinition): string {
   const typed = (text: string) => `'${text.replaceAll(/['\\]/g, '\\$&')}'`;
@@ -73,15 +73,15 @@ function goneRemedy({ cache, schema, table }: TriggerDefinition): string {
 
 const KINDS: Readonly<Record<string, string>> = { v: 'a view', m: 'a materialized view', f: 'a foreign table' };
 
-/** A temporary table's functions would outlive it, and statements on the others have no transition tables. */
+/** The functions of a temporary table would outlive it; statements on the other kinds have no transition tables. */
 function unsuitable(table: Table): DefinitionFault[] {
   const kind = table.temporary ? 'a temporary table' : (KINDS[table.kind] ?? 'no table');
   if (!table.temporary && (table.kind === 'r' || table.kind === 'p')) return [];
   return [
     {
       problem: 'table unsuitable',
-      message: `Triggers watch tables and partitioned tables. ${displayName(table.schema, table.name)} is ${kind}.`,
-      remedy: 'Watch the tables below it.',
+      message: `${displayName(table.schema, table.name)} is ${kind}. Triggers watch tables and partitioned tables.`,
+      remedy: 'Watch the tables that it is made of.',
     },
   ];
 }
@@ -103,8 +103,8 @@ function badIds(bump: TriggerBump, changed: Table, lookedUp: Table | undefined):
       faults.push({
         problem: 'column unsuitable',
         message:
-          `A look-up compares columns of one kind. ${displayName(lookedUp!.schema, lookedUp!.name, pair.column)} is ` +
-          `${theirs.type}, ${displayName(changed.schema, changed.name, pair.changed)} is ${ours.type}.`,
+          `A lookup must compare columns of one kind, but ${displayName(lookedUp!.schema, lookedUp!.name, pair.column)} is ` +
+          `${theirs.type} and ${displayName(changed.schema, changed.name, pair.changed)} is ${ours.type}.`,
         remedy: 'Look up by a column that refers to the other.',
       });
     }
@@ -117,19 +117,19 @@ function missingColumns(table: Table, names: readonly string[]): DefinitionFault
     .filter((name) => !table.columns.has(name))
     .map((name) => ({
       problem: 'column missing',
-      message: `Triggers read columns that exist. There is no ${displayName(table.schema, table.name, name)}.`,
-      remedy: 'Name an existing column, and install again if it has another name.',
+      message: `There is no column ${displayName(table.schema, table.name, name)}.`,
+      remedy: 'Name an existing column, and install again.',
     }));
 }
 
-/** Equal values of such types may have several texts (1.0 and 1.00, trailing blanks), or one that the session chooses. */
+/** Equal values of other types may have several texts (1.0 and 1.00, trailing blanks), or one that depends on the session. */
 function badType(table: Table, column: Column): DefinitionFault {
   return {
     problem: 'column unsuitable',
     message:
-      `An id is a smallint, integer, bigint, text, varchar, uuid, an enumeration, or a domain over one. ` +
+      `An id must be a smallint, integer, bigint, text, varchar, uuid, an enumeration, or a domain over one, but ` +
       `${displayName(table.schema, table.name, column.name)} is ${column.type}.`,
-    remedy: 'Leave it out, which bumps the scope above, or name another column.',
+    remedy: 'Leave the id out, which bumps the scope above, or name another column.',
   };
 }
 

@@ -17,49 +17,52 @@ import { requireInstalledOutbox } from '../outbox/installed-outbox.js';
 import { displayName } from '../postgres/identifiers.js';
 
 export interface ChangeOptions {
-  /** The name of the cache that is to be bumped. */
+  /** The name of the cache to bump. */
   readonly cache: string;
-  /** The schema of the table. Default: where the connection's search path leads. */
+  /** The schema of the table. Default: the search path of the connection. */
   readonly schema?: string;
   /** Tells several installations on one table, for one cache, apart. Default: `default`. */
   readonly name?: string;
-  /** What is watched; TRUNCATE is, listed or not. Default: all. */
+  /** The operations to watch; TRUNCATE always is. Default: all. */
   readonly operations?: readonly Operation[];
-  /** An UPDATE counts if it changes one of these, or a column that a bump names. Default: any column. */
+  /** An UPDATE is recorded if it changes one of these columns, or one that a bump names. Default: any column. */
   readonly columns?: readonly string[];
   /** The path that TRUNCATE bumps: `tenant=7`. Default: global. */
   readonly truncate?: string;
-  /** Above so many scopes (or rows to look up) in one statement their nearest common ancestor is bumped; a single row's two are never too many. Default: 1,000. */
+  /**
+   * Above this number of scopes (or rows to look up) in one statement, their nearest common ancestor is bumped. The two scopes
+   * of a single row are always bumped as they are. Default: 1,000.
+   */
   readonly limit?: number;
-  /** The table is written by logical replication: adds row-level triggers, which fire for it alone. Default: false. */
+  /** Whether logical replication writes the table: adds row-level triggers, which fire for replication alone. Default: false. */
   readonly subscriber?: boolean;
-  /** Where the outbox is. */
+  /** Location of the outbox. */
   readonly outbox?: OutboxOptions;
 }
 
-/** A column of the row that changed, in the bump of a look-up. */
+/** A column of the changed row, in the bump of a lookup. */
 export interface ChangedColumn {
   readonly changed: string;
 }
 
-/** In the bump of a look-up: this column is the changed row's, and its old and its new value count. */
+/** In the bump of a lookup: a column of the changed row, with its old and its new value. */
 export function changed(column: string): ChangedColumn {
   return { changed: column };
 }
 
 /**
- * Says what a change of a table bumps, for a migration of your own:
+ * Begins the definition of triggers on a table, for a migration of your own:
  *
  *     export const up = (db) =>
  *       onChangeOf(db, 'detector_workflow', { cache: 'workflow_engine' }).bump({ detector: 'detector_id' }).install();
  *
- * The change and its event commit in one transaction, whoever writes; a relay bumps after it. What triggers can't see is
- * in CAVEATS.md.
+ * For every writer, the change and its event commit in one transaction; a relay bumps after it. CAVEATS.md lists the changes
+ * that triggers do not see.
  */
 export function onChangeOf(db: Knex, table: string, options: ChangeOptions): Change {
   if (typeof options !== 'object' || options === null) {
     throw new ConfigurationError(
-      `Triggers record the changes of a table for a cache. Got ${describe(options)} as options. ` +
+      `The options of onChangeOf must be an object with \`cache\`, but got ${describe(options)}. ` +
         `Name the cache: \`onChangeOf(db, '${table}', { cache: 'shop' })\`.`,
     );
   }
@@ -73,7 +76,7 @@ interface WatchedTable {
   readonly bumps: readonly TriggerBump[];
 }
 
-/** The changes to watch on one table, and their bumps. Immutable: each call returns another `Change`. */
+/** The changes to watch on one table, and their bumps. Immutable: each call returns a new `Change`. */
 export class Change {
   readonly #watched: WatchedTable;
 
@@ -82,7 +85,7 @@ export class Change {
   }
 
   /**
-   * Bumps the scope that the row's own columns name, as it was and as it is: `{ detector: 'detector_id' }`, namespaces
+   * Bumps the scope that the row's own columns name, for the old and the new row: `{ detector: 'detector_id' }`, namespaces
    * root first; `{}` is global.
    */
   bump(ids: Readonly<Record<string, string>>): Change {
@@ -91,9 +94,9 @@ export class Change {
   }
 
   /**
-   * Bumps scopes that rows of another table name: those whose columns equal the changed row's,
-   * `{ workflow_id: 'id' }`. They are looked up after the commit by whoever bumps (docs/protocol.md, rule 3), so that table's
-   * own changes must bump at least the part of the path that its columns name: watch it, too.
+   * Bumps scopes that rows of another table name: the rows whose columns equal those of the changed row,
+   * `{ workflow_id: 'id' }`. The lookup runs after the commit (docs/protocol.md, rule 3), so changes of that table must bump
+   * at least the part of the path that its own columns name: watch that table, too.
    */
   lookUp(
     table: string,
@@ -105,9 +108,9 @@ export class Change {
   }
 
   /**
-   * Makes the triggers and functions, and keeps their definition. Changes, and locks, nothing where all is as it should
-   * be, so any number of processes may call it at once; where something changes, writers to the table wait for the end
-   * of the transaction. In one transaction, or the caller's. Throws ConfigurationError, TableLockedError.
+   * Creates the triggers and functions, and stores their definition. Changes, and locks, nothing where all is up to date, so
+   * any number of processes may call it at once; otherwise writers to the table wait for the end of the transaction. In
+   * one transaction, or the caller's. Throws ConfigurationError, TableLockedError.
    */
   async install(): Promise<void> {
     const { db, options } = this.#watched;
@@ -121,7 +124,7 @@ export class Change {
     return new Change({ ...this.#watched, bumps: [...this.#watched.bumps, bump] });
   }
 
-  /** With every table named in full. */
+  /** The definition, with the schema of every table. */
   async #definition(trx: Knex.Transaction): Promise<TriggerDefinition> {
     const { options } = this.#watched;
     const { cache, name = 'default', columns, truncate = '', limit = 1_000, subscriber = false } = options;
@@ -149,7 +152,7 @@ export class Change {
   }
 }
 
-/** A look-up that waits for what it bumps. */
+/** A lookup without its bump. */
 export class LookupBuilder {
   readonly #bump: (ids: TriggerBump['ids']) => Change;
 
@@ -178,9 +181,9 @@ async function named(
   if (relation !== undefined) return { schema: relation.schema, table: relation.name };
   const dot = schema === undefined ? table.indexOf('.') : -1;
   throw new ConfigurationError(
-    `Triggers watch, and look up, tables that exist. There is no ${displayName(schema ?? null, table)}. ` +
+    `There is no table ${displayName(schema ?? null, table)} to watch or to look up in. ` +
       (dot > 0
-        ? `A schema stands beside the table: pass '${table.slice(dot + 1)}' with { schema: '${table.slice(0, dot)}' }.`
-        : 'Create it in an earlier migration, or name its schema.'),
+        ? `The schema is an option of its own: pass '${table.slice(dot + 1)}' with { schema: '${table.slice(0, dot)}' }.`
+        : 'Create it in an earlier migration, or pass its `schema`.'),
   );
 }

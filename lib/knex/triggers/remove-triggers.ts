@@ -10,32 +10,32 @@ import { installedDefinitions } from './trigger-registry.js';
 
 export interface RemoveOptions {
   readonly cache: string;
-  /** The schema of the table. Default: where the connection's search path leads. */
+  /** The schema of the table. Default: the search path of the connection. */
   readonly schema?: string;
-  /** Only what was installed under this name. Default: all of that cache. */
+  /** The name of the definition to remove. Default: all definitions of the cache. */
   readonly name?: string;
-  /** Where the outbox is. */
+  /** Location of the outbox. */
   readonly outbox?: OutboxOptions;
 }
 
 /**
- * Takes away what `onChangeOf(table)` installed for a cache: triggers, functions and their definitions. What was
- * recorded stays in the outbox. Does nothing where there is nothing. In one transaction, or the caller's; locks the
- * tables. Throws ConfigurationError, TableLockedError.
+ * Drops the triggers, functions and definitions that `onChangeOf(table)` installed for a cache. Recorded events stay in the
+ * outbox. Does nothing where there are none. In one transaction, or the caller's; locks the tables. Throws
+ * ConfigurationError, TableLockedError.
  *
  *     await removeTriggers(db, 'workflow', { cache: 'workflow_engine' });
  */
 export async function removeTriggers(db: Knex, table: string, options: RemoveOptions): Promise<void> {
   if (typeof options?.cache !== 'string') {
     throw new ConfigurationError(
-      `Triggers are removed for a cache. Got ${describe(options)} as options. ` +
+      `The options of removeTriggers must be an object with \`cache\`, but got ${describe(options)}. ` +
         `Name the cache: \`removeTriggers(db, '${table}', { cache: 'shop' })\`.`,
     );
   }
   await underInstallationLock(db, async (trx) => {
     const outbox = await findInstalledOutbox(trx, options.outbox);
     if (outbox === undefined) return;
-    // A table that was dropped, or has another name now, is known by the name it had.
+    // A table that was dropped or renamed is stored under its old name.
     const schema = options.schema ?? (await findRelation(trx, undefined, table))?.schema;
     const { cache, name } = options;
     const which = { cache, table, ...(schema !== undefined && { schema }), ...(name !== undefined && { name }) };
@@ -44,7 +44,7 @@ export async function removeTriggers(db: Knex, table: string, options: RemoveOpt
   });
 }
 
-/** Takes away all triggers of all caches and tables. What was recorded stays. Else like `removeTriggers`. */
+/** Drops all triggers of all caches and tables; recorded events stay. Otherwise like `removeTriggers`. */
 export async function uninstallTriggers(db: Knex, options: OutboxOptions = {}): Promise<void> {
   await underInstallationLock(db, async (trx) => {
     const outbox = await findInstalledOutbox(trx, options);
@@ -52,7 +52,7 @@ export async function uninstallTriggers(db: Knex, options: OutboxOptions = {}): 
   });
 }
 
-/** The same within `installing`. */
+/** The same, under the installation lock of the caller. */
 export async function removeAll(trx: Knex.Transaction, outbox: InstalledOutbox): Promise<void> {
   for (const definition of await installedDefinitions(trx, outbox)) await removeDefinition(trx, outbox, definition);
 }

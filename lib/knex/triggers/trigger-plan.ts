@@ -17,23 +17,24 @@ import { TRANSITION_TABLES } from '../postgres/transition-tables.js';
 import { functionBody, nameHash } from '../postgres/sql-text.js';
 
 /**
- * What a definition makes, as it should be (`planOf`), and in what the database differs from that (`differences`).
- * Installing mends the differences, checking reports them; so what is as it should be is never locked.
+ * The functions and triggers of a definition (`planOf`), and the differences between them and the database
+ * (`differences`). An installation mends the differences, a check reports them; so a table without a difference is never
+ * locked.
  *
  *     gencache_on_<hash>       records statements         gencache_<hash>_insert, _update, _delete, _truncate, ALWAYS,
  *                                                         on the table, each partition and each inheritance child
  *     gencache_on_<hash>_row   records replicated rows    gencache_<hash>_row, REPLICA, where rows are stored
- *     gencache_lookup_<hash>   resolves a look-up
+ *     gencache_lookup_<hash>   runs a lookup
  *
- * The hash stands for the outbox, the cache, the table and the name, which could be longer than an identifier.
+ * The hash stands for outbox, cache, table and name, which together may be longer than an identifier.
  */
 export interface TriggerPlan {
   readonly functions: readonly PlannedFunction[];
   readonly triggers: readonly PlannedTrigger[];
-  /** All that triggers of this definition may be called. */
+  /** All names that triggers of this definition can have. */
   readonly names: readonly string[];
   readonly schema: string;
-  /** Partitions and children on which there can be none. */
+  /** Foreign partitions and children, which can have no triggers. */
   readonly foreign: readonly Relation[];
 }
 
@@ -97,7 +98,7 @@ export async function planOf(
   return { ...(await triggersOf(db, outbox, definition, changed)), functions };
 }
 
-/** The same without the functions: where columns are missing, these can't be written, and the triggers are as ever. */
+/** The plan without functions: where columns are missing, functions can't be generated, and triggers stay the same. */
 export async function triggersOf(
   db: Knex,
   outbox: InstalledOutbox,
@@ -129,7 +130,7 @@ export function namesOf({ schema: outboxSchema }: InstalledOutbox, { cache, sche
   };
 }
 
-/** The functions that a definition makes, by name. */
+/** The names of a definition's functions. */
 export function functionNames(outbox: InstalledOutbox, definition: TriggerDefinition): string[] {
   const { statement, row } = namesOf(outbox, definition);
   const lookups = definition.bumps.flatMap((bump, i) =>
@@ -151,7 +152,7 @@ function triggersOn(outbox: InstalledOutbox, definition: TriggerDefinition, rela
       `after ${operation} on ${target} ${TRANSITION_TABLES[operation]} for each statement ` +
       `execute function ${outbox.at}${names.statement}()`,
   }));
-  // A row-level trigger on a partitioned table would be copied to its partitions; each gets its own instead.
+  // PostgreSQL copies a row-level trigger of a partitioned table to its partitions; each partition gets its own instead.
   if (definition.subscriber && relation.kind === 'r' && definition.operations.length > 0) {
     triggers.push({
       relation,
@@ -168,15 +169,16 @@ function triggersOn(outbox: InstalledOutbox, definition: TriggerDefinition, rela
 }
 
 /**
- * Only PostgreSQL's own functions are found without their schema. The outbox's may be one where others can create:
- * `cardinality(text[])` there would win over `cardinality(anyarray)`, and run with the owner's rights. JIT compilation,
- * which estimates for 10,000 rows set off, took 50 ms where the query takes 15 (PostgreSQL 15, 2 cores, 2026-11).
+ * Only built-in functions are found without a schema. Other roles may be able to create functions in the outbox's schema:
+ * a `cardinality(text[])` there would win over the built-in `cardinality(anyarray)`, and run with the owner's rights. JIT
+ * compilation, which an estimate of 10,000 rows triggers, took 50 ms where the query takes 15 (PostgreSQL 15, 2 cores,
+ * 2026-11).
  */
 const SETTINGS = { search_path: 'pg_catalog, pg_temp', jit: 'off' };
-/** Merging takes sorting by whole rows first: twice what hashing takes. */
+/** A merge join sorts whole rows first, and takes twice as long as a hash join. */
 const RECORDER_SETTINGS = { ...SETTINGS, enable_mergejoin: 'off' };
 
-/** With its owner's rights, so that a writer needs none on the outbox; nobody else may make a trigger of it. */
+/** Runs with its owner's rights, so that a writer needs none on the outbox; other roles can't use it in triggers. */
 function recorder({ at }: InstalledOutbox, name: string, source: string): PlannedFunction {
   const statement = `
     create or replace function ${at}${name}() returns trigger language plpgsql security definer

@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import type { TriggerDefinition } from './trigger-definition.js';
 import type { InstalledOutbox } from '../outbox/installed-outbox.js';
 
-/** A definition as it was installed, and the primary key that its functions were written for. */
+/** An installed definition, and the primary key for which its functions were generated. */
 export interface InstalledDefinition extends TriggerDefinition {
   readonly primaryKey: readonly string[];
 }
@@ -14,7 +14,7 @@ export interface WhichTriggers {
   readonly name?: string;
 }
 
-/** What `gencache_trigger` keeps, in the order of installation. One query. */
+/** The definitions in `gencache_trigger`, in the order of installation. One query. */
 export async function installedDefinitions(
   db: Knex,
   { at }: InstalledOutbox,
@@ -35,10 +35,10 @@ export async function installedDefinitions(
   return rows.map(({ definition }) => definition);
 }
 
-/** What a definition is kept under. */
+/** The key of a definition in `gencache_trigger`. */
 export type DefinitionKey = Pick<TriggerDefinition, 'cache' | 'schema' | 'table' | 'name'>;
 
-/** Keeps it, instead of the one that was kept for that cache, table and name. */
+/** Stores a definition, in place of an earlier one under the same key. */
 export async function keepDefinition(
   trx: Knex.Transaction,
   { at }: InstalledOutbox,
@@ -53,6 +53,7 @@ export async function keepDefinition(
   );
 }
 
+/** Deletes a definition. */
 export async function forgetDefinition(
   trx: Knex.Transaction,
   { at }: InstalledOutbox,

@@ -1,13 +1,13 @@
 import type { Knex } from 'knex';
 
 /**
- * Does `work` with triggers switched off, in this transaction alone: for fixtures, and in emergencies, when writing
- * matters more than what is cached. What it changes is not bumped: bump its scopes, or global, after the commit.
+ * Runs `work` with triggers switched off, in this transaction alone: for fixtures, and for emergencies in which a write
+ * matters more than the cache. Its changes are not bumped: bump their scopes, or global, after the commit.
  *
  *     await db.transaction((trx) => withoutEvents(trx, () => loadFixtures(trx)));
  *
- * By hand, `set gencache.events = 'off'` does it for a session, and `alter role ... set gencache.events = 'off'` for all
- * of a role's; anyone may say it. Two queries. If `work` fails, the setting comes back with the rollback.
+ * In SQL, `set gencache.events = 'off'` does the same for a session, and `alter role ... set gencache.events = 'off'` for all
+ * sessions of a role; every role may set it. Two queries. If `work` fails, the rollback restores the setting.
  */
 export async function withoutEvents<T>(trx: Knex.Transaction, work: () => PromiseLike<T>): Promise<T> {
   const { rows } = await trx.raw<{ rows: { before: string | null }[] }>(
@@ -19,7 +19,7 @@ export async function withoutEvents<T>(trx: Knex.Transaction, work: () => Promis
   try {
     result = await work();
   } catch (error) {
-    // Not after an error of PostgreSQL's, which has ended the transaction and goes on to roll back.
+    // Fails after an error of PostgreSQL, which has aborted the transaction: the rollback restores the setting then.
     await restore().catch(() => {});
     throw error;
   }

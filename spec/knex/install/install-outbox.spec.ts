@@ -37,7 +37,7 @@ describe('the outbox', () => {
   const record = (path: string, cache = 'shop') =>
     db('gencache_outbox').insert({ cache, path, source: 'spec', operation: 'INSERT' });
 
-  it('is installed, and once more does nothing', async () => {
+  it('is installed; a second installation does nothing', async () => {
     await installOutbox(db);
     const first = await objects(db);
     expect(first).to.include.members(TABLES.map((table) => `gencache_${table}`));
@@ -55,7 +55,7 @@ describe('the outbox', () => {
     expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
   });
 
-  it('is installed once by 20 processes at once, and a trigger with it, while somebody writes', async () => {
+  it('is installed once, with a trigger, by 20 processes at once beside a writer', async () => {
     await db.raw('create table item (id bigint primary key)');
     const gate = await db.transaction();
     await gate.raw('select pg_advisory_xact_lock(20)');
@@ -92,7 +92,7 @@ describe('the outbox', () => {
     expect(await events()).to.deep.equal(['item=1']);
   });
 
-  it('of an older release is brought up to this one, and what waits in it is relayed', async () => {
+  it('is upgraded from an older release, and its events are relayed', async () => {
     const cache = uniqueName();
     await installOutbox(db, { release: 1 });
     expect(await installedRelease(db)).to.equal(1);
@@ -105,14 +105,14 @@ describe('the outbox', () => {
     expect(await events()).to.deep.equal([]);
   });
 
-  it('is not taken back to an older release by a migration that asks for one', async () => {
+  it('is not downgraded by a migration that pins an older release', async () => {
     await installOutbox(db);
     await installOutbox(db, { release: 1 });
     expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
     expect(await objects(db)).to.include('gencache_authority');
   });
 
-  it('takes part in the caller’s transaction', async () => {
+  it('is installed in the caller’s transaction', async () => {
     const error = new Error('changed my mind');
     const failing = db.transaction(async (trx) => {
       await installOutbox(trx);
@@ -124,7 +124,7 @@ describe('the outbox', () => {
     expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
   });
 
-  it('uninstalled leaves nothing, whatever was in it', async () => {
+  it('leaves nothing behind when uninstalled, even with events', async () => {
     await installOutbox(db);
     await notifyRelays(db, true);
     await record('item=1');
@@ -181,7 +181,7 @@ describe('the outbox', () => {
       });
     }
 
-    it('whose name Knex or PostgreSQL would change is refused', async () => {
+    it('rejects a schema name that Knex or PostgreSQL would change', async () => {
       for (const [schema, shown] of [
         ['a?b', "'a?b'"],
         ['a:cache', "'a:cache'"],
@@ -195,8 +195,8 @@ describe('the outbox', () => {
         expect(error).to.include({ code: 'CONFIGURATION' });
         if (shown === undefined) continue;
         expect(error.message).to.equal(
-          'The schema of an outbox has a name of 1 to 63 bytes, without "?", ":" and "\\". ' +
-            `Got ${shown}. Choose another, or leave it out for the first of the search path.`,
+          'The `schema` of an outbox must be a name of 1 to 63 bytes without "?", ":" and "\\", but got ' +
+            `${shown}. Choose another name, or leave it out for the search path.`,
         );
       }
     });
@@ -205,7 +205,7 @@ describe('the outbox', () => {
   describe('as Knex migrations', () => {
     const config: Knex.MigratorConfig = { migrationSource: outboxMigrations, tableName: 'outbox_migrations' };
 
-    it('goes up and down, all at once and one by one', async () => {
+    it('migrates up and down, all at once and one by one', async () => {
       await db.migrate.latest(config);
       expect(await db('outbox_migrations').orderBy('id').pluck('name')).to.deep.equal(
         Array.from({ length: OUTBOX_RELEASE }, (_, i) => `gencache_outbox_00${i + 1}`),
@@ -220,7 +220,7 @@ describe('the outbox', () => {
       expect((await objects(db)).filter((name) => name.startsWith('gencache_'))).to.deep.equal([]);
     });
 
-    it('finds it installed already', async () => {
+    it('accepts an outbox that is installed already', async () => {
       await installOutbox(db);
       await record('item=1');
       await db.migrate.latest(config);
@@ -228,7 +228,7 @@ describe('the outbox', () => {
     });
   });
 
-  it('of an older release, or none, is told by a relay, which goes on when it is there', async () => {
+  it('makes a relay report failures while it is missing or of an older release', async () => {
     const cache = uniqueName();
     const store = memoryStore();
     const failures: string[] = [];

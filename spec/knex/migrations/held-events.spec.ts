@@ -29,7 +29,7 @@ describe('an event that a migration holds', () => {
   const hold = (source: string, heldBy = LOCK) =>
     recordEvents(db, [{ cache, path: '', source, operation: 'migration', heldBy }]);
 
-  it('of a run that failed is let go by the next, and keeps its transaction', async () => {
+  it('is released by the run after a failed one, and keeps its transaction', async () => {
     const held: unknown[] = [];
     let runs = 0;
     const migration = {
@@ -69,7 +69,7 @@ describe('an event that a migration holds', () => {
     expect(again.xid).not.to.equal(first.xid);
   });
 
-  it('that is narrowed gives its transaction to what is held instead; of several the oldest', async () => {
+  it('passes its transaction to the narrowed events, the oldest of several', async () => {
     const { id: oldest } = await hold('m1');
     await hold('m1');
     const { id: other } = await hold('m1', 'public.other_lock');
@@ -89,7 +89,7 @@ describe('an event that a migration holds', () => {
     ['narrows', (trx: Knex) => narrowBump(trx, { cache, migration: 'm1', to: [{ item: 1 }] }), ['item=1']],
     ['waives', (trx: Knex) => waiveBump(trx, { cache, migration: 'm1' }), []],
   ] as const) {
-    it(`and a relay is just bumping is not waited for by a migration that ${what} it`, async () => {
+    it(`does not make a migration that ${what} it wait for a relay that is bumping it`, async () => {
       await db.raw('create table lock (is_locked int)');
       await db('lock').insert({ is_locked: 1 });
       const { id: xid } = await hold('m1', 'lock');

@@ -53,7 +53,7 @@ describe('migrate', () => {
     expect(bumps).to.deep.equal(['global: migration']);
   });
 
-  it('bumps after the commit: the change is visible to others when the bump arrives', async () => {
+  it('bumps after the commit: other sessions see the change when the bump arrives', async () => {
     let visible: boolean | undefined;
     const store = redisStore(lendRedis());
     const watching = new GenerationalCache({
@@ -148,7 +148,7 @@ describe('migrate', () => {
     expect(seen).to.deep.equal([['one']]);
   });
 
-  it('says which migrations ran when the bump fails', async () => {
+  it('rejects with the names of the migrations when the bump fails', async () => {
     const server = await privateRedis();
     const unreachable = new GenerationalCache({
       name: uniqueName(),
@@ -160,15 +160,15 @@ describe('migrate', () => {
     const error = await migrate(db, unreachable, source({ one: creates('a') })).catch((thrown: unknown) => thrown);
     expect(error).to.deep.include({ name: 'MigrationBumpError', code: 'MIGRATION_BUMP', ran: [1, ['one']] });
     expect((error as Error).message).to.match(
-      /^After migrations the global generation moves, since any value may have another shape\. They ran \(one\) and the bump failed: /,
+      /^The global bump after migrations \(one\) failed: .* Cached values from before stay readable\. /,
     );
   });
 
-  it('refuses a transaction: its commit comes later than the bump would', async () => {
+  it('rejects a transaction in place of a Knex instance', async () => {
     await db.transaction(async (trx) => {
       const error = await migrate(trx, cache).catch((thrown: unknown) => thrown);
       expect((error as Error).message).to.equal(
-        'Migrations are followed by a bump after their commit. Got a transaction, which commits later. ' +
+        '`db` must be a Knex instance, since the bump comes after the commit of the migrations, but got a transaction. ' +
           'Pass the Knex instance itself.',
       );
     });

@@ -68,7 +68,7 @@ describe('the migrations trigger', () => {
     });
   }
 
-  it('records in the transaction of the change: none if it rolls back', async () => {
+  it('records in the transaction of the change, and nothing if that rolls back', async () => {
     const trx = await db.transaction();
     await trx('knex_migrations').insert({ name: 'm1' });
     expect(await eventsOf(trx, cache)).to.deep.equal([GLOBAL]);
@@ -76,7 +76,7 @@ describe('the migrations trigger', () => {
     expect(await events()).to.deep.equal([]);
   });
 
-  it('narrows to the scopes of all of the statement’s migrations, and uses that up', async () => {
+  it('records the narrowed scopes of all migrations of a statement, once', async () => {
     await narrowBump(db, { cache, migration: 'm1', to: [{ detector: 1 }, { detector: 2 }] });
     await narrowBump(db, { cache, migration: 'm2', to: [{ detector: 2 }] });
     await waiveBump(db, { cache, migration: 'm3' });
@@ -92,14 +92,14 @@ describe('the migrations trigger', () => {
     expect(await events(), 'the second time').to.deep.equal([GLOBAL]);
   });
 
-  it('records global if one of the statement’s migrations narrowed nothing', async () => {
+  it('records global if one migration of a statement did not narrow its bump', async () => {
     await narrowBump(db, { cache, migration: 'm1', to: [{ detector: 1 }] });
     await db('knex_migrations').insert([{ name: 'm1' }, { name: 'm2' }]);
     expect(await events()).to.deep.equal([GLOBAL]);
     expect(await db('gencache_narrowed')).to.deep.equal([]);
   });
 
-  it('takes a narrowed bump back with a migration that rolls back', async () => {
+  it('forgets a narrowed bump with a migration that rolls back', async () => {
     await db
       .transaction(async (trx) => {
         await waiveBump(trx, { cache, migration: 'm1' });
@@ -119,7 +119,7 @@ describe('the migrations trigger', () => {
     expect(await eventsOf(db, other)).to.deep.equal([]);
   });
 
-  it('fails no write for want of a grant', async () => {
+  it('fails no write of a role without grants on the outbox', async () => {
     const role = `gencache_${cache}`;
     await db.raw('create role ??', [role]);
     lend({
@@ -139,7 +139,7 @@ describe('the migrations trigger', () => {
     expect(await events()).to.deep.equal([GLOBAL]);
   });
 
-  it('records global for a list without names: another tool’s, or a column that was renamed', async () => {
+  it('records global for a migrations table without a `name` column', async () => {
     await db.schema.createTable('schema_migrations', (columns) => columns.text('version'));
     await installMigrationsTrigger(db, { cache, table: 'schema_migrations' });
     await db('schema_migrations').insert({ version: '20260101' });
@@ -148,7 +148,7 @@ describe('the migrations trigger', () => {
     expect(await events()).to.deep.equal(['*.schema_migrations migration global', GLOBAL]);
   });
 
-  it('quotes what it is given', async () => {
+  it('quotes names of caches, schemas and tables', async () => {
     const schema = `${schemaOf(db)} "'$`;
     await db.raw('create schema ??', [schema]);
     lend({ what: `the schema ${schema}`, close: () => db.raw('drop schema if exists ?? cascade', [schema]) });
@@ -177,7 +177,7 @@ describe('the migrations trigger', () => {
     return rows[0]!.made;
   }
 
-  it('is one function, four triggers and a row, however often it is installed, also at once', async () => {
+  it('is one function, four triggers and a row after several installations, also at once', async () => {
     await Promise.all(Array.from({ length: 20 }, () => installMigrationsTrigger(db, { cache })));
     expect(await made()).to.equal(6);
     expect(
@@ -193,7 +193,7 @@ describe('the migrations trigger', () => {
     ]);
   });
 
-  it('locks no table when it is as it should be, and mends it when it is not', async () => {
+  it('locks no table when it is up to date, and is repaired when it is not', async () => {
     const held = deferred();
     const reader = db.transaction(async (trx) => {
       await trx.raw('lock table knex_migrations in row exclusive mode'); // as a writer does; no trigger is made meanwhile
@@ -213,7 +213,7 @@ describe('the migrations trigger', () => {
     expect(enabled).to.deep.equal(['A', 'A', 'A', 'A']);
   });
 
-  it('leaves nothing when it is uninstalled, also where the table has another name by now', async () => {
+  it('leaves nothing when it is uninstalled, also from a renamed table', async () => {
     await uninstallMigrationsTrigger(db, { cache: uniqueName() });
     expect(await made(), 'of another cache').to.equal(6);
     await uninstallMigrationsTrigger(db, { cache });
@@ -227,7 +227,7 @@ describe('the migrations trigger', () => {
     expect(await made()).to.equal(0);
   });
 
-  it('needs an outbox and a list', async () => {
+  it('rejects without an outbox, and without a migrations table', async () => {
     const thrown = (options: MigrationsTriggerOptions) =>
       installMigrationsTrigger(db, options).then(
         () => 'nothing',

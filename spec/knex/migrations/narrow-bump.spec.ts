@@ -43,14 +43,14 @@ describe('narrowBump', () => {
     expect(await narrowed()).to.deep.equal([{ cache, migration: 'core/001', paths: [] }]);
   });
 
-  it('adds up what several calls say', async () => {
+  it('adds up the scopes of several calls', async () => {
     await narrowBump(db, { cache, migration: 'm1', to: [{ customer: 1 }] });
     await narrowBump(db, { cache, migration: 'm1', to: [{ customer: 2 }, { customer: 1 }] });
     await waiveBump(db, { cache, migration: 'm1' });
     expect((await narrowed())[0]!.paths).to.have.members(['customer=1', 'customer=2']);
   });
 
-  it('narrows what is held for that migration and cache, and nothing else', async () => {
+  it('narrows the held events of that migration and cache alone', async () => {
     const held = { path: '', operation: 'migration', heldBy: 'public.knex_migrations_lock' };
     await recordEvents(db, [
       { ...held, cache, source: 'm1' },
@@ -71,20 +71,20 @@ describe('narrowBump', () => {
   for (const [to, message] of [
     [
       [{ Customer: 1 }],
-      "A namespace's name is a lower-case letter, then letters, digits or underscores, 64 characters at most. " +
-        "Got 'Customer' in { Customer: 1 }. Name the namespace as it is declared.",
+      "A namespace's name must be a lower-case letter, then letters, digits or underscores, 64 characters at most, " +
+        "but got 'Customer' (in { Customer: 1 }). Use its declared name.",
     ],
     [
       [{ customer: 1.5 }],
-      'An id is a safe integer, a bigint within 64 bits, a string or null. Got 1.5 as "customer". Pass such an id.',
+      'An id must be a safe integer, a bigint within 64 bits, a string or null, but got 1.5 (as "customer"). Pass such an id.',
     ],
     [
       [{ customer: undefined }],
-      'An id is a safe integer, a bigint within 64 bits, a string or null. Got undefined as "customer". Pass such an id.',
+      'An id must be a safe integer, a bigint within 64 bits, a string or null, but got undefined (as "customer"). Pass such an id.',
     ],
     [
       ['customer=1'],
-      "A scope is an object that names its ids from the root down. Got 'customer=1'. Pass such as { detector: 42 }.",
+      "A scope must be an object of ids, root first, but got 'customer=1'. Pass one such as { detector: 42 }.",
     ],
   ] as const) {
     it(`refuses ${JSON.stringify(to)}`, async () => {
@@ -98,7 +98,7 @@ describe('narrowBump', () => {
   it('refuses a migration without a name', async () => {
     const error = await waiveBump(db, { cache, migration: '' }).catch((thrown: unknown) => thrown);
     expect((error as Error).message).to.equal(
-      "A bump is narrowed for one migration. Got ''. Pass its name, or `import.meta.url`.",
+      "`migration` must name one migration, but got ''. Pass its name, or `import.meta.url`.",
     );
   });
 });
@@ -109,7 +109,7 @@ describe('the paths of scopes that a migration names', () => {
   const texts = integers.namespace('t', text());
   const uuids = cache.namespace('u', uuid());
 
-  it('are those of the declared namespaces, whatever the ids', () => {
+  it('are the paths of the declared namespaces, for all ids', () => {
     fc.assert(
       fc.property(
         fc.option(fc.oneof(fc.maxSafeInteger(), fc.bigInt(-(2n ** 63n), 2n ** 63n - 1n))),
@@ -121,13 +121,13 @@ describe('the paths of scopes that a migration names', () => {
     );
   });
 
-  it('are both where capitals are of a text or of a UUID', () => {
+  it('are two where capitals may be of a text or of a UUID', () => {
     const id = 'A987FBC9-4BED-3078-CF07-9141BA07C9F3';
     expect(narrowedPaths({ u: id })).to.deep.equal([`u=${id}`, uuids.scope({ u: id }).path]);
     expect(narrowedPaths({ u: id.toLowerCase() })).to.deep.equal([uuids.scope({ u: id }).path]);
   });
 
-  it('are global’s for no ids', () => {
+  it('are the global path for no ids', () => {
     expect(narrowedPaths({})).to.deep.equal(['']);
   });
 });

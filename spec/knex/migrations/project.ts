@@ -21,8 +21,8 @@ export function libFile(path: string): string {
 const imports = () => `
   import { withGenerations } from ${libFile('knex/migrations/with-generations.ts')};
   import { narrowBump, waiveBump } from ${libFile('knex/migrations/narrow-bump.ts')};
-  import { installMigrationsTrigger, uninstallMigrationsTrigger } from ${libFile('knex/migrations/trigger.ts')};
-  import { installOutbox, uninstallOutbox } from ${libFile('knex/outbox/install.ts')};
+  import { installMigrationsTrigger, uninstallMigrationsTrigger } from ${libFile('knex/migrations/migrations-trigger.ts')};
+  import { installOutbox, uninstallOutbox } from ${libFile('knex/install/install-outbox.ts')};
 `;
 
 /** Only up, or up and down, as the text of a function's body; `transaction: false` if wanted. */

@@ -106,7 +106,7 @@ describe('withGenerations, by the knex command line', () => {
         expect(await events()).to.deep.equal([]);
       });
 
-      it('records in a migration’s own transaction what a later one’s failure leaves committed', async () => {
+      it('records in the transaction of a migration that stays committed when a later one fails', async () => {
         await project.write({ m1: creates('a'), m2: { up: FAILS }, m3: { ...creates('c'), transaction: false } });
         expect(await knexFails('migrate:latest')).to.include('died midway');
         expect(await db.schema.hasTable('a')).to.equal(true);
@@ -114,7 +114,7 @@ describe('withGenerations, by the knex command line', () => {
         expect(await events()).to.deep.equal(Array(trigger ? 2 : 1).fill(GLOBAL));
       });
 
-      it('records a down before its row is gone: a failure in between leaves the event', async () => {
+      it('records a down migration before Knex deletes its row: a failure in between leaves the event', async () => {
         await project.write({ m1: creates('a') });
         await knexRuns('migrate:latest');
         await relayed(db);
@@ -132,7 +132,7 @@ describe('withGenerations, by the knex command line', () => {
         describe(what, () => {
           const own = transaction === undefined ? {} : { transaction };
 
-          it('commits an event beforehand that the lock holds', async () => {
+          it('commits an event before the migration, held by the lock', async () => {
             // What the migration sees is what anybody sees: it has no transaction.
             const looks = `await db.raw('create table seen as select source, held_by from gencache_outbox');
               await db.raw('create table was_locked as select is_locked from knex_migrations_lock');`;
@@ -148,7 +148,7 @@ describe('withGenerations, by the knex command line', () => {
             expect(await events()).to.deep.equal([held('m1'), GLOBAL]);
           });
 
-          it('keeps that event when the migration dies midway, and the next run records afresh', async () => {
+          it('keeps the held event when the migration dies midway, and records anew in the next run', async () => {
             await project.write({ m1: { up: FAILS, ...own } });
             expect(await knexFails('migrate:latest', ...args)).to.include('died midway');
             expect(await db.schema.hasTable('half_done')).to.equal(true);
@@ -165,7 +165,7 @@ describe('withGenerations, by the knex command line', () => {
             );
           });
 
-          it('narrows to scopes, also what is held', async () => {
+          it('narrows the bump and the held event to scopes', async () => {
             const narrows = `await narrowBump(db, { cache, migration, to: [{ detector: 42 }, { detector: 7, environment: null }] });`;
             const scopes = ['detector=42', 'detector=7/environment=~'];
             await project.write({ m1: { up: narrows, down: narrows, ...own } });
@@ -180,7 +180,7 @@ describe('withGenerations, by the knex command line', () => {
             }
           });
 
-          it('waives, once', async () => {
+          it('waives the bump of one run', async () => {
             await project.write({
               m1: { up: 'await waiveBump(db, { cache, migration });', down: creates('a').up, ...own },
             });
@@ -191,7 +191,7 @@ describe('withGenerations, by the knex command line', () => {
             expect(await events()).to.deep.equal([held('m1'), GLOBAL]);
           });
 
-          it('forgets the waiver of a run that failed, and bumps what it waived narrowed', async () => {
+          it('forgets the waiver of a failed run', async () => {
             await project.write({
               m1: { up: `await waiveBump(db, { cache, migration }); ${FAILS}`, ...own },
             });
@@ -207,7 +207,7 @@ describe('withGenerations, by the knex command line', () => {
         });
       }
 
-      it('narrows and waives in a transaction, up and down, each once', async () => {
+      it('narrows and waives in a transaction, once each, up and down', async () => {
         const narrows = 'await narrowBump(db, { cache, migration, to: [{ detector: 42 }] });';
         await project.write({ m1: { up: narrows, down: 'await waiveBump(db, { cache, migration });' } });
         await knexRuns('migrate:latest');
@@ -221,7 +221,7 @@ describe('withGenerations, by the knex command line', () => {
         expect(await events()).to.deep.equal([GLOBAL]);
       });
 
-      it('records global when one migration of a batch narrowed nothing', async () => {
+      it('records global when one migration of a batch did not narrow its bump', async () => {
         await project.write({ m1: { up: 'await waiveBump(db, { cache, migration });' }, m2: creates('b') });
         await knexRuns('migrate:latest');
         expect(await events()).to.deep.equal([GLOBAL]);
@@ -240,7 +240,7 @@ describe('withGenerations, by the knex command line', () => {
     });
   }
 
-  it('migrates a database without an outbox, transaction or not, narrowed or not', async () => {
+  it('migrates a database without an outbox, in and outside transactions, narrowed or not', async () => {
     await project.write({
       m1: { up: 'await narrowBump(db, { cache, migration, to: [{ detector: 42 }] });' },
       m2: { ...creates('b'), transaction: false },
@@ -268,13 +268,13 @@ describe('withGenerations, by the knex command line', () => {
     });
   }
 
-  it('records global in the first batch ever without the trigger, too', async () => {
+  it('records global in the first batch ever without the trigger', async () => {
     await project.write({ m1: creates('a'), m2: { up: 'await installOutbox(db);' } });
     await knexRuns('migrate:latest');
     expect(await events()).to.deep.equal([GLOBAL]);
   });
 
-  it('holds by the lock of the table that the configuration names', async () => {
+  it('holds events by the lock of the table that the configuration names', async () => {
     await installOutbox(db);
     project = await lendProject(db, {
       cache,
@@ -374,8 +374,8 @@ describe('withGenerations, by the knex command line', () => {
     expect(await events()).to.not.be.empty;
     expect(connections).to.equal(0);
 
-    // The check can fail: the whole library knows ioredis, and it connects no more for that.
-    await project.write({ m4: { up: `await import(${libFile('index.ts')}); ${loaded}` } });
+    // The check can fail: `gencache/redis` loads ioredis, which connects to nothing.
+    await project.write({ m4: { up: `await import(${libFile('store/redis/index.ts')}); ${loaded}` } });
     expect(await knexFails('migrate:latest')).to.include('ioredis is loaded');
     expect(connections).to.equal(0);
   });
@@ -410,7 +410,7 @@ describe('withGenerations, by the API', () => {
     down: (db) => db.schema.dropTable('a'),
   };
 
-  it('records with db.migrate.latest and rollback, on a pool of one connection', async () => {
+  it('records global for db.migrate.latest and rollback on a pool of one connection', async () => {
     const own = migrating({ migrationSource: source({ one }) });
     expect(await own.migrate.latest()).to.deep.equal([1, ['one']]);
     expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL]);
@@ -419,7 +419,7 @@ describe('withGenerations, by the API', () => {
     expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL, GLOBAL]);
   });
 
-  it('records with migrations on a caller’s transaction: none if it rolls back', async () => {
+  it('records in the caller’s transaction, and nothing if that rolls back', async () => {
     const own = migrating({
       migrationSource: source({
         one,
@@ -452,7 +452,7 @@ describe('withGenerations, by the API', () => {
     ]);
   });
 
-  it('records itself where the trigger is there and not enabled as it was installed', async () => {
+  it('records by its hooks where the trigger is not enabled as installed', async () => {
     const own = migrating({ migrationSource: source({ one }) });
     await own.migrate.list();
     await installMigrationsTrigger(db, { cache });
@@ -461,7 +461,7 @@ describe('withGenerations, by the API', () => {
     expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL]);
   });
 
-  it('records itself where a migration takes the trigger away', async () => {
+  it('records by its hooks where a migration drops the trigger', async () => {
     const own = migrating({
       migrationSource: source({ one: { ...one, up: (db) => uninstallMigrationsTrigger(db, { cache }) } }),
     });
@@ -471,7 +471,7 @@ describe('withGenerations, by the API', () => {
     expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL]);
   });
 
-  it('records for what ran before the migration that makes the trigger, though that one waives its own', async () => {
+  it('records global for migrations before the one that creates the trigger, even if that one waives its bump', async () => {
     const two: Migration = {
       async up(db) {
         await installMigrationsTrigger(db, { cache });
@@ -483,7 +483,7 @@ describe('withGenerations, by the API', () => {
     expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL]);
   });
 
-  it('records itself for a list that only the call names, though the configuration’s has the trigger', async () => {
+  it('records by its hooks for a migrations table that only the call names', async () => {
     const own = migrating({ migrationSource: source({ one }) });
     await own.migrate.list();
     await installMigrationsTrigger(db, { cache });
@@ -491,7 +491,7 @@ describe('withGenerations, by the API', () => {
     expect(await eventsOf(db, cache)).to.deep.equal([GLOBAL]);
   });
 
-  it('works on a Knex that renames what it reads and writes', async () => {
+  it('works with wrapIdentifier and postProcessResponse', async () => {
     const own = knex(
       withGenerations(
         {
@@ -518,7 +518,7 @@ describe('withGenerations, by the API', () => {
     ]);
   });
 
-  it('records nothing where gencache.events is off: fixtures', async () => {
+  it('records nothing where gencache.events is off', async () => {
     const off = knex(
       withGenerations(
         {
@@ -566,15 +566,15 @@ describe('withGenerations, by the API', () => {
     const own = migrating({ migrationSource: source({ one: { ...one, config: { transaction: false } } }) });
     const absent = await own.migrate.latest({ tableName: 'other' }).catch((error: unknown) => error);
     expect((absent as Error).message).to.equal(
-      'A migration outside a transaction is followed by bumps for as long as Knex holds its lock, whose table the ' +
-        'configuration names. Here there is no such table. Name the migrations table in the knexfile, ' +
-        'as `migrations.tableName` and `schemaName`, and not in the call that runs them.',
+      'The knexfile must name the migrations table: bumps follow a migration outside a transaction for as long as Knex ' +
+        'holds the lock beside it, but there is no such table. Name the table in the knexfile, as `migrations.tableName` ' +
+        'and `schemaName`, and not in the call that runs the migrations.',
     );
     expect(await db.schema.hasTable('a')).to.equal(false);
     await own.migrate.list(); // makes the table, and its lock
     const free = await own.migrate.latest({ tableName: 'other' }).catch((error: unknown) => error);
     expect((free as Error).message).to.include(
-      `Here "${schemaOf(db)}"."knex_migrations_lock" is not locked, so this run locked another one.`,
+      `but "${schemaOf(db)}"."knex_migrations_lock" is not locked, so this run locked another one.`,
     );
     expect(await db.schema.hasTable('a')).to.equal(false);
   });
@@ -585,8 +585,8 @@ describe('withGenerations, by the API', () => {
   ] as const) {
     it(`refuses a knexfile that is ${what}`, () => {
       expect(() => withGenerations(found as unknown as object, { cache })).to.throw(
-        'A knexfile is a configuration, several by environment, or a function or promise of either. ' +
-          `Got ${found === undefined ? 'undefined' : "'pg'"}. Pass what the knexfile exports without withGenerations.`,
+        'A knexfile must be a configuration, several by environment, or a function or promise of either, but got ' +
+          `${found === undefined ? 'undefined' : "'pg'"}. Pass the export of the knexfile to withGenerations.`,
       );
     });
   }
@@ -598,7 +598,7 @@ describe('withGenerations, by the API', () => {
     );
   });
 
-  it('wraps what knexfiles export: a configuration, environments, a function, a promise', async () => {
+  it('wraps a configuration, environments, a function and a promise', async () => {
     const client = 'pg';
     const hooks = ['beforeAll', 'beforeEach', 'afterEach', 'afterAll'];
     const plain = withGenerations({ client, connection: { host: 'x' } }, { cache });

@@ -65,7 +65,7 @@ describe('a claim', () => {
     claimer = new Claimer(db);
   });
 
-  it('finds a transaction that was open for longer than a thousand others', async () => {
+  it('finds the events of a transaction that was open for longer than a thousand others', async () => {
     const slow = await db.transaction();
     await record(slow, 'slow=1');
     for (let i = 0; i < 1_000; i++) {
@@ -79,7 +79,7 @@ describe('a claim', () => {
     expect((await claimer.claim()).sort()).to.deep.equal(['slow=1', 'slow=2']);
   });
 
-  it('finds what committed in another order than it began, also when the latest came first', async () => {
+  it('finds events of transactions that committed in another order than they began', async () => {
     const open = await Promise.all(Array.from({ length: 8 }, () => db.transaction()));
     for (const [i, trx] of open.entries()) await record(trx, `item=${i}`);
     for (const i of [7, 0, 5, 2, 6, 1, 3, 4]) {
@@ -88,7 +88,7 @@ describe('a claim', () => {
     }
   });
 
-  it('finds nothing of what was rolled back, wholly or to a savepoint, and all of what was released', async () => {
+  it('finds no event of a rolled back transaction or savepoint, and all of released savepoints', async () => {
     const aborted = await db.transaction();
     await record(aborted, 'item=1');
     await aborted.rollback();
@@ -106,7 +106,7 @@ describe('a claim', () => {
     expect(await claimer.drain()).to.deep.equal(['item=2', 'item=4']);
   });
 
-  it('finds what a migration has let go, with the id of a transaction long ago', async () => {
+  it('finds an event that a migration has released, with an old transaction id', async () => {
     expect(await claimer.poll()).to.equal(0);
     await db.raw(
       `insert into gencache_outbox (cache, path, held_by, source, operation) values (?, '', 'lock', 'm', 'migration')`,
@@ -121,7 +121,7 @@ describe('a claim', () => {
     expect(await claimer.claim()).to.deep.equal(['']);
   });
 
-  it('passes over what another has claimed, which is not gone for the survey, and comes back if that one fails', async () => {
+  it('skips events of another claim, which a survey still shows, and finds them if that claim rolls back', async () => {
     for (let i = 0; i < 10; i++) await record(db, `item=${i}`);
     await claimer.poll();
     const other = await db.transaction();
@@ -137,7 +137,7 @@ describe('a claim', () => {
     expect(await claimer.poll()).to.equal(0);
   });
 
-  it('takes no more than it is to, and from open transactions too', async () => {
+  it('takes at most `max` events, also from pending transactions', async () => {
     const late = await db.transaction();
     for (let i = 0; i < 5; i++) await record(late, `late=${i}`);
     await record(db, 'item=0');
@@ -150,7 +150,7 @@ describe('a claim', () => {
     expect(await claimer.claim(3)).to.have.length(0);
   });
 
-  it('is of its own cache only', async () => {
+  it('takes events of its own cache only', async () => {
     await record(db, 'item=1', 'other');
     await record(db, 'item=2');
     expect(await claimer.drain()).to.deep.equal(['item=2']);
@@ -158,7 +158,7 @@ describe('a claim', () => {
     expect(await db('gencache_outbox').pluck('path')).to.deep.equal(['item=1']);
   });
 
-  it('finds rows of a restored dump, whatever their ids', async () => {
+  it('finds rows of a restored dump with any ids', async () => {
     await record(db, 'item=1');
     await claimer.drain();
     await db.raw(
@@ -174,7 +174,7 @@ describe('a claim', () => {
     expect(await claimer.drain()).to.deep.equal(['item=3']);
   });
 
-  describe('with an old snapshot held open, behind dead rows', () => {
+  describe('behind dead rows that an old snapshot keeps', () => {
     const DEAD = 20_000;
 
     interface Query {
@@ -250,7 +250,7 @@ describe('a claim', () => {
       });
     }
 
-    it('reads a few buffers also within one transaction of all those rows, and behind one that was open meanwhile', async () => {
+    it('reads a few buffers within one transaction of all those rows, and behind an open one', async () => {
       const fresh = await cost();
       const bulk = await db.transaction();
       await bulk.raw(
@@ -281,7 +281,7 @@ describe('a claim', () => {
 });
 
 describe('a prepared transaction', () => {
-  it('is not skipped, however long it waits, and its events are claimed after COMMIT PREPARED', async () => {
+  it('is not skipped: its events are claimed after COMMIT PREPARED', async () => {
     const server = await privatePostgres({ settings: { max_prepared_transactions: '5' } });
     const db = knex({ client: 'pg', connection: server.url, pool: { min: 0, max: 5 } });
     lend({ what: 'its Knex', close: () => db.destroy() });

@@ -170,7 +170,7 @@ function run(steps: readonly (typeof step extends fc.Arbitrary<infer S> ? S : ne
 }
 
 describe('the frontier', () => {
-  it('has every event in it that is there or will ever be', () => {
+  it('covers every present and future event', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
         run(steps, ({ model, frontier: { pending, watermark } }) => {
@@ -191,7 +191,7 @@ describe('the frontier', () => {
     );
   });
 
-  it('leaves nothing behind: when all have ended, what is claimed until nothing is found is everything', () => {
+  it('leaves no event behind once all transactions have ended', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
         const { model, frontier } = run(steps, () => {});
@@ -205,7 +205,7 @@ describe('the frontier', () => {
     );
   });
 
-  it('moves on: behind it is all but the open, the held and the waiting', () => {
+  it('moves past all transactions but open ones and those with events', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
         run(steps, ({ model, frontier: { pending, watermark } }) => {
@@ -220,7 +220,7 @@ describe('the frontier', () => {
     );
   });
 
-  it('is not moved beyond what this history has given, by an id of another one', () => {
+  it('is not moved beyond the ids of this history by an id of another one', () => {
     const model = new Model();
     const frontier = new Frontier();
     model.events.push({ xid: 10n ** 9n, seq: 1n, held: false }); // from a restored dump
@@ -234,7 +234,7 @@ describe('the frontier', () => {
 });
 
 describe('the age of the oldest event', () => {
-  it('is never less than the time since a change was visible that has not been bumped, whatever the store’s clock does', () => {
+  it('is at least the age of the oldest visible change without a bump, for any clock of the store', () => {
     let vouched = 0;
     fc.assert(
       fc.property(fc.array(step, { maxLength: 160 }), (steps) => {
@@ -259,7 +259,7 @@ describe('the age of the oldest event', () => {
     ...{ postgres: 'p', authority: undefined, lagMs: undefined },
   });
 
-  it('is none until the outbox was empty, or what was found is outlived', () => {
+  it('is undefined until the outbox was empty or all events of the first check are gone', () => {
     const ages = new EventAges();
     expect(ages.check(at(1_000), surveyed(10n, 5n))).to.equal(undefined);
     expect(ages.check(at(1_100), surveyed(20n, 5n))).to.equal(undefined);
@@ -267,7 +267,7 @@ describe('the age of the oldest event', () => {
     expect(ages.check(at(1_300), surveyed(40n))).to.equal(0);
   });
 
-  it('under a load that never leaves the outbox empty stays as old as events wait', () => {
+  it('stays at the wait of the events under a load that never leaves the outbox empty', () => {
     const ages = new EventAges();
     ages.check(at(0), surveyed(0n));
     for (let tick = 1n; tick < 500n; tick++) {
@@ -277,7 +277,7 @@ describe('the age of the oldest event', () => {
     }
   });
 
-  it('falls at once when a long backlog gets short', () => {
+  it('falls at once after a long backlog', () => {
     const ages = new EventAges();
     ages.check(at(0), surveyed(0n));
     let nowMs = 0;
@@ -285,7 +285,7 @@ describe('the age of the oldest event', () => {
     expect(ages.check(at((nowMs += 100)), surveyed(410n, 405n))).to.equal(100);
   });
 
-  it('remembers a bounded number of checks, at the cost of larger ages only', () => {
+  it('keeps a bounded number of checks, at the cost of larger ages only', () => {
     const ages = new EventAges();
     ages.check(at(0), surveyed(0n));
     for (let tick = 1n; tick <= 5_000n; tick++) ages.check(at(Number(tick) * 100), surveyed(tick * 10n, 25_001n));
@@ -293,7 +293,7 @@ describe('the age of the oldest event', () => {
     expect(ageMs).to.be.within(250_100, 275_000);
   });
 
-  it('of transactions more than a survey lists is that of none', () => {
+  it('does not fall for more transactions than a survey lists', () => {
     const ages = new EventAges();
     ages.check(at(0), surveyed(0n));
     ages.check(at(100), {
@@ -305,7 +305,7 @@ describe('the age of the oldest event', () => {
     expect(ages.check(at(300), surveyed(2_000n, 301n, 302n))).to.equal(200); // seen by the third check, not by the second
   });
 
-  it('by a store’s clock that was set back, or a machine that slept, is the longer of the two', () => {
+  it('is the longer of two clocks when the store’s was set back or the machine slept', () => {
     for (const [later, ageMs] of [
       [{ timeMs: 4_000, ownMs: 6_000 }, 1_000],
       [{ timeMs: 65_000, ownMs: 5_010 }, 60_000],
@@ -316,7 +316,7 @@ describe('the age of the oldest event', () => {
     }
   });
 
-  it('is none after another incarnation', () => {
+  it('is undefined after another incarnation', () => {
     const ages = new EventAges();
     ages.check(at(0), surveyed(10n));
     ages.reset();

@@ -55,7 +55,7 @@ describe('the scopes of a batch', () => {
     );
   }
 
-  it('are each bumped once, however many events name them, and none below another: one command', async () => {
+  it('are bumped once each, without scopes below others, in one command', async () => {
     await record(
       ['item=1', 'item=1', 'item=2/part=1', 'item=2', 'item=2/part=2', 'item=3/part=1', 'item=1'].map((path) => ({
         path,
@@ -64,19 +64,19 @@ describe('the scopes of a batch', () => {
     expect((await relayed()).map((paths) => paths.sort())).to.deep.equal([['item=1', 'item=2', 'item=3/part=1']]);
   });
 
-  it('are global alone, if that is one of them', async () => {
+  it('are global alone if global is one of them', async () => {
     await record(['item=1', '', 'item=2'].map((path) => ({ path })));
     expect(await relayed()).to.deep.equal([['']]);
   });
 
-  it('go out a thousand in a command', async () => {
+  it('are bumped a thousand in a command', async () => {
     await record(Array.from({ length: 2_500 }, (_, i) => ({ path: `item=${i}` })));
     const commands = await relayed({ batchMax: 5_000 });
     expect(commands.map((paths) => paths.length)).to.deep.equal([1_000, 1_000, 500]);
     expect(new Set(commands.flat()).size).to.equal(2_500);
   });
 
-  it('that nobody here has declared are bumped all the same', async () => {
+  it('are bumped without a declaration in the relay', async () => {
     const redis = lendRedis();
     const key = generationKey(keyPrefix(cache), 'project=9/file=~');
     const before = formatGeneration(0, nonce());
@@ -87,7 +87,7 @@ describe('the scopes of a batch', () => {
     expect(await deadLetters()).to.deep.equal([]);
   });
 
-  it('may be as long as a path can be, which is none the less one', async () => {
+  it('may be paths of the greatest length', async () => {
     const longest = Array.from({ length: 16 }, () => `${'n'.repeat(64)}=${'x'.repeat(220)}`).join('/');
     await record([{ path: longest }, { path: `${'n'.repeat(65)}=1` }, { path: `item=1/${'n'.repeat(65)}=1` }]);
     await relayed();
@@ -96,7 +96,7 @@ describe('the scopes of a batch', () => {
     expect(await relayed()).to.deep.equal([[longest]]);
   });
 
-  it('of a path that is none are its nearest ancestor, and then it is set aside with the reason', async () => {
+  it('are the nearest valid ancestor of an invalid path, which becomes a dead letter with the reason', async () => {
     const deep = Array.from({ length: 17 }, (_, i) => `level=${i}`).join('/');
     await record(
       [
@@ -123,7 +123,7 @@ describe('the scopes of a batch', () => {
     });
   });
 
-  describe('that are looked up', () => {
+  describe('of events with a lookup', () => {
     const LOOKUP = 'gencache_lookup_spec';
     /** A lookup whose result for each image is what the image says. */
     const define = (body: string, name = LOOKUP) =>
@@ -132,7 +132,7 @@ describe('the scopes of a batch', () => {
       );
     const asking = (...args: unknown[]) => args.map((arg) => ({ path: 'item=9', lookup: LOOKUP, args: arg }));
 
-    it('are found with one query for all events of a lookup, after their commit', async () => {
+    it('are found by one query for all events of a lookup, after their commit', async () => {
       await define(`return query select 'item=' || (each ->> 'id') from jsonb_array_elements(args) as each;`);
       await record(asking([{ id: 1 }, { id: 2 }], [{ id: 2 }], { id: 3 }));
       const queries: string[] = [];
@@ -141,13 +141,13 @@ describe('the scopes of a batch', () => {
       expect(queries.filter((sql) => sql.includes(LOOKUP))).to.have.length(1);
     });
 
-    it('may be none: the events are gone, and nothing is bumped', async () => {
+    it('may be none: the events are deleted, and nothing is bumped', async () => {
       await define('return;');
       await record(asking([{ id: 1 }]));
       expect(await relayed()).to.deep.equal([]);
     });
 
-    it('may be no paths: then their nearest ancestors are; null is global', async () => {
+    it('are the nearest valid ancestors where the lookup returns invalid paths, and global for null', async () => {
       await define(`return query select each ->> 'path' from jsonb_array_elements(args) as each;`);
       await record(asking([{ path: 'item=1/x' }]));
       expect(await relayed()).to.deep.equal([['item=1']]);
@@ -155,7 +155,7 @@ describe('the scopes of a batch', () => {
       expect(await relayed()).to.deep.equal([['']]);
     });
 
-    it('by a function that is not there, or is no lookup, are the event’s own path, and it is set aside', async () => {
+    it('are the event’s own path where the function is missing or is not a lookup; the event becomes a dead letter', async () => {
       await record([
         { path: 'item=1', lookup: 'gencache_lookup_gone', args: [{ id: 1 }] },
         { path: 'item=2/x', lookup: 'pg_sleep', args: 1 },
@@ -179,7 +179,7 @@ describe('the scopes of a batch', () => {
         `create temporary table if not exists narrow (id int check (id > 0)); insert into narrow values (0);`,
       ],
     ] as const) {
-      it(`by a lookup that ${what} for one of many are found for the others, in a few queries`, async () => {
+      it(`are found for all other events in a few queries when a lookup ${what} for one of many`, async () => {
         await define(
           `if args @> '[{"id": 13}]' then ${failure} end if;
            return query select 'item=' || (each ->> 'id') from jsonb_array_elements(args) as each;`,
@@ -201,7 +201,7 @@ describe('the scopes of a batch', () => {
       });
     }
 
-    it('by a lookup that is slower than statement_timeout are the fallbacks of all, at once', async () => {
+    it('are the fallbacks of all events at once when a lookup exceeds statement_timeout', async () => {
       await define(`raise query_canceled;`); // as the server does when the time is up
       await record(
         Array.from({ length: 20 }, (_, i) => ({ path: `fallback=${i}`, lookup: LOOKUP, args: [{ id: i }] })),
@@ -218,7 +218,7 @@ describe('the scopes of a batch', () => {
       ['53300', 'too many connections'],
       ['57P01', 'a shutdown'],
     ] as const) {
-      it(`meeting ${what} are tried again, and nothing is set aside`, async () => {
+      it(`are resolved again after ${what}, without a dead letter`, async () => {
         await db.raw('create sequence tries');
         await define(
           `if nextval('tries') < 3 then raise exception 'for now' using errcode = '${code}'; end if;
@@ -232,7 +232,7 @@ describe('the scopes of a batch', () => {
       });
     }
 
-    it('in a table that somebody keeps locked are the events’ fallbacks: nothing else waits for it', async () => {
+    it('are the fallbacks where the looked-up table stays locked: no other event waits', async () => {
       await db.raw('create table looked_up (id int)');
       await define(`return query select 'item=' || id from looked_up;`);
       const locker = await db.transaction();
@@ -243,7 +243,7 @@ describe('the scopes of a batch', () => {
       await locker.rollback();
     });
 
-    it('more than 10,000 are the events’ own paths, which nobody sets aside', async () => {
+    it('are the events’ own paths above 10,000 scopes, without dead letters', async () => {
       await define(`return query select 'item=' || i from generate_series(1, 10001) as i;`);
       await record(asking([{ id: 1 }]));
       expect(await relayed()).to.deep.equal([['item=9']]);
@@ -253,7 +253,7 @@ describe('the scopes of a batch', () => {
       expect((await relayed()).flat()).to.have.length(10_000);
     });
 
-    it('more than 10,000 in sum, where each has to be asked for itself, are the events’ own paths as well', async () => {
+    it('are the events’ own paths above 10,000 scopes in sum after a lookup was halved', async () => {
       await define(
         `if jsonb_array_length(args) > 1 then raise exception 'one at a time'; end if;
          return query select 'item=' || (args -> 0 ->> 'id') || '/part=' || i from generate_series(1, 4000) as i;`,
@@ -265,7 +265,7 @@ describe('the scopes of a batch', () => {
 });
 
 describe('the topmost of paths', () => {
-  it('cover all that is below them', () => {
+  it('cover all scopes below them', () => {
     const of = (...paths: string[]) => topmost(new Set(paths));
     expect(of()).to.deep.equal([]);
     expect(of('a=1/b=2', 'a=1')).to.deep.equal(['a=1']);
@@ -276,7 +276,7 @@ describe('the topmost of paths', () => {
 });
 
 describe('the nearest scope', () => {
-  it('is the path, or the longest part of it from the root that is one', () => {
+  it('is the path, or its longest valid part from the root', () => {
     for (const [path, nearest] of [
       ['', ''],
       ['a=1', 'a=1'],

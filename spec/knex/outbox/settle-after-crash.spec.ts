@@ -46,7 +46,7 @@ describe('a writer that settles after a crash of PostgreSQL', () => {
     [false, []],
     [true, ['item=2']],
   ] as const) {
-    it(`deletes what its transaction recorded${crashes ? ', and nothing under the same id since then' : ''}`, async () => {
+    it(`deletes the events of its transaction${crashes ? ', and none of a later one with the same id' : ''}`, async () => {
       const { xid, writing } = await commitAndWait();
       if (crashes) {
         await crash();
@@ -65,7 +65,7 @@ describe('a writer that settles after a crash of PostgreSQL', () => {
     });
   }
 
-  it('leaves its events to a relay while nobody has noted that boot, and notes it', async () => {
+  it('leaves its events to a relay before the boot is noted, and notes it', async () => {
     await db('gencache_boot').delete();
     expect(await shop.set(5)).to.include({ bump: 'done' });
     expect(await shop.outcome()).to.equal('miss');

@@ -12,7 +12,7 @@ import { rejection } from '../../support/rejection.js';
 import { eventually } from '../../support/deferred.js';
 import { CACHE as cache, leftovers, holding } from '../triggers/support.js';
 
-describe('installing, and who else uses the tables', function () {
+describe('locks of installations', function () {
   this.timeout(60_000);
   let db: Knex;
 
@@ -32,7 +32,7 @@ describe('installing, and who else uses the tables', function () {
 
   const record = (on: Knex, path: string) => on('gencache_outbox').insert({ cache, path, source: 's', operation: 'o' });
 
-  it('a migration that altered the table installs beside a process that does so at its start', async () => {
+  it('let a migration that altered the table install beside a process that installs at its start', async () => {
     let starting = Promise.resolve();
     await db.transaction(async (migration) => {
       await migration.raw('alter table item add column colour text');
@@ -46,7 +46,7 @@ describe('installing, and who else uses the tables', function () {
     expect(await checkTriggers(db)).to.deep.equal([]);
   });
 
-  it('an installation that is cancelled for a deadlock is tried again', async () => {
+  it('lead to another attempt of an installation that PostgreSQL cancelled for a deadlock', async () => {
     // Before the wait for a table is given up.
     const { url } = await privatePostgres({ settings: { deadlock_timeout: '300ms' } });
     const own = lendKnex(url);
@@ -67,7 +67,7 @@ describe('installing, and who else uses the tables', function () {
   });
 
   describe('notifyRelays', () => {
-    it('locks nothing where it is as asked', async () => {
+    it('locks nothing where NOTIFY is as wanted', async () => {
       const still = await holding(db, (trx) => record(trx, 'shop=1'));
       await notifyRelays(db, false);
       await still();
@@ -77,7 +77,7 @@ describe('installing, and who else uses the tables', function () {
       await release();
     });
 
-    it('makes it as it should be where somebody disabled it', async () => {
+    it('restores a trigger that was disabled', async () => {
       await notifyRelays(db, true);
       await db.raw('alter table gencache_outbox disable trigger gencache_notify');
       await notifyRelays(db, true);
@@ -88,7 +88,7 @@ describe('installing, and who else uses the tables', function () {
     });
 
     for (const on of [true, false]) {
-      it(`switched ${on ? 'on' : 'off'} waits for a long writer, and gives way to others`, async () => {
+      it(`waits for a long writer, and gives way to others, when switched ${on ? 'on' : 'off'}`, async () => {
         await notifyRelays(db, !on);
         const release = await holding(db, (trx) => record(trx, 'shop=1'));
         const switching = notifyRelays(db, on);
@@ -101,7 +101,7 @@ describe('installing, and who else uses the tables', function () {
       });
     }
 
-    it('says that there is no outbox', async () => {
+    it('rejects without an outbox', async () => {
       await uninstallOutbox(db);
       expect((await rejection(notifyRelays(db, true))).message).to.equal(
         'There is no outbox of this release on the search path of this connection. A trigger on it sends the hints. ' +
@@ -110,7 +110,7 @@ describe('installing, and who else uses the tables', function () {
     });
   });
 
-  it('uninstalling the triggers, and the outbox, waits for a long writer and gives way to others', async () => {
+  it('make removal of triggers and outbox wait for a long writer and give way to others', async () => {
     for (const [table, uninstall] of [
       ['item', uninstallTriggers],
       ['gencache_outbox', uninstallOutbox],

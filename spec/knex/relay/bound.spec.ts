@@ -189,10 +189,10 @@ function repairsOf(relay: Relay): string[] {
   return causes;
 }
 
-describe('a bound, and a relay that vouches for it', () => {
+describe('a bound that a relay guarantees', () => {
   const vouching = { maxStalenessMs: BOUND_MS, pollMs: POLL_MS, bumpDeadlineMs: 500 };
 
-  it('the cache is used; a change misses; the relay stopped, readers leave; another one, and they return', async () => {
+  it('keeps readers in the cache while a relay runs; a change misses; without a relay they leave; with another they return', async () => {
     const { db, name, oracle, change, recovered } = await scene();
     const redis = await privateRedis();
     const relay = lendRelay({ db, cache: name, url: redis.url, ...vouching });
@@ -214,7 +214,7 @@ describe('a bound, and a relay that vouches for it', () => {
     ['killed', 'SIGKILL', undefined],
     ['suspended, and continued', 'SIGSTOP', 'SIGCONT'],
   ] as const) {
-    it(`the relay ${how}: readers leave the cache within the bound, and return when one is back`, async () => {
+    it(`makes readers leave the cache in time when the relay ${how}, and return with a relay`, async () => {
       const { db, name, oracle, change, recovered } = await scene();
       const redis = await privateRedis();
       const options = {
@@ -238,7 +238,7 @@ describe('a bound, and a relay that vouches for it', () => {
     });
   }
 
-  it('an event that nobody can relay keeps readers away, and only that long', async () => {
+  it('keeps readers away exactly as long as an event can’t be relayed', async () => {
     const { db, name, oracle, change, claimChange, recovered } = await scene();
     const redis = await privateRedis();
     lendRelay({ db, cache: name, url: redis.url, ...vouching });
@@ -253,7 +253,7 @@ describe('a bound, and a relay that vouches for it', () => {
     await recovered(reader);
   });
 
-  it('under a load that never leaves the outbox empty the cache is used', async () => {
+  it('keeps the cache in use under a load that never leaves the outbox empty', async () => {
     const { db, name, oracle, change, recovered } = await scene();
     const redis = await privateRedis();
     const relay = lendRelay({ db, cache: name, url: redis.url, ...vouching });
@@ -270,8 +270,8 @@ describe('a bound, and a relay that vouches for it', () => {
     await recovered(reader);
   });
 
-  describe('Redis goes back in time', () => {
-    it('restarted from an old snapshot: what was changed since misses', async () => {
+  describe('when Redis goes back in time', () => {
+    it('misses on values changed since the snapshot from which Redis restarted', async () => {
       const { db, name, oracle, change, drained, forgetCount, recovered } = await scene();
       const redis = await privateRedis();
       const relay = lendRelay({ db, cache: name, url: redis.url, ...vouching });
@@ -291,7 +291,7 @@ describe('a bound, and a relay that vouches for it', () => {
       expect(causes).to.deep.equal(['first', 'store']);
     });
 
-    it('flushed: readers leave until it is repaired', async () => {
+    it('makes readers leave after a flush until the repair', async () => {
       const { db, name, oracle, change, recovered } = await scene();
       const redis = await privateRedis();
       const relay = lendRelay({ db, cache: name, url: redis.url, ...vouching });
@@ -334,7 +334,7 @@ describe('a bound, and a relay that vouches for it', () => {
       };
     }
 
-    it('failed over to a replica that missed bumps: what was changed since misses', async () => {
+    it('misses on changed values after a failover to a replica that missed bumps', async () => {
       const { db, name, oracle, change, drained, forgetCount, recovered } = await scene();
       const { primary, address, cutOff, promote, failOver } = await replicated();
       const relay = lendRelay({ db, cache: name, url: address.url, ...vouching });
@@ -356,7 +356,7 @@ describe('a bound, and a relay that vouches for it', () => {
       expect(causes).to.deep.equal(['first', 'store']);
     });
 
-    it('split in two, with a relay on each side that both reach PostgreSQL: neither side serves what is too old', async () => {
+    it('is kept on both sides of a split brain with a relay on each side', async () => {
       const { db, name, oracle, change, drained, forgetCount, recovered } = await scene();
       const { primary, replica, cutOff, promote } = await replicated();
       const relays = [lendRelay({ db, cache: name, url: primary.url, ...vouching })];
@@ -386,7 +386,7 @@ describe('a bound, and a relay that vouches for it', () => {
     });
   });
 
-  describe('PostgreSQL', () => {
+  describe('when PostgreSQL goes back in time', () => {
     /** A server of the spec's own. */
     async function lendServer(settings: Record<string, string> = {}) {
       const server = await privatePostgres({ settings });
@@ -401,7 +401,7 @@ describe('a bound, and a relay that vouches for it', () => {
       return { server, db };
     }
 
-    it('restarted: everything is bumped once, and the cache is used again', async () => {
+    it('bumps everything once after a restart, and uses the cache again', async () => {
       const { server, db } = await lendServer();
       const { name, oracle, change, recovered } = await scene(db);
       const redis = await privateRedis();
@@ -432,7 +432,7 @@ describe('a bound, and a relay that vouches for it', () => {
         },
       ],
     ] as const) {
-      it(`${what}: commits that others had read, and cached, are lost, and so is what they cached`, async () => {
+      it(`drops cached values of lost commits: ${what}`, async () => {
         // Nothing is written before a crash: no commit waits for it, and the WAL writer sleeps.
         const { server, db } = await lendServer({
           wal_writer_delay: '10000',
@@ -466,7 +466,7 @@ describe('a bound, and a relay that vouches for it', () => {
     }
   });
 
-  describe('the store’s clock', () => {
+  describe('when the store’s clock is set', () => {
     /** A cache and a relay on one in-memory store, whose clock the spec sets; the cache's own clock is the real one. */
     async function clocked() {
       const lent = await scene();
@@ -480,7 +480,7 @@ describe('a bound, and a relay that vouches for it', () => {
     }
 
     for (const ms of [-600_000, -5_000, -800, -300, 300, 5_000, 600_000]) {
-      it(`set ${ms < 0 ? 'back' : 'on'} by ${Math.abs(ms)} ms while an event waits makes nobody read what is too old`, async () => {
+      it(`set ${ms < 0 ? 'back' : 'on'} by ${Math.abs(ms)} ms while an event waits lets no reader exceed the bound`, async () => {
         const { db, reader, jump, claimChange, recovered } = await clocked();
         reader.watch();
         const claiming = await db.transaction();

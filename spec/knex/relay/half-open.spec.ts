@@ -75,7 +75,7 @@ describe('a relay whose connection dies without a word', () => {
     ['after its bump', 'for share', 2],
     ['at COMMIT', 'COMMIT', 2],
   ] as const) {
-    it(`${when}: gives it up, bumps, and deletes the event, on another one`, async () => {
+    it(`gives the connection up, and bumps and deletes the event on another one: ${when}`, async () => {
       const bumped = await mint();
       const relay = await start();
       const died = dieBefore(query);
@@ -88,7 +88,7 @@ describe('a relay whose connection dies without a word', () => {
     });
   }
 
-  it('while it bumps what a migration holds: gives it up, bumps, and deletes that, on another one', async () => {
+  it('gives the connection up while it bumps a held event, and bumps and deletes it on another one', async () => {
     const bumped = await mint();
     const relay = await start();
     const died = dieBefore('from pg_class');
@@ -99,7 +99,7 @@ describe('a relay whose connection dies without a word', () => {
     expect(await bumped()).to.be.greaterThan(0);
   });
 
-  it('while it looks at the outbox: gives it up, and looks again on another one', async () => {
+  it('gives the connection up during a survey, and repeats that on another one', async () => {
     const bumped = await mint();
     const relay = await start();
     const failed = new Promise<Error>((resolve) => {
@@ -134,7 +134,7 @@ describe('a writer whose connection dies without a word', () => {
   for (const strict of [false, true]) {
     const kind = strict ? 'strict' : 'plain';
 
-    it(`under a COMMIT that was carried out: PostgreSQL tells, and it resolves, bumped (${kind})`, async () => {
+    it(`resolves after the bump when COMMIT was carried out (${kind})`, async () => {
       beforeQuery(own, 'COMMIT', () => {
         proxy.holdReplies();
         void takeOver(proxy);
@@ -147,7 +147,7 @@ describe('a writer whose connection dies without a word', () => {
       expect(await shop.set(6, { strict })).to.include({ bump: 'done', ...kept(strict) });
     });
 
-    it(`before COMMIT arrives: rejects once PostgreSQL has ended that session (${kind})`, async () => {
+    it(`rejects once PostgreSQL has ended the session, when COMMIT did not arrive (${kind})`, async () => {
       const died = deferred<unknown>();
       beforeQuery(own, 'COMMIT', () => {
         died.resolve(die(proxy));
@@ -171,7 +171,7 @@ describe('a writer whose connection dies without a word', () => {
     });
   }
 
-  it('under COMMIT, as all others do: says that the outcome is unknown', async () => {
+  it('rejects with an unknown outcome when all connections die under COMMIT', async () => {
     beforeQuery(own, 'COMMIT', () => proxy.holdReplies());
     expect(await rejection(shop.set(5))).to.be.instanceOf(CommitUnknownError);
     expect(await price()).to.equal(5);
@@ -180,7 +180,7 @@ describe('a writer whose connection dies without a word', () => {
     proxy.release();
   });
 
-  it('after COMMIT: has committed, and says that the bump is pending', async () => {
+  it('resolves with `pending` when the connections die after COMMIT', async () => {
     beforeQuery(own, 'gencache_outbox as event', () => proxy.hold());
     const { error, ...result } = await shop.set(5);
     expect(result).to.deep.equal({ value: 'now 5', bump: 'pending' });
@@ -194,7 +194,7 @@ describe('a writer whose connection dies without a word', () => {
   });
 });
 
-describe('a writer whose COMMIT takes longer than asking about it', () => {
+describe('a writer whose COMMIT takes longer than settleMs', () => {
   let waiting: Awaited<ReturnType<typeof standbyless>>;
   let db: Knex;
 
@@ -209,7 +209,7 @@ describe('a writer whose COMMIT takes longer than asking about it', () => {
   afterEach(() => waiting.releaseAll(db));
 
   for (const strict of [false, true]) {
-    it(`waits for it (${strict ? 'strict' : 'plain'})`, async () => {
+    it(`waits for COMMIT (${strict ? 'strict' : 'plain'})`, async () => {
       const own = lendKnex(waiting.url, 'public');
       const shop = openShop(own, { limits: { settleMs: 500 } });
       let asked = 0;

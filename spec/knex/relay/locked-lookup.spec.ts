@@ -45,7 +45,7 @@ describe('a looked-up table that a migration keeps locked', () => {
     return async () => Number.parseInt((await redis.get(key)) ?? '-1', 10);
   }
 
-  it('holds up no event: others’ scopes are bumped, and the fallbacks of those to look up', async () => {
+  it('delays no event: scopes of other events are bumped, and the fallbacks of its own', async () => {
     const relay = lendRelay({ db, cache: shop.name, pollMs: 10 });
     await eventually(() => expect(relay.status.trusted).to.equal(true));
     const bumped = await mint();
@@ -60,7 +60,7 @@ describe('a looked-up table that a migration keeps locked', () => {
   });
 
   for (const strict of [false, true]) {
-    it(`does not hold up who changes what is looked up for (${strict ? 'strict' : 'plain'})`, async () => {
+    it(`does not delay writers whose events look it up (${strict ? 'strict' : 'plain'})`, async () => {
       await shop.warm();
       const bumped = await mint();
       expect(await shop.cache.transaction((trx) => rename('c', trx), { strict })).to.include({

@@ -29,7 +29,7 @@ describe('a relay whose role may not read the lock of migrations', () => {
     await db.raw('drop role ??', [role]);
   });
 
-  it('bumps what it holds again and again, keeps it, and warns, until it can tell that it is free', async () => {
+  it('warns, and bumps and keeps the held events, until it can read that the lock is free', async () => {
     const cache = uniqueName();
     const redis = lendRedis();
     const key = generationKey(keyPrefix(cache), 'item=1');
@@ -48,8 +48,9 @@ describe('a relay whose role may not read the lock of migrations', () => {
     const relay = lendRelay({ db: own, cache, log });
     expect(await warned.promise).to.match(
       new RegExp(
-        `^${cache}: whether ${lock} is taken can't be told, so what its migrations may change is bumped each second, and no ` +
-          'bound is kept: .*permission denied for table knex_migrations_lock\\. Let this role select from it\\.$',
+        `^${cache}: the relay can't read whether ${lock} is locked, so the scopes of its migrations are bumped each second, ` +
+          'and no bound is kept: .*permission denied for table knex_migrations_lock\\. ' +
+          'Grant the role of the relay SELECT on it\\.$',
         's',
       ),
     );

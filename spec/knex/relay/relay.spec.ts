@@ -55,7 +55,7 @@ describe('a relay', () => {
     return async () => (await redis.mget(keys)).map((value) => Number.parseInt(value ?? '-1', 10));
   }
 
-  it('bumps what was recorded, and deletes it; tells what it did', async () => {
+  it('bumps and deletes events, and reports them', async () => {
     const bumps = await mint(['item=1', 'item=2', 'item=3']);
     const batches: RelayEvents['batch'][0][] = [];
     const relay = lendRelay({ db, cache });
@@ -81,7 +81,7 @@ describe('a relay', () => {
     expect(batches).to.have.length(1);
   });
 
-  it('bumps global when it has counted its server, and not again while that is the same', async () => {
+  it('bumps global when it takes authority, and not again on the same server', async () => {
     const bumps = await mint(['']);
     const causes: string[] = [];
     const first = lendRelay({ db, cache });
@@ -94,7 +94,7 @@ describe('a relay', () => {
     expect(await bumps()).to.deep.equal([1]);
   });
 
-  it('bumps nothing before its commit', async () => {
+  it('bumps no event before the commit of its transaction', async () => {
     const bumps = await mint(['item=1']);
     const relay = lendRelay({ db, cache, pollMs: 1 });
     await trusting(relay);
@@ -107,7 +107,7 @@ describe('a relay', () => {
     expect(await bumps()).to.deep.equal([1]);
   });
 
-  it('leaves other caches’ events alone', async () => {
+  it('leaves events of other caches alone', async () => {
     const relay = lendRelay({ db, cache });
     await record(['item=1'], db, 'another');
     await record(['item=1']);
@@ -116,8 +116,8 @@ describe('a relay', () => {
     await eventually(() => expect(relay.status.events).to.equal(1));
   });
 
-  describe('and others', () => {
-    it('share the work: what one has claimed, the next passes over', async () => {
+  describe('beside other relays', () => {
+    it('skips events that another relay has claimed', async () => {
       const proxy = await startProxy(Number(new URL(redisUrl()).port));
       const slow = lendRelay({ db, cache, url: proxy.url, batchMax: 10, bumpDeadlineMs: 10_000 });
       await trusting(slow);
@@ -143,7 +143,7 @@ describe('a relay', () => {
       return all.length - free.rows.length;
     };
 
-    it('bump each of 5,000 events at least once, and lose none, while writers go on', async () => {
+    it('bumps each of 5,000 events at least once beside steady writers', async () => {
       const bumps = await mint(Array.from({ length: 5_000 }, (_, i) => `item=${i}`));
       const relays = Array.from({ length: 4 }, () => lendRelay({ db, cache, batchMax: 50, pollMs: 1 }));
       for (let start = 0; start < 5_000; start += 500) {
@@ -162,7 +162,7 @@ describe('a relay', () => {
       expect(relays.map(({ status }) => status.failures)).to.deep.equal([0, 0, 0, 0]);
     });
 
-    it('take over what one that was stopped had claimed, when PostgreSQL has given it up', async () => {
+    it('takes over the claim of a suspended relay once PostgreSQL has ended its session', async () => {
       const proxy = await startProxy(Number(new URL(redisUrl()).port));
       const silent = lendRelay({
         db,
@@ -188,7 +188,7 @@ describe('a relay', () => {
       expect(await bumps()).to.deep.equal([2, 2, 2]);
     });
 
-    it('count a server once, however many begin at the same time', async () => {
+    it('takes authority once when many relays begin at the same time', async () => {
       const bumps = await mint(['']);
       const relays = Array.from({ length: 6 }, () => lendRelay({ db, cache, pollMs: 5 }));
       for (const relay of relays) await trusting(relay);
@@ -217,7 +217,7 @@ describe('a relay', () => {
       await eventually(() => expect(relay.status).to.include({ events: 2, repairs: 2, trusted: true }));
     });
 
-    it('backs off: the attempts get fewer', async () => {
+    it('backs off with ever longer pauses', async () => {
       const server = await privateRedis();
       await server.kill('SIGKILL');
       const relay = lendRelay({ db, cache, url: server.url, bumpDeadlineMs: 1, pollMs: 1 });
@@ -229,7 +229,7 @@ describe('a relay', () => {
     });
   });
 
-  it('when PostgreSQL is away tries again, and goes on when it is back', async () => {
+  it('retries while PostgreSQL is away, and goes on when it is back', async () => {
     const proxy = await startProxy(Number(new URL(databaseUrl()).port), { protocol: 'postgres' });
     const url = new URL(databaseUrl());
     url.port = String(proxy.port);
@@ -246,7 +246,7 @@ describe('a relay', () => {
     await eventually(() => expect(relay.status).to.include({ events: 2, repairs: 1, trusted: true }));
   });
 
-  it('whose session is ended between claim and commit bumps again, and loses nothing', async () => {
+  it('bumps again, and loses nothing, when its session ends between claim and commit', async () => {
     const proxy = await startProxy(Number(new URL(redisUrl()).port));
     const relay = lendRelay({ db, cache, url: proxy.url, bumpDeadlineMs: 10_000 });
     await trusting(relay);
@@ -264,8 +264,8 @@ describe('a relay', () => {
     await eventually(() => expect(relay.status.events).to.equal(2));
   });
 
-  describe('stopped', () => {
-    it('finishes what it has claimed, claims no more, and closes its store; once, however often it is asked', async () => {
+  describe('when it is stopped', () => {
+    it('finishes its claim, claims no more and closes its store, once for several calls', async () => {
       const proxy = await startProxy(Number(new URL(redisUrl()).port));
       const relay = lendRelay({ db, cache, url: proxy.url, batchMax: 5, bumpDeadlineMs: 10_000 });
       await trusting(relay);
@@ -286,7 +286,7 @@ describe('a relay', () => {
       expect(relay.stop()).to.equal(stopped);
     });
 
-    it('while Redis does not answer resolves within its deadline, and leaves what it had claimed', async () => {
+    it('resolves within its deadline while Redis does not reply, and gives its claim back', async () => {
       const proxy = await startProxy(Number(new URL(redisUrl()).port));
       const relay = lendRelay({ db, cache, url: proxy.url, bumpDeadlineMs: 1_000, stopDeadlineMs: 50 });
       await trusting(relay);
@@ -300,18 +300,18 @@ describe('a relay', () => {
       await eventually(() => expect(other.status.events).to.equal(2));
     });
 
-    it('while it waits resolves at once', async () => {
+    it('resolves at once during a pause', async () => {
       const relay = lendRelay({ db, cache, pollMs: 3_600_000 });
       await trusting(relay);
       await relay.stop();
     });
 
-    it('before it has done anything resolves as well', async () => {
+    it('resolves before its first turn', async () => {
       await lendRelay({ db, cache, listen: true }).stop();
     });
   });
 
-  it('runs inside an application, on the in-memory store of its cache, which outlives it', async () => {
+  it('runs on the in-memory store of an application’s cache, which outlives it', async () => {
     const store = memoryStore();
     const shop = new GenerationalCache({ name: cache, store, source: knexSource(db) });
     lend({ what: 'a cache', close: () => shop.close() });
@@ -335,7 +335,7 @@ describe('a relay', () => {
     expect(await value.fetch({ item: 1 })).to.equal(2);
   });
 
-  describe('with nothing to do', () => {
+  describe('with an empty outbox', () => {
     /** What ten polls cost. */
     async function tenPolls(options: { maxStalenessMs?: number }) {
       const server = await privateRedis();
@@ -362,13 +362,13 @@ describe('a relay', () => {
       };
     }
 
-    it('costs one query a poll; once a second two commands more', async () => {
+    it('costs one query a poll, and two commands a second', async () => {
       const { queries, commands } = await tenPolls({});
       expect(queries).to.deep.equal(Array(10).fill('with')); // the survey
       expect(commands.length).to.be.at.most(4); // TIME, renew: at most once or twice in this time
     });
 
-    it('with a bound to vouch for, costs one query and two commands a poll', async () => {
+    it('costs one query and two commands a poll with a bound', async () => {
       const { queries, commands } = await tenPolls({ maxStalenessMs: 60_000 });
       expect(queries).to.deep.equal(Array(10).fill('with'));
       expect(commands.length).to.be.within(20, 26); // ten to a dozen polls, of each:
@@ -378,7 +378,7 @@ describe('a relay', () => {
   });
 
   describe('that listens', () => {
-    it('is woken by a hint, long before its next poll', async () => {
+    it('polls at once after a hint', async () => {
       await notifyRelays(db, true);
       const relay = lendRelay({ db, cache, pollMs: 3_600_000, listen: true });
       await listening(1);
@@ -390,7 +390,7 @@ describe('a relay', () => {
       await eventually(() => expect(relay.status.events).to.equal(5));
     });
 
-    it('hears a hint that came during a turn', async () => {
+    it('polls again at once after a hint during a turn', async () => {
       await notifyRelays(db, true);
       const proxy = await startProxy(Number(new URL(redisUrl()).port));
       const relay = lendRelay({ db, cache, url: proxy.url, pollMs: 3_600_000, listen: true, bumpDeadlineMs: 10_000 });
@@ -405,7 +405,7 @@ describe('a relay', () => {
       await eventually(() => expect(relay.status.events).to.equal(2));
     });
 
-    it('is not woken by another cache’s', async () => {
+    it('ignores hints of other caches', async () => {
       await notifyRelays(db, true);
       const relay = lendRelay({ db, cache, pollMs: 3_600_000, listen: true });
       await listening(1);
@@ -418,7 +418,7 @@ describe('a relay', () => {
       expect(polls).to.be.within(1, 4); // its own event, an empty turn after it, and what LISTEN may have missed
     });
 
-    it('and loses that connection opens another, and catches up', async () => {
+    it('opens another connection after a lost one, and polls at once', async () => {
       await notifyRelays(db, true);
       const relay = lendRelay({ db, cache, pollMs: 3_600_000, listen: true });
       await listening(1);
@@ -443,7 +443,7 @@ describe('a relay', () => {
         expect(rows).to.have.length(times);
       });
 
-    it('polls all the same where nobody sends hints', async () => {
+    it('polls without hints', async () => {
       const relay = lendRelay({ db, cache, pollMs: 20, listen: true });
       await recordItems(1);
       await drained();
@@ -451,11 +451,11 @@ describe('a relay', () => {
     });
   });
 
-  describe('meeting what a migration holds', () => {
+  describe('with an event that a migration holds', () => {
     const hold = (path: string, heldBy: string) =>
       db('gencache_outbox').insert({ cache, path, held_by: heldBy, source: 'm', operation: 'migration' });
 
-    it('bumps it again and again while the lock is taken, once after, and then deletes it', async () => {
+    it('bumps the event again and again while the lock is taken, once after, and then deletes it', async () => {
       await db.raw('create table if not exists lock (is_locked int)');
       await db('lock').insert({ is_locked: 1 });
       const bumps = await mint(['item=1', 'item=1/part=1']);
@@ -473,13 +473,13 @@ describe('a relay', () => {
       expect(relay.status).to.include({ events: 2, failures: 0, deadLetters: 0 });
     });
 
-    it('takes a lock whose table is gone for free', async () => {
+    it('takes a lock without its table for free', async () => {
       await hold('item=1', 'gone');
       lendRelay({ db, cache });
       await drained();
     });
 
-    it('goes on with other events meanwhile', async () => {
+    it('relays other events meanwhile', async () => {
       await db.raw('create table if not exists lock (is_locked int)');
       await db('lock').insert({ is_locked: 1 });
       await hold('', 'lock');
@@ -489,7 +489,7 @@ describe('a relay', () => {
       expect(await waiting()).to.deep.equal(['']);
     });
 
-    it('goes on bumping what is held by a lock that it may not look at, and says so', async () => {
+    it('bumps the event, and reports the lock, when it may not read the lock', async () => {
       await db.raw('create table no_lock (is_locked text[])');
       const bumps = await mint(['item=1', 'item=2']);
       await hold('item=1', 'no_lock');
@@ -507,7 +507,7 @@ describe('a relay', () => {
       expect(relay.status).to.include({ deadLetters: 0, failures: 0 });
     });
 
-    it('asks a lock with a name that would be something else in a statement', async () => {
+    it('reads a lock whose name needs quoting', async () => {
       const table = 'a?b :c "d"';
       await db.raw(`create table "a\\?b :c ""d""" (is_locked int)`);
       await db.raw(`insert into "a\\?b :c ""d""" values (1)`);
@@ -522,7 +522,7 @@ describe('a relay', () => {
     });
   });
 
-  describe('whose server is not the one that counts', () => {
+  describe('whose server is not authoritative', () => {
     const POSTGRES = 'another postgres';
 
     /** A store of this relay's own, and who it is. */
@@ -536,7 +536,7 @@ describe('a relay', () => {
     const claim = (redis: string, seen?: Epoch, postgres = POSTGRES) =>
       claimAuthority(db, { redis, postgres }, { cache, seen, outbox: {} });
 
-    it('deletes nothing, and says why', async () => {
+    it('rejects the batch and deletes no event', async () => {
       const { store, redis } = await lendStore();
       await claim('another');
       await record(['item=1']);
@@ -544,14 +544,14 @@ describe('a relay', () => {
       const error = await rejection(relayBatch({ db, store, cache, ...limits }, EVERYWHERE, 10));
       expect(error).to.be.instanceOf(DisplacedError);
       expect(error.message).to.equal(
-        `Events are deleted when the server that counts has taken their bumps. another counts, ${redis} took them. ` +
-          'They stay, and are bumped again.',
+        `Bumps went to a server that is not authoritative: ${redis} took them, another is authoritative. The events stay ` +
+          'in the outbox; a relay bumps them again.',
       );
       expect(await bumps()).to.deep.equal([1]);
       expect(await waiting()).to.deep.equal(['item=1']);
     });
 
-    it('waits, in case that is the one, and then takes over: global is bumped', async () => {
+    it('waits before it takes authority, and then bumps global', async () => {
       await claim('another');
       const bumps = await mint(['']);
       const causes: string[] = [];
@@ -565,7 +565,7 @@ describe('a relay', () => {
       expect(await bumps()).to.deep.equal([1]);
     });
 
-    it('does not take the mark of an earlier reign for the repair of this one', async () => {
+    it('does not take the mark of an earlier epoch for the repair of this one', async () => {
       const first = lendRelay({ db, cache });
       await trusting(first);
       await first.stop();
@@ -584,7 +584,7 @@ describe('a relay', () => {
       expect(await bumps()).to.deep.equal([1]);
     });
 
-    it('is not counted over one that was counted since it looked', async () => {
+    it('does not take authority over an epoch that began after its survey', async () => {
       const one = await claim('one');
       expect(await claim('two')).to.equal(undefined);
       const two = await claim('two', one);
@@ -592,7 +592,7 @@ describe('a relay', () => {
       expect(await claim('three', one)).to.equal(undefined);
     });
 
-    it('waits for those who delete under the old one, before it is counted', async () => {
+    it('waits for transactions that delete events under the old epoch before it takes authority', async () => {
       const one = await claim('one');
       const deleting = await db.transaction();
       await deleting.raw('select redis from gencache_authority where cache = ? for share', [cache]);
@@ -614,7 +614,7 @@ describe('a relay', () => {
     });
   });
 
-  it('works where transactions are serializable by default', async () => {
+  it('relays where transactions are serializable by default', async () => {
     const strict = knex({
       client: 'pg',
       connection: `${databaseUrl()}?options=${encodeURIComponent('-c default_transaction_isolation=serializable')}`,
@@ -638,7 +638,7 @@ describe('a relay', () => {
     await eventually(() => expect(relayed()).to.equal(400));
   });
 
-  it('writes what it does to a log', async () => {
+  it('logs its start, batches and dead letters', async () => {
     const lines: string[] = [];
     const write = (level: string) => (message: string) => void lines.push(`${level} ${message}`);
     const log = { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') };
@@ -654,11 +654,11 @@ describe('a relay', () => {
       new RegExp(`^debug ${cache}: relayed 2 events to 1 scopes in [0-9.]+ ms: 2 public.item UPDATE$`),
     );
     expect(lines[2]).to.equal(
-      `error ${cache}: event ${rows[0]!.xid}/${rows[0]!.seq} kept as a dead letter, global bumped for it: The path is invalid: "item:2".`,
+      `error ${cache}: event ${rows[0]!.xid}/${rows[0]!.seq} is a dead letter, global was bumped for it: The path is invalid: "item:2".`,
     );
   });
 
-  it('is refused what can’t work', () => {
+  it('rejects invalid options', () => {
     const store = memoryStore();
     for (const [options, message] of [
       [{ pollMs: 0 }, 'pollMs must be an integer from 1 to 3600000, but got 0. Leave it out for the default.'],
@@ -677,7 +677,7 @@ describe('a relay', () => {
       ],
       [{ db: undefined as never }, 'A relay must have a Knex as `db` and a store as `store`, but got '],
       [{ cache: 'a b' }, 'A cache has a name of letters'],
-      [{ schema: 'a?b' }, 'The schema of an outbox has a name of 1 to 63 bytes'],
+      [{ schema: 'a?b' }, 'The `schema` of an outbox must be a name of 1 to 63 bytes'],
     ] as const) {
       expect(thrown(() => startRelay({ db, cache, store, ...options })).message).to.contain(message);
     }
@@ -685,7 +685,7 @@ describe('a relay', () => {
 });
 
 describe('hints, by NOTIFY', () => {
-  it('make PREPARE TRANSACTION fail, and switched off again leave nothing behind: it works', async () => {
+  it('make PREPARE TRANSACTION fail until they are switched off', async () => {
     const server = await privatePostgres({ settings: { max_prepared_transactions: '5' } });
     const db = knex({ client: 'pg', connection: server.url, pool: { min: 0, max: 5 } });
     lend({ what: 'its Knex', close: () => db.destroy() });

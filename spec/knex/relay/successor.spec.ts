@@ -27,7 +27,7 @@ describe('a relay', () => {
   const mark = () => markKey(keyPrefix(cache));
   const vouches = () => lendRedis().exists(freshnessKey(keyPrefix(cache), BOUND_MS));
 
-  describe('of a primary that was succeeded, and lives on', () => {
+  describe('of a succeeded primary that runs on', () => {
     /** The mark as a relay on the successor leaves it: of the same system, a timeline later. */
     async function succeed(): Promise<string> {
       const redis = lendRedis();
@@ -43,10 +43,10 @@ describe('a relay', () => {
       return promise;
     };
     const WHY =
-      'A relay vouches for the PostgreSQL that is written to. This one, of timeline 00000001, was succeeded by one of ' +
-      'timeline 0000000A, which is served by another relay. Connect this relay there, and stop the old primary.';
+      'This PostgreSQL, of timeline 00000001, was succeeded by one of timeline 0000000A, whose events another relay bumps. ' +
+      'This relay guarantees no bound. Connect it to the successor, and stop the old primary.';
 
-    it('does not vouch, bumps and deletes nothing, and says why; readers leave', async () => {
+    it('guarantees no bound, bumps and deletes nothing, and reports the successor; readers leave', async () => {
       const relay = start();
       await trusting(relay);
       const failed = failing(relay);
@@ -59,7 +59,7 @@ describe('a relay', () => {
       expect(await recorded(db)).to.deep.equal(['item=1']);
     });
 
-    it('does not either when that primary, or the relay, is restarted', async () => {
+    it('guarantees no bound after a restart of the primary or the relay', async () => {
       const first = start();
       await trusting(first);
       await first.stop();
@@ -72,7 +72,7 @@ describe('a relay', () => {
       expect(await lendRedis().get(mark())).to.equal(successors);
     });
 
-    it('goes on when the successor’s mark is gone', async () => {
+    it('relays again when the successor’s mark is gone', async () => {
       const relay = start();
       await trusting(relay);
       const failed = failing(relay);
@@ -85,8 +85,8 @@ describe('a relay', () => {
     });
   });
 
-  it('of another system contests the mark, when it has stood for five seconds: readers of one at a time', async () => {
-    const server = await privatePostgres({ otherSystem: true });
+  it('contests the mark of another system after five seconds: one system has readers at a time', async () => {
+    const server = await privatePostgres();
     const other = lendKnex(server.url, 'public');
     await installOutbox(other);
     const relay = start();

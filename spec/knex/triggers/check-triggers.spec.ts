@@ -27,7 +27,7 @@ describe('triggers on a family of tables', () => {
       create table grandchild (more text) inherits (child);`);
   });
 
-  it('see what is written to the partitioned table, once', async () => {
+  it('record a write to the partitioned table once', async () => {
     await install('part');
     await db.raw(`insert into part values (1, 1, 'a'), (2, 2, 'b'), (3, 150, 'c')`);
     expect(await takePaths(db)).to.deep.equal(['INSERT shop=1', 'INSERT shop=150', 'INSERT shop=2']);
@@ -39,7 +39,7 @@ describe('triggers on a family of tables', () => {
     expect(await takePaths(db)).to.deep.equal(['DELETE shop=150']);
   });
 
-  it('see what names a partition, nested or with its columns in another order', async () => {
+  it('record a write to a partition, nested or with its columns in another order', async () => {
     await install('part');
     await db.raw(`insert into part_low_1 values (1, 1, 'a')`);
     await db.raw(`insert into part_low values (2, 2, 'a')`);
@@ -55,7 +55,7 @@ describe('triggers on a family of tables', () => {
     ]);
   });
 
-  it('see what names an inheritance child, or its parent', async () => {
+  it('record a write to an inheritance child or its parent', async () => {
     await install('parent');
     await db.raw(`insert into grandchild values (1, 1, 'x', 'y')`);
     await db.raw(`update grandchild set more = 'z'`);
@@ -70,7 +70,7 @@ describe('triggers on a family of tables', () => {
     ]);
   });
 
-  it('are reported missing on a new partition, and made by a repair, without a lock on the others', async () => {
+  it('are reported missing on a new partition, and installed by a repair without a lock on the others', async () => {
     await install('part');
     await install('parent');
     expect(await checkTriggers(db)).to.deep.equal([]);
@@ -82,7 +82,7 @@ describe('triggers on a family of tables', () => {
     );
     expect(missing).to.have.length(8);
     expect(missing[0]!.message).to.match(
-      /^The table, each partition and each inheritance child has its triggers\. "\w+"\."part_low_3" lacks gencache_\w+\.$/,
+      /^The trigger gencache_\w+ is missing on "\w+"\."part_low_3"\. The table, each partition and each inheritance child needs its own\.$/,
     );
 
     await db.transaction(async (reader) => {
@@ -94,7 +94,7 @@ describe('triggers on a family of tables', () => {
     expect(await takePaths(db)).to.deep.equal(['INSERT shop=3']);
   });
 
-  it('are reported left over on a partition that was detached', async () => {
+  it('are reported left over on a detached partition', async () => {
     await install('part');
     await db.raw('alter table part detach partition part_high');
     expect(new Set(await kinds())).to.deep.equal(new Set(['trigger left over']));
@@ -104,7 +104,7 @@ describe('triggers on a family of tables', () => {
     expect(await leftovers(db)).to.deep.equal([]);
   });
 
-  it('can’t be on a foreign partition: refused, and reported when it came later', async () => {
+  it('are rejected for a foreign partition, which is reported when it is attached later', async () => {
     const wrapper = `wrapper_${schemaOf(db)}`;
     await db.raw(`create foreign data wrapper ${wrapper}; create server ${wrapper} foreign data wrapper ${wrapper}`);
     try {
@@ -115,16 +115,15 @@ describe('triggers on a family of tables', () => {
       const error = await rejection(install('plain'));
       expect(error).to.include({ name: 'ConfigurationError' });
       expect(error.message).to.equal(
-        'Triggers see what is written to tables of this database, partitions and children too. ' +
-          `"${schemaOf(db)}"."elsewhere" is a foreign table. ` +
-          'Detach it and watch it where it is, or bump by hand after writing to the table.',
+        `"${schemaOf(db)}"."elsewhere" is a foreign table: triggers of this database do not see its writes. ` +
+          'Detach it and watch it in its own database, or bump by hand after writes to the table.',
       );
     } finally {
       await db.raw(`drop foreign data wrapper ${wrapper} cascade`);
     }
   });
 
-  it('go from all of them', async () => {
+  it('are removed from the whole family', async () => {
     await install('part');
     await install('parent');
     await removeTriggers(db, 'part', { cache });
@@ -202,7 +201,7 @@ describe('triggers on a family of tables', () => {
       });
     }
 
-    it('all that is wrong with one, not the first alone', async () => {
+    it('all problems of one definition', async () => {
       await onChangeOf(db, 'parent', { cache }).lookUp('part', { id: 'id' }).bump({ shop: 'shop' }).install();
       await db.raw('alter table part rename shop to store; alter table grandchild disable trigger user');
       await db.raw(`do $$ declare f text; begin
@@ -216,7 +215,7 @@ describe('triggers on a family of tables', () => {
       ]);
     });
 
-    it('how to remove what is left of a table that is gone', async () => {
+    it('the removal of a dropped table’s definition as its remedy', async () => {
       await install('parent');
       await db.raw('drop table parent cascade');
       const [{ remedy }] = (await checkTriggers(db)) as [TriggerProblem];
@@ -228,7 +227,7 @@ describe('triggers on a family of tables', () => {
       );
     });
 
-    it('a looked-up table that has no triggers of its own', async () => {
+    it('a looked-up table without triggers', async () => {
       await onChangeOf(db, 'parent', { cache }).lookUp('part', { id: 'id' }).bump({ shop: 'shop' }).install();
       expect(await kinds()).to.deep.equal(['looked-up table not watched']);
       await install('part');
@@ -240,7 +239,7 @@ describe('triggers on a family of tables', () => {
     const disabled = (table: string) =>
       db.raw('alter table ?? disable trigger user', [table]) as unknown as Promise<unknown>;
 
-    it('repairs the others of a table that is gone, and returns what is left', async () => {
+    it('repairs other definitions beside one of a dropped table, and returns its problem', async () => {
       await install('parent');
       await install('part');
       await db.raw('drop table parent cascade');
@@ -256,7 +255,7 @@ describe('triggers on a family of tables', () => {
       expect(await repairTriggers(db)).to.deep.equal([]);
     });
 
-    it('switches triggers on again whose columns are gone: they bump everything', async () => {
+    it('enables triggers whose columns are missing: they bump everything', async () => {
       await install('parent');
       await db.raw('alter table parent rename shop to store');
       await disabled('parent');
@@ -265,7 +264,7 @@ describe('triggers on a family of tables', () => {
       expect(await takePaths(db)).to.deep.equal(['INSERT ']);
     });
 
-    it('makes no trigger whose columns, and function, are gone', async () => {
+    it('creates no trigger whose columns and function are missing', async () => {
       await install('parent');
       await db.raw('alter table parent rename shop to store');
       await db.raw(`do $$ declare f regprocedure; begin
@@ -276,7 +275,7 @@ describe('triggers on a family of tables', () => {
       expect((await repairTriggers(db)).map(({ problem }) => problem)).to.deep.equal(before);
     });
 
-    it('of a table that stays locked rejects when the others are done', async function () {
+    it('rejects for a table that stays locked, after the other definitions', async function () {
       this.timeout(60_000);
       await install('parent');
       await install('part');

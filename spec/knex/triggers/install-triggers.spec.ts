@@ -27,14 +27,14 @@ describe('installing triggers', () => {
   /** Holds the table in a transaction until it is told to end. */
   const hold = (mode: string) => holding(db, (trx) => trx.raw(`lock table item in ${mode} mode`));
 
-  it('from 20 connections at once makes them once', async () => {
+  it('creates them once from 20 connections at once', async () => {
     await Promise.all(Array.from({ length: 20 }, () => install(db)));
     expect(await checkTriggers(db)).to.deep.equal([]);
     await db('item').insert({ id: 1, shop: 1 });
     expect(await takePaths(db)).to.deep.equal(['INSERT shop=1']);
   });
 
-  it('from 20 connections at once, the outbox too, and then away with it', async () => {
+  it('installs and then uninstalls triggers and outbox from 20 connections at once', async () => {
     const fresh = await lendDatabase({ pool: { min: 0, max: 20 } });
     await fresh.raw('create table item (id int primary key, shop int)');
     await Promise.all(
@@ -63,14 +63,14 @@ describe('installing triggers', () => {
     expect(await leftovers(db)).to.deep.equal([]);
   });
 
-  it('locks nothing where all is as it should be', async () => {
+  it('locks nothing where all is up to date', async () => {
     await install(db);
     const release = await hold('access exclusive');
     await install(db);
     await release();
   });
 
-  it('replaces what is recorded without a lock on the table', async () => {
+  it('replaces functions without a lock on the table', async () => {
     await install(db);
     const release = await hold('row exclusive');
     await onChangeOf(db, 'item', { cache }).bump({ item: 'id' }).install();
@@ -79,7 +79,7 @@ describe('installing triggers', () => {
     expect(await takePaths(db)).to.deep.equal(['INSERT item=1']);
   });
 
-  it('waits for a writer, and gives way to those who queue behind it', async () => {
+  it('waits for a writer, and gives way to writers that queue behind it', async () => {
     const release = await hold('row exclusive');
     const installing = install(db);
     // A writer that came later gets through while the installation pauses between two attempts.
@@ -95,7 +95,7 @@ describe('installing triggers', () => {
     expect(await checkTriggers(db)).to.deep.equal([]);
   });
 
-  it('gives up with an error that names the table, and restores the caller’s lock_timeout', async function () {
+  it('rejects with the name of a table that stays locked, and restores the caller’s lock_timeout', async function () {
     this.timeout(60_000);
     const release = await hold('row exclusive');
     await db.transaction(async (trx) => {
@@ -105,8 +105,8 @@ describe('installing triggers', () => {
         name: 'TableLockedError',
         table: `"${schemaOf(db)}"."item"`,
         message:
-          'Triggers are installed and removed under a lock on their table, waited for 500 ms at a time, 10 times. ' +
-          `"${schemaOf(db)}"."item" stayed locked. End the transactions that use it, and try again.`,
+          `"${schemaOf(db)}"."item" stayed locked by other transactions: 10 attempts of 500 ms each did not get the lock ` +
+          'that a change of its triggers takes. Nothing was changed. End the transactions that use it, and try again.',
       });
       const after = async () => (await trx.raw<{ rows: object[] }>('show lock_timeout')).rows[0];
       expect(await after()).to.deep.equal({ lock_timeout: '17s' });
@@ -155,7 +155,7 @@ describe('installing triggers', () => {
 });
 
 describe('triggers', () => {
-  it('take part in two-phase commit', async () => {
+  it('record in a prepared transaction', async () => {
     const { url } = await privatePostgres({ settings: { max_prepared_transactions: '2' } });
     const db = lendKnex(url);
     await installOutbox(db);
@@ -167,7 +167,7 @@ describe('triggers', () => {
     expect(await takePaths(db)).to.deep.equal(['INSERT shop=1']);
   });
 
-  it('call nothing that somebody put into public, where everybody may create', async () => {
+  it('call no function of other roles in public', async () => {
     const { url } = await privatePostgres({});
     const db = lendKnex(url);
     await installOutbox(db, { schema: 'audit' });
@@ -186,7 +186,7 @@ describe('triggers', () => {
     expect(paths.sort()).to.deep.equal(['shop=1', 'shop=1', 'shop=2', 'shop=2', 'shop=3', 'shop=3', 'shop=4']);
   });
 
-  it('record what logical replication applies, where the table is said to be a subscriber', async function () {
+  it('record changes of logical replication with `subscriber`', async function () {
     this.timeout(60_000);
     const { url } = await privatePostgres({ settings: { wal_level: 'logical' } });
     const publisher = lendKnex(url);

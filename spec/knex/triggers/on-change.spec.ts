@@ -28,7 +28,7 @@ describe('onChangeOf', () => {
   });
 
   describe('an event', () => {
-    it('says what changed, by whom, in which transaction, and commits with it', async () => {
+    it('carries path, table, operation, application and transaction, and commits with its change', async () => {
       await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).install();
       await db.transaction(async (trx) => {
         await trx.raw('insert into item (id, shop) values (1, 7), (2, 7), (3, 8)');
@@ -51,7 +51,7 @@ describe('onChangeOf', () => {
         });
     });
 
-    it('is rolled back with its change, also by a savepoint', async () => {
+    it('rolls back with its change, also in a savepoint', async () => {
       await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).install();
       await db.transaction(async (trx) => {
         await trx('item').insert({ id: 1, shop: 1 });
@@ -77,7 +77,7 @@ describe('onChangeOf', () => {
       expect(await takePaths(db)).to.deep.equal(['UPDATE shop=3/shelf=d', 'UPDATE shop=3/shelf=~']);
     });
 
-    it('tells rows apart that exchange their keys', async () => {
+    it('distinguishes rows that exchange their keys', async () => {
       await db.raw(`alter table item drop constraint item_pkey, add primary key (id) deferrable`);
       await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).install();
       await db.raw(`insert into item (id, shop) values (1, 1), (2, 2), (3, 3)`);
@@ -86,7 +86,7 @@ describe('onChangeOf', () => {
       expect(await takePaths(db)).to.deep.equal(['UPDATE shop=1', 'UPDATE shop=2']);
     });
 
-    it('is one for global when the bump names no column', async () => {
+    it('is global when the bump names no column', async () => {
       await onChangeOf(db, 'item', { cache }).bump({}).install();
       await db.raw('insert into item (id, shop) values (1, 7), (2, 8)');
       await db.raw('update item set shop = shop');
@@ -95,7 +95,7 @@ describe('onChangeOf', () => {
       expect(await takePaths(db)).to.deep.equal(['DELETE ', 'INSERT ', 'UPDATE ']);
     });
 
-    it('is one a scope for each of several bumps, and each of several installations', async () => {
+    it('comes once a scope for each bump of each installation', async () => {
       await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).bump({ colour: 'colour' }).install();
       await onChangeOf(db, 'item', { cache, name: 'by code' }).bump({ code: 'code' }).install();
       await onChangeOf(db, 'item', { cache: 'other' }).bump({ shop: 'shop' }).install();
@@ -111,7 +111,7 @@ describe('onChangeOf', () => {
     });
   });
 
-  describe('a row that did not change', () => {
+  describe('an unchanged row', () => {
     beforeEach(async () => {
       await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).install();
       await db.raw(`insert into item (id, shop, price, note, name)
@@ -119,27 +119,27 @@ describe('onChangeOf', () => {
       await takeEvents(db);
     });
 
-    it('records nothing, also beside one that did', async () => {
+    it('records nothing, also beside a changed row', async () => {
       await db.raw(`update item set shop = shop, name = name, note = note`);
       expect(await takePaths(db)).to.deep.equal([]);
       await db.raw(`update item set name = case when id = 3 then 'short' else name end`);
       expect(await takePaths(db)).to.deep.equal(['UPDATE shop=3']);
     });
 
-    it('is told by more than equality: 1.00 is not 1.0, and json has none', async () => {
+    it('is compared by its image: 1.00 differs from 1.0, and json has no equality', async () => {
       await db.raw(`update item set price = 1.00 where id = 1`);
       expect(await takePaths(db)).to.deep.equal(['UPDATE shop=1']);
       await db.raw(`update item set note = '{"a":1}' where id = 2`);
       expect(await takePaths(db)).to.deep.equal(['UPDATE shop=2']);
     });
 
-    it('is told by a column that was added since', async () => {
+    it('is compared by columns that were added later', async () => {
       await db.raw(`alter table item add column added int`);
       await db.raw('update item set added = 1 where id = 4');
       expect(await takePaths(db)).to.deep.equal(['UPDATE shop=4']);
     });
 
-    it('is still told when a column went that no bump names', async () => {
+    it('is recognized after DROP COLUMN of a column that no bump names', async () => {
       await db.raw(`alter table item drop column name`);
       await db.raw('update item set shop = shop');
       await db.raw('update item set price = 2 where id = 4');
@@ -149,7 +149,7 @@ describe('onChangeOf', () => {
       expect(await checkTriggers(db)).to.deep.equal([]);
     });
 
-    it('counts beside another one where the table has no primary key, and alone does not', async () => {
+    it('is recorded beside another row without a primary key, and not alone', async () => {
       await db.raw('alter table item drop constraint item_pkey');
       await repairTriggers(db);
       await db.raw('update item set shop = shop where id = 1');
@@ -160,7 +160,7 @@ describe('onChangeOf', () => {
       expect(await takePaths(db)).to.deep.equal(['UPDATE shop=1', 'UPDATE shop=2']);
     });
 
-    it('may count, and what changed does count, where the key lost its constraint after the installation', async () => {
+    it('may be recorded, and changed rows are, where the key lost its constraint after the installation', async () => {
       await db.raw(`alter table item drop constraint item_pkey, alter id drop not null;
                     update item set id = null where id < 4; delete from gencache_outbox`);
       await db.raw(`update item set name = 'x' where shop = 2`);
@@ -176,7 +176,7 @@ describe('onChangeOf', () => {
         .install();
     });
 
-    it('counts an UPDATE of these, or of an id, and no other', async () => {
+    it('records an UPDATE of these columns or of an id, and no other', async () => {
       await db.raw(`update item set shelf = 'b', name = 'x'`);
       expect(await takePaths(db)).to.deep.equal([]);
       await db.raw(`update item set note = '{ }'`);
@@ -198,7 +198,7 @@ describe('onChangeOf', () => {
       expect(await takePaths(db)).to.deep.equal(['UPDATE ']);
     });
 
-    it('is told by what each row was and is: of no, one, some or many rows, changed or not, that stay or move', async () => {
+    it('records the old and new scopes of no, one, some or many rows, changed or not, that stay or move', async () => {
       const limit = 4;
       await onChangeOf(db, 'item', { cache, limit })
         .bump({ shop: 'shop' })
@@ -244,7 +244,7 @@ describe('onChangeOf', () => {
       );
     });
 
-    it('is told of a long UPDATE whose first rows are not like the others', async () => {
+    it('records all scopes of a long UPDATE whose first rows differ from the others', async () => {
       await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).install();
       const items = (shops: string) =>
         db.raw(
@@ -279,7 +279,7 @@ describe('onChangeOf', () => {
       expect(await takePaths(db)).to.deep.equal(['UPDATE ']);
     });
 
-    it('looks up nothing and bumps global', async () => {
+    it('bumps global without a lookup', async () => {
       await db.raw(
         'create table stock (item_id int, shop bigint); insert into stock select i, i from generate_series(1, 9) i',
       );
@@ -294,7 +294,7 @@ describe('onChangeOf', () => {
     });
   });
 
-  it('bumps on TRUNCATE what it was told to, else global', async () => {
+  it('bumps the path of `truncate` on TRUNCATE, else global', async () => {
     await onChangeOf(db, 'item', { cache, truncate: 'shop=7/shelf=~', operations: ['insert'] })
       .bump({ shop: 'shop' })
       .install();
@@ -307,7 +307,7 @@ describe('onChangeOf', () => {
     expect(await takePaths(db)).to.deep.equal(['TRUNCATE ']);
   });
 
-  it('stops watching an operation, and its look-up, that a later installation leaves out', async () => {
+  it('stops watching an operation, and its lookup, that a later installation leaves out', async () => {
     await db.raw('create table stock (item_id int, shop bigint)');
     await onChangeOf(db, 'item', { cache, subscriber: true })
       .lookUp('stock', { item_id: 'id' })
@@ -325,7 +325,7 @@ describe('onChangeOf', () => {
   });
 
   describe('an id', () => {
-    it('of text is escaped as the cache does it, whatever it holds', async () => {
+    it('of text is escaped as in the cache, for any characters', async () => {
       await onChangeOf(db, 'item', { cache, limit: 10_000 }).bump({ shelf: 'shelf' }).install();
       const kind = nullable(text());
       const unicode = fc.string({ unit: 'binary', maxLength: 80 }).map((value) => value.replaceAll('\0', ''));
@@ -347,7 +347,7 @@ describe('onChangeOf', () => {
       );
     });
 
-    it('may be a domain over a domain; two texts that a collation makes equal are two', async () => {
+    it('may be a domain over a domain; texts that are equal by collation stay two ids', async () => {
       await db.raw(`create collation soft (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
                     alter table item alter shelf type text collate soft`);
       await onChangeOf(db, 'item', { cache }).bump({ sku: 'sku', shelf: 'shelf' }).install();
@@ -361,7 +361,7 @@ describe('onChangeOf', () => {
       expect(await takePaths(db)).to.deep.equal(['UPDATE sku=a%20b/shelf=X', 'UPDATE sku=a%20b/shelf=x']);
     });
 
-    it('beyond 2^53 keeps its digits, in a look-up too', async () => {
+    it('beyond 2^53 keeps its digits, also in a lookup', async () => {
       await db.raw(`create table stock (shop bigint, owner text);
                     insert into stock values (9007199254740993, 'us'), (9007199254740992, 'them')`);
       await onChangeOf(db, 'item', { cache })
@@ -373,7 +373,7 @@ describe('onChangeOf', () => {
       expect(await takeScopes(db)).to.deep.equal(['shop=9007199254740993', 'shop=9007199254740993/owner=us']);
     });
 
-    it('in a look-up may be an enumeration, a uuid or text', async () => {
+    it('in a lookup may be an enumeration, a uuid or text', async () => {
       await db.raw(`create table stock (colour colour, code uuid, sku text, owner text);
                     insert into stock values ('red', '0b0e0c0d-1111-4222-8333-444455556666', 'a', 'o/1')`);
       await onChangeOf(db, 'item', { cache })
@@ -387,7 +387,7 @@ describe('onChangeOf', () => {
   });
 
   describe('a write', () => {
-    it('goes on when a column it needs was renamed, and bumps global', async () => {
+    it('succeeds after a needed column was renamed, and bumps global', async () => {
       await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).install();
       await db.raw('alter table item rename shop to store');
       await db.raw('insert into item (id, store) values (1, 1)');
@@ -402,7 +402,7 @@ describe('onChangeOf', () => {
       expect(events[0]!.args).to.deep.equal({ error: '42703: column gencache_new.shop does not exist' });
     });
 
-    it('assigns no further transaction id to what it computes', async () => {
+    it('gets no further transaction id from the computation', async () => {
       await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).install();
       await db.transaction(async (trx) => {
         await trx.raw('insert into item (id, shop) values (1, 1)');
@@ -414,7 +414,7 @@ describe('onChangeOf', () => {
       });
     });
 
-    it('needs no right on the outbox, and finds nothing of the writer’s in its place', async () => {
+    it('needs no right on the outbox, and uses no object of the writer in its place', async () => {
       await onChangeOf(db, 'item', { cache }).bump({ shelf: 'shelf' }).install();
       const role = `writer_${schemaOf(db)}`;
       await db.raw(
@@ -448,7 +448,7 @@ describe('onChangeOf', () => {
       }
     });
 
-    it('records nothing under `gencache.events = off`, for that transaction', async () => {
+    it('records nothing under `gencache.events = off`, in that transaction', async () => {
       await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).install();
       await db.transaction(async (trx) => {
         const result = await withoutEvents(trx, async () => {
@@ -530,55 +530,58 @@ describe('onChangeOf', () => {
   describe('refuses', () => {
     const on = (options = {}) => onChangeOf(db, 'item', { cache, ...options });
     const refusals: Record<string, [() => { install(): Promise<void> }, string]> = {
-      'no bump': [() => on(), "A change bumps something. Got 'no bump'. Call `.bump({ ... })` before `.install()`."],
-      'a column that is not there': [
+      'no bump': [
+        () => on(),
+        'A change must have at least one bump, but got 0. Call `.bump({ ... })` before `.install()`.',
+      ],
+      'a missing column': [
         () => on().bump({ shop: 'shopp' }),
-        'Triggers read columns that exist. There is no SCHEMA.item.shopp. Name an existing column, and install again if it has another name.',
+        'There is no column SCHEMA.item.shopp. Name an existing column, and install again.',
       ],
       'a type that has several texts for one value': [
         () => on().bump({ price: 'price' }),
-        'An id is a smallint, integer, bigint, text, varchar, uuid, an enumeration, or a domain over one. SCHEMA.item.price is numeric. ' +
-          'Leave it out, which bumps the scope above, or name another column.',
+        'An id must be a smallint, integer, bigint, text, varchar, uuid, an enumeration, or a domain over one, but ' +
+          'SCHEMA.item.price is numeric. Leave the id out, which bumps the scope above, or name another column.',
       ],
-      'a table that is not there': [
+      'a missing table': [
         () => onChangeOf(db, 'itm', { cache }).bump({}),
-        'Triggers watch, and look up, tables that exist. There is no itm. Create it in an earlier migration, or name its schema.',
+        'There is no table itm to watch or to look up in. Create it in an earlier migration, or pass its `schema`.',
       ],
       'a table with its schema before a dot': [
         () => onChangeOf(db, 'app.item', { cache }).bump({}),
-        `Triggers watch, and look up, tables that exist. There is no "app.item". A schema stands beside the table: pass 'item' with { schema: 'app' }.`,
+        `There is no table "app.item" to watch or to look up in. The schema is an option of its own: pass 'item' with { schema: 'app' }.`,
       ],
       'a looked-up table with its schema before a dot': [
         () => on().lookUp('app.stock', { id: 'id' }).bump({ shop: 'shop' }),
-        `Triggers watch, and look up, tables that exist. There is no "app.stock". A schema stands beside the table: pass 'stock' with { schema: 'app' }.`,
+        `There is no table "app.stock" to watch or to look up in. The schema is an option of its own: pass 'stock' with { schema: 'app' }.`,
       ],
       'a table that is not in the schema that was passed': [
         () => onChangeOf(db, 'it.em', { cache, schema: 'app' }).bump({}),
-        'Triggers watch, and look up, tables that exist. There is no app."it.em". Create it in an earlier migration, or name its schema.',
+        'There is no table app."it.em" to watch or to look up in. Create it in an earlier migration, or pass its `schema`.',
       ],
       'a view': [
         () => onChangeOf(db, 'seen', { cache }).bump({}),
-        'Triggers watch tables and partitioned tables. SCHEMA.seen is a view. Watch the tables below it.',
+        'SCHEMA.seen is a view. Triggers watch tables and partitioned tables. Watch the tables that it is made of.',
       ],
-      'a look-up of columns of different kinds': [
+      'a lookup of columns of different kinds': [
         () => on().lookUp('item', { shelf: 'shop' }).bump({ shop: 'shop' }),
-        'A look-up compares columns of one kind. SCHEMA.item.shelf is text, SCHEMA.item.shop is bigint. Look up by a column that refers to the other.',
+        'A lookup must compare columns of one kind, but SCHEMA.item.shelf is text and SCHEMA.item.shop is bigint. Look up by a column that refers to the other.',
       ],
       'an unknown operation': [
         () => on({ operations: ['upsert'] }).bump({}),
-        "Triggers watch insert, update, delete and truncate. Got 'upsert'. Pass a list of these as `operations`.",
+        "`operations` must be of insert, update, delete and truncate, but got 'upsert'. Pass a list of these.",
       ],
-      'a namespace that has no such name': [
+      'an invalid namespace name': [
         () => on().bump({ 'shop=1/x': 'shop' }),
-        "A namespace's name is a lower-case letter, then letters, digits or underscores, 64 characters at most. Got 'shop=1/x'. Name the declared namespace.",
+        "A namespace's name must be a lower-case letter, then letters, digits or underscores, 64 characters at most, but got 'shop=1/x'. Use its declared name.",
       ],
-      'a path that is none': [
+      'an invalid path': [
         () => on({ truncate: 'shop:7' }).bump({}),
-        "`truncate` is the path of a scope, root first. Got 'shop:7'. Pass such as `tenant=7`, or leave it out for global.",
+        "`truncate` must be the path of a scope, root first, but got 'shop:7'. Pass one such as `tenant=7`, or leave it out for global.",
       ],
-      'a limit that is none': [
+      'a limit of 0': [
         () => on({ limit: 0 }).bump({}),
-        '`limit` is how many scopes one statement bumps one by one. Got 0. Pass a whole number of at least 1.',
+        '`limit` must be a whole number of at least 1, but got 0. Pass the number of scopes that one statement may bump.',
       ],
     };
     for (const [what, [change, message]] of Object.entries(refusals)) {
@@ -590,21 +593,21 @@ describe('onChangeOf', () => {
       });
     }
 
-    it('a call that names no cache', async () => {
+    it('a call without a cache', async () => {
       const untyped = onChangeOf as unknown as (db: Knex, table: string) => unknown;
       expect(() => untyped(db, 'item'))
         .to.throw()
         .that.includes({
           name: 'ConfigurationError',
           message:
-            'Triggers record the changes of a table for a cache. Got undefined as options. ' +
+            'The options of onChangeOf must be an object with `cache`, but got undefined. ' +
             "Name the cache: `onChangeOf(db, 'item', { cache: 'shop' })`.",
         });
       const remove = removeTriggers as unknown as (db: Knex, table: string) => Promise<void>;
       expect(await rejection(remove(db, 'item'))).to.include({
         name: 'ConfigurationError',
         message:
-          'Triggers are removed for a cache. Got undefined as options. ' +
+          'The options of removeTriggers must be an object with `cache`, but got undefined. ' +
           "Name the cache: `removeTriggers(db, 'item', { cache: 'shop' })`.",
       });
     });

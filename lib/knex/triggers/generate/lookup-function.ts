@@ -5,22 +5,22 @@ import { idValue, pathOf } from './path-sql.js';
 import { nameHash, literal } from '../../postgres/sql-text.js';
 
 /**
- * The name of the function that resolves a bump's look-up. It stands for all that the function reads, so that an event
- * which waits in the outbox while another definition is installed finds its own function or none, in which case
- * whoever resolves it bumps its path, global; it never finds one that reads other columns.
+ * The name of the function that runs a bump's lookup. The name depends on all columns that the function reads, so an event
+ * that waits in the outbox while another definition is installed finds its own function or none, and never one that reads
+ * other columns. Without its function, the path of the event, global, is bumped.
  */
 export function lookupFunctionName({ cache, schema, table, name, bumps }: TriggerDefinition, index: number): string {
   const { lookUp, ids } = bumps[index]!;
-  // Lists, since what comes back from jsonb has its keys in another order.
+  // Lists, since jsonb does not keep the order of keys.
   const on = lookUp!.on.map(({ column, changed }) => [column, changed]);
   const path = ids.map(({ namespace, column, of }) => [namespace, column, of]);
   return `gencache_lookup_${nameHash(cache, schema, table, name, lookUp!.schema, lookUp!.table, on, path)}`;
 }
 
 /**
- * The body of `gencache_lookup_...(args jsonb) returns setof text`: images of changed rows, `[{"id": "9", ...}, ...]`, to
- * the paths that they touch. Called after the commit, in a fresh snapshot (docs/protocol.md, rule 3). One query, by index where
- * the looked-up table has one on those columns; reads that table with its caller's rights; takes no locks.
+ * The body of `gencache_lookup_...(args jsonb) returns setof text`: from images of changed rows, `[{"id": "9", ...}, ...]`,
+ * to the paths of their scopes. Called after the commit, in a fresh snapshot (docs/protocol.md, rule 3). One query, by
+ * index where the looked-up table has one on those columns; reads that table with its caller's rights; takes no locks.
  */
 export function lookupFunctionSource(bump: TriggerBump, changed: Table, lookedUp: Table, at: string): string {
   const images = changedColumns(bump).map((name) => changed.columns.get(name)!);

@@ -6,10 +6,10 @@ import { idValue, pathOf } from './path-sql.js';
 import { absentSide, columnsOf, rowChanged, type RecorderInput, sameKey, TRANSITION_ALIASES } from './rows.js';
 import { literal } from '../../postgres/sql-text.js';
 
-/** How many images of rows one event carries. */
+/** Images of rows in one event. */
 const PACK = 100;
 
-/** The statements that add what one bump has to say about one operation's rows. */
+/** SQL that adds the paths, or the images to look up, of one bump for one operation's rows. */
 export function manyRowsSource(
   recorder: RecorderInput,
   operation: RowOperation,
@@ -34,16 +34,17 @@ export function manyRowsSource(
       end if;${add}`;
 }
 
-/** Of so many rows at least the first are looked at before all. */
+/** Of more rows than this, the first are read before all. */
 const FIRST = 1_000;
-/** Rows are compared with so many scopes one by one, which takes as long as hashing them. */
+/** Up to so many scopes, a comparison one by one takes as long as a hash. */
 const FEW = 32;
 
 /**
- * What a long UPDATE's first rows tell is often all: that there are too many scopes, or that no row, changed or not,
- * names any but those that changed there. Else null. Old and new rows come in the same order, so their first
- * are the same rows; where they are not, pairs are missing, and nothing is told. Pairing 10,000 rows took 8 ms for 20
- * scopes and 14 ms for 10,000; this takes 3 ms and 1 ms (PostgreSQL 15, 2 cores, 2026-11).
+ * SQL that derives the paths of a long UPDATE from its first rows where these are enough: they show too many scopes already,
+ * or no other row, changed or not, names a scope beyond those of the first changed rows. Otherwise it yields null. Old and
+ * new rows come in the same order, so the first ones are the same rows; where they are not, pairs are missing, and it
+ * yields null. Pairing 10,000 rows took 8 ms for 20 scopes and 14 ms for 10,000; this takes 3 ms and 1 ms (PostgreSQL 15,
+ * 2 cores, 2026-11).
  */
 function ofFirstRows(
   recorder: RecorderInput,
@@ -95,7 +96,7 @@ function ofFirstRows(
       end if;`;
 }
 
-/** A query for `c1, c2, ...`: the distinct values of these columns in the rows that changed, old and new. */
+/** A query for `c1, c2, ...`: the distinct values of these columns in the changed rows, old and new. */
 function imagesOf(
   { definition, table }: RecorderInput,
   operation: RowOperation,
@@ -104,7 +105,7 @@ function imagesOf(
 ): string {
   const values = (side: string, letter: string) =>
     columns.map((column, i) => `${idValue(`${side}.${quoted(column.name)}`, column)} as ${letter}${i + 1}`);
-  // A constant stands in front, since a bump of global names no column.
+  // The constant comes first, since a global bump names no column.
   const all = (side: string) => `select distinct ${['1 as c0', ...values(side, 'c')].join(', ')} from ${side}`;
   if (operation === 'insert') return all('gencache_new');
   if (operation === 'delete') return all('gencache_old');
@@ -140,8 +141,8 @@ function addPaths({ limit }: TriggerDefinition, at: string, bump: TriggerBump, c
 }
 
 /**
- * Of several images. Only the ancestors are put together: they are at least one namespace shorter, since the paths
- * differ; all are of one length, so what the least and the greatest of them share, all share.
+ * SQL for the nearest common ancestor of several images. The paths differ, so the ancestor is at least one namespace shorter;
+ * all paths have the same number of namespaces, so the part that the least and the greatest share is common to all.
  */
 function ancestorOf(at: string, bump: TriggerBump, columns: readonly Column[]): string {
   const above = bump.ids.slice(0, -1);
@@ -158,7 +159,7 @@ function imagePath(at: string, ids: TriggerBump['ids'], bump: TriggerBump, colum
 }
 
 function addLookups({ limit }: TriggerDefinition, columns: readonly Column[], lookUp: string): string {
-  // As text: a bigint as a number would lose digits on its way through JavaScript.
+  // As text: a bigint as a number would lose digits in JavaScript.
   const image = columns.map(({ name }, i) => `${literal(name)}, c${i + 1}::text`).join(', ');
   return `
       select (select count(*) from gencache_image), array(

@@ -6,10 +6,10 @@ import { columnsOf, rowChanged, type RecorderInput, TRANSITION_ALIASES } from '.
 import { literal } from '../../postgres/sql-text.js';
 
 /**
- * What all bumps have to say about a row that is its statement's only one, which most are: its old and its new image are
- * one row, whatever its key, so that nothing needs pairing or sorting out. In one query, since for a single row starting
- * an executor is most of the cost. `gencache_many` tells that there are more, null that one side, or both, have none.
- * Its two scopes are two whatever the limit.
+ * SQL that records all bumps of a statement's only row, the most frequent case: the old and the new image belong to one row,
+ * whatever its key, so no pairing is needed. One query, since the start of an executor is most of the cost for a single
+ * row. It sets `gencache_many` to whether there are more rows, and to null where one side, or both, are empty. The limit
+ * does not apply to the two scopes of one row.
  */
 export function oneRowSource(
   recorder: RecorderInput,
@@ -19,7 +19,7 @@ export function oneRowSource(
   const { definition, table, level } = recorder;
   const sides = TRANSITION_ALIASES[operation];
   const named = definition.bumps.map((bump, i) => ({ bump, i, ids: changedColumns(bump) }));
-  /** What `each` makes of the row's images: of both where they differ in these columns. */
+  /** `list` of `each` image of the row: of both images where they differ in these columns, else of one. */
   const images = (ids: readonly string[], each: (side: string) => string, list: (items: string) => string) => {
     const [side, other] = sides.map(each);
     if (other === undefined || ids.length === 0) return list(side!);
@@ -58,7 +58,7 @@ export function oneRowSource(
   const values = targets.map(([, value]) =>
     test === undefined ? value : `case when ${test} then ${value} else '{}' end`,
   );
-  // Reads two rows at most, of pairs of all with all.
+  // Reads two rows of the cross join at most.
   const many = 'lead(true, 1, false) over ()';
   const from = sides.map((side) => (level === 'row' ? `(select ${side.slice(-3)}.*) as ${side}` : side)).join(', ');
   return `
@@ -75,7 +75,7 @@ function pathIn({ table, at }: RecorderInput, bump: TriggerBump, side: string): 
   });
 }
 
-/** As text: a bigint as a number would lose digits on its way through JavaScript. */
+/** As text: a bigint as a number would lose digits in JavaScript. */
 function imageIn(ids: readonly string[], side: string): string {
   return `jsonb_build_object(${ids.map((id) => `${literal(id)}, ${side}.${quoted(id)}::text`).join(', ')})`;
 }

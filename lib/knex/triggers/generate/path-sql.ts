@@ -3,14 +3,14 @@ import type { TriggerBump, IdColumn } from '../trigger-definition.js';
 import { literal } from '../../postgres/sql-text.js';
 
 /**
- * A column's value as ids are told apart: byte by byte, so that no collation makes two of them one. An enumeration's is
- * its label.
+ * A column's value, compared byte by byte as ids are, so that no collation makes two ids equal. The value of an enumeration
+ * is its label.
  */
 export function idValue(reference: string, column: Column): string {
   return column.kind === 'text' || column.kind === 'enum' ? `${reference}::text collate "C"` : reference;
 }
 
-/** The path of a bump (`lib/model/key.ts`) as an SQL expression; `value` says where an id is found. `at` qualifies functions. */
+/** SQL for the path of a bump (`lib/model/key.ts`); `value` returns the SQL and the column of an id. `at`: the outbox's prefix. */
 export function pathOf(
   bump: TriggerBump,
   at: string,
@@ -23,7 +23,7 @@ export function pathOf(
   return segments.length === 0 ? `''::text` : segments.join(' || ');
 }
 
-/** An id's text in a path, as `lib/model/id-kind.ts` has it; the regular expression spares most ids the function. */
+/** An id's text in a path, as in `lib/model/id-kind.ts`; the regular expression spares most ids the function call. */
 function escaped(reference: string, column: Column, at: string): string {
   if (column.kind !== 'text' && column.kind !== 'enum') return `coalesce(${reference}::text, '~')`;
   return (

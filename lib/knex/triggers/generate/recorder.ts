@@ -6,23 +6,23 @@ import { type TriggerLevel, type RecorderInput, TRANSITION_ALIASES } from './row
 import { literal } from '../../postgres/sql-text.js';
 
 /**
- * Writes the body of the PL/pgSQL function that records what a statement changed (ladder step 3).
+ * Generates the body of the PL/pgSQL function that records the changes of a statement (ladder step 3).
  *
- *     off?        `set gencache.events = 'off'`: nothing
+ *     off         after `set gencache.events = 'off'` it returns at once
  *     TRUNCATE    one event, for the path that the definition names
- *     compute     the rows that changed -> their distinct ids, old and new -> paths, or images of rows to look up
- *     record      an event for each path, or for their nearest common ancestor; one for each 100 images
+ *     compute     changed rows -> their distinct ids, old and new -> paths, or images of rows to look up
+ *     record      an event for each path, or for the nearest common ancestor; one for each 100 images
  *
  * No loop over rows: each operation is one query on the transition tables, a short one for a single row. An UPDATE of
- * more pairs old and new rows by the primary key, so that rows that did not change record nothing; without one all count.
- * One of more than a thousand rows looks at the first before all.
+ * several rows pairs old and new rows by the primary key, so that unchanged rows record nothing; without a primary key all
+ * rows are recorded. An UPDATE of more than a thousand rows reads the first ones before all.
  *
- * **Invariant.** A statement that changed a row commits with events that cover every scope its old and its new row
- * name, or does not commit. Computing happens in a block of its own, whose failure (a column was renamed) records one
- * global event instead of breaking the write; the block writes nothing, so PostgreSQL assigns it no subtransaction
- * id. Recording happens outside of it.
+ * **Invariant.** A statement that changed a row commits with events that cover every scope of its old and its new row, or
+ * does not commit. The computation runs in a block of its own, whose failure (a column was renamed) records one global
+ * event and does not break the write; the block writes nothing, so PostgreSQL assigns it no subtransaction id. The inserts
+ * run outside of the block.
  *
- * A full join can't be planned as a nested loop, whatever number of rows the cached plan was made for.
+ * The full join can't become a nested loop, for whatever number of rows the cached plan was made.
  */
 export function recorderSource(definition: TriggerDefinition, table: Table, at: string, level: TriggerLevel): string {
   const recorder: RecorderInput = { definition, table, at, level };
@@ -78,7 +78,7 @@ begin
 end`;
 }
 
-/** `compared`: the columns that may tell that a row changed; null: all of them, though its image tells as well. */
+/** `compared`: the columns to compare before the image of the row; null: all columns. */
 function computed(recorder: RecorderInput, operation: RowOperation, compared: readonly string[] | null): string {
   const { definition, level } = recorder;
   const [first, ...more] = TRANSITION_ALIASES[operation].map((side) => `exists (select from ${side})`);
@@ -102,8 +102,8 @@ function computed(recorder: RecorderInput, operation: RowOperation, compared: re
 }
 
 /**
- * For an UPDATE where a column is gone by now that only the comparison names: images tell as well which rows changed,
- * and take twice as long. Without this, each UPDATE after an innocent DROP COLUMN would be a global event.
+ * For an UPDATE after a DROP COLUMN of a column that only the comparison names: the images of rows show the changes as well,
+ * in twice the time. Otherwise each UPDATE after that DROP COLUMN would record a global event.
  */
 function comparingImagesOnly(recorder: RecorderInput): string {
   return `when undefined_column then

@@ -2,19 +2,19 @@ import { quoted } from '../../postgres/identifiers.js';
 import type { Column, Table } from '../../postgres/catalog.js';
 import type { TriggerDefinition } from '../trigger-definition.js';
 
-/** Where a recorder finds what changed: in a statement's transition tables, or in the row of a row-level trigger. */
+/** The source of changed rows: the transition tables of a statement, or the row of a row-level trigger. */
 export type TriggerLevel = 'statement' | 'row';
 
-/** What the functions of one definition are written from. */
+/** The input from which a definition's functions are generated. */
 export interface RecorderInput {
   readonly definition: TriggerDefinition;
   readonly table: Table;
-  /** Qualifies the outbox. */
+  /** The prefix of the outbox's tables and functions. */
   readonly at: string;
   readonly level: TriggerLevel;
 }
 
-/** Where the images are that an operation has. */
+/** The aliases of an operation's transition tables. */
 export const TRANSITION_ALIASES = {
   insert: ['gencache_new'],
   update: ['gencache_old', 'gencache_new'],
@@ -26,8 +26,8 @@ export function columnsOf(table: Table, names: readonly string[]): Column[] {
 }
 
 /**
- * Which side is absent, of a row that found none by its key: -1 the old, 1 the new, 0 neither. Neither is said, too,
- * where what was the primary key holds null by now.
+ * SQL for the absent side of a pair in the full join: -1 the old row, 1 the new row, 0 neither. It is 0 as well where the
+ * former primary key is null by now.
  */
 export function absentSide(key: string): string {
   const [old, renewed] = [`gencache_old.${key}`, `gencache_new.${key}`];
@@ -39,15 +39,15 @@ export function absentSide(key: string): string {
 
 export function sameKey(column: Column): string {
   const [old, renewed] = ['gencache_old', 'gencache_new'].map((side) => `${side}.${quoted(column.name)}`);
-  // The equality of a type that lives elsewhere is not on the function's search_path.
+  // The `=` of a type from another schema is not on the function's search_path.
   return column.native ? `${old} = ${renewed}` : `${old}::text collate "C" = ${renewed}::text collate "C"`;
 }
 
 /**
- * Whether an UPDATE changed a row. By `is distinct from` where equal means equal to the byte, else by image, which every
- * type has (json has no `=`, 1.0 equals 1.00). Images take twice as long and come last: most rows need none. `entirely`
- * ends with that of all columns, also of those that were added later. As `row(t.*)`, put together where it is compared:
- * `t.*` would be for each row, before the join.
+ * SQL for whether an UPDATE changed a row: by `is distinct from` where equal values are equal byte for byte, otherwise by
+ * image, which every type has (json has no `=`, 1.0 equals 1.00). Images take twice as long and come last: most rows need
+ * none. `entirely` adds the image of all columns, including later ones. `row(t.*)` builds the image where it is compared;
+ * `t.*` would build it for each row, before the join.
  */
 export function rowChanged(columns: readonly Column[], entirely: boolean): string {
   const side = (name: string, { name: column }: Column) => `gencache_${name}.${quoted(column)}`;
