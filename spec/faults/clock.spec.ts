@@ -1,7 +1,7 @@
 /**
- * A clock that jumps. Redis' own can't be moved for real without a library of its own (libfaketime), so what a jump
- * leaves behind is made: an answer from before it, which a gate moves by an hour, and expiries from before it, which are
- * instants. Clocks of processes are monotonic; PostgreSQL's is only reported.
+ * The clock of Redis jumps. Only a library such as libfaketime can move it for real, so these specs make the traces of a
+ * jump: an answer from before it, which a gate moves by an hour, and expiries from before it, which are instants. Clocks
+ * of processes are monotonic, and the clock of PostgreSQL serves reports only.
  */
 import { expect } from 'chai';
 import type { Redis } from 'ioredis';
@@ -34,23 +34,23 @@ describe('the clock of Redis', () => {
     key = freshnessKey(keyPrefix(scene.cache), scene.boundMs);
   });
 
-  it('goes back between a check and its renewal: nothing is vouched for until then', async () => {
+  it('goes back between a check and its renewal: bounded readers leave the cache until the next check', async () => {
     program.gates.redis.rewrite = later(HOUR_S);
-    // What was vouched for before runs out, and nothing replaces it.
+    // The freshness key expires, and no renewal replaces it.
     await bounded.away();
     expect(await redis.pttl(key)).to.be.below(scene.boundMs);
     program.gates.redis.rewrite = undefined;
     await scene.verify(relay);
   });
 
-  it('goes forward between a check and its renewal', async () => {
+  it('goes forward between a check and its renewal: bounded readers leave the cache until the next check', async () => {
     program.gates.redis.rewrite = later(-HOUR_S);
     await bounded.away();
     program.gates.redis.rewrite = undefined;
     await scene.verify(relay);
   });
 
-  it('goes back by an hour, and the relay is gone: what it vouched for does not stand for an hour', async () => {
+  it('goes back by an hour after the relay has died: entries do not stay fresh for that hour', async () => {
     const stop = program.stopAt(RELAY['asking for the time']);
     await stop.reached;
     await redis.pexpire(key, HOUR_S * 1_000);
@@ -61,20 +61,20 @@ describe('the clock of Redis', () => {
     await scene.verify(scene.relay());
   });
 
-  it('goes back by an hour, and the relay goes on: it cuts what it vouched for', async () => {
+  it('goes back by an hour under a living relay: the relay cuts the expiry to the bound', async () => {
     await redis.pexpire(key, HOUR_S * 1_000);
     await eventually(async () => expect(await redis.pttl(key)).to.be.within(1, scene.boundMs));
     await scene.change(1);
     await scene.verify(relay);
   });
 
-  it('goes forward by an hour: what it vouched for is gone, until it vouches again', async () => {
+  it('goes forward by an hour: the freshness key expires, until the relay renews it', async () => {
     await redis.pexpire(key, 1);
     await scene.change(1);
     await scene.verify(relay);
   });
 
-  /** Moves the time that a server tells. */
+  /** Moves the time in the server's replies to TIME. */
   function later(seconds: number): (reply: string) => string {
     return (reply) =>
       reply.replace(/^\*2\r\n\$10\r\n(\d{10})\r\n/, (_, time: string) => `*2\r\n$10\r\n${Number(time) + seconds}\r\n`);

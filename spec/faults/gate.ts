@@ -3,11 +3,11 @@
  *
  *     program -> [BEGIN] [UPDATE] [COMMIT] -> gate -> server
  *
- * A step begins when its request arrives here. `stopAt` holds that request, and what follows on its connection, back:
- * the program has done all that comes before the step, and nothing of it. Then the program may be killed (what was held
- * was never sent) or stopped and continued (what was held is sent late).
+ * A step begins when its request arrives here. `stopAt` holds back that request and all later ones of its connection: the
+ * program has done everything before the step, and nothing of the step. Then a spec may kill the program, whose held
+ * requests are never sent, or stop and continue it, whose held requests are sent late.
  *
- * A client that goes away takes along what is held of it.
+ * The held requests of a client that goes away are dropped.
  */
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -17,7 +17,7 @@ import { freePort } from '../support/servers/free-port.js';
 
 const HOST = '127.0.0.1';
 
-/** A request that holds a program up, until it is let go. */
+/** A request that is held back until `release`. */
 export interface Stop {
   readonly reached: Promise<void>;
   release(): void;
@@ -25,7 +25,7 @@ export interface Stop {
 
 interface Hook {
   readonly request: RegExp;
-  /** How many such requests pass before. */
+  /** Number of such requests that pass first. */
   before: number;
   run(): Promise<void>;
 }
@@ -34,13 +34,13 @@ export class Gate {
   readonly port: number;
   /** Where new connections lead. */
   targetPort: number;
-  /** Changes what servers answer, chunk by chunk. */
+  /** Changes the replies of the server, chunk by chunk. */
   rewrite: ((reply: string) => string) | undefined;
   readonly #connections = new Set<() => void>();
   readonly #hooks = new Set<Hook>();
   readonly #server: Server;
 
-  /** Closed after the spec. */
+  /** Opens a gate; the end of the spec closes it. */
   static async open(targetPort: number): Promise<Gate> {
     const gate = new Gate(await freePort(), targetPort);
     gate.#server.listen(gate.port, HOST);
@@ -59,7 +59,7 @@ export class Gate {
     this.#server = createServer({ allowHalfOpen: true }, (client) => this.#connect(client));
   }
 
-  /** Does something when such a request arrives, the first or the nth, before it is passed on. Once. */
+  /** Calls `run` once, when the nth such request arrives, before the gate passes it on. */
   before(request: RegExp, run: () => Promise<void>, nth = 1): void {
     this.#hooks.add({ request, before: nth - 1, run });
   }
@@ -75,12 +75,12 @@ export class Gate {
     return { reached: reached.promise, release: () => gate.resolve() };
   }
 
-  /** Breaks every connection, and forgets what is held. */
+  /** Breaks every connection, and drops the held requests. */
   cut(): void {
     for (const destroy of this.#connections) destroy();
   }
 
-  /** A failover as clients see it: their connections break, and lead elsewhere from then on. */
+  /** A failover as clients see it: connections break, and new ones lead to another server. */
   leadTo(targetPort: number): void {
     this.targetPort = targetPort;
     this.cut();
@@ -135,7 +135,7 @@ export class Gate {
     target.on('end', () => client.end());
   }
 
-  /** Settles when nobody holds this chunk any more. */
+  /** Resolves when no hook holds this chunk any more. */
   async #hooked(chunk: Buffer): Promise<void> {
     if (this.#hooks.size === 0) return;
     const text = chunk.toString('latin1');

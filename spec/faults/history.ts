@@ -1,23 +1,23 @@
 /**
- * What was committed, what could be seen in PostgreSQL, and what was read, by one clock: the process's own, monotonic.
+ * The commits, the versions visible in PostgreSQL, and the reads, by one clock: the monotonic one of this process.
  *
- * A version is given once, to one change of one item, also where that change is never committed, or lost by a crash.
- * An observer asks PostgreSQL over and over; what it is told counts as visible from the instant of the answer, so that
- * every doubt is in the readers' favour.
+ * Each version belongs to one change of one item, also if that change is never committed, or lost in a crash. An observer
+ * queries PostgreSQL over and over. A version counts as visible from the instant of the observer's answer, so every
+ * uncertainty favours the readers.
  */
 import { expect } from 'chai';
 import { parseGeneration } from '../../lib/model/generation.js';
 
-/** The values of an item's generations, root first; null where there is none. */
+/** The values of an item's generations, root first; null for a missing one. */
 export type Values = readonly (string | null)[];
 
 export interface Change {
   readonly item: number;
   readonly version: number;
   readonly strict: boolean;
-  /** When the transaction began, and right before COMMIT was sent. */
+  /** The values at the start of the transaction, and right before COMMIT was sent. */
   readonly before: Values[];
-  /** When COMMIT was sent, and answered. */
+  /** The instants at which COMMIT was sent, and answered. */
   sentMs: number;
   committedMs: number;
 }
@@ -29,7 +29,7 @@ export interface Read {
   readonly answeredMs: number;
 }
 
-/** A version that the observer saw, until it saw another. */
+/** A version that the observer saw, until the next one. */
 interface Sight {
   readonly version: number;
   readonly sinceMs: number;
@@ -40,7 +40,7 @@ export class History {
   readonly #sights = new Map<number, Sight[]>();
   #versions = 0;
 
-  /** Notes a change that is about to be made. */
+  /** Notes a change before it is made. */
   begin(item: number, strict = false): Change {
     const version = ++this.#versions;
     const change = { item, version, strict, before: [], sentMs: Infinity, committedMs: Infinity };
@@ -59,7 +59,7 @@ export class History {
   }
 
   /**
-   * Ladder step 4a: each read returns what was the truth at some instant from `boundMs` before it began until its answer.
+   * Ladder step 4a: each read returns a version that was visible at an instant from `boundMs` before its start to its answer.
    */
   judgeBound(reads: readonly Read[], boundMs: number): void {
     for (const read of reads) {
@@ -68,7 +68,7 @@ export class History {
       const first = sights.findLastIndex(({ sinceMs }) => sinceMs <= fromMs);
       const good =
         sights.slice(Math.max(0, first)).some(({ version }) => version === read.version) ||
-        // The observer may never have seen one that was soon followed by another.
+        // The observer may miss a version that was replaced soon.
         this.changes.some(
           ({ version, sentMs, committedMs }) =>
             version === read.version && sentMs <= read.answeredMs && committedMs > fromMs,
@@ -82,7 +82,7 @@ export class History {
     }
   }
 
-  /** Ladder step 4b: no read returns what is older than the last strict commit that was visible when it began. */
+  /** Ladder step 4b: no read returns a version older than the last strict commit that was visible at its start. */
   judgeStrict(reads: readonly Read[]): void {
     for (const { item, version, beganMs } of reads) {
       const visible = this.changes.filter(
@@ -94,12 +94,12 @@ export class History {
     }
   }
 
-  /** Every scope that a commit changed has generations which it never had before, or none. */
+  /** Every scope that a commit changed has generations that it never had before, or none. */
   judgeGenerations(item: number, now: Values): void {
     for (const change of this.changes) {
       if (change.item !== item || this.#visibleMs(change) === Infinity) continue;
       for (const before of change.before) {
-        // Under quarantine, or without a generation, there is nothing that an old entry could be found by.
+        // Under quarantine, or without a generation, no old entry can be found.
         if (![...before, ...now].every((value) => value !== null && parseGeneration(value)?.generation !== undefined))
           continue;
         expect(now, `item ${item}: its generations, unchanged by the commit of ${change.version}`).to.not.deep.equal(

@@ -1,6 +1,6 @@
 /**
- * What happens to PostgreSQL: it is restarted, it crashes and loses commits that others had seen, it ends sessions; a
- * transaction stays open for longer than a thousand others.
+ * Faults of PostgreSQL: it restarts, it crashes and loses commits that readers had seen, it ends sessions; a transaction
+ * stays open for longer than a thousand others.
  */
 import { expect } from 'chai';
 import { deferred, eventually } from '../support/deferred.js';
@@ -13,7 +13,7 @@ describe('PostgreSQL', () => {
   let relay: WatchedRelay;
 
   before(async () => {
-    // Nothing but the WAL writer writes WAL behind commits: so a spec that stops it decides what a crash loses.
+    // Only the WAL writer writes WAL after commits, so a spec that stops it decides which commits a crash loses.
     const settings = { synchronous_commit: 'off', autovacuum: 'off', bgwriter_lru_maxpages: '0' };
     servers = await lendServers({ postgres: { settings } });
   });
@@ -26,7 +26,7 @@ describe('PostgreSQL', () => {
     await scene.settled(relay);
   });
 
-  it('is restarted', async () => {
+  it('restarts: the relay repairs', async () => {
     await scene.change(1);
     await servers.postgres.restart();
     await scene.change(2);
@@ -34,7 +34,7 @@ describe('PostgreSQL', () => {
     expect(relay.repairs).to.include('source');
   });
 
-  it('is restarted while a transaction is open: it is gone, with its event', async () => {
+  it('restarts while a transaction is open: the transaction is lost with its event', async () => {
     const begun = deferred();
     const ended = deferred();
     const change = scene.change(1, () => {
@@ -50,7 +50,7 @@ describe('PostgreSQL', () => {
   });
 
   for (const whom of ['the postmaster', 'one backend']) {
-    it(`crashes, as ${whom} is killed, and commits are lost that readers have cached`, async () => {
+    it(`crashes when ${whom} is killed, and loses commits that readers have cached: the relay repairs`, async () => {
       await scene.change(1);
       await scene.relayed(relay);
       const walWriter = await stopWalWriter();
@@ -71,7 +71,7 @@ describe('PostgreSQL', () => {
   for (const [kind, { COMMIT, ...steps }] of Object.entries({ plain: PLAIN, strict: STRICT })) {
     const strict = kind === 'strict';
 
-    it(`ends the session of a writer, ${kind}, before COMMIT: nothing has changed`, async () => {
+    it(`ends the session of a ${kind} writer before COMMIT: nothing has changed`, async () => {
       const writer = await scene.program();
       const stop = writer.stopAt(COMMIT);
       scene.runWriter(writer, 1, { strict });
@@ -83,7 +83,7 @@ describe('PostgreSQL', () => {
       expect((await scene.versions()).get(1)).to.equal(0);
     });
 
-    it(`ends the sessions of a writer, ${kind}, after COMMIT: the bump is done, or pending and the relay's`, async () => {
+    it(`ends the sessions of a ${kind} writer after COMMIT: the bump is done, or the relay does it`, async () => {
       const writer = await scene.program();
       const stop = writer.stopAt(strict ? STRICT['reading its events again'] : steps['reading its events']);
       const change = scene.runWriter(writer, 1, { strict });
@@ -97,7 +97,7 @@ describe('PostgreSQL', () => {
     });
   }
 
-  it('keeps a transaction open for longer than a thousand others', async () => {
+  it('keeps a transaction open for longer than a thousand others: the relay bumps its change', async () => {
     const begun = deferred();
     const ended = deferred();
     const long = scene.change(1, () => {
@@ -113,7 +113,7 @@ describe('PostgreSQL', () => {
     expect((await scene.versions()).get(1)).to.equal(version);
   });
 
-  /** All that is committed so far is written; what follows is not, until somebody waits for it. */
+  /** Writes the commits so far, and stops the WAL writer: later commits stay in memory until a session waits for one. */
   async function stopWalWriter(): Promise<number> {
     const { rows } = await scene.db.raw<{ rows: { pid: number }[] }>(
       `select pid from pg_stat_activity where backend_type = 'walwriter'`,

@@ -2,7 +2,7 @@ import { runProgram, type Program } from '../support-specs/programs/run.js';
 import { Gate, type Stop } from './gate.js';
 import type { Step } from './steps.js';
 
-/** Where a program works. */
+/** The servers, the schema and the cache of a program. */
 export interface Place {
   readonly redis: string;
   readonly postgres: string;
@@ -10,7 +10,7 @@ export interface Place {
   readonly cache: string;
 }
 
-/** A process of its own, whose way to each server leads through a gate of its own. */
+/** A process that reaches each server through a gate of its own. */
 export class GatedProgram {
   readonly gates: Readonly<Record<Step['server'], Gate>>;
   #program: Program | undefined;
@@ -23,7 +23,7 @@ export class GatedProgram {
     this.gates = gates;
   }
 
-  /** Runs it; killed after the spec. */
+  /** Runs the program; the end of the spec kills it. */
   run(file: string, { schema, cache }: Pick<Place, 'schema' | 'cache'>, args: object): void {
     const place: Place = {
       redis: `redis://127.0.0.1:${this.gates.redis.port}`,
@@ -46,7 +46,7 @@ export class GatedProgram {
     return JSON.parse(await this.#program!.line()) as T;
   }
 
-  /** kill -9: what it had not yet sent is never sent. */
+  /** kill -9: its held requests are never sent. */
   async kill(): Promise<void> {
     this.#program!.child.kill('SIGKILL');
     await this.#program!.ended;

@@ -9,11 +9,11 @@ import { lend } from '../support/lenders.js';
 import { lendRedis } from '../support/redis.js';
 import type { Read } from './history.js';
 
-/** How long a reader rests between two looks at all items, in ms: enough for everybody else on two cores. */
+/** Pause between two reads of all items, in ms: enough for all other processes on two cores. */
 const REST_MS = 2;
 const ROUNDS_ON = 10;
 
-/** One process of an application that reads all items, over and over, and notes what it was told. */
+/** One process of an application: reads all items over and over, and notes the answers. */
 export class Reader {
   readonly boundMs: number | undefined;
   readonly cache: GenerationalCache<{ db: Knex }, Knex.Transaction>;
@@ -24,7 +24,7 @@ export class Reader {
   #stopped = false;
   readonly #ended: Promise<void>;
 
-  /** Ends with the spec. */
+  /** Starts reading; the end of the spec stops it. */
   constructor(options: {
     readonly name: string;
     readonly db: Knex;
@@ -68,25 +68,25 @@ export class Reader {
     return versions.map((version, i) => ({ item: this.#items[i]!, version: version!, beganMs, answeredMs }));
   }
 
-  /** What it was told since this was asked last. */
+  /** The reads since the last call. */
   takeReads(): Read[] {
     const reads = this.#reads;
     this.#reads = [];
     return reads;
   }
 
-  /** Resolves when it has read on for a while. */
+  /** Resolves after ten further rounds. */
   async goesOn(): Promise<void> {
     const least = this.#rounds + ROUNDS_ON;
     await eventually(() => expect(this.#rounds).to.be.at.least(least));
   }
 
-  /** Resolves when all items are read from the cache. */
+  /** Resolves when all items are hits. */
   async hitting(withinMs = 8_000): Promise<void> {
     await eventually(async () => expect(await this.#outcomes()).to.deep.equal(['hit']), { withinMs });
   }
 
-  /** Resolves when no item is read from the cache, as nobody vouches for it. */
+  /** Resolves when all items are bypasses. */
   async away(withinMs = 8_000): Promise<void> {
     await eventually(async () => expect(await this.#outcomes()).to.deep.equal(['bypass']), { withinMs });
   }
@@ -98,7 +98,7 @@ export class Reader {
 
   async #run(): Promise<void> {
     while (!this.#stopped) {
-      // While PostgreSQL is down there may be no answer.
+      // While PostgreSQL is down a read may reject.
       this.#reads.push(...(await this.read().catch(() => [])));
       this.#rounds++;
       await sleep(REST_MS);

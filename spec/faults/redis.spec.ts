@@ -1,6 +1,6 @@
 /**
- * What happens to Redis: it is down, stopped, flushed, goes back to an old snapshot, fails over to a replica that missed
- * bumps, or splits in two. `scene.gate` is where its clients find it.
+ * Faults of Redis: it is down, stopped, flushed, restored from an old snapshot, replaced by a replica that missed bumps, or
+ * split in two. Its clients connect to it through `scene.gate`.
  */
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
@@ -24,7 +24,7 @@ describe('Redis', () => {
 
   /** Each spec has a Redis of its own. */
   beforeEach(async () => {
-    // A replica is served at once.
+    // A replica gets its first copy at once.
     redis = await privateRedis({ args: ['--repl-diskless-sync-delay', '0'] });
     scene = await Scene.open({ ...servers, redis });
     scene.reader();
@@ -39,8 +39,8 @@ describe('Redis', () => {
       await scene.settled(relay);
     });
 
-    it('is down: what commits meanwhile is bumped when it is back, empty', async () => {
-      await scene.endReign();
+    it('is down, and comes back empty: the commits in between are bumped', async () => {
+      await scene.ageEpoch();
       await redis.kill('SIGKILL');
       await scene.changeAll();
       expect(await scene.waiting()).to.equal(scene.items.length);
@@ -48,14 +48,14 @@ describe('Redis', () => {
       await scene.verify(relay);
     });
 
-    it('is stopped: what commits meanwhile is bumped when it is continued', async () => {
+    it('is stopped, and continued: the commits in between are bumped', async () => {
       redis.pause();
       await scene.changeAll();
       redis.resume();
       await scene.verify(relay);
     });
 
-    it('is stopped for longer than the bound', async () => {
+    it('is stopped for longer than the bound: no read exceeds the bound', async () => {
       redis.pause();
       await scene.changeAll();
       const { beganMs } = (await scene.reader().read())[0]!;
@@ -64,7 +64,7 @@ describe('Redis', () => {
       await scene.verify(relay);
     });
 
-    it('is flushed, between a commit and its bump and after', async () => {
+    it('is flushed before a commit and after its bump: the relay repairs', async () => {
       const client = lendRedis({ url: redis.url });
       await scene.change(1, async () => void (await client.flushall()));
       await client.flushall();
@@ -72,19 +72,19 @@ describe('Redis', () => {
       expect(relay.repairs).to.include('mark');
     });
 
-    it('is restarted from a snapshot older than bumps whose events are gone', async () => {
+    it('restarts from a snapshot older than bumps whose events are gone: the relay repairs', async () => {
       await lendRedis({ url: redis.url }).save();
       await scene.changeAll();
       await scene.settled(relay);
       expect(await scene.waiting()).to.equal(0);
-      await scene.endReign();
+      await scene.ageEpoch();
       await redis.kill('SIGKILL');
       await redis.restart();
       await scene.verify(relay);
       expect(relay.repairs).to.include('store');
     });
 
-    it('fails over to a replica that missed bumps whose events are gone', async () => {
+    it('fails over to a replica that missed bumps whose events are gone: the relay repairs', async () => {
       const replica = await replicaThatMisses(() => scene.changeAll(), relay);
       await redis.kill('SIGKILL');
       await failOverTo(replica);
@@ -106,7 +106,7 @@ describe('Redis', () => {
     });
 
     for (const [name, step] of Object.entries(REPAIRING)) {
-      it(`and the relay is killed before ${name}: the next one repairs`, async () => {
+      it(`and the relay is killed before ${name}: the next relay repairs`, async () => {
         const stop = program.stopAt(step);
         await failOverTo(replica);
         program.gates.redis.leadTo(replica.port);
@@ -115,7 +115,7 @@ describe('Redis', () => {
         await scene.verify(scene.relay());
       });
 
-      it(`and the relay is stopped before ${name}, with another one at work`, async () => {
+      it(`and the relay is stopped before ${name}, with another relay at work`, async () => {
         const stop = program.stopAt(step);
         await failOverTo(replica);
         program.gates.redis.leadTo(replica.port);
@@ -131,10 +131,10 @@ describe('Redis', () => {
       });
     }
 
-    for (const name of ['asking who counts', 'COMMIT'] as const) {
-      it(`between the bump, which the old one took, and ${name}`, async () => {
-        // Now: from there on the relay's transaction holds that row.
-        await scene.endReign();
+    for (const name of ['the authority check', 'COMMIT'] as const) {
+      it(`between a bump on the old primary and ${name}: the new primary gets the bump too`, async () => {
+        // Before the stop: there the relay's transaction holds the row of the authority.
+        await scene.ageEpoch();
         const stop = program.stopAt(RELAY[name]);
         await scene.change(1);
         await stop.reached;
@@ -145,20 +145,20 @@ describe('Redis', () => {
       });
     }
 
-    it('and the old one lives on, with a relay that deletes nothing for a bump made there', async () => {
-      // It has checked, and is about to claim.
+    it('and the old primary lives on: its relay deletes no event for a bump made there', async () => {
+      // The old relay has checked, and is about to claim.
       const claim = program.stopAt(RELAY['the claim']);
       await scene.change(1);
       await claim.reached;
       await failOverTo(replica);
-      // The new one's relay takes what was there, and does not come to its next claim.
+      // The new relay takes the events so far, and is stopped before its next claim.
       const newer = await scene.program();
       const other = scene.runRelay(newer);
       await scene.settled(other);
       const begin = newer.stopAt(RELAY.BEGIN);
       await scene.change(2);
       await begin.reached;
-      const bump = program.stopAt(RELAY['asking who counts']);
+      const bump = program.stopAt(RELAY['the authority check']);
       claim.release();
       await bump.reached;
       bump.release();
@@ -168,7 +168,7 @@ describe('Redis', () => {
     });
   });
 
-  it('is split in two, with readers and a relay on each side', async () => {
+  it('is split in two, with readers and a relay on each side: no read exceeds the bound', async () => {
     const relay = scene.relay(redis.url);
     await scene.settled(relay);
     const replica = await replicaThatMisses(() => scene.changeAll(), relay);
@@ -179,16 +179,16 @@ describe('Redis', () => {
     await scene.settled(other, there);
     const repairs = () => [relay, other].map((one) => one.repairs.length);
     const before = repairs();
-    // Until the old side has claimed to be the one, and the new side again.
+    // Until each side has become authoritative again.
     while (repairs().some((count, i) => count === before[i])) await scene.changeAll();
-    // The old one comes back as a replica.
+    // The old primary becomes a replica.
     await lendRedis({ url: redis.url }).replicaof('127.0.0.1', replica.port);
-    // The relay there vouches no more; what it did vouch for stands for the bound.
+    // The old relay renews no more; its last renewal expires within the bound.
     await there.away();
     await scene.verify(other, { hit: false });
   });
 
-  /** A replica in step with Redis, which then misses what `work` makes the relay bump. */
+  /** A replica in step with Redis, which then misses the bumps that `work` causes. */
   async function replicaThatMisses(work: () => Promise<void>, relay: WatchedRelay): Promise<RedisServer> {
     const replication = await Gate.open(redis.port);
     const replica = await privateRedis({ args: ['--replicaof', '127.0.0.1', String(replication.port)] });
@@ -198,7 +198,7 @@ describe('Redis', () => {
     });
     await scene.settled(relay);
     await inStep(client);
-    // Nothing listens there.
+    // No server listens on that port.
     replication.leadTo(1);
     await work();
     await scene.settled(relay);
@@ -206,7 +206,7 @@ describe('Redis', () => {
     return replica;
   }
 
-  /** Resolves when a replica has all that its primary had when this was called. */
+  /** Resolves when a replica has all data that its primary has now. */
   async function inStep(replica: Redis): Promise<void> {
     const offset = (info: string, name: string) => Number(new RegExp(`${name}:(\\d+)`).exec(info)![1]);
     const primary = lendRedis({ url: redis.url });
@@ -217,7 +217,7 @@ describe('Redis', () => {
   }
 
   async function failOverTo(replica: RedisServer): Promise<void> {
-    await scene.endReign();
+    await scene.ageEpoch();
     await promote(replica);
   }
 

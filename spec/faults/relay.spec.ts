@@ -1,8 +1,8 @@
 /**
  * kill -9 and SIGSTOP of a relay between every pair of its steps, and PostgreSQL ending its session there.
  *
- * Readers with a bound may leave the cache meanwhile, and never read what is older; whatever the relay had done of its
- * turn, it, or another one, bumps what was committed.
+ * Bounded readers may leave the cache meanwhile, and never read a value older than the bound. However far the relay has
+ * got, it or another relay bumps the commit.
  */
 import type { Stop } from './gate.js';
 import { lendServers, Scene, type Servers, type WatchedRelay } from './scene.js';
@@ -12,9 +12,9 @@ import type { Reader } from './reader.js';
 
 const ITEM = 1;
 const STEPS = Object.entries<Step>(RELAY);
-/** Before these it has claimed nothing. */
+/** Steps before the claim. */
 const CHECKING: ReadonlySet<Step> = new Set([RELAY['asking for the time'], RELAY['the check'], RELAY['the renewal']]);
-const CLAIMED: ReadonlySet<Step> = new Set([RELAY['the bump'], RELAY['asking who counts'], RELAY.COMMIT]);
+const CLAIMED: ReadonlySet<Step> = new Set([RELAY['the bump'], RELAY['the authority check'], RELAY.COMMIT]);
 
 describe('a relay', () => {
   let servers: Servers;
@@ -27,12 +27,12 @@ describe('a relay', () => {
     servers = await lendServers();
   });
 
-  /** A relay that is a process, and readers of what it bumps. */
+  /** A relay in a process of its own, and readers. */
   async function open(): Promise<void> {
     ({ scene, program, relay, bounded } = await Scene.relayed(servers));
   }
 
-  /** The relay waits before this step; an item was changed, at the worst moment for it. */
+  /** Stops the relay before this step, with an item changed at the worst moment for that step. */
   async function stopAt(step: Step): Promise<Stop> {
     const stop = program.stopAt(step);
     if (CHECKING.has(step)) await stop.reached;
@@ -45,7 +45,7 @@ describe('a relay', () => {
     beforeEach(open);
 
     for (const [name, step] of STEPS) {
-      it(`before ${name}: the next one bumps what it left`, async () => {
+      it(`before ${name}: the next relay bumps the event`, async () => {
         await stopAt(step);
         await program.kill();
         await scene.change(2);
@@ -55,16 +55,16 @@ describe('a relay', () => {
   });
 
   describe('that is stopped', () => {
-    // It lives through all of these.
+    // One relay lives through all of these specs.
     before(open);
 
     for (const [name, step] of STEPS) {
-      it(`before ${name}: readers leave, and return when it is continued`, async () => {
+      it(`before ${name}: bounded readers leave the cache, and return when the relay continues`, async () => {
         const stop = await stopAt(step);
         program.suspend();
         await scene.change(2);
         await bounded.away();
-        // Whatever it does late, what it knew when it was stopped is no longer vouched for.
+        // The late relay keeps nothing fresh by what it knew before the stop.
         const bump = program.stopAt(RELAY['the bump']);
         program.resume();
         stop.release();
@@ -74,12 +74,12 @@ describe('a relay', () => {
         await scene.verify(relay);
       });
 
-      it(`before ${name}, with another one at work`, async () => {
+      it(`before ${name}: another relay at work keeps its promise, and so does the late one`, async () => {
         const stop = await stopAt(step);
         program.suspend();
         const other = scene.relay();
         await scene.change(2);
-        // What is claimed the other can't bump, so it can't vouch for it.
+        // The other relay can't bump a claimed event, so it keeps nothing fresh meanwhile.
         if (CLAIMED.has(step)) await bounded.away();
         else await scene.relayed(other);
         program.resume();
@@ -90,7 +90,7 @@ describe('a relay', () => {
     }
 
     for (const [name, step] of STEPS.filter(([, step]) => CLAIMED.has(step))) {
-      it(`before ${name}, where PostgreSQL ends its session: another one bumps what it had claimed`, async () => {
+      it(`before ${name}, and whose session PostgreSQL ends: another relay bumps the claimed event`, async () => {
         const stop = await stopAt(step);
         program.suspend();
         const other = scene.relay();

@@ -22,7 +22,7 @@ describe('relays', () => {
     scene.reader({ bounded: false });
   });
 
-  it('two race, and one of them is killed in the middle of it', async () => {
+  it('two race, and one of them is killed before its COMMIT: the other bumps every event', async () => {
     const programs = [await scene.program(), await scene.program()];
     const [first, second] = programs.map((program) => scene.runRelay(program));
     await scene.settled(first!);
@@ -38,11 +38,11 @@ describe('relays', () => {
     await scene.verify(second!);
   });
 
-  it('one begins in the middle of what another has bumped and not yet deleted', async () => {
+  it('one starts while another has bumped an event and not yet deleted it', async () => {
     const program = await scene.program();
     const relay = scene.runRelay(program);
     await scene.settled(relay);
-    const stop = program.stopAt(RELAY['asking who counts']);
+    const stop = program.stopAt(RELAY['the authority check']);
     await scene.change(1);
     await stop.reached;
     const other = scene.relay();
@@ -53,7 +53,7 @@ describe('relays', () => {
     await scene.verify(other);
   });
 
-  it('an old one meets a namespace of a newer release, and a path that it can not read', async () => {
+  it('an old one bumps a scope of a newer release, and global for a path that it can not parse', async () => {
     const relay = scene.relay();
     await scene.settled(relay);
     const newer = new GenerationalCache({

@@ -1,6 +1,6 @@
 /**
- * What a fault happens to: items in PostgreSQL, each with a version; a cache of them in Redis; processes that read,
- * write and relay; and somebody who watches.
+ * The installation under a fault: items in PostgreSQL, each with a version; a cache of them in Redis; processes that read,
+ * write and relay; and an observer.
  *
  *     writers ----------> PostgreSQL: item, gencache_outbox <---- observer
  *     (gates)                 |            (gates)
@@ -8,8 +8,8 @@
  *                                                           v
  *     readers, bounded and not ------- main gate -------> Redis
  *
- * After each fault `verify` judges. A spec decides when something happens by holding requests, and waits for what it
- * sees to have happened; nothing depends on how long anything takes, but on the bound, which is about time.
+ * After each fault `verify` judges. A spec controls the order of steps by holding requests, and waits for states that it
+ * observes. No spec depends on a duration, except the bound itself.
  */
 import { privatePostgres } from '../support/postgres.js';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -37,7 +37,7 @@ export interface Servers {
   readonly postgres: PostgresServer;
 }
 
-/** Private servers, to be disturbed; for the suite in a `before` hook, else for the spec. */
+/** Private servers, for faults; lent to the suite by a `before` hook, else to the spec. */
 export async function lendServers(
   options: { redis?: RedisServerOptions; postgres?: PostgresServerOptions } = {},
 ): Promise<Servers> {
@@ -47,10 +47,10 @@ export async function lendServers(
 
 const OBSERVE_EVERY_MS = 2;
 const POLL_MS = 20;
-/** A server that is down answers nothing; what is asked of it then is not waited for. */
+/** Options of a client that does not wait for a server that is down. */
 const IMPATIENT = { connectTimeout: 300, commandTimeout: 300, retryStrategy: () => null, lazyConnect: true };
 
-/** What a relay has told. */
+/** The polls and repairs that a relay has reported. */
 export interface WatchedRelay {
   readonly polls: { readonly trusted: boolean; readonly lagMs: number }[];
   readonly repairs: string[];
@@ -63,7 +63,7 @@ export class Scene {
   readonly boundMs: number;
   readonly items: readonly number[];
   readonly db: Knex;
-  /** Where readers, and relays of this process, find Redis. */
+  /** The way to Redis of readers, and of relays in this process. */
   readonly gate: Gate;
   readonly postgres: PostgresServer;
   readonly #readers: Reader[] = [];
@@ -72,12 +72,22 @@ export class Scene {
 
   static async open(servers: Servers, options: { boundMs?: number; items?: number } = {}): Promise<Scene> {
     const { boundMs = 1_000, items = 2 } = options;
-    const scene = new Scene(servers, await Gate.open(servers.redis.port), boundMs, items);
+    const scene = new Scene({ postgres: servers.postgres, gate: await Gate.open(servers.redis.port), boundMs, items });
     await scene.#install();
     return scene;
   }
 
-  private constructor({ postgres }: Servers, gate: Gate, boundMs: number, items: number) {
+  private constructor({
+    postgres,
+    gate,
+    boundMs,
+    items,
+  }: {
+    readonly postgres: PostgresServer;
+    readonly gate: Gate;
+    readonly boundMs: number;
+    readonly items: number;
+  }) {
     this.gate = gate;
     this.postgres = postgres;
     this.boundMs = boundMs;
@@ -85,7 +95,7 @@ export class Scene {
     this.db = this.#knex();
   }
 
-  /** A relay in this process. */
+  /** Starts a relay in this process. */
   relay(url = this.#redisUrl): WatchedRelay {
     const watched: WatchedRelay = { polls: [], repairs: [] };
     const store = redisStore(lendRedis({ url, lazyConnect: true }));
@@ -99,12 +109,12 @@ export class Scene {
     return watched;
   }
 
-  /** A process whose way to each server leads through a gate of its own. */
+  /** A process that reaches each server through a gate of its own. */
   program(): Promise<GatedProgram> {
     return GatedProgram.open({ redis: this.gate.targetPort, postgres: this.postgres.port });
   }
 
-  /** A relay that is a process of its own. */
+  /** Starts a relay in a process of its own. */
   runRelay(program: GatedProgram): WatchedRelay {
     const watched: WatchedRelay = { polls: [], repairs: [] };
     program.run('relay', this, { boundMs: this.boundMs, pollMs: POLL_MS });
@@ -115,11 +125,11 @@ export class Scene {
         if (line.kind === 'repair') watched.repairs.push(line.cause);
       }
     };
-    follow().catch(() => {}); // it was killed
+    follow().catch(() => {}); // the program was killed
     return watched;
   }
 
-  /** With a relay that is a process, which vouches by now, and readers with and without a bound of what it bumps. */
+  /** A scene with a relay in a process of its own, at work by now, and readers with and without a bound. */
   static async relayed(servers: Servers) {
     const scene = await Scene.open(servers);
     const program = await scene.program();
@@ -130,7 +140,7 @@ export class Scene {
     return { scene, program, relay, bounded };
   }
 
-  /** A writer that is a process of its own, and changes one item. */
+  /** Starts a writer in a process of its own, which changes one item. */
   runWriter(
     program: GatedProgram,
     item: number,
@@ -147,7 +157,7 @@ export class Scene {
     return change;
   }
 
-  /** A reader, which runs until the spec ends, and is judged. */
+  /** Starts a reader, which runs until the end of the spec; `verify` judges its reads. */
   reader({ bounded = true, url = this.#redisUrl } = {}): Reader {
     const reader = new Reader({
       ...{ name: this.cache, db: this.db, url, items: this.items },
@@ -157,7 +167,7 @@ export class Scene {
     return reader;
   }
 
-  /** Changes an item and records the event, as a trigger does, and commits. `held`: done before COMMIT is sent. */
+  /** Changes an item and records the event, as a trigger does, and commits. `held` runs before COMMIT is sent. */
   async change(item: number, held: () => Promise<void> = async () => {}): Promise<Change> {
     const before = await this.values(item);
     return this.#change(item, async (change) => {
@@ -166,7 +176,7 @@ export class Scene {
     });
   }
 
-  /** As `change`, many times, and without a look at the generations. */
+  /** Changes an item many times, without notes of its generations. */
   async changeOften(item: number, times: number): Promise<void> {
     for (let i = 0; i < times; i++) await this.#change(item, async () => {});
   }
@@ -183,7 +193,7 @@ export class Scene {
       throw error;
     }
     change.sentMs = performance.now();
-    // Knex resolves commit() in any case, and this promise with what the server said.
+    // Knex resolves commit() in any case; this promise has the server's answer.
     void trx.commit();
     await trx.executionPromise;
     change.committedMs = performance.now();
@@ -199,7 +209,7 @@ export class Scene {
     for (const item of this.items) await this.change(item);
   }
 
-  /** The values of an item's generations; while Redis does not answer, those that were known last. */
+  /** The values of an item's generations; while Redis is away, the last known ones. */
   async values(item: number): Promise<Values> {
     const redis = new Redis(this.gate.targetPort, '127.0.0.1', IMPATIENT);
     redis.on('error', () => {});
@@ -207,28 +217,28 @@ export class Scene {
     try {
       this.#known.set(item, await redis.mget(generationKey(prefix, ''), generationKey(prefix, `item=${item}`)));
     } catch {
-      // as it was
+      // Redis is away: the last known values stay.
     } finally {
       redis.disconnect();
     }
     return this.#known.get(item) ?? [null, null];
   }
 
-  /** What PostgreSQL has. */
+  /** The version of each item in PostgreSQL. */
   async versions(): Promise<Map<number, number>> {
     const rows = await this.db<{ id: number; version: number }>('item').select('id', 'version');
     return new Map(rows.map(({ id, version }) => [id, version]));
   }
 
-  /** pg_terminate_backend of every session that is in a transaction and waits for its client. */
+  /** Ends every session that is in a transaction and waits for its client (pg_terminate_backend). */
   async endSessions(): Promise<void> {
     await this.db.raw(
       `select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in transaction' and query !~ 'terminate'`,
     );
   }
 
-  /** Makes the incarnation that counts one that has counted for long: another is then not kept waiting. */
-  async endReign(): Promise<void> {
+  /** Makes the present epoch an hour older, so that another server may become authoritative at once. */
+  async ageEpoch(): Promise<void> {
     await this.db('gencache_authority').update({ changed_at: this.db.raw(`changed_at - interval '1 hour'`) });
   }
 
@@ -237,7 +247,7 @@ export class Scene {
     return rows.length;
   }
 
-  /** Resolves when the relay, since this was called, has twice found that it counts and that nothing waits. */
+  /** Resolves when the relay has polled twice from now, trusted and without a lag. */
   async relayed(relay: WatchedRelay, withinMs = 15_000): Promise<void> {
     const from = relay.polls.length;
     await eventually(
@@ -250,16 +260,16 @@ export class Scene {
     );
   }
 
-  /** Resolves when the relay is at work and all items are read from the cache, by all readers but one. */
+  /** Resolves when the relay is at work and all readers, `except` excluded, hit all items. */
   async settled(relay: WatchedRelay, except?: Reader): Promise<void> {
     await this.relayed(relay);
     await Promise.all(this.#readers.filter((reader) => reader !== except).map((reader) => reader.hitting()));
   }
 
   /**
-   * The fault is over. Once the relay has drained, no read that begins returns anything but what is committed; every
-   * scope changed by a commit has new generations; nothing that was read meanwhile was older than its step of the
-   * ladder allows; and readers are back at the cache.
+   * Judges after the fault. Once the relay has drained the outbox, every new read returns the committed version; every
+   * scope that a commit changed has new generations; no earlier read was older than its step of the ladder allows; and
+   * readers hit the cache again.
    */
   async verify(relay: WatchedRelay, { strict = false, hit = true } = {}): Promise<void> {
     await this.relayed(relay);
@@ -273,7 +283,7 @@ export class Scene {
     for (const item of this.items) this.history.judgeGenerations(item, await this.values(item));
     if (hit) await Promise.all(this.#readers.map((reader) => reader.hitting()));
     for (const reader of this.#readers) {
-      // Without hits there is nothing to judge.
+      // Without hits the judgement would be empty.
       expect(reader.hits, 'hits').to.be.above(0);
       const reads = reader.takeReads();
       if (reader.boundMs !== undefined) this.history.judgeBound(reads, reader.boundMs);

@@ -5,7 +5,7 @@ import { QUARANTINE } from '../../lib/store/redis/commands/quarantine.lua.js';
 import { RENEW } from '../../lib/store/redis/commands/renew.lua.js';
 import { REPAIR } from '../../lib/store/redis/commands/repair.lua.js';
 
-/** What a program does in one request, told by what that request holds. */
+/** A step of a program: one request, told by its content. */
 export interface Step {
   readonly server: 'redis' | 'postgres';
   readonly request: RegExp;
@@ -16,7 +16,7 @@ function sql(request: RegExp, nth = 1): Step {
   return { server: 'postgres', request, nth };
 }
 
-/** A script is sent as its text, first on a connection, or as its SHA. */
+/** The first call of a script on a connection sends its text, a later one its SHA. */
 function script(text: string): Step {
   const [opening] = text.trim().split('\n');
   const sha = createHash('sha1').update(text).digest('hex');
@@ -35,7 +35,7 @@ const COMMIT = sql(/COMMIT;/);
 const EVENTS = /from gencache_outbox as event\s+where/;
 const DELETE_OWN = sql(/with authority as/);
 
-/** `transaction`: all that it does, in order. */
+/** The steps of `transaction`, in order. */
 export const PLAIN = {
   BEGIN,
   'the change': CHANGE,
@@ -61,7 +61,7 @@ export const STRICT = {
   'deleting its events': DELETE_OWN,
 } as const;
 
-/** A relay's turn with one event, in order. */
+/** The steps of a relay's turn with one event, in order. */
 export const RELAY = {
   'asking for the time': { server: 'redis', request: /\r\n\$4\r\ntime\r\n/i },
   'the check': sql(/pg_current_snapshot\(\)::text as snapshot/),
@@ -69,12 +69,12 @@ export const RELAY = {
   BEGIN,
   'the claim': sql(/delete from gencache_outbox as event where ctid/),
   'the bump': script(BUMP),
-  'asking who counts': sql(/select redis from gencache_authority where/),
+  'the authority check': sql(/select redis from gencache_authority where/),
   COMMIT,
 } as const satisfies Record<string, Step>;
 
-/** What a relay does when a server is another one, in order. */
+/** The steps of a relay when a server is not the authoritative one, in order. */
 export const REPAIRING = {
-  counting: sql(/update gencache_authority\s+set redis/),
+  'the change of authority': sql(/update gencache_authority\s+set redis/),
   'the repair': script(REPAIR),
 } as const;

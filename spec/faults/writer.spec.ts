@@ -2,7 +2,7 @@
  * kill -9 of a writer between every pair of its steps: `transaction`, plain and strict.
  *
  * A relay is at work all the time. Before COMMIT nothing is bumped and nothing is committed; after it the change is
- * there, and so is its bump, by whoever lives.
+ * committed, and the writer or the relay bumps it.
  */
 import { expect } from 'chai';
 import { generationState } from '../../lib/model/generation.js';
@@ -33,7 +33,7 @@ describe('a writer that is killed', () => {
     const names = Object.keys(steps);
     for (const [name, step] of Object.entries<Step>(steps)) {
       const committed = names.indexOf(name) > names.indexOf('COMMIT');
-      it(`${kind}, before ${name}: ${committed ? 'the change is there, and bumped' : 'nothing has changed'}`, async () => {
+      it(`${kind}, before ${name}: ${committed ? 'the change is committed and bumped' : 'nothing has changed'}`, async () => {
         const writer = await scene.program();
         const begin = writer.stopAt(PLAIN.BEGIN);
         const stop = step === PLAIN.BEGIN ? begin : writer.stopAt(step);
@@ -46,12 +46,12 @@ describe('a writer that is killed', () => {
         const version = committed ? change.version : 0;
         await eventually(() => expect(scene.history.seen(ITEM)).to.equal(version));
         expect((await scene.versions()).get(ITEM)).to.equal(version);
-        // A dead writer's quarantine stands until it lapses: readers of this item stay away, which is allowed.
+        // A dead writer's quarantine stands until it lapses: readers of this item may bypass the cache until then.
         await scene.verify(relay, { strict, hit: !strict });
       });
     }
 
-    it(`${kind}, when it is done`, async () => {
+    it(`${kind}, after its last step: the change is committed and bumped`, async () => {
       const writer = await scene.program();
       const begin = writer.stopAt(PLAIN.BEGIN);
       const change = scene.runWriter(writer, ITEM, { strict });
@@ -64,7 +64,7 @@ describe('a writer that is killed', () => {
     });
   }
 
-  it('two strict writers of one scope: one commits, the other is ended by PostgreSQL, and nothing old comes back', async () => {
+  it('beside a second strict writer of one scope: one commits, PostgreSQL ends the other, and no old value comes back', async () => {
     const [first, second] = [await scene.program(), await scene.program()];
     const stops = [first.stopAt(STRICT.COMMIT), second.stopAt(STRICT.COMMIT)];
     await scene.settled(relay);
@@ -83,7 +83,7 @@ describe('a writer that is killed', () => {
     expect(await scene.versions()).to.deep.equal(new Map([[ITEM, change.version], [2, 0]])); // prettier-ignore
   });
 
-  /** Its generations are as they were; or, right before a strict COMMIT, under quarantine. */
+  /** The generations are as before; or, right before a strict COMMIT, under quarantine. */
   async function nothingBumped(quarantined: boolean): Promise<void> {
     const { before } = scene.history.changes.at(-1)!;
     const [global, own] = await scene.values(ITEM);

@@ -1,6 +1,6 @@
 /**
- * The races and losses that other caches are known for, by the names they have in the field. Each spec is the
- * interleaving that makes others serve stale data, lose data or grow for ever.
+ * Known races and losses of caches, by their names in the field. Each spec is the interleaving with which another cache
+ * serves stale data, loses data or grows for ever.
  */
 import { expect } from 'chai';
 import { GenerationalCache, integer, text } from '../../lib/index.js';
@@ -14,7 +14,7 @@ import { Database, Process } from './process.js';
 
 const ITEM = 1;
 
-/** Processes on one Redis and one database, and a client that looks behind the scenes. */
+/** Processes on one Redis and one database, and a client that reads the keys themselves. */
 function lendProcesses() {
   const name = uniqueName();
   const database = new Database();
@@ -32,7 +32,7 @@ function lendCache(options: Partial<ConstructorParameters<typeof GenerationalCac
   return { name, cache, items: cache.namespace('item', integer()) };
 }
 
-/** Every key of a cache, with its time to live. For the shared server, whose other keys are others'. */
+/** Every key of a cache on the shared server, with its type and its TTL. */
 async function keysOf(name: string): Promise<{ key: string; type: string; ttlMs: number }[]> {
   const client = lendRedis();
   const keys: { key: string; type: string; ttlMs: number }[] = [];
@@ -45,7 +45,7 @@ async function keysOf(name: string): Promise<{ key: string; type: string; ttlMs:
 }
 
 describe('known races', () => {
-  it('stale fill: no reader sees a load from before the commit that is stored after the bump', async () => {
+  it('stale fill: no read returns a load from before the commit that is filled after the bump', async () => {
     const { one, other, database } = lendProcesses();
     const slow = one.stepwise(ITEM);
     const refused = observe(one.cache);
@@ -71,22 +71,22 @@ describe('known races', () => {
     expect((await entry.lookup({ item: ITEM })).outcome).to.equal('miss');
   });
 
-  it('resurrection: a lost generation restarts with another value, which matches no old entry', async () => {
+  it('resurrection: a lost generation starts again with another value, which no old entry matches', async () => {
     const { one, other, database, client, generationKey } = lendProcesses();
     expect(await one.read(ITEM)).to.equal(0);
     const before = await client.get(generationKey);
     database.commit(ITEM);
-    await client.del(generationKey); // evicted, before the bump could move it
-    await other.bump(ITEM); // and so it moves nothing, and writes nothing
+    await client.del(generationKey); // evicted before the bump
+    await other.bump(ITEM); // moves nothing, and writes nothing
     expect(await client.get(generationKey)).to.equal(null);
     expect(await one.read(ITEM)).to.equal(1);
     const after = await client.get(generationKey);
-    expect(after).to.match(/^0\./); // counts anew
-    expect(after).to.not.equal(before); // and is another value
+    expect(after).to.match(/^0\./); // the count starts again
+    expect(after).to.not.equal(before); // the nonce differs
     expect(await other.read(ITEM)).to.equal(1);
   });
 
-  it('resurrection, by FLUSHALL: the generations that a process remembers bring no entry back', async () => {
+  it('resurrection by FLUSHALL: no vector that a process remembers brings an entry back', async () => {
     const server = await privateRedis();
     const name = uniqueName();
     const database = new Database();
@@ -120,7 +120,7 @@ describe('known races', () => {
     expect(shortestGenerationMs).to.be.above(longestEntryMs);
   });
 
-  it('joined load: a reader after the bump does not join a load from before the commit', async () => {
+  it('joined load: a read after the bump does not join a load from before the commit', async () => {
     const { one, database } = lendProcesses();
     const early = one.stepwise(ITEM);
     await early.lookup();
@@ -137,7 +137,7 @@ describe('known races', () => {
     expect(await one.read(ITEM)).to.equal(1);
   });
 
-  it('joined load: a reader before any bump joins it', async () => {
+  it('joined load: a read before any bump joins the load under way', async () => {
     const { one } = lendProcesses();
     const seen = observe(one.cache);
     const [early, late] = [one.stepwise(ITEM), one.stepwise(ITEM)];
@@ -191,7 +191,7 @@ describe('known races', () => {
     database.commit(ITEM);
     await other.bump(ITEM);
     const again = (await client.get(generationKey))!;
-    // The same count, which is all that others have; and yet another value.
+    // The count is the same, as in a cache whose version is a bare counter; the value differs.
     expect(again.split('.')[0]).to.equal(missed.split('.')[0]);
     expect(again).to.not.equal(missed);
     expect(await one.read(ITEM)).to.equal(2);
@@ -205,7 +205,7 @@ describe('known races', () => {
     expect(await client.get(generationKey)).to.match(/^50\./);
   });
 
-  it('scan without a match: a bump lists no keys, independent of the entries below it', async () => {
+  it('scan: a bump of global lists no keys, however many lie below it', async () => {
     const { name, cache, items } = lendCache();
     const entry = items.list('value', { load: async (ids) => [...ids], by: (row) => row as { item: number } });
     await entry.fetchMany(Array.from({ length: 500 }, (_, item) => ({ item })));
@@ -217,7 +217,7 @@ describe('known races', () => {
     expect(looked.map(({ outcome }) => outcome)).to.deep.equal(['miss', 'miss', 'miss']);
   });
 
-  it('null as empty string: null, "" and other empty values come back unchanged', async () => {
+  it('null as empty string: empty and falsy values come back unchanged', async () => {
     const values: unknown[] = [null, '', 0, false, [], {}, undefined, NaN, 'null', Buffer.alloc(0)];
     const { cache, items } = lendCache();
     let loads = 0;
@@ -236,7 +236,7 @@ describe('known races', () => {
     expect(loads).to.equal(1);
     expect(loaded).to.deep.equal([...values, undefined]);
     expect(read).to.deep.equal([...values, undefined]);
-    // A row whose value is undefined is there; a row that is not there is absent.
+    // A row whose value is undefined is a hit; a missing row is absent.
     const outcomes = await Promise.all([entry.lookup({ item: 6 }), entry.lookup({ item: values.length })]);
     expect(outcomes.map(({ outcome }) => outcome)).to.deep.equal(['hit', 'absent']);
   });
@@ -278,8 +278,8 @@ describe('known races', () => {
     const entry = items.one('value', { load: async (ids) => [...ids], by: (row) => row as { item: number } });
     for (const fault of [
       () => proxy.hold(), // half-open
-      () => proxy.cut(), // gone, and a new connection is half-open
-      () => proxy.refuse(), // nobody listens
+      () => proxy.cut(), // closed, and the next connection is half-open
+      () => proxy.refuse(), // connections refused
     ]) {
       fault();
       expect(await entry.fetchMany([{ item: 1 }, { item: 2 }])).to.deep.equal([{ item: 1 }, { item: 2 }]);

@@ -3,7 +3,7 @@ import { GenerationalCache, integer, type Store } from '../../lib/index.js';
 import { deferred, type Deferred } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
 
-/** What all processes read and write: the committed version of each item, 0 before the first commit. */
+/** The database of all processes: the committed version of each item, 0 before the first commit. */
 export class Database {
   readonly #versions = new Map<number, number>();
 
@@ -11,7 +11,7 @@ export class Database {
     return this.#versions.get(item) ?? 0;
   }
 
-  /** Commits the next version, and says which. */
+  /** Commits the next version, and returns it. */
   commit(item: number): number {
     const version = this.read(item) + 1;
     this.#versions.set(item, version);
@@ -19,13 +19,13 @@ export class Database {
   }
 }
 
-/** A read, taken step by step. Its value is known once its steps, and those of a load it joined, have been taken. */
+/** A read, taken step by step. It has its value after its steps, and those of a load that it joined. */
 export interface SteppedRead {
-  /** Up to where the loader is about to read the database; or to the answer, on a hit. */
+  /** Runs until the loader is about to read the database; a hit runs to its answer. */
   lookup(): Promise<void>;
-  /** The loader reads the database. */
+  /** Lets the loader read the database. */
   load(): Promise<void>;
-  /** The loader returns; the answer is given, and the fill behind it is answered. */
+  /** Lets the loader return, and waits for the answer of the read and of its fill. */
   fill(): Promise<void>;
   value(): Promise<number | undefined>;
 }
@@ -38,12 +38,12 @@ export class Process {
   readonly #items;
   readonly #value;
   readonly #loads: HeldLoad[] = [];
-  readonly #asked: Asked;
+  readonly #store: TrackedStore;
 
   constructor(name: string, store: Store, database: Database) {
-    this.#asked = new Asked(store);
+    this.#store = new TrackedStore(store);
     this.cache = new GenerationalCache({
-      ...{ name, store: this.#asked.store },
+      ...{ name, store: this.#store.store },
       ...{ readDeadlineMs: 10_000, fillDeadlineMs: 10_000, bumpDeadlineMs: 10_000 },
     });
     lend({ what: `a process of ${name}`, close: () => this.cache.close() });
@@ -64,12 +64,12 @@ export class Process {
     });
   }
 
-  /** A read at one go, with its fill. */
+  /** A read in one step, with its fill. */
   async read(item: number): Promise<number | undefined> {
     this.held = false;
     try {
       const version = await this.#value.fetch({ item });
-      await this.#asked.quiet();
+      await this.#store.quiet();
       return version;
     } finally {
       this.held = true;
@@ -83,16 +83,16 @@ export class Process {
       lookup: async () => {
         const before = this.#loads.length;
         answer = this.#value.fetch({ item });
-        await this.#asked.quiet();
-        load = this.#loads[before]; // none for a hit, and for a read that joined a load under way
+        await this.#store.quiet();
+        load = this.#loads[before]; // undefined for a hit, and for a read that joined a load under way
       },
       load: async () => {
         load?.reads.resolve();
-        await this.#asked.quiet();
+        await this.#store.quiet();
       },
       fill: async () => {
         load?.returns.resolve();
-        await this.#asked.quiet();
+        await this.#store.quiet();
       },
       value: () => answer,
     };
@@ -103,14 +103,14 @@ export class Process {
   }
 }
 
-/** A load that waits to be told, before it reads the database and before it returns. */
+/** A load that is held before it reads the database, and before it returns. */
 interface HeldLoad {
   readonly reads: Deferred<void>;
   readonly returns: Deferred<void>;
 }
 
-/** A store that knows what it was asked and has not answered. */
-class Asked {
+/** A store that keeps track of its unanswered calls. */
+class TrackedStore {
   readonly store: Store;
   readonly #unanswered = new Set<Promise<unknown>>();
 
@@ -142,9 +142,9 @@ class Asked {
     };
   }
 
-  /** Resolves when this process waits for nothing but its held loads. */
+  /** Resolves when the process waits for its held loads only. */
   async quiet(): Promise<void> {
-    // Turns end, and answers are dealt with, before the event loop's next check phase.
+    // Turns end, and replies are handled, before the next check phase of the event loop.
     do await setImmediate();
     while (await this.#answered());
   }

@@ -1,8 +1,8 @@
 /**
  * Every interleaving of strict commits (quarantine, commit, lift) with reads (lookup, load, fill), a bump and an
  * eviction. **Invariant.** A read that starts after a strict commit never returns a value from before it; and when all
- * is over, every process reads the last commit. A commit whose quarantine was evicted before it is a plain one: what is
- * promised for it begins with its lift.
+ * is over, every process reads the last commit. A commit whose quarantine was evicted before it is a plain one: its promise
+ * begins with its lift.
  */
 import { expect } from 'chai';
 import { nonce } from '../../lib/model/generation.js';
@@ -16,8 +16,8 @@ import { interleavings } from './interleavings.js';
 import { Database, Process, type SteppedRead } from './process.js';
 
 /**
- * Who takes a step: readers A and C; R, who reads at one go in each; strict writers V and W; a plain bump B; the
- * eviction E of the generation.
+ * The clients that take steps: readers A and C; R, whose reads take one step each; strict writers V and W; a plain bump B;
+ * the eviction E of the generation.
  */
 type Client = 'A' | 'B' | 'C' | 'E' | 'R' | 'V' | 'W';
 
@@ -37,7 +37,7 @@ class World {
     lend({ what: 'the writers’ store', close: () => this.#store.close() });
   }
 
-  /** Takes the steps of a schedule, on an item of its own that was read before (or not), and checks the invariant. */
+  /** Takes the steps of a schedule, on an item of its own (`warm`: read before), and checks the invariant. */
   async run(schedule: readonly Client[], warm: boolean): Promise<void> {
     const item = this.#item++;
     const key = generationKey(keyPrefix(this.#name), `item=${item}`);
@@ -46,7 +46,7 @@ class World {
 
     const trace: string[] = [];
     const reads: { who: string; read: SteppedRead; floor: number }[] = [];
-    /** What reads that start now must see at least. */
+    /** The least version for reads that start now. */
     let floor = 0;
     const unlifted = new Set<{ evicted: boolean }>();
     const readSteps = (who: 'A' | 'C') => {
@@ -136,16 +136,16 @@ describeOnEachStore(
       };
       const start = warm ? 'warm' : 'cold';
 
-      it(`with two reads of one step each, and a bump or an eviction (${start})`, async () => {
+      it(`with two reads of one step, and a bump or an eviction (${start})`, async () => {
         expect(await all({ R: 2, V: 3, B: 1 })).to.equal(60);
         expect(await all({ R: 2, V: 3, E: 1 })).to.equal(60);
       });
 
-      it(`of two writers with two reads of one step each (${start})`, async () => {
+      it(`of two writers with two reads of one step (${start})`, async () => {
         expect(await all({ R: 2, V: 3, W: 3 })).to.equal(560);
       });
 
-      it(`with a read that sees no older value if it starts after the commit (${start})`, async () => {
+      it(`with a read (${start})`, async () => {
         expect(await all({ A: 3, V: 3 })).to.equal(20);
       });
 
@@ -157,7 +157,7 @@ describeOnEachStore(
         expect(await all({ A: 3, V: 3, E: 1 })).to.equal(140);
       });
 
-      // On Redis only the start that asks most of it: thousands of schedules more would show what memory shows.
+      // On Redis only the hardest start: thousands of further schedules would show the same as in memory.
       if (name === 'redisStore' && !warm) continue;
 
       it(`of two writers with a read (${start})`, async () => {
@@ -165,7 +165,7 @@ describeOnEachStore(
       });
 
       if (name === 'redisStore') continue;
-      it(`of two writers with two reads of one step each, and a bump (${start})`, async () => {
+      it(`of two writers with two reads of one step, and a bump (${start})`, async () => {
         expect(await all({ R: 2, V: 3, W: 3, B: 1 })).to.equal(5_040);
       });
 

@@ -13,11 +13,11 @@ import { describeOnEachStore } from '../support/stores.js';
 import { interleavings } from './interleavings.js';
 import { Database, Process, type SteppedRead } from './process.js';
 
-/** What is in the store when a schedule begins. */
+/** The contents of the store at the start of a schedule. */
 const STARTS = {
-  /** Nothing. */
+  /** No key. */
   cold: async () => {},
-  /** The generations, and no entry. */
+  /** The generations without the entry. */
   minted: async (process: Process, item: number) => {
     await process.read(item);
     await process.bump(item);
@@ -28,7 +28,7 @@ const STARTS = {
   },
 };
 
-/** Who takes a step: readers A and C, writers B and D, and the eviction E of the item's generation. */
+/** The clients that take steps: readers A and C, writers B and D, and the eviction E of the item's generation. */
 type Client = 'A' | 'B' | 'C' | 'D' | 'E';
 
 class World {
@@ -44,7 +44,7 @@ class World {
     const reader = process();
     this.#processes = { A: reader, B: process(), C: together ? reader : process(), D: process(), E: process() };
     this.#admin = open();
-    lend({ what: 'the store of who evicts', close: () => this.#admin.close() });
+    lend({ what: 'the store of the eviction', close: () => this.#admin.close() });
   }
 
   /** Takes the steps of a schedule, on an item of its own, and checks the invariant. */
@@ -55,7 +55,7 @@ class World {
 
     const trace: string[] = [];
     const reads: { who: string; read: SteppedRead; floor: number }[] = [];
-    /** The last commit whose bump has resolved: what reads that start now must see at least. */
+    /** The last commit whose bump has resolved: the least version for reads that start now. */
     let floor = 0;
     const readSteps = (who: string, process: Process) => {
       const read = process.stepwise(item);
@@ -120,7 +120,7 @@ describeOnEachStore(
         return count;
       };
 
-      it(`of a read with a commit and its bump, no later read sees an older value (${start})`, async () => {
+      it(`of a read with a commit and its bump (${start})`, async () => {
         expect(await all({ A: 3, B: 2 }, false)).to.equal(10);
       });
 
@@ -132,7 +132,7 @@ describeOnEachStore(
         expect(await all({ A: 3, B: 2, E: 1 }, false)).to.equal(60);
       });
 
-      // On Redis only the start that asks most of it: thousands of schedules more would show what memory shows.
+      // On Redis only the hardest start: thousands of further schedules would show the same as in memory.
       if (name === 'redisStore' && start !== 'warm') continue;
 
       it(`of two reads in two processes with a commit and its bump (${start})`, async () => {

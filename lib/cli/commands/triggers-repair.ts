@@ -9,8 +9,8 @@ export const triggersRepairCommand: Command = {
   summary: 'Installs missing and altered triggers again, for every cache',
   options: DATABASE_OPTIONS,
   about:
-    'One transaction for each table; writers to a table under repair wait. Changes that were made meanwhile have no events,\n' +
-    'so bump global afterwards (`gencache bump`). Exits with 1, and lists them, if there are problems that it can not repair.',
+    'Each table is repaired in a transaction of its own, for which its writers wait. Changes made while triggers were\n' +
+    'missing have no events, so bump global afterwards (`gencache bump`). Exits with 1 if a problem is left, and lists it.',
   example: 'gencache triggers repair',
   run: (args, terminal) =>
     withDatabase(args, terminal, async ({ db, outbox }) => {

@@ -23,7 +23,7 @@ const LOOKUP = /^gencache_lookup_[a-z0-9_]{1,47}$/;
  * that each saw only their own half, both have committed when the later one's events are resolved (docs/protocol.md,
  * rule 3).
  *
- * An event that is not understood stands for a commit all the same (rule 7): its nearest valid ancestor is bumped, or
+ * An event that is not understood stands for a commit all the same (docs/protocol.md, rule 7): its nearest valid ancestor is bumped, or
  * global. The same goes for an event whose lookup is missing or fails. A passing failure (a connection, a lock, a
  * shutdown) is thrown instead, and the events are tried again. A looked-up table that stays locked bumps the fallbacks of
  * its events, since all other events wait as well.

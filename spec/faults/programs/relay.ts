@@ -1,4 +1,4 @@
-/** A relay that prints what it tells of itself, a line of JSON each. argv: a JSON of where it works, and its bounds. */
+/** A relay that prints its polls, repairs and failures, a line of JSON each. argv: its place and its bounds, as JSON. */
 import { Redis } from 'ioredis';
 import knex from 'knex';
 import { redisStore } from '../../../lib/store/redis/index.js';

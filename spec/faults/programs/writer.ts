@@ -1,7 +1,7 @@
 /**
- * A writer: one transaction that changes an item and records bumps. argv: a JSON of what to write, and where.
+ * A writer: one transaction that changes an item and records bumps. argv: the change and the place, as JSON.
  *
- * Prints what `transaction` resolved to, or the error's code and message, as a line of JSON, and stays until it is
+ * Prints the result of `transaction`, or the code and message of its error, as a line of JSON, and runs until it is
  * killed.
  */
 import { Redis } from 'ioredis';
