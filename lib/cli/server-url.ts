@@ -2,7 +2,7 @@ import type { Arguments } from './arguments.js';
 import type { Terminal } from './terminal.js';
 import { UsageError } from './usage-error.js';
 
-/** Where the address of a server comes from: an option, else a variable of the environment. */
+/** The source of a server address: an option, else a variable of the environment. */
 interface UrlSource {
   readonly option: string;
   readonly variable: string;

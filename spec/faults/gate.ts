@@ -32,7 +32,7 @@ interface Hook {
 
 export class Gate {
   readonly port: number;
-  /** Where new connections lead. */
+  /** The port to which new connections lead. */
   targetPort: number;
   /** Changes the replies of the server, chunk by chunk. */
   rewrite: ((reply: string) => string) | undefined;

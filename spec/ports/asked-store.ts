@@ -60,7 +60,7 @@ export class AskedStore {
     return this.#ask('read', (deadline) => this.store.read(keys, deadline));
   }
 
-  /** What is there, as text. */
+  /** The value of a key, as text. */
   async text(key: GenerationKey | EntryKey | FreshnessKey): Promise<string | undefined> {
     return (await this.read(key))[0]?.toString('latin1');
   }

@@ -225,7 +225,7 @@ describeCommand('gencache doctor', () => {
     );
 
     itSees(
-      'and with other names of relays alone, does not doubt the name',
+      'and with other names of relays alone, accepts the name',
       async () => {
         await installOutbox(db);
         await db('gencache_authority').insert({ cache: 'shop', redis: 'x', postgres: 'y' });
