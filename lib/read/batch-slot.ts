@@ -9,13 +9,12 @@ export class BatchSlot {
   readonly address: Address;
   /** The vector of a miss, which its fill needs; undefined otherwise. */
   vector: Vector | undefined;
-  /** Slots of later turns that looked up the same vector and wait for this slot's load. */
-  joined: BatchSlot[] | undefined;
-  /** The loaded value, until its fill has settled. */
-  loaded: Loaded | undefined;
   /** The first call for this entry; most slots have no other. */
   readonly owner: Call;
   readonly #position: number;
+  /** Slots of later turns that looked up the same vector and wait for this slot's load. */
+  #joined: BatchSlot[] | undefined;
+  #loaded: Loaded | undefined;
   #others: { readonly call: Call; readonly position: number }[] | undefined;
 
   constructor(address: Address, owner: Call, position: number) {
@@ -82,9 +81,24 @@ export class BatchSlot {
     }
   }
 
+  /** Gives a loaded value to every call of this slot and of the slots that joined it. */
+  settle(loaded: Loaded): void {
+    this.#loaded = loaded;
+    this.give(loaded);
+    for (const joined of this.#joined ?? []) joined.give(copied(loaded));
+  }
+
+  /** Rejects every call of this slot and of the slots that joined it. */
   fail(error: unknown): void {
     this.owner.fail(error);
     for (const { call } of this.#others ?? []) call.fail(error);
+    for (const joined of this.#joined ?? []) joined.fail(error);
+  }
+
+  /** Gives a later slot this slot's value, at once if it is loaded. */
+  join(later: BatchSlot): void {
+    if (this.#loaded) later.give(copied(this.#loaded));
+    else (this.#joined ??= []).push(later);
   }
 
   #waitFor(call: Call, position: number): void {
@@ -102,7 +116,7 @@ export interface Loaded {
 }
 
 /** Returns a copy with a value of its own, for a slot that joins the load. */
-export function copied(loaded: Loaded): Loaded {
+function copied(loaded: Loaded): Loaded {
   return loaded.bytes === undefined ? loaded : { ...loaded, value: decoded(loaded.key, loaded.bytes) };
 }
 

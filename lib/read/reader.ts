@@ -1,21 +1,11 @@
 /**
  * Answers calls: looks up the entries of one turn together, loads the misses, returns their values, and fills behind the
- * answer.
- *
- * A reader that starts after a commit must not get a load that began before it (docs/protocol.md, rule 2):
- *
- * - A miss joins a load of its entry under way in this process if both looked up the same vector: the later reader read
- *   that vector from the store after it began, so no bump lies between the two. A load stays joinable until its fill has
- *   settled, since its value is as valid as the entry that the fill stores.
- * - A bypass has no vector. It shares a load with the bypasses of its own turn, which all began before that load, and no
- *   later reader joins it. That holds for a missing freshness key too, although a load younger than the bound would be
- *   young enough: a caller of `transaction` would not read its own writes, and a reader would see a strict commit late.
- * - A load on a caller's transaction is never shared.
+ * answer. `shared-loads.ts` has the rules for calls that share a load.
  *
  * Each call settles as soon as it has all its values: a hit never waits for another call's load. Calls that share an
  * entry get values of their own; a call that names an entry twice gets one value for both.
  */
-import { BatchSlot, copied } from './batch-slot.js';
+import { BatchSlot } from './batch-slot.js';
 import { Call, type CallLabels } from './call.js';
 import { Deadline } from '../async/deadline.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
@@ -25,6 +15,8 @@ import type { Attributes } from '../telemetry/events.js';
 import { Filler, type Sealed } from './filler.js';
 import { load } from './loader.js';
 import type { LookupResult, Lookup } from './lookup.js';
+import { lookupChunks } from './lookup-chunks.js';
+import { SharedLoads } from './shared-loads.js';
 import type { Source } from '../ports/source.js';
 import type { Store } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
@@ -32,10 +24,6 @@ import { MicrotaskBatch } from '../async/microtask-batch.js';
 import { Vector } from '../model/vector.js';
 import type { Verifier } from './verifier.js';
 import { InFlight } from '../async/in-flight.js';
-
-/** Most entries of one lookup command, which has about 2,500 keys then, and about the most characters of their paths. */
-const LOOKUP_ENTRIES_MAX = 1_000;
-const LOOKUP_PATHS_MAX = 100_000;
 
 interface ReaderOptions {
   readonly store: Store;
@@ -61,8 +49,7 @@ export class Reader {
   readonly #telemetry: Emitter;
   readonly #options: ReadLimits;
   readonly #turn = new MicrotaskBatch<Call>((calls) => this.#work.track(this.#read(calls)));
-  /** Loads under way, by entry key, which holds the vector. */
-  readonly #loading = new Map<string, BatchSlot>();
+  readonly #loads = new SharedLoads();
   /** Reads, loads and fills under way, for `settled`. */
   readonly #work = new InFlight();
 
@@ -169,13 +156,7 @@ export class Reader {
     }
     if (looked.outcome === 'miss') {
       slot.vector = looked.vector;
-      const loading = this.#joinable(looked.vector, slot.address.definition);
-      if (loading !== undefined) {
-        if (loading.loaded) slot.give(copied(loading.loaded));
-        else (loading.joined ??= []).push(slot);
-        return true;
-      }
-      this.#loading.set(looked.vector.entryKey, slot);
+      if (this.#loads.join(slot, looked.vector)) return true;
     }
     slot.owner.loads++;
     return false;
@@ -215,12 +196,10 @@ export class Reader {
       return { value: values[i], bytes: sealed[i]?.bytes ?? (slot.shared ? encoded(key, values[i]) : undefined), key };
     });
     for (const [i, slot] of slots.entries()) {
-      slot.loaded = loaded[i]!;
-      slot.give(loaded[i]!);
-      for (const joined of slot.joined ?? []) joined.give(copied(loaded[i]!));
+      slot.settle(loaded[i]!);
     }
     const toFill = sealed.filter((item) => item !== undefined);
-    this.#work.track(this.#filler.fill(toFill, attributes).then(() => this.#forget(slots)));
+    this.#work.track(this.#filler.fill(toFill, attributes).then(() => this.#loads.end(slots)));
   }
 
   /** Returns the stored form of a loaded value. Returns undefined for a refused value, and emits the refusal. */
@@ -233,25 +212,9 @@ export class Reader {
     }
   }
 
-  /** Returns the load of this vector's entry, unless its value would be older than the TTL. */
-  #joinable(vector: Vector, { ttlMs }: EntryDefinition): BatchSlot | undefined {
-    const loading = this.#loading.get(vector.entryKey);
-    return loading && vector.capturedAtMs - loading.vector!.capturedAtMs < ttlMs ? loading : undefined;
-  }
-
   #fail(slots: readonly BatchSlot[], error: unknown): void {
-    this.#forget(slots);
-    for (const slot of slots) {
-      slot.fail(error);
-      for (const joined of slot.joined ?? []) joined.fail(error);
-    }
-  }
-
-  #forget(slots: readonly BatchSlot[]): void {
-    for (const slot of slots) {
-      const key = slot.vector?.entryKey;
-      if (key !== undefined && this.#loading.get(key) === slot) this.#loading.delete(key);
-    }
+    this.#loads.end(slots);
+    for (const slot of slots) slot.fail(error);
   }
 
   readonly #report = (call: Call): void => {
@@ -278,23 +241,6 @@ export class Reader {
 const UNREACHED: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
 const BYPASS_STORE: LookupResult = { outcome: 'bypass', reason: 'bypass_store' };
 const WITHIN: LookupResult = { outcome: 'bypass', reason: 'transaction' };
-
-function lookupChunks(slots: BatchSlot[]): BatchSlot[][] {
-  const chunks: BatchSlot[][] = [];
-  let start = 0;
-  let paths = 0;
-  for (let end = 0; end < slots.length; end++) {
-    const { length } = slots[end]!.address.scope.path;
-    if (end > start && (end - start === LOOKUP_ENTRIES_MAX || paths + length > LOOKUP_PATHS_MAX)) {
-      chunks.push(slots.slice(start, end));
-      start = end;
-      paths = 0;
-    }
-    paths += length;
-  }
-  chunks.push(start === 0 ? slots : slots.slice(start));
-  return chunks;
-}
 
 function list(missed: Map<EntryDefinition, BatchSlot[]>, slot: BatchSlot): void {
   const { definition } = slot.address;
