@@ -258,7 +258,7 @@ describe('a fetch returns and reports, and an explicit fill rejects,', () => {
   });
 });
 
-/** What zod, valibot and arktype make, in a few lines. */
+/** A schema such as zod, valibot and arktype make, in a few lines. */
 const priceIsNumber = {
   '~standard': {
     version: 1 as const,

@@ -3,8 +3,8 @@
  *
  * - A misconfiguration throws where it is declared (`ConfigurationError`).
  * - An id that its namespace can't hold, a missing id and an unknown id reject that call (`IdError`).
- * - A loader's own error passes through unwrapped, and caches nothing. A loader that breaks its contract rejects its
- *   callers with `LoaderContractError`, and caches nothing.
+ * - A loader's own error passes through unwrapped. A loader that breaks its contract rejects its callers with
+ *   `LoaderContractError`. In both cases the cache stores no value.
  * - A store failure on a read goes to the source and is counted; the caller does not see it.
  * - An entry that can't be decoded is a miss and is counted.
  * - A value that can't be stored is returned to its caller uncached, and reported; an explicit `fill` throws.

@@ -30,7 +30,7 @@ export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> 
   /**
    * Reads the rows of every id that missed: `ids: [n]`, distinct and canonical, in any order; resolves to all their
    * rows, in any order between ids. One call serves all misses of a turn, at most `loadBatchMax` ids.
-   * An error that it throws reaches every caller unwrapped, and the cache stores nothing.
+   * An error that it throws reaches every caller unwrapped, and the cache stores no value.
    */
   readonly load: (ids: readonly (Out & KeyOutput<K>)[], context: Context) => PromiseLike<readonly Row[]>;
   /** Returns the ids that a row belongs to. A row of ids that `load` was not given rejects the call. */
@@ -65,7 +65,7 @@ export class Address {
     this.#values = values;
   }
 
-  /** The canonical ids that loaders get. A getter makes them, since a hit needs none. */
+  /** The canonical ids that loaders get. A getter makes them, since a hit does not need them. */
   get ids(): Readonly<Record<string, unknown>> {
     return this.definition.named(this.#values);
   }

@@ -89,7 +89,7 @@ export class NamespaceNode {
 interface NamespaceNodeOptions {
   readonly scopes: ScopeRegistry;
   readonly level: string;
-  /** The root has none. */
+  /** undefined for the root, which has no id. */
   readonly kind?: IdKind<unknown, unknown>;
   readonly parent?: NamespaceNode;
 }

@@ -31,7 +31,7 @@ function identical(a: unknown, b: unknown): boolean {
 
 const bytesOf = (view: ArrayBufferView): Buffer => Buffer.from(view.buffer, view.byteOffset, view.byteLength);
 
-/** Through the codec and back, with the memory of the payload overwritten as a client's may be. */
+/** Encodes and decodes, and overwrites the memory of the payload, as a client may. */
 function roundTrip(value: unknown): unknown {
   const { tag, bytes } = encode(value);
   const reply = Buffer.concat([Buffer.alloc(3), bytes]).subarray(3);
@@ -92,7 +92,7 @@ const leaf = fc.oneof(
 
 const key = fc.oneof(text, fc.constantFrom('__proto__', 'constructor', 'toJSON', 'length', '0', '7', ''));
 
-/** An object made by defining its keys, so that `__proto__` is a key like others. */
+/** Makes an object by defining its keys, so that `__proto__` is a key like others. */
 const record = (value: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> =>
   fc.array(fc.tuple(key, value), { maxLength: 6 }).map((entries) => Object.fromEntries(entries));
 
@@ -109,7 +109,7 @@ const data = fc.letrec<{ value: unknown }>((tie) => ({
   value: fc.oneof({ maxDepth: 4 }, leaf, containers(tie('value'))),
 })).value;
 
-/** JSON and Dates only: what nearly every row is. */
+/** JSON and Dates only, as nearly every row. */
 const rows = fc.letrec<{ value: unknown }>((tie) => ({
   value: fc.oneof(
     { maxDepth: 4 },

@@ -1,7 +1,6 @@
 /**
- * Which ids are the same scope. Each kind's equality is modelled here without looking at the implementation: a
- * model gives a name to every id that the kind can hold, equal for ids that are the same one, and undefined for all
- * others. Property tests then compare scopes with the model.
+ * The equality of ids. A model of each kind, independent of the implementation, gives a name to every id that the kind can
+ * hold, the same name to equal ids, and undefined to all other ids. Property tests compare scopes with the model.
  */
 import { expect } from 'chai';
 import fc from 'fast-check';
@@ -13,7 +12,7 @@ type Model = (input: unknown) => string | undefined;
 
 const INT64 = { least: -9_223_372_036_854_775_808n, most: 9_223_372_036_854_775_807n };
 
-/** A whole number of 64 bits, however it is written; as a number only where numbers are exact. */
+/** An integer of 64 bits in any form; as a number only where numbers are exact. */
 const integerModel: Model = (input) => {
   let value: bigint;
   if (typeof input === 'bigint') value = input;
@@ -53,7 +52,7 @@ const KINDS: { readonly kind: IdKind<never, unknown>; readonly model: Model }[] 
 
 const UUID = '0a8F1c2d-0b4e-4c6a-9d11-FFeeDDccBBaa';
 
-/** What users pass, and what they should not; many of them look alike. */
+/** Ids that users pass, and ids that a kind must reject; many of them look alike. */
 const SPECIMENS: readonly unknown[] = [
   ...[0, -0, 1, -1, 42, 7.5, NaN, Infinity, 2 ** 53, 2 ** 53 - 1, -(2 ** 53), 1e21],
   ...[0n, -1n, 42n, 2n ** 53n, 2n ** 63n - 1n, 2n ** 63n, -(2n ** 63n), -(2n ** 63n) - 1n, 10n ** 30n],
@@ -83,7 +82,7 @@ const anyId = fc.oneof(
   fc.anything(),
 );
 
-/** Two ids that are often the same one, written alike or not. */
+/** Two ids that are often equal, in the same or in different forms. */
 const twoIds = fc.oneof(
   fc.tuple(anyId, anyId),
   fc.tuple(fc.constantFrom(...SPECIMENS), fc.constantFrom(...SPECIMENS)),

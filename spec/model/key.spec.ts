@@ -1,6 +1,6 @@
 /**
- * The keys: a golden list that fails when the grammar changes (which costs every user a cold cache, and a relay or a
- * trigger that speaks the old grammar its bumps), and properties that no list can show.
+ * The keys: a golden list that fails when the grammar changes, and properties that no list can show. A change of the
+ * grammar costs every user a cold cache, and loses the bumps of relays and triggers of the old grammar.
  */
 import { createHash } from 'node:crypto';
 import { expect } from 'chai';
@@ -30,7 +30,7 @@ function keyOfScope(scope: Scope): string {
 
 const rows = { load: async () => [], by: () => ({}) as never };
 
-/** A hierarchy with one of everything. */
+/** A hierarchy with every kind of declaration. */
 function declare(options: { name?: string; schemaVersion?: number } = {}) {
   const cache = new GenerationalCache({ name: 'workflow_engine', store: memoryStore(), ...options });
   const detectors = cache.namespace('detector', integer());

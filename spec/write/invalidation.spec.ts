@@ -1,9 +1,9 @@
 /**
  * Which entries a bump invalidates, exhaustively: a full tree of three levels below global with two children each,
  * an entry at each of its 15 nodes and, at each of the 8 leaves, one more that depends on a scope of a second tree.
- * Every scope is bumped, and every pair; asserted is exactly which entries miss, and which commands that takes.
+ * Every scope is bumped, and every pair; the specs assert exactly the entries that miss, and the commands.
  *
- * Two caches stand for two processes: `writer` bumps, `reader` reads next without having heard of it.
+ * Two caches stand for two processes: `writer` bumps, and `reader` reads next without notice of the bump.
  */
 import { expect } from 'chai';
 import { GenerationalCache, integer, type Store, text } from '../../lib/index.js';
@@ -14,7 +14,7 @@ import { describeOnEachStore } from '../support/stores.js';
 
 type Ids = Readonly<Record<string, number | string>>;
 
-/** A scope, and how this spec models it: by the names of its ancestors and itself, root first. */
+/** A scope, modelled by the names of its ancestors and itself, root first. */
 interface Node {
   readonly name: string;
   readonly level: 'global' | 'region' | 'country' | 'city' | 'team' | 'project';
@@ -72,7 +72,7 @@ const ENTRIES: readonly Entry[] = [
   })),
 ];
 
-/** One process: its cache, how to read everything in one turn, and what its loaders were asked for. */
+/** One process: its cache, a read of every entry in one turn, and the ids that its loaders got. */
 class Process {
   readonly cache: GenerationalCache;
   /** Names of entries, in the order they were loaded. */
@@ -114,7 +114,7 @@ class Process {
     this.#fetch.set('tagged city', (ids) => tagged.fetch(ids as never) as never);
   }
 
-  /** Every entry's value by its name, read in one turn; what was loaded for it is in `loaded`, and stored. */
+  /** Reads every entry in one turn, by name; `loaded` then names the loaded entries, which are stored. */
   async read(): Promise<Map<string, string | undefined>> {
     this.loaded = [];
     const values = await Promise.all(ENTRIES.map(({ kind, level, ids }) => this.#fetch.get(`${kind} ${level}`)!(ids)));
@@ -136,7 +136,7 @@ function nameOf(ids: Ids): string {
 }
 
 describeOnEachStore('a bump', ({ place, sendsCommands }) => {
-  /** The names of the commands that the work sends: none for a store that sends none. EVAL is a script's first use. */
+  /** The names of the commands that the work sends, empty for a store without commands. EVAL is a script's first use. */
   async function commandsOf(name: string, work: () => Promise<void>): Promise<string[]> {
     if (!sendsCommands) return work().then(() => []);
     const { commands } = await recordCommands(redisUrl(), work, { from: name });
@@ -182,7 +182,7 @@ describeOnEachStore('a bump', ({ place, sendsCommands }) => {
           'MGET', // the reader: a generation is not as remembered
           'MGET', // the reader once more, under the generations just seen
           ...Array.from({ length: fills }, () => 'EVALSHA'), // a fill for each entry name with misses
-          'MGET', // the writer: it knows what it bumped, and everything hits
+          'MGET', // the writer: it remembers its bump, and every entry hits
         );
       }
     });

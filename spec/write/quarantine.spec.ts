@@ -1,6 +1,6 @@
 /**
- * Strict commits (docs/protocol.md, rule 12), as the store and its readers see them: what a writer does around its COMMIT is
- * taken step by step, by hand. The transaction itself is `knex/`'s.
+ * Strict commits (docs/protocol.md, rule 12), as the store and its readers see them: these specs take the steps of a
+ * writer around its COMMIT one by one. The specs of `knex/` cover the transaction itself.
  */
 import { expect } from 'chai';
 import { nonce } from '../../lib/model/generation.js';
@@ -17,7 +17,7 @@ import { lend } from '../support/lenders.js';
 import { lendRedis, redisUrl, uniqueName } from '../support/redis.js';
 import { describeOnEachStore } from '../support/stores.js';
 
-/** A writer of strict commits: its token, and what it does with it. */
+/** A writer of strict commits, with its token. */
 class Writer {
   readonly #store: Store;
   readonly #token = nonce();
@@ -26,7 +26,7 @@ class Writer {
     this.#store = store;
   }
 
-  /** How many held the token already. */
+  /** Returns the number of keys that held the token already. */
   quarantine(keys: readonly GenerationKey[], ttlMs = 30_000): Promise<number> {
     return withDeadline('quarantine', 10_000, (deadline) => this.#store.quarantine(keys, this.#token, ttlMs, deadline));
   }
@@ -38,7 +38,7 @@ class Writer {
   }
 }
 
-/** A cache, and writers on a connection of their own where there are any. */
+/** A cache, and writers on a connection of their own if the store has connections. */
 function lendStrict(open: () => Store, wrap: (store: Store) => Store = (store) => store) {
   const name = uniqueName();
   const ownStore = open();
@@ -140,7 +140,7 @@ describeOnEachStore('a quarantine', ({ place }) => {
     const late = value.fetch({ item: 1 });
     await eventually(() => expect(loads).to.have.length(2));
     const later = value.fetch({ item: 1 });
-    await eventually(() => expect(loads).to.have.length(3)); // nor is a load that began in it
+    await eventually(() => expect(loads).to.have.length(3)); // late's load, which began in it, is not joined either
     release();
     expect(await Promise.all([early, late, later])).to.deep.equal(['old', 'new', 'new']);
     await cache.settled();
