@@ -16,7 +16,7 @@ const WANTED = new RegExp(
   `^(${[
     'package\\.json|README\\.md|CHANGELOG\\.md|CAVEATS\\.md|LICENSE|compose\\.yml|bench/README\\.md',
     'docs/[a-z-]+\\.md',
-    'dist/(lib|migrations)/.*\\.(js|d\\.ts)',
+    'dist/cjs/package\\.json|dist/(cjs/(lib|migrations)|esm)/.*\\.(js|d\\.ts)',
   ].join('|')})$`,
 );
 /** Files and folders to which the README links, and says that the package does not have them. */
@@ -31,9 +31,14 @@ const FIRST_PROGRAM = new RegExp(
     `.*?\`\`\`sh\nREDIS_URL=${DEAD_REDIS_URL} node start\\.mjs\n\`\`\`\n\n\`\`\`\n(.*?)\`\`\``,
   's',
 );
+/** A file, or what to take under each condition. */
+type Target = string | { readonly [condition: string]: Target };
 
 const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
-  exports: Record<string, string | { default: string }>;
+  main: string;
+  types: string;
+  exports: Record<string, Target>;
+  typesVersions: Record<string, Record<string, string[]>>;
   bin: Record<string, string>;
   devDependencies: Record<string, string>;
 };
@@ -58,6 +63,11 @@ const SUBPATHS = Object.keys(manifest.exports)
   .filter((subpath) => subpath !== './package.json')
   .map((subpath) => subpath.slice(1));
 
+/** The files that a part of package.json names, at whatever depth. */
+function filesOf(part: unknown): string[] {
+  return typeof part === 'string' ? [part] : Object.values(part as object).flatMap(filesOf);
+}
+
 /** Whether the subpath can be imported with the packages that the folder has by now. */
 function loads(subpath: string, cwd: string): boolean {
   const args = ['--input-type=module', '-e', `await import('gencache${subpath}')`];
@@ -78,13 +88,11 @@ try {
   const paths = tarball.files.map((file) => file.path);
   const unwanted = paths.filter((path) => !WANTED.test(path));
   if (unwanted.length > 0) throw new Error(`Users need none of these in the tarball: ${unwanted.join(', ')}`);
-  for (const target of Object.values(manifest.exports)) {
-    const path = (typeof target === 'string' ? target : target.default).replace('./', '');
-    if (!paths.includes(path)) throw new Error(`package.json exports ${path}, which is not in the tarball`);
-  }
-  for (const target of Object.values(manifest.bin)) {
-    if (!paths.includes(target.replace('./', '')))
-      throw new Error(`package.json has ${target} as a command, which is not in the tarball`);
+  const { main, types, exports, typesVersions, bin } = manifest;
+  for (const path of filesOf([main, types, exports, typesVersions, bin])) {
+    if (!paths.includes(path.replace('./', ''))) {
+      throw new Error(`package.json names ${path}, which is not in the tarball`);
+    }
   }
   const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
   const targets = [...readme.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)].map(([, target]) => target!);
