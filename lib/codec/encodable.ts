@@ -3,7 +3,8 @@
  * before a byte is written, and names its path, since a value must not change silently when it is cached.
  *
  * Accepted: null, undefined, booleans, all numbers, bigints, all strings (lone surrogates too), plain objects,
- * arrays, Date, Map, Set, Buffer, the typed arrays, DataView, ArrayBuffer.
+ * arrays, Date, Map, Set, Buffer, the typed arrays, DataView, ArrayBuffer. Objects of another realm come back as those of
+ * this one (realm.ts).
  *
  * **Invariant.** A value that the walk accepted runs no user code when it is read again (no accessor, no proxy,
  * no `toJSON` function), so the encoder sees the value that the walk saw.
@@ -15,6 +16,7 @@
 import { inspect, types } from 'node:util';
 
 import { UnencodableValueError } from '../errors/errors.js';
+import { builtInName } from './realm.js';
 
 /** Longest chain of objects inside objects, the value included; far below the stack limits of this walk, of JSON and of V8's serializer. */
 export const MAX_DEPTH = 500;
@@ -47,24 +49,23 @@ type Step = string | number | { readonly in: (holder: string) => string };
 
 const NativeDate = Date;
 
-// Float16Array is absent: V8's serializer supports it, and Node's does not in every supported release.
-const VIEW_PROTOTYPES = new Set<unknown>(
-  [
-    Buffer,
-    Uint8Array,
-    Int8Array,
-    Uint8ClampedArray,
-    Int16Array,
-    Uint16Array,
-    Int32Array,
-    Uint32Array,
-    Float32Array,
-    Float64Array,
-    BigInt64Array,
-    BigUint64Array,
-    DataView,
-  ].map((view) => view.prototype),
-);
+// Not Float16Array: V8's serializer knows it, Node's does not in every supported release.
+const VIEWS = [
+  Uint8Array,
+  Int8Array,
+  Uint8ClampedArray,
+  Int16Array,
+  Uint16Array,
+  Int32Array,
+  Uint32Array,
+  Float32Array,
+  Float64Array,
+  BigInt64Array,
+  BigUint64Array,
+  DataView,
+];
+const VIEW_PROTOTYPES = new Set<unknown>([Buffer, ...VIEWS].map((view) => view.prototype));
+const VIEW_NAMES = new Set(VIEWS.map((view) => view.name));
 
 class Walk implements Classification {
   rich = false;
@@ -108,7 +109,7 @@ class Walk implements Classification {
       );
     }
     this.#holders[depth] = value;
-    const prototype: unknown = Object.getPrototypeOf(value);
+    const prototype = Object.getPrototypeOf(value) as object | null;
     if (prototype === Object.prototype) return this.#visitProperties(value, depth);
     if (prototype === Array.prototype && Array.isArray(value)) return this.#visitElements(value, depth);
     // Fake timers replace the global Date by a subclass that adds properties; for their user it is Date.
@@ -123,7 +124,25 @@ class Walk implements Classification {
     if (types.isSet(value) && prototype === Set.prototype) return this.#visitSet(value, depth);
     if (ArrayBuffer.isView(value) && VIEW_PROTOTYPES.has(prototype)) return this.#visitView(value, depth);
     if (types.isArrayBuffer(value) && prototype === ArrayBuffer.prototype) return this.#visitArrayBuffer(value, depth);
-    this.#refuseInstance(prototype, depth);
+    if (prototype === null || !this.#visitForeign(value, builtInName(prototype), depth)) {
+      this.#refuseInstance(prototype, depth);
+    }
+  }
+
+  /**
+   * Visits an object whose prototype is that of a built-in class of another realm. False where it is none that can be
+   * cached. Always rich: a `toJSON` over there is out of sight.
+   */
+  #visitForeign(value: object, name: string, depth: number): boolean {
+    if (name === 'Object') this.#visitProperties(value, depth);
+    else if (name === 'Array' && Array.isArray(value)) this.#visitElements(value, depth);
+    else if (name === 'Date' && types.isDate(value)) this.#refuseExtras(value, 0, depth);
+    else if (name === 'Map' && types.isMap(value)) this.#visitMap(value, depth);
+    else if (name === 'Set' && types.isSet(value)) this.#visitSet(value, depth);
+    else if (VIEW_NAMES.has(name) && ArrayBuffer.isView(value)) this.#visitView(value, depth);
+    else if (name === 'ArrayBuffer' && types.isArrayBuffer(value)) this.#visitArrayBuffer(value, depth);
+    else return false;
+    return true;
   }
 
   #visitProperties(value: object, depth: number): void {
@@ -209,11 +228,11 @@ class Walk implements Classification {
     this.#refuse(depth, `of type ${kind} and has the property ${String(keys.at(-1))}`, `Store the property beside it.`);
   }
 
-  #refuseInstance(prototype: unknown, depth: number): never {
+  #refuseInstance(prototype: object | null, depth: number): never {
     if (prototype === null) {
       this.#refuse(depth, 'an object without a prototype', 'Copy it into a plain object: { ...object }.');
     }
-    const type: unknown = Object.getOwnPropertyDescriptor(prototype as object, 'constructor')?.value;
+    const type: unknown = Object.getOwnPropertyDescriptor(prototype, 'constructor')?.value;
     const name = typeof type === 'function' && type.name !== '' ? type.name : 'an unnamed class';
     const own: unknown = (globalThis as Record<string, unknown>)[name];
     const realm = typeof own === 'function' && own !== type ? ' of another realm' : '';

@@ -318,10 +318,10 @@ describe('codec', function () {
         `an instance of an unnamed class. ${instance}`,
       ],
       [
-        'an object of another realm',
-        runInContext('({})', createContext()),
+        'an Error of another realm',
+        runInContext('new Error()', createContext()),
         'value',
-        `an instance of Object of another realm. ${instance}`,
+        `an instance of Error of another realm. ${instance}`,
       ],
       ['a subclass of Array', Names.from(['a']), 'value', `an instance of Names. ${instance}`],
       ['a subclass of Map', new Registry(), 'value', `an instance of Registry. ${instance}`],
