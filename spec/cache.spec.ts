@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { GenerationalCache, integer, memoryStore, text, type Vector } from '../lib/index.js';
 import { redisStore } from '../lib/store/redis/index.js';
-import { lendCache } from './support/cache.js';
+import { lendCache, READ_DEADLINE_MS } from './support/cache.js';
 import { deferred, eventually } from './support/deferred.js';
 import { lend } from './support/lenders.js';
 import { lendRedis, uniqueName } from './support/redis.js';
@@ -9,7 +9,10 @@ import { lendRedis, uniqueName } from './support/redis.js';
 describe('GenerationalCache', () => {
   function lendShop(options: { ttlMs?: number; ttlJitter?: number; loadBatchMax?: number } = {}) {
     const redis = lendRedis();
-    const cache = new GenerationalCache({ ...options, name: uniqueName(), store: redisStore(redis) });
+    const cache = new GenerationalCache({
+      ...{ readDeadlineMs: READ_DEADLINE_MS, ...options },
+      ...{ name: uniqueName(), store: redisStore(redis) },
+    });
     lend({ what: 'the cache', close: () => cache.close() });
     return { redis, cache };
   }

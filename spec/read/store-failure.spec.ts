@@ -9,7 +9,7 @@ describe('when Redis fails', () => {
   async function lendFailing(options: { readDeadlineMs?: number; bumpDeadlineMs?: number } = {}) {
     const server = await privateRedis();
     const proxy = await startProxy(server.port);
-    const lent = lendCache({ ...options, url: proxy.url, rows: new Map([[1, 'one']]) });
+    const lent = lendCache({ readDeadlineMs: 100, ...options, url: proxy.url, rows: new Map([[1, 'one']]) });
     const failures: StoreFailureEvent[] = [];
     lent.cache.on('storeFailure', (event) => failures.push(event));
     expect(await lent.value.fetch({ item: 1 })).to.equal('one');

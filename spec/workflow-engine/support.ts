@@ -3,6 +3,7 @@ import { GenerationalCache } from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { knexSource } from '../../lib/knex/index.js';
 import { WorkflowCache, WorkflowChanges, workflowEngineMigrations } from '../../lib/workflow-engine/index.js';
+import { READ_DEADLINE_MS } from '../support/cache.js';
 import { lend } from '../support/lenders.js';
 import { lendDatabase } from '../support/postgres.js';
 import { lendRedis, uniqueName } from '../support/redis.js';
@@ -16,7 +17,9 @@ export async function lendWorkflowDatabase(): Promise<Knex> {
 
 /** One process of an application: its cache on the shared Redis, named `name`. */
 export function lendWorkflowCache(db: Knex, name = uniqueName()) {
-  const cache = new GenerationalCache({ name, store: redisStore(lendRedis()), source: knexSource(db) });
+  const cache = new GenerationalCache({
+    ...{ name, store: redisStore(lendRedis()), source: knexSource(db), readDeadlineMs: READ_DEADLINE_MS },
+  });
   lend({ what: `the cache ${name}`, close: () => cache.close() });
   const workflows = new WorkflowCache(cache);
   return { name, cache, workflows, changes: new WorkflowChanges(workflows, db) };
