@@ -69,7 +69,7 @@ describe('the outbox', () => {
         );
         expect(rows).to.have.length(20);
       },
-      { withinMs: 15_000 },
+      { withinMs: 45_000 },
     );
     await gate.rollback();
     const installed = Promise.all(programs.map(({ ended }) => ended));
