@@ -235,7 +235,7 @@ describe('the outbox', () => {
     const relay = lendRelay({ db, cache, store, pollMs: 5 });
     relay.on('failure', ({ error }) => failures.push(error.message));
     await eventually(() => expect(failures.length).to.be.greaterThan(1));
-    expect(failures[0]).to.contain('There is none of this release on the search path of this connection.');
+    expect(failures[0]).to.contain('There is no outbox of this release on the search path of this connection.');
     await installOutbox(db, { release: 1 });
     await installOutbox(db);
     await eventually(() => expect(relay.status.trusted).to.equal(true));
