@@ -16,7 +16,7 @@ export interface Realm {
   /** The realm's globals. */
   readonly globals: Context;
   /** Loads a module that was compiled for the realm, by its path in the repository: `lib/codec/codec.ts`. */
-  load<T>(file: string): T;
+  load(file: string): unknown;
 }
 
 /** Compiles the files and all they import, within a second or two, and makes a realm to load them in. */
@@ -36,7 +36,7 @@ export function realmOf(globals: Readonly<Record<string, unknown>>, ...files: re
     run(module.exports, require, module);
     return module.exports;
   };
-  return { globals: context, load: <T>(file: string) => load(join(folder, file.replace(/\.ts$/, '.js'))) as T };
+  return { globals: context, load: (file) => load(join(folder, file.replace(/\.ts$/, '.js'))) };
 }
 
 function compileAsCommonJs(files: readonly string[]): string {
