@@ -165,7 +165,7 @@ describe('bump(id, { trx })', () => {
     await shop.change(5)(trx);
     server.pause();
     await trx.commit();
-    await eventually(() => expect(seen.events('bump')[0]?.error).to.have.property('code', 'DEADLINE'));
+    await eventually(() => expect(seen.events('bump')[0]?.error).to.have.nested.property('cause.code', 'DEADLINE'));
     expect(await recorded(db)).to.deep.equal(['item=1']);
     server.resume();
     lendRelay({ db, cache: shop.name, url: server.url });
@@ -499,7 +499,8 @@ describe('transaction', () => {
       server.pause();
     });
     expect(result).to.deep.equal({ value: undefined, bump: 'pending' });
-    expect(error).to.have.property('code', 'DEADLINE');
+    expect(error).to.have.property('code', 'BUMP');
+    expect(error).to.have.nested.property('cause.code', 'DEADLINE');
     expect(seen.events('bump')[0]).to.have.property('error', error);
     expect(await recorded(db)).to.deep.equal(['item=1']);
     server.resume();

@@ -676,7 +676,7 @@ describe('a relay', () => {
         'maxStalenessMs must be an integer from 100 to 3600000, but got 50. Leave it out for no bound.',
       ],
       [{ db: undefined as never }, 'A relay must have a Knex as `db` and a store as `store`, but got '],
-      [{ cache: 'a b' }, 'A cache has a name of letters'],
+      [{ cache: 'a b' }, 'The name of a cache must be 1 to 64 letters'],
       [{ schema: 'a?b' }, 'The `schema` of an outbox must be a name of 1 to 63 bytes'],
     ] as const) {
       expect(thrown(() => startRelay({ db, cache, store, ...options })).message).to.contain(message);
