@@ -22,8 +22,8 @@ export class PlainCommit implements CommitStrategy {
   unknown(): void {}
 
   bump(paths: readonly string[]): Promise<string | undefined> {
-    const { store, cache, bumpDeadlineMs } = this.#bumps;
-    return bumpPaths(store, cache, paths, bumpDeadlineMs);
+    const { store, cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = this.#bumps;
+    return bumpPaths({ store, cache, paths, deadlineMs, onForeign });
   }
 
   ended(): void {}

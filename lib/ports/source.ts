@@ -31,6 +31,8 @@ export interface BumpTarget {
   readonly bumpDeadlineMs: number;
   /** Called after each attempt of a bump. */
   bumped(paths: readonly string[], cause: string, durationMs: number, error?: unknown): void;
+  /** Called with the paths at whose keys a bump found, and deleted, foreign values. */
+  foreign(paths: readonly string[]): void;
   /** Called with the work that continues after a commit by the caller; `close()` waits for it. */
   later(work: Promise<void>): void;
 }

@@ -1,6 +1,6 @@
 import type { Deadline } from '../async/deadline.js';
 import { GencacheError } from '../errors/errors.js';
-import { type Generation, GENERATION_RULE } from '../model/generation.js';
+import type { Generation } from '../model/generation.js';
 import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../model/key.js';
 
 /**
@@ -54,7 +54,8 @@ export interface Store {
   /**
    * Gives each existing generation a value never used before, made with `attempt`, a fresh nonce. `keys: [n] -> [n]`:
    * the new generation; `missing` for a missing key, which stays missing; `quarantined` for a key with writers' tokens,
-   * which stay until their instants, so that readers keep bypassing it; `foreign` for any other value, which stays.
+   * which stay until their instants, so that readers keep bypassing it; `foreign` for any other value, of
+   * any type, which is deleted: a release that knows its form would hit under it.
    * Extends the TTL to at least `ttlMs` and never shortens it; 0 leaves the TTL to fills, which extend it as they need.
    * Atomic. One command.
    */
@@ -78,7 +79,7 @@ export interface Store {
    * Puts a writer's token into each generation's own value, which destroys the generation. Creates missing keys, keeps
    * other writers' live tokens, drops lapsed ones. The token lapses `ttlMs` from now by the store's clock; a second call
    * with it renews it. `keys: [n]` -> the number of keys that already held the live token (0 at first).
-   * Rejects with StoreUnavailableError, and writes nothing, if a key holds a foreign value. Atomic. One command (callers
+   * A foreign value counts as a missing one. Atomic. One command (callers
    * chunk at 1,000).
    */
   quarantine(keys: readonly GenerationKey[], token: string, ttlMs: number, deadline: Deadline): Promise<number>;
@@ -185,15 +186,6 @@ export class StoreUnavailableError extends GencacheError {
     super('STORE_UNAVAILABLE', message, options);
     this.sent = sent;
   }
-}
-
-/** The error of a quarantine that meets a foreign value at a generation's key. */
-export function notToQuarantine(key: GenerationKey): StoreUnavailableError {
-  return new StoreUnavailableError(
-    `Quarantine failed: ${key} holds a value that is no generation (${GENERATION_RULE}) and no quarantine. ` +
-      'Nothing was written. Find the program that writes this key; delete the key if it is of no use.',
-    false,
-  );
 }
 
 /** The error of a repair that meets a server with another incarnation. */

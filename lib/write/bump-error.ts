@@ -12,10 +12,9 @@ interface BumpErrorOptions {
  *
  * - `not_sent`: the store could not be reached.
  * - `unknown`: the command was sent, and the store may have carried it out.
- * - `refused`: the keys of these scopes hold a value of another form or type; the other scopes were bumped.
  */
 export class BumpError extends GencacheError {
-  readonly outcome: 'not_sent' | 'unknown' | 'refused';
+  readonly outcome: 'not_sent' | 'unknown';
   /** Every scope whose bump failed or has an unknown outcome. */
   readonly paths: readonly string[];
 

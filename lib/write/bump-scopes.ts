@@ -1,5 +1,5 @@
 import { withDeadline } from '../async/deadline.js';
-import { GENERATION_RULE, type GenerationState, nonce } from '../model/generation.js';
+import { type GenerationState, nonce } from '../model/generation.js';
 import type { GenerationKey } from '../model/key.js';
 import { type Store, StoreUnavailableError } from '../ports/store.js';
 import { BumpError } from './bump-error.js';
@@ -30,6 +30,8 @@ export interface BumpRequest<Scope extends BumpedScope> {
   readonly afterFailure: 'continue' | 'stop';
   /** Called with the reply to each command, the new states of its generations: `scopes: [n] -> states: [n]`. */
   readonly onReply?: (scopes: readonly Scope[], states: readonly GenerationState[]) => void;
+  /** Called with the paths at whose keys a command found, and deleted, foreign values. */
+  readonly onForeign: (paths: readonly string[]) => void;
   /** Called with the store's error for each command that failed. */
   readonly onStoreFailure?: (error: Error) => void;
 }
@@ -57,7 +59,7 @@ export async function bumpScopes<Scope extends BumpedScope>(request: BumpRequest
       incarnations.add(store.incarnation);
       request.onReply?.(chunk, replies);
       const foreign = chunk.filter((_, i) => replies[i] === 'foreign');
-      if (foreign.length > 0) failures.push(isForeign(level, foreign));
+      if (foreign.length > 0) request.onForeign(foreign.map(({ path }) => path));
     } catch (cause) {
       request.onStoreFailure?.(cause as Error);
       failures.push(failed(level, chunk, cause as Error));
@@ -78,7 +80,7 @@ function together(failures: readonly BumpError[]): BumpError {
   const [first] = failures;
   if (failures.length === 1) return first!;
   const outcomes = failures.map(({ outcome }) => outcome);
-  const outcome = (['unknown', 'not_sent', 'refused'] as const).find((one) => outcomes.includes(one))!;
+  const outcome = outcomes.includes('unknown') ? 'unknown' : 'not_sent';
   const paths = failures.flatMap((failure) => failure.paths);
   const message = `${failures.length} commands of one bump failed. The first: ${first!.message}`;
   return new BumpError({ outcome, paths, message, cause: first });
@@ -97,13 +99,10 @@ function failed(level: string, scopes: readonly BumpedScope[], cause: Error): Bu
   });
 }
 
-function isForeign(level: string, scopes: readonly BumpedScope[]): BumpError {
-  return new BumpError({
-    outcome: 'refused',
-    paths: scopes.map(({ path }) => path),
-    message:
-      `Bump of ${scopes.length} ${scopes.length === 1 ? 'scope' : 'scopes'} (${level}) was refused: the value at ` +
-      `${scopes[0]!.generationKey} must be a generation (${GENERATION_RULE}, in a string), but is of another form. It was ` +
-      'left alone, and readers of these scopes bypass the cache. Find out what writes there; delete the key if nothing needs it.',
-  });
+/** The message of a warning about foreign values that a bump deleted. */
+export function foreignDeleted(paths: readonly string[]): string {
+  return (
+    `A bump deleted ${paths.length} foreign ${paths.length === 1 ? 'value' : 'values'} at the keys of generations, first that of ` +
+    `${paths[0] || 'global'}. Readers load again. Find the program that writes there, unless a later release runs beside this one.`
+  );
 }

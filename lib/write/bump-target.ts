@@ -1,3 +1,4 @@
+import { foreignDeleted } from './bump-scopes.js';
 import type { InFlight } from '../async/in-flight.js';
 import { ConfigurationError } from '../errors/errors.js';
 import type { Attributes } from '../telemetry/events.js';
@@ -36,6 +37,7 @@ export function bumpTarget(parts: CacheParts, level: string, attributes?: Attrib
       const bumps = paths.length;
       telemetry.emit('bump', { ...labels, bumps, moved: bumps, durationMs, paths: paths.slice(0, 10), error });
     },
+    foreign: (paths) => telemetry.emit('warning', { cache, message: foreignDeleted(paths) }),
     later: (work) => inFlight.track(work),
   };
 }

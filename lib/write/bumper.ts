@@ -4,7 +4,7 @@ import type { Store } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { Attributes } from '../telemetry/events.js';
 import type { BumpError } from './bump-error.js';
-import { bumpScopes } from './bump-scopes.js';
+import { bumpScopes, foreignDeleted } from './bump-scopes.js';
 
 export interface BumpLabels {
   readonly cause: string;
@@ -57,6 +57,7 @@ export class Bumper {
           ttlMs: this.#ttlMs(),
           afterFailure: 'continue',
           onReply: (bumped, states) => (moved += remember(bumped, states)),
+          onForeign: (paths) => this.#telemetry.emit('warning', { cache: this.#cache, message: foreignDeleted(paths) }),
           onStoreFailure: (failure) =>
             this.#telemetry.emit('storeFailure', { cache: this.#cache, operation: 'bump', error: failure }),
         });
@@ -78,14 +79,14 @@ export class Bumper {
   }
 }
 
-/** Remembers the new generations. Returns the number of scopes that had a generation of a known form. */
+/** Remembers the new generations. Returns the number of scopes that had a generation, of any form. */
 function remember(scopes: readonly RegisteredScope[], states: readonly GenerationState[]): number {
   let moved = 0;
   for (let i = 0; i < scopes.length; i++) {
     const state = states[i]!;
     // A scope under quarantine counts as moved: no reader sees its old entries.
     scopes[i]!.remembered = state === 'missing' || state === 'quarantined' || state === 'foreign' ? undefined : state;
-    if (state !== 'missing' && state !== 'foreign') moved++;
+    if (state !== 'missing') moved++;
   }
   return moved;
 }

@@ -16,7 +16,7 @@ import { openShop, recorded, type Shop } from '../support/shop.js';
 import { standbyless } from '../support/standbyless.js';
 import { watch } from '../support/watch.js';
 
-const QUARANTINE_MS = 1_200;
+const QUARANTINE_MS = 3_000;
 
 describe('a writer that dies', () => {
   let postgres: Awaited<ReturnType<typeof standbyless>>;

@@ -1,6 +1,6 @@
 import { describe } from '../../errors/describe.js';
 import { recordEvents } from '../../knex/outbox/record.js';
-import { nearestScope } from '../../knex/outbox/resolve-events.js';
+import { nearestScope } from '../../model/path.js';
 import { CHECK_NAME, describeMisspelling, findCacheNames, looksMisspelt } from '../cache-names.js';
 import { type Command, FAILED, OK } from '../command.js';
 import { withDatabase } from '../database.js';

@@ -18,7 +18,6 @@ export interface UnresolvedEvent {
 }
 
 /** One segment of a path. For an invalid path the relay bumps the nearest valid ancestor. The grammar is in lib/model/key.ts. */
-export const SEGMENT = '[a-z][A-Za-z0-9_]{0,63}=[A-Za-z0-9_.~%-]{0,220}';
 /**
  * Whether a path may be invalid or very long; the process that bumps checks it exactly. The exact pattern, `SEGMENT` up to 16
  * times, takes PostgreSQL half a millisecond a row, since its regular expressions expand repetitions into states. The pattern

@@ -1,7 +1,8 @@
 import type { Knex } from 'knex';
+import { nearestScope, topmost } from '../../model/path.js';
 import { isSqlstate, isTransient } from '../postgres/sqlstate.js';
 import type { DeadLetter } from './dead-letters.js';
-import { type OutboxEvent, SEGMENT } from './event.js';
+import { type OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
 
 /** The scopes to bump for a list of events, and the events that were not understood. */
@@ -111,26 +112,3 @@ async function lookUp(events: readonly OutboxEvent[], run: LookupRun): Promise<v
 
 /** Time limit for a lock on a looked-up table, in ms: all other events wait as well. */
 const LOCK_TIMEOUT_MS = 500;
-
-const ONE_SEGMENT = new RegExp(`^${SEGMENT}$`);
-
-/** The path itself, or its nearest valid ancestor. */
-export function nearestScope(path: string): string {
-  const good: string[] = [];
-  for (const segment of path.split('/')) {
-    if (!ONE_SEGMENT.test(segment)) break;
-    good.push(segment);
-  }
-  return good.slice(0, 16).join('/');
-}
-
-/** The scopes that have none of the others above them: a bump of a scope covers everything below it. */
-export function topmost(paths: ReadonlySet<string>): string[] {
-  if (paths.has('')) return [''];
-  return [...paths].filter((path) => {
-    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
-      if (paths.has(path.slice(0, end))) return false;
-    }
-    return true;
-  });
-}

@@ -1,8 +1,9 @@
 import type { Knex } from 'knex';
+import { topmost } from '../../model/path.js';
 import type { BumpTarget } from '../../ports/source.js';
 import type { OutboxEvent } from './event.js';
 import type { OutboxOptions } from './location.js';
-import { resolveEvents, topmost } from './resolve-events.js';
+import { resolveEvents } from './resolve-events.js';
 import { deleteEventsOf, eventsOf } from './transaction-events.js';
 import type { TransactionId } from './transaction-id.js';
 

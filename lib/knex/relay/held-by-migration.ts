@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import { bumpPaths } from '../../write/bump-paths.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { isTransient } from '../postgres/sqlstate.js';
-import { nearestScope, topmost } from '../outbox/resolve-events.js';
+import { nearestScope, topmost } from '../../model/path.js';
 import { type RelayContext, inBumpTransaction, assertAuthoritative } from './relay-batch.js';
 
 /** The result of one round over the events that migrations hold. */
@@ -24,13 +24,13 @@ export interface ReleasedEvents {
  * twice, and an event that was narrowed meanwhile is no longer there to be deleted. Four queries, and two for each lock.
  */
 export async function relayHeldByMigration(context: RelayContext): Promise<ReleasedEvents> {
-  const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs } = context;
+  const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
   return inBumpTransaction(db, silenceMaxMs, async (trx) => {
     const rows = await heldEvents(trx, cache, outbox);
     const locks = new Map<string, boolean | Error>();
     for (const { heldBy } of rows) if (!locks.has(heldBy)) locks.set(heldBy, await isLocked(trx, heldBy));
     const paths = topmost(new Set(rows.map(({ path }) => nearestScope(path))));
-    const server = await bumpPaths(store, cache, paths, bumpDeadlineMs);
+    const server = await bumpPaths({ store, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
     const done = rows.filter(({ heldBy }) => locks.get(heldBy) === false);
     if (done.length > 0) {
       await assertAuthoritative(trx, context, server);

@@ -31,6 +31,8 @@ export interface RelayContext {
   readonly cache: string;
   readonly outbox: OutboxOptions;
   readonly bumpDeadlineMs: number;
+  /** Called with the paths at whose keys a bump found, and deleted, foreign values. */
+  readonly onForeign: (paths: readonly string[]) => void;
   /** PostgreSQL ends the session of a relay that is silent between claim and commit for this time, in ms. */
   readonly silenceMaxMs: number;
 }
@@ -45,12 +47,12 @@ export interface RelayContext {
  * Five queries or more, and one command for each 1,000 scopes.
  */
 export async function relayBatch(context: RelayContext, ranges: EventRanges, batchMax: number): Promise<RelayedBatch> {
-  const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs } = context;
+  const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
   const startedAtMs = performance.now();
   return inBumpTransaction(db, silenceMaxMs, async (trx) => {
     const events = await claimEvents(trx, { cache, ranges, max: batchMax, outbox });
     const { paths, deadLetters } = await resolveEvents(trx, events, outbox);
-    const server = await bumpPaths(store, cache, paths, bumpDeadlineMs);
+    const server = await bumpPaths({ store, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
     await keepDeadLetters(trx, deadLetters, outbox);
     if (events.length > 0) await assertAuthoritative(trx, context, server);
     const causes = new Map<string, number>();

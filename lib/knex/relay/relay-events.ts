@@ -15,6 +15,8 @@ export interface RelayEvents {
   heldByMigration: [{ readonly cache: string; readonly locks: ReleasedEvents['locks'] }];
   /** After everything was bumped, because a server went back in time, or may have. */
   repair: [{ readonly cache: string; readonly cause: RepairCause }];
+  /** A fact that the operator should know: a bump deleted foreign values. */
+  warning: [{ readonly cache: string; readonly message: string }];
   /** After a turn, or the connection to the store, failed; the relay goes on. */
   failure: [{ readonly cache: string; readonly operation: 'relay' | 'store'; readonly error: Error }];
 }

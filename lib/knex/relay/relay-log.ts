@@ -30,5 +30,6 @@ export function logRelay(log: Logger, telemetry: Emitter<RelayEvents>): void {
     if (cause === 'first') log.info(`${cache}: relaying from now on; global bumped`);
     else log.warn(`${cache}: global bumped, since bumps or commits may have been lost: ${cause}`);
   });
+  telemetry.on('warning', ({ cache, message }) => log.warn(`${cache}: ${message}`));
   telemetry.on('failure', ({ cache, operation, error }) => log.warn(`${cache}: ${operation} failed: ${error.message}`));
 }

@@ -37,7 +37,7 @@ export interface RelayOptions extends OutboxOptions {
 }
 
 /** The options with their defaults, checked. */
-export interface RelaySettings extends RelayContext {
+export interface RelaySettings extends Omit<RelayContext, 'onForeign'> {
   readonly bounds: readonly number[];
   readonly pollMs: number;
   readonly batchMax: number;

@@ -1,4 +1,5 @@
 import type { Logger } from '../../telemetry/log.js';
+import { foreignDeleted } from '../../write/bump-scopes.js';
 import { Emitter } from '../../telemetry/emitter.js';
 import type { OutboxSurvey } from '../outbox/survey.js';
 import type { ReleasedEvents } from './held-by-migration.js';
@@ -78,6 +79,10 @@ export class RelayReport {
     this.#heldReportedAtMs = nowMs;
     this.#emitter.emit('heldByMigration', { cache: this.#cache, locks });
   }
+
+  readonly foreign = (paths: readonly string[]): void => {
+    this.#emitter.emit('warning', { cache: this.#cache, message: foreignDeleted(paths) });
+  };
 
   repaired(cause: RepairCause): void {
     this.#repairs++;

@@ -5,7 +5,7 @@ import { OutboxReader } from '../outbox/outbox-reader.js';
 import { ANSWER_MS, type OutboxSurvey } from '../outbox/survey.js';
 import { relayHeldByMigration } from './held-by-migration.js';
 import { Hints } from './hints.js';
-import { relayBatch } from './relay-batch.js';
+import { relayBatch, type RelayContext } from './relay-batch.js';
 import type { RelayEvents } from './relay-events.js';
 import { type RelayOptions, type RelaySettings, relaySettings } from './relay-options.js';
 import { RelayReport, type RelayStatus } from './relay-report.js';
@@ -43,6 +43,7 @@ export function startRelay(options: RelayOptions): Relay {
  */
 export class Relay {
   readonly #settings: RelaySettings;
+  readonly #context: RelayContext;
   readonly #report: RelayReport;
   readonly #reader: OutboxReader;
   readonly #trust: Trust;
@@ -63,6 +64,7 @@ export class Relay {
     const { db, store, cache, outbox, bounds, silenceMaxMs, listen } = settings;
     this.#settings = settings;
     this.#report = new RelayReport(cache, options.log);
+    this.#context = { ...settings, onForeign: this.#report.foreign };
     this.#reader = new OutboxReader({ db, cache, outbox, answerMs: Math.min(ANSWER_MS, 2 * silenceMaxMs) });
     this.#trust = new Trust({ ...settings, bounds, reader: this.#reader });
     store.listen?.((signal) => {
@@ -140,7 +142,7 @@ export class Relay {
 
     if (survey.heldByMigration.length > 0 && nowMs - this.#heldAtMs >= HELD_EVERY_MS) {
       this.#heldAtMs = nowMs;
-      this.#report.released(await relayHeldByMigration(this.#settings));
+      this.#report.released(await relayHeldByMigration(this.#context));
     }
     if (survey.pendingEvents.length + survey.tail.length === 0) return 'idle';
     const claimed = await this.#relay();
@@ -160,7 +162,7 @@ export class Relay {
 
   /** One batch. Returns the number of its events. */
   async #relay(): Promise<number> {
-    const batch = await relayBatch(this.#settings, this.#reader.ranges, this.#settings.batchMax);
+    const batch = await relayBatch(this.#context, this.#reader.ranges, this.#settings.batchMax);
     this.#report.relayed(batch);
     return batch.events;
   }

@@ -54,7 +54,7 @@ export type RepairCause =
 /** How long another relay's claim of authority stands before this one contests it, in ms. */
 const CONTEST_AFTER_MS = 5_000;
 
-export interface TrustOptions extends RelayContext {
+export interface TrustOptions extends Omit<RelayContext, 'onForeign'> {
   readonly reader: OutboxReader;
   /** The bounds to guarantee, in ms. */
   readonly bounds: readonly number[];

@@ -4,7 +4,7 @@ import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
 import { formatGeneration, formatQuarantine, generationState, nonce, parseGeneration } from '../../model/generation.js';
 import { boundOf } from '../../model/key.js';
-import { type FillReply, MARK_TTL_MS, notToQuarantine, repairRefused, type Store } from '../../ports/store.js';
+import { type FillReply, MARK_TTL_MS, repairRefused, type Store } from '../../ports/store.js';
 
 export interface MemoryStoreOptions {
   /** Most bytes of keys and values together; the least recently used go first. Default: 64 MiB. */
@@ -48,7 +48,10 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
     const value = text(key);
     if (value === undefined) return 'missing';
     const parsed = parseGeneration(value);
-    if (parsed === undefined) return 'foreign';
+    if (parsed === undefined) {
+      values.delete(key);
+      return 'foreign';
+    }
     const { bumps, lapsesAtMs } = parsed;
     if (lapsesAtMs === undefined) {
       const bumped = formatGeneration(bumps + 1, attempt);
@@ -93,9 +96,8 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
       const nowMs = clock.nowMs();
       const found = keys.map((key) => {
         const value = text(key);
-        const parsed = value === undefined ? { bumps: 0, lapsesAtMs: NO_TOKENS } : parseGeneration(value);
-        if (parsed === undefined) throw notToQuarantine(key);
-        return { bumps: parsed.bumps, lapsesAtMs: parsed.lapsesAtMs ?? NO_TOKENS };
+        const parsed = value === undefined ? undefined : parseGeneration(value);
+        return { bumps: parsed?.bumps ?? 0, lapsesAtMs: parsed?.lapsesAtMs ?? NO_TOKENS };
       });
       let held = 0;
       found.forEach(({ bumps, lapsesAtMs }, i) => {

@@ -8,7 +8,6 @@ import {
   type FillBatch,
   type FillReply,
   MARK_TTL_MS,
-  notToQuarantine,
   type Renewal,
   type Repair,
   repairRefused,
@@ -109,12 +108,8 @@ class RedisStore implements Store {
     return this.#connection.send(deadline, (client) => client.unlink([...keys]));
   }
 
-  async quarantine(keys: readonly GenerationKey[], token: string, ttlMs: number, deadline: Deadline): Promise<number> {
-    const held = await this.#connection.send(deadline, (client) =>
-      client.gencacheQuarantine(keys.length, [...keys, token, ttlMs]),
-    );
-    if (held < 0) throw notToQuarantine(keys[-held - 1]!);
-    return held;
+  quarantine(keys: readonly GenerationKey[], token: string, ttlMs: number, deadline: Deadline): Promise<number> {
+    return this.#connection.send(deadline, (client) => client.gencacheQuarantine(keys.length, [...keys, token, ttlMs]));
   }
 
   async lift(

@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { formatGeneration, nonce } from '../../../lib/model/generation.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
-import { nearestScope, topmost } from '../../../lib/knex/outbox/resolve-events.js';
+import { nearestScope, topmost } from '../../../lib/model/path.js';
 import { recordCommands } from '../../support/commands.js';
 import { eventually } from '../../support/deferred.js';
 import { lendRedis, redisUrl, uniqueName } from '../../support/redis.js';

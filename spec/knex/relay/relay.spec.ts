@@ -81,6 +81,23 @@ describe('a relay', () => {
     expect(batches).to.have.length(1);
   });
 
+  it('deletes a foreign value at a generation’s key, warns of it, and bumps the other events', async () => {
+    const warnings: string[] = [];
+    const generationKey = `gencache:{${cache}:0}:g:item=1`;
+    const redis = lendRedis();
+    await redis.set(generationKey, 'a form of a later release', 'PX', 60_000);
+    const bumps = await mint(['item=2']);
+    await record(['item=1', 'item=2']);
+    const relay = lendRelay({ db, cache });
+    relay.on('warning', ({ message }) => warnings.push(message));
+    await drained();
+    expect(await bumps()).to.deep.equal([1]);
+    expect(await redis.exists(generationKey)).to.equal(0);
+    expect(warnings).to.have.length(1);
+    expect(warnings[0]).to.match(/^A bump deleted 1 foreign value at the keys of generations, first that of item=1\./);
+    expect(relay.status.failures).to.equal(0);
+  });
+
   it('bumps global when it takes authority, and not again on the same server', async () => {
     const bumps = await mint(['']);
     const causes: string[] = [];
@@ -532,7 +549,7 @@ describe('a relay', () => {
       return { store, redis: await eventually(() => store.incarnation ?? expect.fail('not open')) };
     }
 
-    const limits = { bumpDeadlineMs: 1_000, silenceMaxMs: 10_000, outbox: {} };
+    const limits = { bumpDeadlineMs: 1_000, silenceMaxMs: 10_000, outbox: {}, onForeign() {} };
     const claim = (redis: string, seen?: Epoch, postgres = POSTGRES) =>
       claimAuthority(db, { redis, postgres }, { cache, seen, outbox: {} });
 

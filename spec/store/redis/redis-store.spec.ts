@@ -301,7 +301,7 @@ describe('redisStore', () => {
       expect(await asked.delete(set)).to.equal(1);
     });
 
-    it('at a generation’s key is foreign to mint and bump, refuses a fill, and stays', async () => {
+    it('at a generation’s key is foreign to mint, refuses a fill, and is deleted by a bump', async () => {
       const asked = lendStore();
       const client = lendRedis();
       const [hash, sound] = [asked.generationKey(), asked.generationKey()];
@@ -309,28 +309,31 @@ describe('redisStore', () => {
       await client.expire(hash, 60);
       const token = formatGeneration(0, nonce());
       expect(await asked.mint([hash, sound], token)).to.deep.equal(['foreign', token]);
-      const attempt = nonce();
-      expect(await asked.bump([hash, sound], attempt)).to.deep.equal(['foreign', formatGeneration(1, attempt)]);
       const entry = asked.entryKey();
       const bytes = Buffer.from('value');
       expect(
         await asked.fill([{ key: hash, token, ttlMs: 60_000 }], { key: entry, bytes, ttlMs: 60_000, guards: [0] }),
       ).to.deep.equal(['moved']);
       expect(await client.hgetall(hash)).to.deep.equal({ field: 'value' });
+      const attempt = nonce();
+      expect(await asked.bump([hash, sound], attempt)).to.deep.equal(['foreign', formatGeneration(1, attempt)]);
+      expect(await client.exists(hash)).to.equal(0);
     });
 
-    it('at a generation’s key rejects a quarantine, and stays through a lift and a repair', async () => {
+    it('at a generation’s key is replaced by a quarantine, and deleted by a lift and by a repair', async () => {
       const asked = lendStore();
       const client = lendRedis();
       await asked.timeMs();
-      const [hash, sound] = [asked.generationKey(), asked.generationKey()];
-      await client.hset(hash, 'field', 'value');
-      await client.expire(hash, 60);
-      expect(await rejection(asked.quarantine([sound, hash]))).to.include({ sent: false });
-      expect(await asked.text(sound)).to.equal(undefined);
-      expect(await asked.lift([hash], nonce())).to.deep.equal(['lapsed']);
-      await asked.repair({ globalKey: hash });
-      expect(await client.hgetall(hash)).to.deep.equal({ field: 'value' });
+      const hashes = [asked.generationKey(), asked.generationKey(), asked.generationKey()] as const;
+      for (const hash of hashes) {
+        await client.hset(hash, 'field', 'value');
+        await client.expire(hash, 60);
+      }
+      expect(await asked.quarantine([hashes[0]])).to.equal(0);
+      expect(await asked.lift([hashes[1]], nonce())).to.deep.equal(['lapsed']);
+      await asked.repair({ globalKey: hashes[2] });
+      expect(await client.type(hashes[0])).to.equal('string');
+      expect(await client.exists(hashes[1], hashes[2])).to.equal(0);
     });
 
     it('at the mark’s key counts as another mark; a renewal replaces one at a freshness key', async () => {

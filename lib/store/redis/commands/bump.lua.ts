@@ -6,7 +6,8 @@ export const BUMP = `
 -- Returns a number for each key, or, of a single key, the number itself, since an array takes longer:
 --   n >= 0  the generation now stands at n bumps
 --   -1      the generation is missing, and nothing is written
---   -2      the key holds something else, which stays
+--   -2      the key held a foreign value, of any type, which is deleted: readers of a release that knows its form would
+--           hit under it
 --   -3      the key holds writers' tokens, '<n>!<token>@<lapses at>,...': they stay, and n counts up
 -- Atomic, so that two bumps at once both count, and neither overwrites the other's value.
 -- A server that is out of memory refuses SET and allows DEL. A deleted generation is minted anew by its next reader,
@@ -29,6 +30,7 @@ for i = 1, #KEYS do
     bumps[i] = -1
     absent = key
   elseif not n then
+    redis.call('UNLINK', key)
     bumps[i] = -2
   elseif tokens then
     local latest = 0

@@ -6,7 +6,7 @@ export const LIFT = `
 -- Returns a character for each key:
 --   '1'  the token stood until now
 --   '0'  the token was gone; a generation at the key is bumped all the same, since a reader may have minted and filled it
---        during the commit; a missing generation stays missing
+--        during the commit; a missing generation stays missing, and a foreign value is deleted, as in bump.lua.ts
 -- Atomic, so that a generation comes back only in the same step that finds no other writer at work.
 -- A server that is out of memory refuses SET. The script then deletes a generation, which is as good (bump.lua.ts), and
 -- leaves a quarantine that other writers need as it is; this token stays in it until it lapses.
@@ -48,6 +48,8 @@ for i, key in ipairs(KEYS) do
         redis.call('DEL', key)
       end
     end
+  elseif value then
+    redis.call('UNLINK', key)
   end
   replies[i] = reply
 end

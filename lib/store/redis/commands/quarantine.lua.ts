@@ -3,31 +3,19 @@ import { GENERATION } from './includes/generation.lua.js';
 export const QUARANTINE = `
 -- Puts a writer's token into each generation's own value, '<n>!<token>@<lapses at>,...', which destroys the generation.
 -- KEYS: generations. ARGV: [1] the token, [2] the time in ms until it lapses.
--- Returns the number of keys that already held the live token; -i if KEYS[i] holds a foreign value, and then nothing is
--- written.
+-- Returns the number of keys that already held the live token. A foreign value, of any type, counts as a missing one.
 -- Atomic, so that two writers at once both keep their tokens, and no reader fills under a generation between its last
 -- read here and its end. A key expires with the latest of its tokens; lapsed tokens are dropped.
 ${GENERATION}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lapses = now + tonumber(ARGV[2])
-local bumps, tokens = {}, {}
-for i, key in ipairs(KEYS) do
-  local value = redis.pcall('GET', key)
-  if not value then
-    bumps[i] = '0'
-  else
-    bumps[i], tokens[i] = parse(value)
-  end
-  if not bumps[i] then
-    return -i
-  end
-end
 local held = 0
-for i, key in ipairs(KEYS) do
+for _, key in ipairs(KEYS) do
+  local bumps, tokens = parse(redis.pcall('GET', key))
   local latest = lapses
-  local value = bumps[i] .. '!' .. ARGV[1] .. '@' .. string.format('%.0f', lapses)
-  for token, at in string.gmatch(tokens[i] or '', '([%w_-]+)@(%d+)') do
+  local value = (bumps or '0') .. '!' .. ARGV[1] .. '@' .. string.format('%.0f', lapses)
+  for token, at in string.gmatch(tokens or '', '([%w_-]+)@(%d+)') do
     if tonumber(at) > now then
       if token == ARGV[1] then
         held = held + 1

@@ -8,14 +8,17 @@ export const REPAIR = `
 -- that the generation keeps at least.
 -- Returns 1; or 0 on another server or on a replica, and then nothing is written.
 -- Atomic, so that every mark stands on a server whose global generation was bumped under the mark's incarnation.
--- As in bump.lua.ts, a missing generation, writers' tokens and a foreign value stay; a reader of the last two bypasses.
+-- As in bump.lua.ts, a missing generation and writers' tokens stay, and a foreign value is deleted.
 ${IDENTITY}
 ${GENERATION}
 if not isServer(ARGV[3]) then
   return 0
 end
-local n, tokens = parse(redis.pcall('GET', KEYS[1]))
-if n and not tokens then
+local value = redis.pcall('GET', KEYS[1])
+local n, tokens = parse(value)
+if value and not n then
+  redis.call('UNLINK', KEYS[1])
+elseif n and not tokens then
   local ttl = math.max(tonumber(ARGV[5]), redis.call('PTTL', KEYS[1]))
   local fresh = string.format('%.0f', tonumber(n) + 1) .. '.' .. ARGV[4]
   if redis.pcall('SET', KEYS[1], fresh, 'PX', ttl).err then

@@ -1,0 +1,128 @@
+import { withDeadline } from '../async/deadline.js';
+import { nonce } from '../model/generation.js';
+import { topmost } from '../model/path.js';
+import { generationTtl } from '../model/ttl.js';
+import { type Store, StoreUnavailableError } from '../ports/store.js';
+import { bumpPaths, chunksOfKeys } from './bump-paths.js';
+import { commonIncarnation } from './bump-scopes.js';
+
+export interface QuarantineOptions {
+  readonly store: Store;
+  readonly cache: string;
+  /** Deadline of each command, in ms. */
+  readonly deadlineMs: number;
+  /** How long the quarantine lasts without a renewal, in ms. */
+  readonly lastsMs: number;
+  /** Longest time that setting it, or renewing it, may take, in ms. */
+  readonly setWithinMs: number;
+  /** Called with the paths at whose keys a bump found, and deleted, foreign values. */
+  readonly onForeign: (paths: readonly string[]) => void;
+}
+
+/**
+ * The quarantine of one writer (docs/protocol.md, rule 12): its token stands in the generation of every scope that the
+ * writer is about to change.
+ *
+ *     none -> standing (renewed) -> lifted
+ *                  \-> left to lapse
+ *
+ * **Invariant.** From the end of `set` until the lift, no reader finds a generation there; after the lift, readers find
+ * fresh generations only. Eviction, a flush, or a store that is out of reach breaks this. The lift or a renewal notices,
+ * and `kept` is false from then on.
+ */
+export class Quarantine {
+  readonly #options: QuarantineOptions;
+  readonly #token = nonce();
+  #paths: readonly string[] = [];
+  #renewal: NodeJS.Timeout | undefined;
+  #kept = true;
+
+  constructor(options: QuarantineOptions) {
+    this.#options = options;
+  }
+
+  /** Whether the quarantine stood throughout, as far as renewals and the lift could tell. */
+  get kept(): boolean {
+    return this.#kept;
+  }
+
+  /** Sets the quarantine on these scopes, and begins to renew it. One command for each 1,000 scopes. Rejects as the store does. */
+  async set(paths: readonly string[]): Promise<void> {
+    this.#paths = paths;
+    if (paths.length === 0) return;
+    const startedAtMs = performance.now();
+    await this.#send(() => {});
+    // This process was suspended in between: the first of its tokens may have lapsed.
+    const { setWithinMs } = this.#options;
+    if (performance.now() - startedAtMs > setWithinMs) {
+      throw new Error(`The store took longer than ${setWithinMs} ms.`);
+    }
+    this.#renewLater();
+  }
+
+  /**
+   * Lifts the quarantine, which gives every scope under it a fresh generation, and bumps those of `paths` that it did not
+   * cover. One command for each 1,000 scopes. Returns the incarnation of the store that carried out all of it; undefined
+   * if there were several. Rejects as the store does, or with BumpError.
+   */
+  async lift(paths: readonly string[]): Promise<string | undefined> {
+    this.stop();
+    const { store, cache, deadlineMs, onForeign } = this.#options;
+    const incarnations = new Set<string | undefined>();
+    for (const keys of chunksOfKeys(cache, this.#paths)) {
+      const replies = await withDeadline('lift', deadlineMs, (deadline) =>
+        store.lift(keys, this.#token, nonce(), generationTtl(0), deadline),
+      );
+      incarnations.add(store.incarnation);
+      if (replies.includes('lapsed')) this.#kept = false;
+    }
+    const quarantined = new Set(this.#paths);
+    const covering = new Set(topmost(new Set([...quarantined, ...paths])));
+    const beyond = paths.filter((path) => !quarantined.has(path) && covering.has(path));
+    if (beyond.length > 0) {
+      // Another transaction linked more to the changed rows, and committed in between.
+      this.#kept = false;
+      incarnations.add(await bumpPaths({ store, cache, paths: beyond, deadlineMs, onForeign }));
+    }
+    return commonIncarnation(incarnations);
+  }
+
+  /** Stops the renewals. A quarantine without a lift lapses. */
+  stop(): void {
+    clearTimeout(this.#renewal);
+    this.#renewal = undefined;
+  }
+
+  /** `replied`: called after each command, with whether the token stood in all of its scopes before. */
+  async #send(replied: (stoodBefore: boolean) => void): Promise<void> {
+    const { store, cache, deadlineMs, lastsMs, setWithinMs } = this.#options;
+    for (const keys of chunksOfKeys(cache, this.#paths)) {
+      const stood = await withDeadline('quarantine', Math.min(deadlineMs, setWithinMs), (deadline) =>
+        store.quarantine(keys, this.#token, lastsMs, deadline),
+      );
+      replied(stood === keys.length);
+    }
+  }
+
+  /** Four renewals in the time that the quarantine lasts, so that it survives a late one or two. */
+  #renewLater(): void {
+    const timer = setTimeout(() => {
+      const renewing = this.#send((stoodBefore) => {
+        // A token was evicted or had lapsed: readers may have filled in between.
+        if (!stoodBefore) this.#kept = false;
+      });
+      const next = () => this.#renewal === timer && this.#renewLater();
+      renewing.then(
+        next,
+        // The quarantine lasts for several renewals, and the lift tells whether it did, so a failure is tried again. But
+        // a command that was carried out without a reply may have put back a token that was evicted, after fills: the
+        // lift could not see that.
+        (error: unknown) => {
+          if (!(error instanceof StoreUnavailableError && !error.sent)) this.#kept = false;
+          next();
+        },
+      );
+    }, this.#options.lastsMs / 4);
+    this.#renewal = timer;
+  }
+}
