@@ -1,5 +1,6 @@
 import { Bumper } from './write/bumper.js';
 import type { Clock } from './ports/clock.js';
+import { inNoContext } from './async/no-context.js';
 import { endsWithin } from './async/ends-within.js';
 import { ClosedError } from './errors/errors.js';
 import type { Attributes } from './telemetry/events.js';
@@ -14,7 +15,7 @@ import { Reader } from './read/reader.js';
 import { ScopeRegistry } from './model/scope-registry.js';
 import type { Source } from './ports/source.js';
 import { Statistics } from './telemetry/statistics.js';
-import type { Store } from './ports/store.js';
+import type { Store, StoreSignal } from './ports/store.js';
 import { Emitter } from './telemetry/emitter.js';
 import { generationTtl } from './model/ttl.js';
 import { Verifier } from './read/verifier.js';
@@ -71,12 +72,16 @@ export class Engine {
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper({ store, telemetry, cache: name, bumpDeadlineMs: options.bumpDeadlineMs, ttlMs });
     if (options.log) logTo(options.log, telemetry);
-    store.listen?.((signal) => {
-      if (signal.kind === 'up') telemetry.emit('storeUp', { cache: name });
-      else if (signal.kind === 'warning') telemetry.emit('warning', { cache: name, message: signal.message });
-      else telemetry.emit('storeFailure', { cache: name, operation: 'connection', error: signal.error });
-    });
+    store.listen?.((signal) => inNoContext(this.#signalled, signal));
   }
+
+  readonly #signalled = (signal: StoreSignal): void => {
+    const { telemetry } = this;
+    const cache = this.options.name;
+    if (signal.kind === 'up') telemetry.emit('storeUp', { cache });
+    else if (signal.kind === 'warning') telemetry.emit('warning', { cache, message: signal.message });
+    else telemetry.emit('storeFailure', { cache, operation: 'connection', error: signal.error });
+  };
 
   /** Returns this engine. Throws ClosedError after `close()`. */
   opened(): this {

@@ -1,4 +1,5 @@
 import { GencacheError } from '../errors/errors.js';
+import { inNoContext } from './no-context.js';
 
 /** The store did not answer in time. It may still carry out a command that was sent. */
 export class DeadlineError extends GencacheError {
@@ -113,7 +114,10 @@ class Alarm {
     setTimeout(() => setImmediate(this.#ring), inMs).unref();
   }
 
-  readonly #ring = (): void => {
+  // The timer belongs to the caller that armed it; its deadlines are those of many.
+  readonly #ring = (): void => inNoContext(this.#expireDue);
+
+  readonly #expireDue = (): void => {
     const nowMs = performance.now();
     const waiting = this.#deadlines.filter(({ cleared }) => !cleared);
     this.#deadlines = waiting.filter(({ expiresAtMs }) => expiresAtMs > nowMs);

@@ -1,9 +1,12 @@
+import { inNoContext } from './no-context.js';
+
 /**
  * Collects the items of one turn of the event loop and passes them to `run` together.
  *
  * The turn ends after the promise jobs that are queued now and those they queue, before any I/O: `await`s that
  * resolve together still join (the scheduling of graphql/dataloader, `enqueuePostPromiseJob`). DataLoader itself
- * settles a batch as a whole, which would make a hit wait for another entry's load.
+ * settles a batch as a whole, which would make a hit wait for another entry's load. `run` is called in no caller's async
+ * context.
  */
 export class MicrotaskBatch<T> {
   #items: T[] = [];
@@ -29,7 +32,7 @@ export class MicrotaskBatch<T> {
   readonly #end = (): void => {
     const items = this.#items;
     this.#items = [];
-    this.#run(items);
+    inNoContext(this.#run, items);
   };
 }
 

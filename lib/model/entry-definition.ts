@@ -1,4 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { inNoContext } from '../async/no-context.js';
 import { describe } from '../errors/describe.js';
 import { ConfigurationError } from '../errors/errors.js';
 import { canonicalId, type NamespaceNode } from './namespace-node.js';
@@ -29,7 +30,8 @@ export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> 
   readonly key?: K;
   /**
    * Reads the rows of every id that missed: `ids: [n]`, distinct and canonical, in any order; resolves to all their
-   * rows, in any order between ids. One call serves all misses of a turn, at most `loadBatchMax` ids.
+   * rows, in any order between ids. One call serves all misses of a turn, at most `loadBatchMax` ids. It runs in no
+   * caller's async context: all that a value depends on is in the ids.
    * An error that it throws reaches every caller unwrapped, and the cache stores no value.
    */
   readonly load: (ids: readonly (Out & KeyOutput<K>)[], context: Context) => PromiseLike<readonly Row[]>;
@@ -151,7 +153,9 @@ export class EntryDefinition {
       values.push(value);
       entryPath += `,${kind.text(value)}`;
     }
-    const scopes = this.#dependsOn ? union(scope.lineage, this.#dependsOn(this.named(values))) : scope.lineage;
+    const scopes = this.#dependsOn
+      ? union(scope.lineage, inNoContext(this.#dependsOn, this.named(values)))
+      : scope.lineage;
     return new Address({ definition: this, scope, scopes, entryPath, values });
   }
 

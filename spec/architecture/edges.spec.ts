@@ -12,7 +12,7 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   async: ['errors'],
   codec: ['errors'],
-  model: ['errors', 'codec'],
+  model: ['errors', 'async', 'codec'],
   ports: ['errors', 'async', 'model'],
   telemetry: ['errors', 'model'],
   read: [...BASE, 'codec', 'telemetry'],

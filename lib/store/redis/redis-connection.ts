@@ -1,5 +1,6 @@
 import type { Redis, RedisOptions } from 'ioredis';
 import type { Deadline } from '../../async/deadline.js';
+import { inNoContext } from '../../async/no-context.js';
 import { type StoreListener, StoreUnavailableError } from '../../ports/store.js';
 import { describeInfo, incarnationOf, parseInfo, type ServerInfo } from './server-info.js';
 import { defineScripts, type WithScripts } from './commands/scripts.js';
@@ -70,7 +71,7 @@ export class RedisConnection {
 
   constructor(redis: Redis) {
     const retryStrategy = () => retryAfterMs(++this.#attempts);
-    this.#client = defineScripts(redis.duplicate({ ...OWN_OPTIONS, retryStrategy }));
+    this.#client = defineScripts(inNoContext(() => redis.duplicate({ ...OWN_OPTIONS, retryStrategy })));
     this.#client.on('connect', () => (this.#silentSinceMs = performance.now()));
     this.#client.on('ready', () => void this.#identify());
     this.#client.on('close', () => this.#lose());
