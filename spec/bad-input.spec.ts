@@ -177,16 +177,37 @@ describe('a loader rejects its callers, and the cache stores no value,', () => {
     );
   });
 
-  it('for rows of malformed ids', async () => {
-    const message = await rejection((items) =>
-      items.list('value', { load: async () => [{ item_id: 1 }], by: () => ({}) as never }),
-    );
-    expect(message).to.equal(
-      '`by` must return the ids of a row, but got {} (entry "value"). Ids must name every namespace ' +
-        'from the root down, but got {} without "item". Add it, or bump or declare on the namespace above it. Correct ' +
-        '`by`, or select the columns it reads.',
-    );
-  });
+  const malformed: [string, unknown, string][] = [
+    ['without an id', {}, 'Ids must name every namespace from the root down, but got {} without "item".'],
+    [
+      'with an id of a column that was not selected',
+      { item: undefined },
+      'Ids must name every namespace from the root down, but got { item: undefined }, in which "item" is undefined.',
+    ],
+    [
+      'with an id of another kind',
+      { item: null },
+      'The id "item" must be a safe integer, or a bigint or canonical decimal text within 64 bits (kind integer), but ' +
+        'got null.',
+    ],
+    ['with an unknown id', { item: 1, id: 1 }, 'Ids must name only item, but got "id" in { item: 1, id: 1 }.'],
+    [
+      'that are no object',
+      undefined,
+      'Ids must be an object that names the namespaces from the root down, { item }, but got undefined.',
+    ],
+  ];
+  for (const [what, ids, problem] of malformed) {
+    it(`for rows whose \`by\` returns ids ${what}, with the remedy of a loader`, async () => {
+      const message = await rejection((items) =>
+        items.list('value', { load: async () => [{ item_id: 1 }], by: () => ids as never }),
+      );
+      expect(message).to.equal(
+        `\`by\` must return the ids of a row, but got ${inspect(ids)} (entry "value"). ${problem} ` +
+          'Correct `by`, or select the columns it reads.',
+      );
+    });
+  }
 
   it('for two rows of an entry of one row', async () => {
     const message = await rejection((items) =>

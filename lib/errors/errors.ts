@@ -54,10 +54,13 @@ export class ConfigurationError extends GencacheError {
 export class IdError extends GencacheError {
   /** The id's name, for instance `detector`. */
   readonly id: string;
+  /** The message without its remedy. */
+  readonly rule: string;
 
-  constructor(id: string, message: string) {
-    super('ID', message);
+  constructor(id: string, rule: string, remedy: string) {
+    super('ID', `${rule} ${remedy}`);
     this.id = id;
+    this.rule = rule;
   }
 }
 

@@ -149,7 +149,7 @@ export class EntryDefinition {
     const { scope, values } = this.#namespace.bind(ids, this.#keyNames);
     let entryPath = this.name;
     for (const [key, kind] of this.#keys) {
-      const value = canonicalId(key, kind, ids);
+      const value = canonicalId(key, kind, ids, 'key');
       values.push(value);
       entryPath += `,${kind.text(value)}`;
     }

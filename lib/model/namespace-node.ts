@@ -56,27 +56,29 @@ export class NamespaceNode {
   }
 
   /**
-   * Returns the scope of `ids`, and their canonical values, root first; equal ids have equal values. `keyNames` are the
-   * ids of an entry's key, which the entry binds itself. Throws IdError for a missing or unknown id, and for an id that
+   * Returns the scope of `ids`, and their canonical values, root first; equal ids have equal values. `keyNames`, for an
+   * entry, are the ids of its key, which the entry binds itself. Throws IdError for a missing or unknown id, and for an id that
    * its kind can't hold.
    */
   bind(
     ids: Readonly<Record<string, unknown>>,
-    keyNames: readonly string[] = NONE,
+    keyNames?: readonly string[],
   ): { scope: RegisteredScope; values: unknown[] } {
     if (typeof ids !== 'object' || ids === null) throw notIds(ids, this.idNames);
+    const holder = keyNames === undefined ? 'namespace' : 'entry';
     const values: unknown[] = [];
     let scope = this.scopes.root;
     for (const node of this.#branch) {
-      const value = canonicalId(node.level, node.#kind!, ids);
+      const value = canonicalId(node.level, node.#kind!, ids, holder);
       values.push(value);
       scope = scope.child(node.level, value) ?? node.#remember(scope, value);
     }
     let count = 0;
     for (const _ in ids) count++;
-    if (count !== this.#branch.length + keyNames.length) {
-      const missing = keyNames.find((name) => ids[name] === undefined);
-      throw missing === undefined ? unknownId(ids, [...this.idNames, ...keyNames]) : missingId(missing, ids);
+    if (count !== this.#branch.length + (keyNames?.length ?? 0)) {
+      const missing = keyNames?.find((name) => ids[name] === undefined);
+      if (missing !== undefined) throw missingId(missing, 'key', ids);
+      throw unknownId(ids, [...this.idNames, ...(keyNames ?? [])]);
     }
     return { scope, values };
   }
@@ -94,38 +96,54 @@ interface NamespaceNodeOptions {
   readonly parent?: NamespaceNode;
 }
 
+/** The declaration that an id belongs to, for the remedies of messages. */
+type IdHolder = 'namespace' | 'entry' | 'key';
+
+const OTHER_KIND: Readonly<Record<IdHolder, string>> = {
+  namespace: 'Pass an id of that kind, or declare the namespace with the kind its ids have.',
+  entry: 'Pass an id of that kind, or declare the namespace with the kind its ids have.',
+  key: 'Pass an id of that kind, or declare it in `key` with the kind its ids have.',
+};
+
+const MISSING: Readonly<Record<IdHolder, readonly [rule: string, remedy: string]>> = {
+  namespace: ['Ids must name every namespace from the root down', 'Add it, or use the namespace above it.'],
+  entry: [
+    'Ids must name every namespace from the root down',
+    'Add it, or declare the entry on the namespace above it.',
+  ],
+  key: ["Ids must name every id of the entry's `key`", 'Add it.'],
+};
+
 /** Returns the canonical value of the id `name` in `ids`. Throws IdError for a missing id, and for an id that its kind can't hold. */
 export function canonicalId(
   name: string,
   kind: IdKind<unknown, unknown>,
   ids: Readonly<Record<string, unknown>>,
+  holder: IdHolder,
 ): unknown {
   const input = ids[name];
   const value = kind.value(input);
   if (value !== undefined) return value;
-  if (input === undefined) throw missingId(name, ids);
+  if (input === undefined) throw missingId(name, holder, ids);
   throw new IdError(
     name,
-    `The id "${name}" must be ${kind.holds} (kind ${kind.name}), but got ${describe(input)}. ` +
-      'Pass an id of that kind, or declare the namespace with the kind its ids have.',
+    `The id "${name}" must be ${kind.holds} (kind ${kind.name}), but got ${describe(input)}.`,
+    OTHER_KIND[holder],
   );
 }
 
-const NONE: readonly string[] = [];
-
-function missingId(name: string, ids: unknown): IdError {
-  return new IdError(
-    name,
-    `Ids must name every namespace from the root down, but got ${describe(ids)} without "${name}". ` +
-      'Add it, or bump or declare on the namespace above it.',
-  );
+function missingId(name: string, holder: IdHolder, ids: object): IdError {
+  const [rule, remedy] = MISSING[holder];
+  const missing = name in ids ? `, in which "${name}" is undefined` : ` without "${name}"`;
+  return new IdError(name, `${rule}, but got ${describe(ids)}${missing}.`, remedy);
 }
 
 function notIds(ids: unknown, names: readonly string[]): IdError {
   return new IdError(
     names[0] ?? 'ids',
     `Ids must be an object that names the namespaces from the root down, { ${names.join(', ')} }, ` +
-      `but got ${describe(ids)}. Pass such an object.`,
+      `but got ${describe(ids)}.`,
+    'Pass such an object.',
   );
 }
 
@@ -134,6 +152,7 @@ function unknownId(ids: Readonly<Record<string, unknown>>, names: readonly strin
   return new IdError(
     unknown,
     `Ids must name only ${names.length === 0 ? 'namespaces, and global has no id' : names.join(', ')}, but got ` +
-      `"${unknown}" in ${describe(ids)}. Leave it out, or use the namespace that declares it.`,
+      `"${unknown}" in ${describe(ids)}.`,
+    'Leave it out, or use the namespace that declares it.',
   );
 }

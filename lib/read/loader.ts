@@ -1,7 +1,7 @@
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import { describe } from '../errors/describe.js';
 import { ABSENT } from '../codec/envelope.js';
-import { LoaderContractError } from '../errors/errors.js';
+import { IdError, LoaderContractError } from '../errors/errors.js';
 import type { Attributes, LoadEvent } from '../telemetry/events.js';
 import type { Emitter } from '../telemetry/emitter.js';
 
@@ -87,7 +87,7 @@ function owner(definition: EntryDefinition, row: unknown): string {
     throw new LoaderContractError(
       definition.name,
       `\`by\` must return the ids of a row, but got ${describe(ids)} (entry "${definition.name}"). ` +
-        `${(cause as Error).message} Correct \`by\`, or select the columns it reads.`,
+        `${cause instanceof IdError ? cause.rule : (cause as Error).message} Correct \`by\`, or select the columns it reads.`,
     );
   }
 }

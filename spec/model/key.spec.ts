@@ -241,13 +241,13 @@ describe('ids of a call', () => {
       id: 'environment',
       message:
         'Ids must name every namespace from the root down, but got { detector: 42 } without "environment". ' +
-        'Add it, or bump or declare on the namespace above it.',
+        'Add it, or use the namespace above it.',
     });
     expect(scope({ detector: 42, environment: undefined })).to.include({
       id: 'environment',
       message:
-        'Ids must name every namespace from the root down, but got { detector: 42, environment: undefined } without ' +
-        '"environment". Add it, or bump or declare on the namespace above it.',
+        'Ids must name every namespace from the root down, but got { detector: 42, environment: undefined }, in which ' +
+        '"environment" is undefined. Add it, or use the namespace above it.',
     });
   });
 
@@ -315,7 +315,7 @@ describe('ids of a call', () => {
       code: 'ID',
       message:
         'Ids must name every namespace from the root down, but got [ 42, 7 ] without "detector". ' +
-        'Add it, or bump or declare on the namespace above it.',
+        'Add it, or use the namespace above it.',
     });
   });
 
@@ -325,5 +325,23 @@ describe('ids of a call', () => {
     expect(await failed(environments.bump({ detector: 42 } as never))).to.include({ code: 'ID', id: 'environment' });
     expect(await failed(setting.fetch({ name: 'a' } as never))).to.include({ code: 'ID', id: 'part' });
     expect(await failed(setting.fetch({ name: 'a', part: 1, other: 2 } as never))).to.include({ id: 'other' });
+  });
+
+  it('of an entry are rejected with the remedy of an entry', async () => {
+    const message = async (work: Promise<unknown>) => ((await work.catch((error: unknown) => error)) as Error).message;
+    expect(await message(workflows.fetch({ detector: 42 } as never))).to.equal(
+      'Ids must name every namespace from the root down, but got { detector: 42 } without "environment". ' +
+        'Add it, or declare the entry on the namespace above it.',
+    );
+    expect(await message(setting.fetch({ name: 'a' } as never))).to.equal(
+      "Ids must name every id of the entry's `key`, but got { name: 'a' } without \"part\". Add it.",
+    );
+    expect(await message(setting.fetch({ name: 'a', part: undefined } as never))).to.equal(
+      "Ids must name every id of the entry's `key`, but got { name: 'a', part: undefined }, in which \"part\" is " +
+        'undefined. Add it.',
+    );
+    expect(await message(setting.fetch({ name: 'a', part: 1.5 } as never))).to.match(
+      /^The id "part" must be .* but got 1\.5\. Pass an id of that kind, or declare it in `key` with the kind its ids have\.$/,
+    );
   });
 });

@@ -14,7 +14,8 @@ export function narrowedPaths(ids: ScopeIds): string[] {
   if (typeof ids !== 'object' || ids === null || Array.isArray(ids)) {
     throw new IdError(
       'ids',
-      `A scope must be an object of ids, root first, but got ${describe(ids)}. Pass one such as { detector: 42 }.`,
+      `A scope must be an object of ids, root first, but got ${describe(ids)}.`,
+      'Pass one such as { detector: 42 }.',
     );
   }
   let paths = [''];
@@ -22,7 +23,8 @@ export function narrowedPaths(ids: ScopeIds): string[] {
     if (!isName(name) || name === 'global') {
       throw new IdError(
         name,
-        `A namespace's name must be ${NAME_RULE}, but got ${describe(name)} (in ${describe(ids)}). Use its declared name.`,
+        `A namespace's name must be ${NAME_RULE}, but got ${describe(name)} (in ${describe(ids)}).`,
+        'Use its declared name.',
       );
     }
     const texts = textsOf(name, id);
@@ -42,7 +44,7 @@ function textsOf(name: string, id: unknown): string[] {
   if (texts.size > 0) return [...texts];
   throw new IdError(
     name,
-    `An id must be a safe integer, a bigint within 64 bits, a string or null, but got ${describe(id)} (as "${name}"). ` +
-      'Pass such an id.',
+    `An id must be a safe integer, a bigint within 64 bits, a string or null, but got ${describe(id)} (as "${name}").`,
+    'Pass such an id.',
   );
 }
