@@ -46,8 +46,8 @@ function retryAfterMs(attempt: number): number {
  *
  * **Invariant.** Every command is sent at most once, on a connection whose server has said that it is not a replica. A
  * command that was in flight when its connection broke is rejected: the server may have executed it, and its nonce may be
- * used. So ioredis' automatic resend and offline queue are off; a call that arrives while the connection is not open waits
- * for it within its own deadline.
+ * used. So ioredis' automatic resend and offline queue are off; a call that arrives while the connection is not open, or is
+ * ending, waits for the next one within its own deadline.
  *
  * A server may become a replica, or a primary with another history, while a connection to it stays open. A caller that
  * has reason to think so calls `revalidate()`, which asks the server again: the connection leaves a replica, and notes a
@@ -111,12 +111,21 @@ export class RedisConnection {
    * Rejects with DeadlineError, or with StoreUnavailableError, whose `sent` tells whether the server may have executed it.
    */
   send<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
-    if (this.#open) return this.#exchange(deadline, command);
-    return this.#opened(deadline).then(() => this.#exchange(deadline, command));
+    if (this.#open && this.#writable) return this.#exchange(deadline, command);
+    return this.#opened(deadline).then(() => this.send(deadline, command));
+  }
+
+  /**
+   * Whether the stream takes a command. A connection that one side has ended is still `ready` until it closes, some turns
+   * later, and ioredis rejects its commands at once: a caller that tries again without a pause would never let it close.
+   */
+  get #writable(): boolean {
+    const { stream } = this.#client;
+    return stream.writable && !stream.readableEnded;
   }
 
   #exchange<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
-    if (this.#inFlight >= IN_FLIGHT_MAX) return Promise.reject(tooFarBehind());
+    if (this.#inFlight >= IN_FLIGHT_MAX) return rejectNextTurn(tooFarBehind());
     this.#inFlight++;
     this.#silentSinceMs ??= performance.now();
     const reply = command(this.#client);
@@ -237,6 +246,11 @@ function isReplica(): StoreUnavailableError {
     'The Redis server is a replica, which may lag behind its primary. Pass the primary, or the Sentinels that know it.',
     false,
   );
+}
+
+/** Rejects in a later turn of the event loop, so that a caller that tries again without a pause does not stop it. */
+function rejectNextTurn(error: Error): Promise<never> {
+  return new Promise((_, reject) => setImmediate(reject, error));
 }
 
 function tooFarBehind(): StoreUnavailableError {

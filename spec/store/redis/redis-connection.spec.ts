@@ -1,12 +1,14 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { expect } from 'chai';
+import sinon from 'sinon';
 import { type StoreFailureEvent, type StoreSignal, StoreUnavailableError } from '../../../lib/index.js';
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { lendCache } from '../../support/cache.js';
-import { eventually } from '../../support/deferred.js';
+import { deferred, eventually } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';
 import { lendRedis, privateRedis, uniqueName } from '../../support/redis.js';
+import { startProxy } from '../../support/proxy.js';
 import { freePort } from '../../support/servers/free-port.js';
 import { AskedStore } from '../../ports/asked-store.js';
 import { rejection } from '../../support/rejection.js';
@@ -111,6 +113,63 @@ describe('the connection to Redis', () => {
     });
   });
 
+  describe('in the last moment of a connection, when the other side has ended it and it is not closed yet', () => {
+    /** A store behind a proxy, with the client of its own, whose stream shows that moment. */
+    async function lendEnding(limitMs = 5_000) {
+      const server = await privateRedis();
+      const proxy = await startProxy(server.port);
+      const client = lendRedis({ url: proxy.url, lazyConnect: true });
+      const duplicate = sinon.spy(client, 'duplicate');
+      const store = redisStore(client);
+      lend({ what: 'the store', close: () => store.close() });
+      const asked = new AskedStore(store, uniqueName(), limitMs);
+      const { key, token } = await asked.minted();
+      const own = duplicate.firstCall.returnValue;
+      /** Ends the connection from the server's side, and calls `work` at the `event` of its stream. */
+      const endWith = async <T>(event: 'end' | 'finish', work: () => Promise<T>): Promise<T> => {
+        const done = deferred<T>();
+        own.stream.once(event, () => {
+          expect(own.status).to.equal('ready');
+          work().then(done.resolve, done.reject);
+        });
+        const admin = lendRedis({ url: server.url });
+        await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+        return done.promise;
+      };
+      return { asked, proxy, key, token, endWith };
+    }
+
+    for (const event of ['end', 'finish'] as const) {
+      it(`a bump at its ${event} waits for the next connection, and is carried out there`, async () => {
+        const { asked, key, token, endWith } = await lendEnding();
+        const [bumped] = await endWith(event, () => asked.bump([key]));
+        expect(bumped).to.match(/^1\./);
+        expect(bumped).to.not.equal(token);
+        expect(await asked.text(key)).to.equal(bumped);
+      });
+    }
+
+    it('a bump rejects at its deadline and says that it was not sent, when there is no next connection', async () => {
+      const { asked, proxy, key, endWith } = await lendEnding(300);
+      proxy.refuse();
+      const startedAtMs = performance.now();
+      const error = await endWith('finish', () => rejection(asked.bump([key])));
+      expect(performance.now() - startedAtMs).to.be.above(250);
+      expect(error).to.be.instanceOf(StoreUnavailableError);
+      expect(error).to.include({ sent: false });
+    });
+
+    it('a caller that bumps again without a pause lets the event loop go on', async () => {
+      const { asked, key, endWith } = await lendEnding();
+      let attempts = 0;
+      await endWith('finish', async () => {
+        // A loop that never yields would hold this process for ever.
+        for (; attempts < 10_000; attempts++) if (await asked.bump([key]).catch(() => false)) return;
+      });
+      expect(attempts).to.equal(0);
+    });
+  });
+
   describe('when INFO is answered with an error', () => {
     const BUSY = '-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n';
 
@@ -173,6 +232,27 @@ describe('the connection to Redis', () => {
       expect(new Set(await Promise.all(reads.slice(0, 1_000)))).to.deep.equal(new Set(['one']));
       expect(cache.statistics.total('hits')).to.equal(1_000);
       expect(await value.fetch({ item: 1 })).to.equal('one');
+    });
+
+    it('a caller that bumps again without a pause lets the event loop go on', async () => {
+      const server = await privateRedis();
+      const { asked } = lendStore(server.url, 60_000);
+      const { key } = await asked.minted();
+      server.pause();
+      const waiting = Array.from({ length: 1_000 }, () => asked.read(key));
+      let resumed = false;
+      setImmediate(() => {
+        server.resume();
+        resumed = true;
+      });
+      let attempts = 0;
+      while (!resumed && attempts < 10_000) {
+        const error = await rejection(asked.bump([key]));
+        expect(error).to.include({ sent: false });
+        attempts++;
+      }
+      expect(attempts).to.be.within(1, 5);
+      await Promise.all(waiting);
     });
   });
 });
