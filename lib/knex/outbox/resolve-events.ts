@@ -1,13 +1,14 @@
 import type { Knex } from 'knex';
-import { nearestScope, topmost } from '../../model/path.js';
+import { nearestScope } from '../../model/path.js';
 import { isSqlstate, isTransient } from '../postgres/sqlstate.js';
 import type { DeadLetter } from './dead-letters.js';
-import { type OutboxEvent } from './event.js';
+import type { OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
+import { scopesToBump } from './spellings.js';
 
 /** The scopes to bump for a list of events, and the events that were not understood. */
 export interface ResolvedEvents {
-  /** Distinct scopes, none below another. */
+  /** Distinct scopes, in every spelling of their ids, none below another. */
   readonly paths: readonly string[];
   readonly deadLetters: readonly DeadLetter[];
 }
@@ -65,7 +66,7 @@ export async function resolveEvents(
     if (found.size > LOOKED_UP_MAX) for (const { path } of waiting) paths.add(nearestScope(path));
     else for (const path of found) paths.add(path);
   }
-  return { paths: topmost(paths), deadLetters };
+  return { paths: scopesToBump(paths), deadLetters };
 }
 
 interface LookupRun {

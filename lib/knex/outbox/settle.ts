@@ -1,9 +1,9 @@
 import type { Knex } from 'knex';
-import { topmost } from '../../model/path.js';
 import type { BumpTarget } from '../../ports/source.js';
 import type { OutboxEvent } from './event.js';
 import type { OutboxOptions } from './location.js';
 import { resolveEvents } from './resolve-events.js';
+import { scopesToBump } from './spellings.js';
 import { deleteEventsOf, eventsOf } from './transaction-events.js';
 import type { TransactionId } from './transaction-id.js';
 
@@ -64,7 +64,7 @@ export async function scopesOf(
   options: OutboxOptions,
 ): Promise<{ readonly paths: readonly string[]; readonly understood: boolean }> {
   if (events.every(({ unresolved }) => unresolved === null)) {
-    return { paths: topmost(new Set(events.map(({ path }) => path))), understood: true };
+    return { paths: scopesToBump(new Set(events.map(({ path }) => path))), understood: true };
   }
   const { paths, deadLetters } = await db.transaction((trx) => resolveEvents(trx, events, options));
   return { paths, understood: deadLetters.length === 0 };

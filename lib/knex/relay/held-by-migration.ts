@@ -2,7 +2,8 @@ import type { Knex } from 'knex';
 import { bumpPaths } from '../../write/bump-paths.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { isTransient } from '../postgres/sqlstate.js';
-import { nearestScope, topmost } from '../../model/path.js';
+import { nearestScope } from '../../model/path.js';
+import { scopesToBump } from '../outbox/spellings.js';
 import { type RelayContext, inBumpTransaction, assertAuthoritative } from './relay-batch.js';
 
 /** The result of one round over the events that migrations hold. */
@@ -29,7 +30,7 @@ export async function relayHeldByMigration(context: RelayContext): Promise<Relea
     const rows = await heldEvents(trx, cache, outbox);
     const locks = new Map<string, boolean | Error>();
     for (const { heldBy } of rows) if (!locks.has(heldBy)) locks.set(heldBy, await isLocked(trx, heldBy));
-    const paths = topmost(new Set(rows.map(({ path }) => nearestScope(path))));
+    const paths = scopesToBump(new Set(rows.map(({ path }) => nearestScope(path))));
     const server = await bumpPaths({ store, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
     const done = rows.filter(({ heldBy }) => locks.get(heldBy) === false);
     if (done.length > 0) {
