@@ -17,8 +17,10 @@ export type ColumnKind = 'integer' | 'text' | 'enum' | 'uuid' | 'other';
 export interface Column {
   readonly name: string;
   readonly kind: ColumnKind;
-  /** In SQL, an enumeration with its schema: `bigint`, `app.colour`. */
+  /** For messages, an enumeration with its schema: `bigint`, `app.colour`. */
   readonly type: string;
+  /** An enumeration in SQL, always in quotes, whatever the session's settings: `"app"."colour"`; null for other kinds. */
+  readonly enumeration: string | null;
   /** Whether its operators are built in, so that a fixed search_path finds them. */
   readonly native: boolean;
   /** Whether values that are equal by `=` are equal byte for byte, so that a comparison needs no image. */
@@ -85,20 +87,25 @@ export async function findTable(
   };
 }
 
-/** `?`: a table. A domain has the kind of its base type. */
+/**
+ * `?`: a table. A domain has the kind of its base type. It has the operators of its base type as well, but over an
+ * enumeration: their parameter is `anyenum`, which takes no domain.
+ */
 const COLUMNS = `
   with recursive typed as (
-    select attname, attnum, attcollation, atttypid as base from pg_attribute
+    select attname, attnum, attcollation, atttypid as base, atttypid as own from pg_attribute
     where attrelid = ?::oid and attnum > 0 and not attisdropped
     union all
-    select attname, attnum, attcollation, type.typbasetype
+    select attname, attnum, attcollation, type.typbasetype, own
     from typed join pg_type type on type.oid = typed.base and type.typtype = 'd'
   )
   select typed.attname as name,
     case when type.typtype = 'e' then format('%s.%I', type.typnamespace::regnamespace, type.typname)
       else format_type(typed.base, null) end as type,
-    type.typnamespace = 'pg_catalog'::regnamespace or type.typtype = 'e' as native,
-    type.typtype = 'e' or type.oid = any('{bool,int2,int4,int8,oid,uuid,bytea,date,timestamp,timestamptz}'::regtype[])
+    case when type.typtype = 'e' then
+      format('"%s"."%s"', replace(space.nspname, '"', '""'), replace(type.typname, '"', '""')) end as enumeration,
+    type.typnamespace = 'pg_catalog'::regnamespace or type.typtype = 'e' and typed.own = type.oid as native,
+    type.typtype = 'e' and typed.own = type.oid or type.oid = any('{bool,int2,int4,int8,oid,uuid,bytea,date,timestamp,timestamptz}'::regtype[])
       or type.oid = any('{text,varchar}'::regtype[]) and rules.collisdeterministic as exact,
     case
       when type.oid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'integer'
@@ -108,6 +115,7 @@ const COLUMNS = `
       else 'other'
     end as kind
   from typed join pg_type type on type.oid = typed.base and type.typtype <> 'd'
+  join pg_namespace space on space.oid = type.typnamespace
   left join pg_collation rules on rules.oid = typed.attcollation
   order by typed.attnum`;
 

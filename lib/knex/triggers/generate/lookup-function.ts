@@ -29,9 +29,11 @@ export function lookupFunctionSource(bump: TriggerBump, changed: Table, lookedUp
   const fields = images.map((column, i) => `(each ->> ${literal(column.name)})::${imageType(column)} as c${i + 1}`);
   const pairs = bump.lookUp!.on.map((pair) => {
     const column = lookedUp.columns.get(pair.column)!;
-    if (column.kind !== 'enum') return `${found(pair.column)} = ${image(pair.changed)}`;
-    return column.type === changed.columns.get(pair.changed)!.type
-      ? `${found(pair.column)} = ${image(pair.changed)}::${column.type}`
+    const { enumeration } = column;
+    if (enumeration === null) return `${found(pair.column)} = ${image(pair.changed)}`;
+    // The cast of a domain to its enumeration keeps the index.
+    return enumeration === changed.columns.get(pair.changed)!.enumeration
+      ? `${found(pair.column)}::${enumeration} = ${image(pair.changed)}::${enumeration}`
       : `${found(pair.column)}::text = ${image(pair.changed)}`;
   });
   const path = pathOf(bump, at, ({ column: name, of }) => {

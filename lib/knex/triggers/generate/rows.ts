@@ -39,7 +39,7 @@ export function absentSide(key: string): string {
 
 export function sameKey(column: Column): string {
   const [old, renewed] = ['gencache_old', 'gencache_new'].map((side) => `${side}.${quoted(column.name)}`);
-  // The `=` of a type from another schema is not on the function's search_path.
+  // The `=` of a type from another schema is not on the function's search_path, and a domain over an enumeration has none.
   return column.native ? `${old} = ${renewed}` : `${old}::text collate "C" = ${renewed}::text collate "C"`;
 }
 
