@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from '../knex/outbox/location.js';
+import { query } from '../knex/postgres/query.js';
 
 /** The cache names in an outbox. A name that only a relay has used is no evidence: that relay may have a misspelt name. */
 export interface CacheNames {
@@ -16,7 +17,8 @@ const OTHERS_MAX = 20;
 /** One query, by index: it reads a few rows of the outbox for each cache. */
 export async function findCacheNames(db: Knex, cache: string, outbox: OutboxOptions): Promise<CacheNames> {
   const at = qualifier(outbox);
-  const { rows } = await db.raw<{ rows: { names: string[]; relayed: boolean }[] }>(
+  const rows = await query<{ names: string[]; relayed: boolean }>(
+    db,
     `with recursive waiting (cache) as (
        (select cache from ${at}gencache_outbox order by cache limit 1)
        union all
@@ -27,7 +29,7 @@ export async function findCacheNames(db: Knex, cache: string, outbox: OutboxOpti
        union select cache from ${at}gencache_trigger
        union select cache from ${at}gencache_dead_letter
      )
-     select array(select cache from recorded order by cache <> :cache, cache limit :max) as names,
+     select to_json(array(select cache from recorded order by cache <> :cache, cache limit :max)) as names,
        exists (select from ${at}gencache_authority where cache = :cache) as relayed`,
     { cache, max: OTHERS_MAX + 1 },
   );

@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from '../knex/outbox/location.js';
 import { quoted } from '../knex/postgres/identifiers.js';
+import { query } from '../knex/postgres/query.js';
 
 /** The rights that a relay needs on each table. Other programs read the tables, or insert events. */
 const NEEDED: Readonly<Record<string, readonly string[]>> = {
@@ -23,18 +24,15 @@ export interface MissingRights {
 /** A relay's rights that this role lacks on the existing tables of the outbox. One query. */
 export async function findMissingRights(db: Knex, outbox: OutboxOptions): Promise<MissingRights[]> {
   const needed = Object.entries(NEEDED).flatMap(([table, rights]) => rights.map((right) => ({ table, right })));
-  const { rows } = await db.raw<{ rows: { schema: string; table: string; rights: string[] }[] }>(
-    `select nspname as schema, name as table, array_agg("right" order by "right") as rights
+  const rows = await query<{ schema: string; table: string; rights: string[] }>(
+    db,
+    `select nspname as schema, name as table, to_json(array_agg("right" order by "right")) as rights
      from unnest(?::text[], ?::text[]) as needed (name, "right")
      join pg_class on pg_class.oid = to_regclass(? || name)
      join pg_namespace on pg_namespace.oid = relnamespace
      where not has_table_privilege(pg_class.oid, "right")
      group by 1, 2 order by 1, 2`,
-    [
-      needed.map(({ table }) => table),
-      needed.map(({ right }) => right),
-      qualifier(outbox),
-    ] as unknown as Knex.RawBinding[],
+    [needed.map(({ table }) => table), needed.map(({ right }) => right), qualifier(outbox)],
   );
   return rows.map(({ schema, table, rights }) => ({ target: `${quoted(schema)}.${table}`, table, rights }));
 }
@@ -51,6 +49,6 @@ export function grantStatements(role: string, missing: readonly MissingRights[])
 }
 
 export async function currentRole(db: Knex): Promise<string> {
-  const { rows } = await db.raw<{ rows: { role: string }[] }>('select current_user as role');
+  const rows = await query<{ role: string }>(db, 'select current_user as role');
   return rows[0]!.role;
 }

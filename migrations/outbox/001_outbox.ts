@@ -1,4 +1,7 @@
-import type { Knex } from 'knex';
+/** Runs statements one after another: a Knex, or a part of one. */
+export interface Statements {
+  raw(sql: string): PromiseLike<unknown>;
+}
 
 /**
  * The outbox: events, recorded in the transaction that makes the change (ladder step 2), and the tables and functions of
@@ -12,7 +15,7 @@ import type { Knex } from 'knex';
  *
  * Vacuum runs often, since rows live for milliseconds.
  */
-export async function up(db: Knex, at = ''): Promise<void> {
+export async function up(db: Statements, at = ''): Promise<void> {
   await db.raw(`
     create table ${at}gencache_outbox (
       cache text not null,
@@ -111,7 +114,7 @@ export async function up(db: Knex, at = ''): Promise<void> {
     end $$`);
 }
 
-export async function down(db: Knex, at = ''): Promise<void> {
+export async function down(db: Statements, at = ''): Promise<void> {
   await db.raw(`drop function ${at}gencache_common_ancestor(text, text)`);
   await db.raw(`drop function ${at}gencache_escape(text)`);
   for (const table of ['narrowed', 'trigger', 'dead_letter', 'outbox'])

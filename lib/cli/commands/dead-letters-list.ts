@@ -4,6 +4,7 @@ import { columns } from '../columns.js';
 import { type Command, OK } from '../command.js';
 import { withDatabase } from '../database.js';
 import { CACHE_FILTER, DATABASE_OPTIONS, JSON_OPTION } from '../option.js';
+import { query } from '../../knex/postgres/query.js';
 
 export const deadLettersListCommand: Command = {
   words: ['dead-letters', 'list'],
@@ -46,10 +47,15 @@ function toRow({ cache, recordedAt, application, source, operation, bumped, reas
 }
 
 async function deadLetters(db: Knex, outbox: OutboxOptions, cache: string | undefined): Promise<DeadLetter[]> {
-  const { rows } = await db.raw<{ rows: DeadLetter[] }>(
-    `select cache, path, lookup, args, source, operation, application, recorded_at as "recordedAt", bumped, reason
+  const rows = await query<Omit<DeadLetter, 'recordedAt'> & { recordedAtMs: string }>(
+    db,
+    `select cache, path, lookup, args, source, operation, application, bumped, reason,
+       extract(epoch from recorded_at) * 1000 as "recordedAtMs"
      from ${qualifier(outbox)}gencache_dead_letter where cache = coalesce(?, cache) order by cache, xid, seq`,
-    [cache ?? null] as unknown as Knex.RawBinding[],
+    [cache ?? null],
   );
-  return rows;
+  return rows.map(({ cache, path, lookup, args, source, operation, application, recordedAtMs, bumped, reason }) => {
+    const recordedAt = new Date(Number(recordedAtMs));
+    return { cache, path, lookup, args, source, operation, application, recordedAt, bumped, reason };
+  });
 }

@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from '../../knex/outbox/location.js';
+import { query } from '../../knex/postgres/query.js';
 import { type Command, OK } from '../command.js';
 import { withDatabase } from '../database.js';
 import { CACHE_OPTION, DATABASE_OPTIONS } from '../option.js';
@@ -24,11 +25,13 @@ export const deadLettersRetryCommand: Command = {
 /** One statement: an event is in one table or the other. It locks the rows, so a second caller finds none of them. */
 async function retry(db: Knex, outbox: OutboxOptions, cache: string): Promise<number> {
   const at = qualifier(outbox);
-  const { rowCount } = await db.raw<{ rowCount: number }>(
-    `with taken as (delete from ${at}gencache_dead_letter where cache = ? returning *)
+  const rows = await query<{ moved: number }>(
+    db,
+    `with taken as (delete from ${at}gencache_dead_letter where cache = ? returning *), moved as (
      insert into ${at}gencache_outbox (cache, path, lookup, args, source, operation, application)
-     select cache, path, lookup, args, source, operation, application from taken order by xid, seq`,
+     select cache, path, lookup, args, source, operation, application from taken order by xid, seq returning 1)
+ select count(*)::int as moved from moved`,
     [cache],
   );
-  return rowCount;
+  return rows[0]!.moved;
 }

@@ -5,6 +5,7 @@ import { columns } from '../columns.js';
 import { type Command, FAILED, OK } from '../command.js';
 import { withDatabase } from '../database.js';
 import { DATABASE_OPTIONS, JSON_OPTION } from '../option.js';
+import { query } from '../../knex/postgres/query.js';
 
 export const outboxStatusCommand: Command = {
   words: ['outbox', 'status'],
@@ -50,7 +51,8 @@ function toRow({ cache, events, lagMs, heldByMigration, deadLetters }: Backlog):
 /** The backlog of each cache with events, dead letters or triggers. One query, which reads every waiting event. */
 async function backlogs(db: Knex, outbox: OutboxOptions): Promise<Backlog[]> {
   const at = qualifier(outbox);
-  const { rows } = await db.raw<{ rows: Backlog[] }>(
+  const rows = await query<Backlog>(
+    db,
     `select cache, coalesce(sum(events), 0)::int as events, max(lag)::float as "lagMs",
        coalesce(sum(held), 0)::int as "heldByMigration", coalesce(sum(dead), 0)::int as "deadLetters"
      from (

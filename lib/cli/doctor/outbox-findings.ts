@@ -7,6 +7,7 @@ import { type CacheNames, findCacheNames } from '../cache-names.js';
 import { explainError } from '../explain-error.js';
 import { describeMissingRights, findMissingRights, grantStatements, type MissingRights } from '../missing-rights.js';
 import { broken, type Finding, ok, warn } from './finding.js';
+import { query } from '../../knex/postgres/query.js';
 
 /** The facts about an outbox of this release. */
 export interface OutboxFacts {
@@ -109,7 +110,8 @@ interface CacheBacklog {
 
 async function readBacklog(db: Knex, cache: string, outbox: OutboxOptions): Promise<CacheBacklog> {
   const at = qualifier(outbox);
-  const { rows } = await db.raw<{ rows: CacheBacklog[] }>(
+  const rows = await query<CacheBacklog>(
+    db,
     `select
        (select count(*)::int from (
           select from ${at}gencache_outbox where cache = :cache and held_by is null limit :max) as waits) as waiting,

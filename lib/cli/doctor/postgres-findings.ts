@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { broken, type Finding, ok, warn } from './finding.js';
+import { query } from '../../knex/postgres/query.js';
 
 const OLDEST_VERSION = 130_000;
 
@@ -14,7 +15,8 @@ interface ServerRow {
 
 /** Checks the server itself. One query. Rejects if the server is unreachable. */
 export async function checkPostgres(db: Knex): Promise<{ readonly findings: Finding[]; readonly role: string }> {
-  const { rows } = await db.raw<{ rows: ServerRow[] }>(
+  const rows = await query<ServerRow>(
+    db,
     `select current_setting('server_version') as version, current_setting('server_version_num')::int as number,
        pg_is_in_recovery() as standby, current_setting('synchronous_commit') as synchronous,
        current_setting('fsync') as fsync, current_user as role`,

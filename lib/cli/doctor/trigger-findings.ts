@@ -6,6 +6,7 @@ import { checkTriggers } from '../../knex/triggers/check-triggers.js';
 import { displayName } from '../../knex/postgres/identifiers.js';
 import { explainError } from '../explain-error.js';
 import { broken, type Finding, ok, warn } from './finding.js';
+import { query } from '../../knex/postgres/query.js';
 
 /** The facts about the triggers of a cache. */
 export interface TriggerFacts {
@@ -34,7 +35,8 @@ export async function checkCacheTriggers(
   cache: string,
   outbox: OutboxOptions,
 ): Promise<{ readonly findings: Finding[]; readonly facts: TriggerFacts }> {
-  const { rows } = await db.raw<{ rows: RegisteredTrigger[] }>(
+  const rows = await query<RegisteredTrigger>(
+    db,
     `select table_schema as schema, table_name as table, definition->>'kind' as kind,
        coalesce((definition->>'subscriber')::boolean, false) as subscriber
      from ${qualifier(outbox)}gencache_trigger where cache = ? order by 1, 2`,
@@ -89,7 +91,8 @@ async function tableFindings(
 
 /** Logical replication fires row-level triggers alone. `written`: the tables of subscriptions, and their ancestors. */
 async function subscriptionFindings(db: Knex, own: readonly RegisteredTrigger[]): Promise<Finding[]> {
-  const { rows } = await db.raw<{ rows: { schema: string; name: string }[] }>(
+  const rows = await query<{ schema: string; name: string }>(
+    db,
     `with recursive written as (
        select srrelid as oid from pg_subscription_rel
        union select inhparent from pg_inherits join written on inhrelid = written.oid
@@ -110,7 +113,8 @@ async function subscriptionFindings(db: Knex, own: readonly RegisteredTrigger[])
 
 /** `gencache.events` is a setting for a session. Set for a role or a database, it silences every writer there. */
 async function switchFindings(db: Knex): Promise<Finding[]> {
-  const { rows } = await db.raw<{ rows: { role: string | null; database: string | null; own: boolean }[] }>(
+  const rows = await query<{ role: string | null; database: string | null; own: boolean }>(
+    db,
     `select rolname as role, datname as database, false as own
      from pg_db_role_setting
      left join pg_database on pg_database.oid = setdatabase
@@ -157,14 +161,15 @@ async function migrationFindings(db: Knex, cache: string, rows: readonly Registe
 
 /** Tables of Knex migrations, told by their columns, on the search path or in the schemas of tables with triggers. */
 async function migrationLists(db: Knex, rows: readonly RegisteredTrigger[]): Promise<Relation[]> {
-  const { rows: found } = await db.raw<{ rows: { schema: string; name: string }[] }>(
+  const found = await query<{ schema: string; name: string }>(
+    db,
     `select nspname as schema, relname as name
      from pg_class join pg_namespace on pg_namespace.oid = relnamespace
      where relkind in ('r', 'p') and nspname = any(current_schemas(false) || ?::name[])
        and (select count(*) from pg_attribute
             where attrelid = pg_class.oid and attname in ('name', 'batch', 'migration_time')) = 3
      order by 1, 2`,
-    [rows.map(({ schema }) => schema)] as unknown as Knex.RawBinding[],
+    [rows.map(({ schema }) => schema)],
   );
   const lists = await Promise.all(found.map(({ schema, name }) => findRelation(db, schema, name)));
   return lists.filter((list) => list !== undefined);
@@ -172,14 +177,15 @@ async function migrationLists(db: Knex, rows: readonly RegisteredTrigger[]): Pro
 
 /** Tables without triggers in the schemas of those with triggers. One query. */
 async function unwatchedTables(db: Knex, own: readonly RegisteredTrigger[]): Promise<string[]> {
-  const { rows } = await db.raw<{ rows: { schema: string; name: string }[] }>(
+  const rows = await query<{ schema: string; name: string }>(
+    db,
     `select nspname as schema, relname as name
      from pg_class join pg_namespace on pg_namespace.oid = relnamespace
      where relkind in ('r', 'p') and not relispartition and nspname = any(?::name[])
        and relname not like 'gencache\\_%' and relname not like '%\\_migrations\\_lock'
        and not exists (select from pg_trigger where tgrelid = pg_class.oid and tgname like 'gencache\\_%')
      order by 1, 2 limit ?`,
-    [[...new Set(own.map(({ schema }) => schema))], UNWATCHED_MAX + 1] as unknown as Knex.RawBinding[],
+    [[...new Set(own.map(({ schema }) => schema))], UNWATCHED_MAX + 1],
   );
   const names = rows.map(({ schema, name }) => displayName(schema, name));
   return names.length > UNWATCHED_MAX ? [...names.slice(0, UNWATCHED_MAX), '...'] : names;

@@ -9,10 +9,11 @@ import { removeAll } from '../triggers/remove-triggers.js';
 import { dropNotify } from './notify-relays.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { quoted } from '../postgres/identifiers.js';
+import { query } from '../postgres/query.js';
 
 interface Step {
-  up(db: Knex, at?: string): Promise<void>;
-  down(db: Knex, at?: string): Promise<void>;
+  up(db: outbox.Statements, at?: string): Promise<void>;
+  down(db: outbox.Statements, at?: string): Promise<void>;
 }
 
 /** Immutable once released: each later change is a step of its own. The number of a release is that of its steps. */
@@ -42,17 +43,18 @@ export async function installOutbox(
 ): Promise<void> {
   const at = qualifier(options);
   await underInstallationLock(db, async (trx) => {
-    if (options.schema !== undefined) await trx.raw(`create schema if not exists ${quoted(options.schema)}`);
-    await trx.raw(
+    if (options.schema !== undefined) await query(trx, `create schema if not exists ${quoted(options.schema)}`);
+    await query(
+      trx,
       `create table if not exists ${at}gencache_release (
          version int primary key, installed_at timestamptz not null default clock_timestamp())`,
     );
-    const { rows } = await trx.raw<{ rows: { version: number }[] }>(`select version from ${at}gencache_release`);
+    const rows = await query<{ version: number }>(trx, `select version from ${at}gencache_release`);
     const installed = new Set(rows.map(({ version }) => version));
     for (const [i, step] of STEPS.slice(0, options.release).entries()) {
       if (installed.has(i + 1)) continue;
-      await step.up(trx, at);
-      await trx.raw(`insert into ${at}gencache_release (version) values (?)`, [i + 1]);
+      await step.up(statementsOf(trx), at);
+      await query(trx, `insert into ${at}gencache_release (version) values (?)`, [i + 1]);
     }
   });
 }
@@ -68,10 +70,14 @@ export async function uninstallOutbox(db: Knex, options: OutboxOptions = {}): Pr
     await uninstallMigrationsTriggers(trx, options);
     await underTableLocks(trx, await locksOn(trx, TABLES.slice(0, release).flat(), options), async () => {
       await dropNotify(trx, options);
-      for (const step of STEPS.slice(0, release).toReversed()) await step.down(trx, at);
-      await trx.raw(`drop table ${at}gencache_release`);
+      for (const step of STEPS.slice(0, release).toReversed()) await step.down(statementsOf(trx), at);
+      await query(trx, `drop table ${at}gencache_release`);
     });
   });
+}
+
+function statementsOf(trx: Knex.Transaction): outbox.Statements {
+  return { raw: (sql) => query(trx, sql) };
 }
 
 /** Locks to drop those of these tables that exist. A query for each table. */
@@ -91,11 +97,12 @@ async function locksOn(
 /** The release of the installed outbox; undefined if there is none. Two queries. */
 export async function installedRelease(db: Knex, options: OutboxOptions = {}): Promise<number | undefined> {
   const at = qualifier(options);
-  const { rows } = await db.raw<{ rows: { there: boolean }[] }>('select to_regclass(?) is not null as there', [
+  const rows = await query<{ there: boolean }>(db, 'select to_regclass(?) is not null as there', [
     `${at}gencache_release`,
   ]);
   if (!rows[0]!.there) return undefined;
-  const { rows: found } = await db.raw<{ rows: { version: number | null }[] }>(
+  const found = await query<{ version: number | null }>(
+    db,
     `select max(version) as version from ${at}gencache_release`,
   );
   return found[0]!.version ?? undefined;
@@ -113,11 +120,12 @@ export const outboxMigrations: Knex.MigrationSource<number> = {
 
 async function withdraw(db: Knex, release: number): Promise<void> {
   await underInstallationLock(db, async (trx) => {
-    const { rows } = await trx.raw<{ rows: unknown[] }>(
-      'delete from gencache_release where version = ? returning version',
-      [release],
-    );
+    const rows = await query<unknown>(trx, 'delete from gencache_release where version = ? returning version', [
+      release,
+    ]);
     if (rows.length === 0) return;
-    await underTableLocks(trx, await locksOn(trx, TABLES[release - 1]!, {}), () => STEPS[release - 1]!.down(trx));
+    await underTableLocks(trx, await locksOn(trx, TABLES[release - 1]!, {}), () =>
+      STEPS[release - 1]!.down(statementsOf(trx)),
+    );
   });
 }

@@ -10,6 +10,7 @@ import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { missingOutbox } from '../outbox/missing-outbox.js';
 import { NOTIFY_CHANNEL } from '../outbox/notify-channel.js';
 import { quoted } from '../postgres/identifiers.js';
+import { query } from '../postgres/query.js';
 
 const NAME = 'gencache_notify';
 
@@ -46,7 +47,7 @@ export async function notifyRelays(db: Knex, on: boolean, options: OutboxOptions
 
 /** Drops the trigger and its function, if they exist. The caller holds a lock on the outbox. */
 export async function dropNotify(trx: Knex.Transaction, options: OutboxOptions): Promise<void> {
-  await trx.raw(`drop function if exists ${qualifier(options)}${NAME}() cascade`);
+  await query(trx, `drop function if exists ${qualifier(options)}${NAME}() cascade`);
 }
 
 /** `other`: there is a trigger or function, but not that of this release. */
@@ -60,11 +61,17 @@ async function stateOf(trx: Knex.Transaction, outbox: Relation): Promise<'on' | 
 
 async function create(trx: Knex.Transaction, { schema }: Relation): Promise<void> {
   const at = `${quoted(schema)}.`;
-  await trx.raw(`
+  await query(
+    trx,
+    `
     create function ${at}${NAME}() returns trigger
-    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$${SOURCE}$$`);
-  await trx.raw(`
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$${SOURCE}$$`,
+  );
+  await query(
+    trx,
+    `
     create trigger ${NAME} after insert on ${at}gencache_outbox
-    referencing new table as recorded for each statement execute function ${at}${NAME}()`);
-  await trx.raw(`alter table ${at}gencache_outbox enable always trigger ${NAME}`);
+    referencing new table as recorded for each statement execute function ${at}${NAME}()`,
+  );
+  await query(trx, `alter table ${at}gencache_outbox enable always trigger ${NAME}`);
 }

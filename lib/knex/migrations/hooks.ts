@@ -38,6 +38,7 @@ import { recordDueBumps } from './due-bumps.js';
 import { migrationNameOf } from './migration-name.js';
 import { findMigrationLock, findMigrationsTable, notHeld, hasOutbox } from './migrations-table.js';
 import { coveredByTrigger } from './migrations-trigger.js';
+import { query } from '../postgres/query.js';
 
 export type Hook = (db: Knex, migrations: unknown[]) => unknown;
 
@@ -129,16 +130,17 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
       unlessRecorded: true,
     });
     const list: Relation | undefined = await findMigrationsTable(db);
-    await db.raw(statement, {
+    await query(db, statement, {
       cache,
       names: migrations.map((migration) => migrationNameOf(db, migration) ?? null),
       source: list === undefined ? 'migrations' : `${list.schema}.${list.name}`,
-    } as unknown as Knex.ValueDict);
+    });
   }
 
   /** Commits an event for each cache before a migration that has no transaction. */
   async function hold(db: Knex, migration: string | undefined): Promise<void> {
-    const { rows } = await db.raw<{ rows: { silent: boolean }[] }>(
+    const rows = await query<{ silent: boolean }>(
+      db,
       `select current_setting('gencache.events', true) is not distinct from 'off' as silent`,
     );
     if (rows[0]!.silent) return;
@@ -156,13 +158,14 @@ export function migrationHooks(caches: readonly string[], options: OutboxOptions
   async function forgetEarlierRuns(db: Knex, names: (string | undefined)[]): Promise<void> {
     const known = names.filter((name) => name !== undefined);
     // In place, so that the event keeps its transaction, from which its age follows.
-    await db.raw(
+    await query(
+      db,
       `with forgotten as (
          delete from ${at}gencache_narrowed where cache = any(?) and migration = any(?)
        )
        update ${at}gencache_outbox set held_by = null
        where cache = any(?) and source = any(?) and held_by is not null`,
-      [caches, known, caches, known] as unknown as Knex.RawBinding[],
+      [caches, known, caches, known],
     );
   }
 }

@@ -1,5 +1,8 @@
 import type { Knex } from 'knex';
 import { ConfigurationError, GencacheError } from '../../errors/errors.js';
+import { findRelation } from '../postgres/catalog.js';
+import { qualifiedName } from '../postgres/identifiers.js';
+import { query, verbatim } from '../postgres/query.js';
 
 export interface MigrateOptions extends Knex.MigratorConfig {
   /** The migrations to run. Default: `latest`. */
@@ -98,10 +101,9 @@ function runMigrations(
 async function completed(db: Knex, config: Knex.MigratorConfig): Promise<string | undefined> {
   const table = config.tableName ?? 'knex_migrations';
   try {
-    const schema = config.schemaName === undefined ? db.schema : db.schema.withSchema(config.schemaName);
-    if (!(await schema.hasTable(table))) return '[]';
-    const rows = config.schemaName === undefined ? db(table) : db(table).withSchema(config.schemaName);
-    return JSON.stringify(await rows.select('id', 'name').orderBy('id'));
+    const list = await findRelation(db, config.schemaName, table);
+    if (list === undefined) return '[]';
+    return JSON.stringify(await query(db, `select id, name from ${verbatim(qualifiedName(list))} order by id`));
   } catch {
     return undefined;
   }

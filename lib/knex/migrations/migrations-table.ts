@@ -3,6 +3,7 @@ import { ConfigurationError } from '../../errors/errors.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { findRelation, type Relation } from '../postgres/catalog.js';
 import { qualifiedName } from '../postgres/identifiers.js';
+import { query, verbatim } from '../postgres/query.js';
 
 /** The table in which Knex lists the migrations that have run. */
 export interface MigrationsTable {
@@ -34,8 +35,9 @@ export async function findMigrationLock(db: Knex): Promise<MigrationLock> {
   const { table, tableSchema } = named(db, {});
   const relation = await findRelation(db, tableSchema, `${table}_lock`);
   if (relation === undefined) return { table: undefined, taken: false };
-  const { rows } = await db.raw<{ rows: { taken: boolean }[] }>(
-    `select exists (select from ${qualifiedName(relation)} where is_locked = 1) as taken`,
+  const rows = await query<{ taken: boolean }>(
+    db,
+    `select exists (select from ${verbatim(qualifiedName(relation))} where is_locked = 1) as taken`,
   );
   return { table: qualifiedName(relation), taken: rows[0]!.taken };
 }
@@ -59,9 +61,9 @@ function named(db: Knex, { table, tableSchema }: MigrationsTable): { table: stri
   };
 }
 
-/** Whether there is an outbox. One query, whose result a `postProcessResponse` of the connection leaves intact. */
+/** Whether there is an outbox. One query. */
 export async function hasOutbox(db: Knex, options: OutboxOptions): Promise<boolean> {
-  const { rows } = await db.raw<{ rows: { there: boolean }[] }>('select to_regclass(?) is not null as there', [
+  const rows = await query<{ there: boolean }>(db, 'select to_regclass(?) is not null as there', [
     `${qualifier(options)}gencache_outbox`,
   ]);
   return rows[0]!.there;

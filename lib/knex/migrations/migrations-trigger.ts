@@ -24,6 +24,7 @@ import { functionBody, execute, nameHash, literal } from '../postgres/sql-text.j
 import { checkCacheName } from '../../model/cache-name.js';
 import { recordDueBumps } from './due-bumps.js';
 import { findMigrationsTable, type MigrationsTable } from './migrations-table.js';
+import { query } from '../postgres/query.js';
 
 export interface MigrationsTriggerOptions extends OutboxOptions, MigrationsTable {
   /** The cache whose scopes are bumped. */
@@ -77,7 +78,8 @@ export async function uninstallMigrationsTriggers(trx: Knex.Transaction, options
 
 /** The caches among these whose trigger on this list is enabled. One query. */
 export async function coveredByTrigger(db: Knex, caches: readonly string[], list: Relation): Promise<Set<string>> {
-  const { rows } = await db.raw<{ rows: { name: string }[] }>(
+  const rows = await query<{ name: string }>(
+    db,
     `select tgname as name from pg_trigger where tgrelid = ?::oid and tgname = any(?) and tgenabled = 'A'`,
     [list.oid, caches.flatMap(triggerNames)],
   );
@@ -123,7 +125,8 @@ async function isInstalled(
   trx: Knex.Transaction,
   { outbox: { at, schema }, cache, list, source }: PlannedMigrationsTrigger,
 ): Promise<boolean> {
-  const { rows } = await trx.raw<{ rows: unknown[] }>(
+  const rows = await query<unknown>(
+    trx,
     `select from ${at}gencache_trigger where cache = ? and table_schema = ? and table_name = ? and name = ?`,
     [cache, list.schema, list.name, NAME],
   );
@@ -146,7 +149,8 @@ async function uninstall(
 ): Promise<void> {
   const outbox = await findInstalledOutbox(trx, options);
   if (outbox === undefined) return;
-  const { rows } = await trx.raw<{ rows: Installed[] }>(
+  const rows = await query<Installed>(
+    trx,
     `select cache, table_schema as schema, table_name as table from ${outbox.at}gencache_trigger
      where definition->>'kind' = ?`,
     [NAME],

@@ -7,6 +7,7 @@ import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { checkCacheName } from '../../model/cache-name.js';
 import { narrowedPaths, type ScopeIds } from './narrowed-paths.js';
 import { hasOutbox } from './migrations-table.js';
+import { query } from '../postgres/query.js';
 
 export interface WaiveOptions extends OutboxOptions {
   readonly cache: string;
@@ -41,7 +42,8 @@ export async function narrowBump(db: Knex, options: NarrowOptions): Promise<void
   const at = qualifier(options);
   // One statement, so that outside a transaction, too, the row and the events change together. The new held events keep
   // the transaction of the old ones, from which their age follows.
-  await db.raw(
+  await query(
+    db,
     `with narrowed as (
        insert into ${at}gencache_narrowed (cache, migration, paths) values (?, ?, ?::text[])
        on conflict (cache, migration) do update set paths = array(select distinct unnest(gencache_narrowed.paths || excluded.paths))
@@ -53,7 +55,7 @@ export async function narrowBump(db: Knex, options: NarrowOptions): Promise<void
      select cache, xid, path, migration, 'migration', held_by
      from narrowed, unnest(paths) as path,
        (select held_by, min(xid::text::bigint)::text::xid8 as xid from taken group by held_by) as lock`,
-    [cache, migration, paths as unknown as Knex.RawBinding, cache, migration],
+    [cache, migration, paths, cache, migration],
   );
 }
 

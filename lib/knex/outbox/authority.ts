@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './location.js';
 import { ANSWER_MS } from './survey.js';
+import { query } from '../postgres/query.js';
 
 /** One incarnation of each server. */
 export interface Incarnations {
@@ -27,7 +28,8 @@ export async function authoritativeRedis(
   cache: string,
   options: OutboxOptions,
 ): Promise<string | undefined> {
-  const { rows } = await trx.raw<{ rows: { redis: string }[] }>(
+  const rows = await query<{ redis: string }>(
+    trx,
     `select redis from ${qualifier(options)}gencache_authority where cache = ? for share`,
     [cache],
   );
@@ -44,7 +46,8 @@ export async function claimAuthority(
   { cache, seen, outbox }: { readonly cache: string; readonly seen: Epoch | undefined; readonly outbox: OutboxOptions },
 ): Promise<Epoch | undefined> {
   const table = `${qualifier(outbox)}gencache_authority`;
-  const claiming = db.raw<{ rows: { epoch: string }[] }>(
+  const rows = await query<{ epoch: string }>(
+    db,
     seen === undefined
       ? `insert into ${table} (cache, redis, postgres) values (:cache, :redis, :postgres) on conflict do nothing
          returning epoch`
@@ -52,14 +55,13 @@ export async function claimAuthority(
          set redis = :redis, postgres = :postgres, epoch = gen_random_uuid(), changed_at = clock_timestamp()
          where cache = :cache and epoch = cast(:seen as uuid) returning epoch`,
     { cache, redis, postgres, ...(seen && { seen: seen.epoch }) },
+    { answerMs: ANSWER_MS },
   );
-  const { rows } = await claiming.timeout(ANSWER_MS);
   return rows[0] && { redis, postgres, epoch: rows[0].epoch };
 }
 
 /** Notes the boot after a crash, under a new id: surveys name it from then on. One statement. */
 export async function noteBoot(db: Knex, options: OutboxOptions): Promise<void> {
-  await db
-    .raw(`insert into ${qualifier(options)}gencache_boot default values on conflict do nothing`)
-    .timeout(ANSWER_MS);
+  const sql = `insert into ${qualifier(options)}gencache_boot default values on conflict do nothing`;
+  await query(db, sql, undefined, { answerMs: ANSWER_MS });
 }

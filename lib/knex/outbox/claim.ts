@@ -2,6 +2,7 @@ import type { Knex } from 'knex';
 import { EVENT, type OutboxEvent } from './event.js';
 import type { EventRanges } from './event-position.js';
 import { type OutboxOptions, qualifier } from './location.js';
+import { query } from '../postgres/query.js';
 
 export interface ClaimOptions {
   readonly cache: string;
@@ -27,7 +28,8 @@ export async function claimEvents(
 ): Promise<OutboxEvent[]> {
   const outbox = `${qualifier(location)}gencache_outbox`;
   const ranges = [...pending.map(({ xid, seq }) => ({ xid, seq, until: xid + 1n })), { ...watermark, until: XID_MAX }];
-  const { rows } = await trx.raw<{ rows: OutboxEvent[] }>(
+  const rows = await query<OutboxEvent>(
+    trx,
     `delete from ${outbox} as event where ctid = any(array(
        select found.row
        from unnest(?::xid8[], ?::bigint[], ?::xid8[]) as range (xid, seq, until), lateral (
@@ -41,7 +43,7 @@ export async function claimEvents(
       ranges.map(({ seq }) => String(seq)),
       ranges.map(({ until }) => String(until)),
       ...[cache, max, max],
-    ] as unknown as Knex.RawBinding[],
+    ],
   );
   return rows;
 }

@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './location.js';
 import { serverSql, type TransactionId } from './transaction-id.js';
+import { query } from '../postgres/query.js';
 
 /** A bump to record in the outbox. */
 export interface NewEvent {
@@ -30,11 +31,12 @@ export async function recordEvents(
     events.map((event) => event.operation),
     events.map((event) => event.heldBy ?? null),
   ];
-  const { rows } = await trx.raw<{ rows: { id: string; server: string | null }[] }>(
+  const rows = await query<{ id: string; server: string | null }>(
+    trx,
     `insert into ${qualifier(options)}gencache_outbox (cache, path, source, operation, held_by)
      select * from unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::text[])
      returning xid::text as id, ${serverSql(options)} as server`,
-    columns as unknown as Knex.RawBinding[],
+    columns,
   );
   const { id, server } = rows[0]!;
   return { id, server: server ?? undefined };

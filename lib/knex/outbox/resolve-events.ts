@@ -5,6 +5,7 @@ import type { DeadLetter } from './dead-letters.js';
 import type { OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
 import { scopesToBump } from './spellings.js';
+import { query } from '../postgres/query.js';
 
 /** The scopes to bump for a list of events, and the events that were not understood. */
 export interface ResolvedEvents {
@@ -86,9 +87,10 @@ async function lookUp(events: readonly OutboxEvent[], run: LookupRun): Promise<v
     Array.isArray(unresolved!.args) ? (unresolved!.args as unknown[]) : [unresolved!.args],
   );
   try {
-    const { rows } = await trx.transaction(async (savepoint) => {
-      await savepoint.raw(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
-      return savepoint.raw<{ rows: { path: string }[] }>(
+    const rows = await trx.transaction(async (savepoint) => {
+      await query(savepoint, `set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
+      return query<{ path: string }>(
+        savepoint,
         `select distinct coalesce(path, '') as path from ${qualifier(options)}${lookup}(?::jsonb) as path limit ?`,
         [JSON.stringify(args), LOOKED_UP_MAX + 1],
       );

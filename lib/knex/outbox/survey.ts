@@ -2,6 +2,7 @@ import type { EventPosition, EventRanges } from './event-position.js';
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './location.js';
 import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
+import { query } from '../postgres/query.js';
 
 /** The state of the outbox for one cache, in one snapshot. */
 export interface OutboxSurvey {
@@ -63,9 +64,9 @@ export async function surveyOutbox(
   const at = qualifier(location);
   const outbox = `${at}gencache_outbox`;
   const { pending, watermark } = ranges;
-  const { rows } = await db
-    .raw<{ rows: Row[] }>(
-      `with recursive tail (xid, seq, recorded_at, n) as (
+  const rows = await query<Row>(
+    db,
+    `with recursive tail (xid, seq, recorded_at, n) as (
          (select xid, seq, recorded_at, 1 from ${outbox}
           where cache = :cache and (xid, seq) >= (cast(:highXid as xid8), cast(:highSeq as bigint)) and held_by is null
           order by xid, seq limit 1)
@@ -98,18 +99,18 @@ export async function surveyOutbox(
           from ${at}gencache_authority where cache = :cache) as authority,
          (select jsonb_agg(jsonb_build_array(kind, xid::text, seq::text) order by xid, seq) from found) as found,
          (select extract(epoch from clock_timestamp() - min(recorded_at)) * 1000 from found) as "lagMs"`,
-      {
-        cache,
-        highXid: String(watermark.xid),
-        highSeq: String(watermark.seq),
-        tailMax: TAIL_MAX,
-        latestXmax: String(earlier?.latest.xmax ?? 0),
-        oldest: earlier?.oldest.text ?? '1:1:',
-        openXids: pending.map(({ xid }) => String(xid)),
-        openSeqs: pending.map(({ seq }) => String(seq)),
-      } as unknown as Knex.ValueDict,
-    )
-    .timeout(answerMs);
+    {
+      cache,
+      highXid: String(watermark.xid),
+      highSeq: String(watermark.seq),
+      tailMax: TAIL_MAX,
+      latestXmax: String(earlier?.latest.xmax ?? 0),
+      oldest: earlier?.oldest.text ?? '1:1:',
+      openXids: pending.map(({ xid }) => String(xid)),
+      openSeqs: pending.map(({ seq }) => String(seq)),
+    },
+    { answerMs },
+  );
   const { snapshot, postgres, authority, found, lagMs } = rows[0]!;
   const of = (kind: string) =>
     (found ?? []).filter((each) => each[0] === kind).map(([, xid, seq]) => ({ xid: BigInt(xid), seq: BigInt(seq) }));

@@ -2,10 +2,12 @@ import type { Knex } from 'knex';
 import { EVENT, type OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
 import { serverSql, type TransactionId } from './transaction-id.js';
+import { query } from '../postgres/query.js';
 
 /** The events of a transaction that are still in the outbox, claimed or not. One query, no locks. */
 export async function eventsOf(db: Knex, cache: string, xid: string, options: OutboxOptions): Promise<OutboxEvent[]> {
-  const { rows } = await db.raw<{ rows: OutboxEvent[] }>(
+  const rows = await query<OutboxEvent>(
+    db,
     `select ${EVENT} from ${qualifier(options)}gencache_outbox as event
      where cache = ? and xid = ?::xid8 and held_by is null`,
     [cache, xid],
@@ -29,13 +31,14 @@ export async function deleteEventsOf(
   }: { readonly cache: string; readonly server: string | undefined; readonly outbox: OutboxOptions },
 ): Promise<void> {
   const at = qualifier(outbox);
-  await db.raw(
+  await query(
+    db,
     `with authority as (select redis from ${at}gencache_authority where cache = :cache for share)
      delete from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and seq = any(array(
        select seq from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and held_by is null
        for update skip locked))
      and not exists (select from authority where redis is distinct from :server)
      and ${serverSql(outbox)} = :postgres`,
-    { cache, xid: xid.id, server: server ?? null, postgres: xid.server ?? null } as unknown as Knex.ValueDict,
+    { cache, xid: xid.id, server: server ?? null, postgres: xid.server ?? null },
   );
 }

@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import { isSqlstate } from '../postgres/sqlstate.js';
 import { type OutboxOptions, qualifier } from './location.js';
+import { query } from '../postgres/query.js';
 
 /** A transaction's id, and the incarnation of PostgreSQL that gave it, which never gives it again. */
 export interface TransactionId {
@@ -29,11 +30,12 @@ export async function currentTransactionId(
 ): Promise<TransactionId | 'ended' | undefined> {
   try {
     // A savepoint outside a transaction is an error.
-    const results = await trx.raw<{ rows: { id: string | null; server: string | null }[] }[]>(
+    const rows = await query<{ id: string | null; server: string | null }>(
+      trx,
       `${first}savepoint gencache; release savepoint gencache;
        select pg_current_xact_id_if_assigned()::text as id, ${serverSql(options)} as server`,
     );
-    const { id, server: name } = results.at(-1)!.rows[0]!;
+    const { id, server: name } = rows[0]!;
     return id === null ? undefined : { id, server: name ?? undefined };
   } catch (error) {
     if (isSqlstate(error, 'no active SQL transaction')) return 'ended';
@@ -48,7 +50,8 @@ export async function outcomeOf(
   options: OutboxOptions,
 ): Promise<'committed' | 'aborted' | 'in progress' | undefined> {
   if (xid.server === undefined) return undefined;
-  const { rows } = await db.raw<{ rows: { status: 'committed' | 'aborted' | 'in progress' | null }[] }>(
+  const rows = await query<{ status: 'committed' | 'aborted' | 'in progress' | null }>(
+    db,
     `select case when ${serverSql(options)} = ? then pg_xact_status(?::xid8) end as status`,
     [xid.server, xid.id],
   );

@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { quoted } from './identifiers.js';
+import { query } from './query.js';
 
 /** A table in PostgreSQL's catalog. */
 export interface Relation {
@@ -62,7 +63,8 @@ export async function findRelation(
   table: string,
 ): Promise<Relation | undefined> {
   const name = schema === null || schema === undefined ? quoted(table) : `${quoted(schema)}.${quoted(table)}`;
-  const { rows } = await db.raw<{ rows: Relation[] }>(
+  const rows = await query<Relation>(
+    db,
     `select ${RELATION} from pg_class class join pg_namespace space on space.oid = class.relnamespace
      where class.oid = to_regclass(?)`,
     [name],
@@ -78,8 +80,8 @@ export async function findTable(
 ): Promise<Table | undefined> {
   const relation = await findRelation(db, schema, table);
   if (relation === undefined) return undefined;
-  const { rows: columns } = await db.raw<{ rows: Column[] }>(COLUMNS, [relation.oid]);
-  const { rows: keys } = await db.raw<{ rows: { name: string }[] }>(PRIMARY_KEY, [relation.oid]);
+  const columns = await query<Column>(db, COLUMNS, [relation.oid]);
+  const keys = await query<{ name: string }>(db, PRIMARY_KEY, [relation.oid]);
   return {
     ...relation,
     columns: new Map(columns.map((column) => [column.name, column])),
@@ -130,7 +132,8 @@ const PRIMARY_KEY = `
 
 /** The table itself, its partitions and inheritance children, at any depth, by oid. One query. */
 export async function familyOf(db: Knex, oid: string): Promise<Relation[]> {
-  const { rows } = await db.raw<{ rows: Relation[] }>(
+  const rows = await query<Relation>(
+    db,
     `with recursive family as (
        select ?::oid as oid
        union
@@ -145,7 +148,8 @@ export async function familyOf(db: Knex, oid: string): Promise<Relation[]> {
 
 /** The triggers of these names, on any table. One query. */
 export async function triggersNamed(db: Knex, names: readonly string[]): Promise<InstalledTrigger[]> {
-  const { rows } = await db.raw<{ rows: (InstalledTrigger & Relation & { trigger: string; calls: string })[] }>(
+  const rows = await query<InstalledTrigger & Relation & { trigger: string; calls: string }>(
+    db,
     `select tgname as trigger, tgenabled as enabled, tgtype as type,
        proname as calls, ${RELATION}
      from pg_trigger installed
@@ -171,9 +175,10 @@ export async function functionsNamed(
   schema: string,
   names: readonly string[],
 ): Promise<Map<string, InstalledFunction>> {
-  const { rows } = await db.raw<{ rows: InstalledFunction[] }>(
+  const rows = await query<InstalledFunction>(
+    db,
     `select proname as name, prosrc as source, prosecdef as definer,
-       coalesce(proconfig, '{}') as settings
+       to_json(coalesce(proconfig, '{}')) as settings
      from pg_proc join pg_namespace space on space.oid = pronamespace
      where nspname = ? and proname = any(?)`,
     [schema, names as string[]],

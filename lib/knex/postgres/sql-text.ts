@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Knex } from 'knex';
+import { query } from './query.js';
 
 /** A text literal, for any characters and either value of `standard_conforming_strings`. */
 export function literal(text: string): string {
@@ -24,10 +25,10 @@ export function nameHash(...values: unknown[]): string {
  */
 export async function execute(trx: Knex.Transaction, statement: string): Promise<void> {
   if (!statement.includes('?')) {
-    await trx.raw(statement);
+    await query(trx, statement);
     return;
   }
-  await trx.raw(`select set_config('gencache.statement', ?, true)`, [statement]);
-  await trx.raw(`do $$ begin execute current_setting('gencache.statement'); end $$`);
-  await trx.raw(`select set_config('gencache.statement', '', true)`);
+  await query(trx, `select set_config('gencache.statement', ?, true)`, [statement]);
+  await query(trx, `do $$ begin execute current_setting('gencache.statement'); end $$`);
+  await query(trx, `select set_config('gencache.statement', '', true)`);
 }

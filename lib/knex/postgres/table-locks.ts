@@ -5,6 +5,7 @@ import { qualifiedName } from './identifiers.js';
 import { isSqlstate } from './sqlstate.js';
 import type { Relation } from './catalog.js';
 import { execute } from './sql-text.js';
+import { query } from './query.js';
 
 /**
  * Locks of installations: changes of triggers and of the outbox, one at a time, without a long wait for a table.
@@ -77,7 +78,7 @@ export async function underInstallationLock(db: Knex, work: (trx: Knex.Transacti
 
 /** Held to the end of the transaction, or until it rolls back to a savepoint from before. */
 async function lockInstallation(trx: Knex.Transaction): Promise<void> {
-  await trx.raw(`select pg_advisory_xact_lock(hashtext('gencache'), 0)`);
+  await query(trx, `select pg_advisory_xact_lock(hashtext('gencache'), 0)`);
 }
 
 /**
@@ -90,7 +91,7 @@ export async function underTableLocks(
   locks: readonly TableLock[],
   work: () => Promise<void>,
 ): Promise<void> {
-  const { rows } = await trx.raw<{ rows: { before: string }[] }>(`select current_setting('lock_timeout') as before`);
+  const rows = await query<{ before: string }>(trx, `select current_setting('lock_timeout') as before`);
   let wanted = 'A table';
   try {
     await setLockTimeout(trx, `${LOCK_TIMEOUT_MS}ms`);
@@ -117,7 +118,7 @@ function strongest(locks: readonly TableLock[]): TableLock[] {
 }
 
 async function setLockTimeout(trx: Knex.Transaction, value: string): Promise<void> {
-  await trx.raw(`select set_config('lock_timeout', ?, true)`, [value]);
+  await query(trx, `select set_config('lock_timeout', ?, true)`, [value]);
 }
 
 async function pause(attempt: number): Promise<void> {

@@ -5,6 +5,7 @@ import { isTransient } from '../postgres/sqlstate.js';
 import { nearestScope } from '../../model/path.js';
 import { scopesToBump } from '../outbox/spellings.js';
 import { type RelayContext, inBumpTransaction, assertAuthoritative } from './relay-batch.js';
+import { query, verbatim } from '../postgres/query.js';
 
 /** The result of one round over the events that migrations hold. */
 export interface ReleasedEvents {
@@ -35,10 +36,11 @@ export async function relayHeldByMigration(context: RelayContext): Promise<Relea
     const done = rows.filter(({ heldBy }) => locks.get(heldBy) === false);
     if (done.length > 0) {
       await assertAuthoritative(trx, context, server);
-      await trx.raw(
+      await query(
+        trx,
         `delete from ${qualifier(outbox)}gencache_outbox
          where cache = ? and held_by is not null and (xid, seq) in (select * from unnest(?::xid8[], ?::bigint[]))`,
-        [cache, done.map(({ xid }) => xid), done.map(({ seq }) => seq)] as unknown as Knex.RawBinding[],
+        [cache, done.map(({ xid }) => xid), done.map(({ seq }) => seq)],
       );
     }
     const taken = [...locks].filter(([, lock]) => lock !== false);
@@ -57,7 +59,8 @@ interface HeldEvent {
 }
 
 async function heldEvents(trx: Knex.Transaction, cache: string, options: OutboxOptions): Promise<HeldEvent[]> {
-  const { rows } = await trx.raw<{ rows: HeldEvent[] }>(
+  const rows = await query<HeldEvent>(
+    trx,
     `select xid::text, seq::text, path, held_by as "heldBy" from ${qualifier(options)}gencache_outbox
      where cache = ? and held_by is not null`,
     [cache],
@@ -72,16 +75,15 @@ async function heldEvents(trx: Knex.Transaction, cache: string, options: OutboxO
 async function isLocked(trx: Knex.Transaction, table: string): Promise<boolean | Error> {
   try {
     return await trx.transaction(async (savepoint) => {
-      const { rows } = await savepoint.raw<{ rows: { name: string }[] }>(
+      const rows = await query<{ name: string }>(
+        savepoint,
         `select format('%I.%I', nspname, relname) as name from pg_class
          join pg_namespace on pg_namespace.oid = relnamespace where pg_class.oid = to_regclass(?)`,
         [table],
       );
-      const name = rows[0]?.name.replaceAll('?', '\\?');
+      const name = rows[0]?.name;
       if (name === undefined) return false;
-      const { rows: locks } = await savepoint.raw<{ rows: unknown[] }>(
-        `select from ${name} where is_locked = 1 limit 1`,
-      );
+      const locks = await query<unknown>(savepoint, `select from ${verbatim(name)} where is_locked = 1 limit 1`);
       return locks.length > 0;
     });
   } catch (error) {

@@ -8,6 +8,7 @@ import type { EventRanges } from '../outbox/event-position.js';
 import { authoritativeRedis } from '../outbox/authority.js';
 import type { OutboxOptions } from '../outbox/location.js';
 import { resolveEvents } from '../outbox/resolve-events.js';
+import { query } from '../postgres/query.js';
 
 /** Events that were bumped and deleted. */
 export interface RelayedBatch {
@@ -79,7 +80,8 @@ export function inBumpTransaction<T>(
   return withConnection(db, 2 * silenceMaxMs, (connection) =>
     db.transaction(
       async (trx) => {
-        await trx.raw(
+        await query(
+          trx,
           `set transaction isolation level read committed;
            set local idle_in_transaction_session_timeout = ${silenceMaxMs}; set local synchronous_commit = off`,
         );

@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import type { TriggerDefinition } from './trigger-definition.js';
 import type { InstalledOutbox } from '../outbox/installed-outbox.js';
+import { query } from '../postgres/query.js';
 
 /** An installed definition, and the primary key for which its functions were generated. */
 export interface InstalledDefinition extends TriggerDefinition {
@@ -21,7 +22,8 @@ export async function installedDefinitions(
   which: WhichTriggers = {},
 ): Promise<InstalledDefinition[]> {
   const { cache = null, schema = null, table = null, name = null } = which;
-  const { rows } = await db.raw<{ rows: { definition: InstalledDefinition }[] }>(
+  const rows = await query<{ definition: InstalledDefinition }>(
+    db,
     `select definition from ${at}gencache_trigger,
        (select ?::text as cache, ?::text as schema, ?::text as "table", ?::text as name) as which
      where definition ->> 'kind' is null -- not the migrations table's
@@ -45,7 +47,8 @@ export async function keepDefinition(
   { cache, schema, table, name }: DefinitionKey,
   definition: InstalledDefinition | { readonly kind: string },
 ): Promise<void> {
-  await trx.raw(
+  await query(
+    trx,
     `insert into ${at}gencache_trigger (cache, table_schema, table_name, name, definition) values (?, ?, ?, ?, ?)
      on conflict (cache, table_schema, table_name, name)
      do update set definition = excluded.definition, installed_at = excluded.installed_at`,
@@ -59,7 +62,8 @@ export async function forgetDefinition(
   { at }: InstalledOutbox,
   { cache, schema, table, name }: DefinitionKey,
 ): Promise<void> {
-  await trx.raw(
+  await query(
+    trx,
     `delete from ${at}gencache_trigger where cache = ? and table_schema = ? and table_name = ? and name = ?`,
     [cache, schema, table, name],
   );

@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { query } from '../postgres/query.js';
 
 /**
  * Runs `work` with triggers switched off, in this transaction alone: for fixtures, and for emergencies in which a write
@@ -10,11 +11,12 @@ import type { Knex } from 'knex';
  * sessions of a role; every role may set it. Two queries. If `work` fails, the rollback restores the setting.
  */
 export async function withoutEvents<T>(trx: Knex.Transaction, work: () => PromiseLike<T>): Promise<T> {
-  const { rows } = await trx.raw<{ rows: { before: string | null }[] }>(
+  const rows = await query<{ before: string | null }>(
+    trx,
     `with before as materialized (select current_setting('gencache.events', true) as before)
      select before, set_config('gencache.events', 'off', true) from before`,
   );
-  const restore = () => trx.raw(`select set_config('gencache.events', ?, true)`, [rows[0]!.before ?? '']);
+  const restore = () => query(trx, `select set_config('gencache.events', ?, true)`, [rows[0]!.before ?? '']);
   let result: T;
   try {
     result = await work();
