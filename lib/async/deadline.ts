@@ -1,3 +1,4 @@
+import { monotonicMs, setImmediate, setTimeout } from './scheduling.js';
 import { GencacheError } from '../errors/errors.js';
 import { inNoContext } from './no-context.js';
 
@@ -28,7 +29,7 @@ export class Deadline {
   constructor(operation: string, limitMs: number) {
     this.#operation = operation;
     this.limitMs = limitMs;
-    this.expiresAtMs = performance.now() + limitMs;
+    this.expiresAtMs = monotonicMs() + limitMs;
     Alarm.of(limitMs).add(this);
   }
 
@@ -118,7 +119,7 @@ class Alarm {
   readonly #ring = (): void => inNoContext(this.#expireDue);
 
   readonly #expireDue = (): void => {
-    const nowMs = performance.now();
+    const nowMs = monotonicMs();
     const waiting = this.#deadlines.filter(({ cleared }) => !cleared);
     this.#deadlines = waiting.filter(({ expiresAtMs }) => expiresAtMs > nowMs);
     this.#armed = false;

@@ -1,3 +1,5 @@
+import { clearTimeout, setTimeout } from './scheduling.js';
+
 /** Resolves to whether `work` settles within `limitMs`, resolved or rejected. Never rejects; late work continues by itself. */
 export async function endsWithin(limitMs: number, work: Promise<unknown>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;

@@ -1,3 +1,5 @@
+import { setImmediate } from './scheduling.js';
+
 /** Counts the work under way, and signals when the count is 0. */
 export class InFlight {
   #underWay = 0;

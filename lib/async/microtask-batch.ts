@@ -1,3 +1,4 @@
+import { nextTick } from './scheduling.js';
 import { inNoContext } from './no-context.js';
 
 /**
@@ -27,7 +28,7 @@ export class MicrotaskBatch<T> {
   }
 
   // A field, since a closure per hit would cost.
-  readonly #afterPromises = (): void => process.nextTick(this.#end);
+  readonly #afterPromises = (): void => nextTick(this.#end);
 
   readonly #end = (): void => {
     const items = this.#items;

@@ -1,3 +1,4 @@
+import { monotonicMs } from '../async/scheduling.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Terminal } from './terminal.js';
 
@@ -17,13 +18,13 @@ export function logLines(terminal: Terminal, { verbose }: { readonly verbose: bo
   };
   const warn = (message: string) => {
     const last = written.get(message);
-    if (last !== undefined && performance.now() - last.atMs < REPEAT_AFTER_MS) {
+    if (last !== undefined && monotonicMs() - last.atMs < REPEAT_AFTER_MS) {
       last.leftOut++;
       return;
     }
     const leftOut = last !== undefined && last.leftOut > 0 ? ` (and ${last.leftOut} times before)` : '';
     if (written.size >= REMEMBERED_MAX) written.clear();
-    written.set(message, { atMs: performance.now(), leftOut: 0 });
+    written.set(message, { atMs: monotonicMs(), leftOut: 0 });
     write('warn', `${message}${leftOut}`);
   };
   return {

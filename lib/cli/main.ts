@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { setTimeout } from '../async/scheduling.js';
 import { FAILED } from './command.js';
 import { COMMANDS } from './commands/index.js';
 import { runProgram } from './program.js';

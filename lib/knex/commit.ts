@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { sleep } from '../async/scheduling.js';
 import type { Knex } from 'knex';
 import { ConfigurationError, GencacheError } from '../errors/errors.js';
 import { connectionOf, cut } from './postgres/pooled-connection.js';

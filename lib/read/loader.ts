@@ -1,3 +1,4 @@
+import { monotonicMs } from '../async/scheduling.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import { describe } from '../errors/describe.js';
 import { ABSENT } from '../codec/envelope.js';
@@ -32,7 +33,7 @@ export async function load({
   attributes,
 }: LoadRequest): Promise<unknown[]> {
   const { cache, name: entry } = definition;
-  const startedAtMs = performance.now();
+  const startedAtMs = monotonicMs();
   let rows = 0;
   let error: unknown;
   try {
@@ -49,7 +50,7 @@ export async function load({
       new LoaderContractError(entry, `A loader must throw an Error, but got ${describe(thrown)} (entry "${entry}").`);
     throw thrown;
   } finally {
-    const durationMs = performance.now() - startedAtMs;
+    const durationMs = monotonicMs() - startedAtMs;
     telemetry.emit('load', {
       cache,
       entry,

@@ -1,3 +1,4 @@
+import { clearTimeout, setTimeout } from '../async/scheduling.js';
 import { isDeepStrictEqual } from 'node:util';
 import { withDeadline } from '../async/deadline.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';

@@ -1,3 +1,4 @@
+import { monotonicMs } from '../async/scheduling.js';
 import type { GenerationState } from '../model/generation.js';
 import type { RegisteredScope } from '../model/scope-registry.js';
 import type { Store } from '../ports/store.js';
@@ -43,7 +44,7 @@ export class Bumper {
 
   /** Bumps `scopes`, each distinct scope once. Costs one command for each 1,000 distinct scopes, one after another. Throws BumpError. */
   async bump(level: string, scopes: readonly RegisteredScope[], labels: BumpLabels): Promise<void> {
-    const startedAtMs = performance.now();
+    const startedAtMs = monotonicMs();
     const distinct = scopes.length === 1 ? scopes : [...new Map(scopes.map((scope) => [scope.path, scope])).values()];
     let moved = 0;
     let error: BumpError | undefined;
@@ -71,7 +72,7 @@ export class Bumper {
       ...labels,
       bumps: distinct.length,
       moved,
-      durationMs: performance.now() - startedAtMs,
+      durationMs: monotonicMs() - startedAtMs,
       paths: distinct.slice(0, 10).map((scope) => scope.path),
       error,
     });

@@ -1,3 +1,4 @@
+import { clearInterval, setInterval } from '../../async/scheduling.js';
 import { once } from 'node:events';
 import { endsWithin } from '../../async/ends-within.js';
 import { installedRelease, OUTBOX_RELEASE } from '../../knex/install/install-outbox.js';

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { monotonicMs, sleep } from '../../async/scheduling.js';
 import type { Redis } from 'ioredis';
 import { freshnessKey, generationKey, keyPrefix, markKey } from '../../model/key.js';
 import { MARK_TTL_MS } from '../../ports/store.js';
@@ -45,8 +45,8 @@ export async function watchRelay(redis: Redis, { cache, incarnation, boundsMs }:
   const prefix = keyPrefix(cache);
   const first = await readMark(redis, markKey(prefix));
   let last = first;
-  const untilMs = performance.now() + WATCH_MS;
-  while (!isRenewed(first, last) && performance.now() < untilMs) {
+  const untilMs = monotonicMs() + WATCH_MS;
+  while (!isRenewed(first, last) && monotonicMs() < untilMs) {
     await sleep(LOOK_EVERY_MS);
     last = await readMark(redis, markKey(prefix));
   }

@@ -1,3 +1,4 @@
+import { monotonicMs } from '../../async/scheduling.js';
 import type { Knex } from 'knex';
 import { noteBoot } from './authority.js';
 import type { EventRanges } from './event-position.js';
@@ -27,7 +28,7 @@ export class OutboxReader {
   readonly #frontier = new Frontier();
   /** The incarnation of PostgreSQL that the frontier belongs to. */
   #postgres: string | undefined;
-  #rescannedAtMs = performance.now();
+  #rescannedAtMs = monotonicMs();
 
   constructor(options: OutboxReaderOptions) {
     this.#options = options;
@@ -64,7 +65,7 @@ export class OutboxReader {
   }
 
   #rescanIfDue(): void {
-    const nowMs = performance.now();
+    const nowMs = monotonicMs();
     if (nowMs - this.#rescannedAtMs < RESCAN_EVERY_MS) return;
     this.#rescannedAtMs = nowMs;
     this.#frontier.reset();

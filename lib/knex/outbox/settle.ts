@@ -1,3 +1,4 @@
+import { monotonicMs } from '../../async/scheduling.js';
 import type { Knex } from 'knex';
 import type { BumpTarget } from '../../ports/source.js';
 import type { OutboxEvent } from './event.js';
@@ -32,11 +33,11 @@ export async function settleEvents(
   bumps: BumpTarget,
   commit: BumpAfterCommit,
 ): Promise<void> {
-  const startedAtMs = performance.now();
+  const startedAtMs = monotonicMs();
   let events: readonly OutboxEvent[] = [];
   let scopes: Awaited<ReturnType<typeof scopesOf>> = { paths: [], understood: true };
   const report = (error?: unknown) =>
-    bumps.bumped(scopes.paths, events[0]?.cause ?? 'none', performance.now() - startedAtMs, error);
+    bumps.bumped(scopes.paths, events[0]?.cause ?? 'none', monotonicMs() - startedAtMs, error);
   let server;
   try {
     events = await eventsOf(db, bumps.cache, xid.id, outbox);

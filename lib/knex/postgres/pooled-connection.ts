@@ -1,3 +1,4 @@
+import { clearTimeout, setTimeout } from '../../async/scheduling.js';
 import type { Knex } from 'knex';
 
 /** A connection of Knex's pool, for which Knex has no type. */

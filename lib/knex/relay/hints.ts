@@ -1,3 +1,4 @@
+import { clearTimeout, setTimeout } from '../../async/scheduling.js';
 import type { Knex } from 'knex';
 import { NOTIFY_CHANNEL } from '../outbox/notify-channel.js';
 

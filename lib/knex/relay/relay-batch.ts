@@ -1,3 +1,4 @@
+import { monotonicMs } from '../../async/scheduling.js';
 import type { Knex } from 'knex';
 import { type Store, StoreUnavailableError } from '../../ports/store.js';
 import { withConnection } from '../postgres/pooled-connection.js';
@@ -49,7 +50,7 @@ export interface RelayContext {
  */
 export async function relayBatch(context: RelayContext, ranges: EventRanges, batchMax: number): Promise<RelayedBatch> {
   const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
-  const startedAtMs = performance.now();
+  const startedAtMs = monotonicMs();
   return inBumpTransaction(db, silenceMaxMs, async (trx) => {
     const events = await claimEvents(trx, { cache, ranges, max: batchMax, outbox });
     const { paths, deadLetters } = await resolveEvents(trx, events, outbox);
@@ -58,7 +59,7 @@ export async function relayBatch(context: RelayContext, ranges: EventRanges, bat
     if (events.length > 0) await assertAuthoritative(trx, context, server);
     const causes = new Map<string, number>();
     for (const { cause } of events) causes.set(cause, (causes.get(cause) ?? 0) + 1);
-    const durationMs = performance.now() - startedAtMs;
+    const durationMs = monotonicMs() - startedAtMs;
     return { events: events.length, scopes: paths.length, paths, causes, deadLetters, durationMs };
   });
 }

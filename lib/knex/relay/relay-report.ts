@@ -1,3 +1,4 @@
+import { monotonicMs } from '../../async/scheduling.js';
 import type { Logger } from '../../telemetry/log.js';
 import { foreignDeleted } from '../../write/bump-scopes.js';
 import { Emitter } from '../../telemetry/emitter.js';
@@ -74,7 +75,7 @@ export class RelayReport {
   /** The locks that are still taken are reported at once, and each minute: a migrator that died leaves its lock. */
   released({ events, locks }: ReleasedEvents): void {
     this.#events += events;
-    const nowMs = performance.now();
+    const nowMs = monotonicMs();
     if (locks.length === 0 || nowMs - this.#heldReportedAtMs < HELD_REPORT_EVERY_MS) return;
     this.#heldReportedAtMs = nowMs;
     this.#emitter.emit('heldByMigration', { cache: this.#cache, locks });

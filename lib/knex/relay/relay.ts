@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { clearTimeout, monotonicMs, setTimeout, sleep } from '../../async/scheduling.js';
 import { endsWithin } from '../../async/ends-within.js';
 import { explainMissingOutbox } from '../outbox/missing-outbox.js';
 import { OutboxReader } from '../outbox/outbox-reader.js';
@@ -133,7 +133,7 @@ export class Relay {
   /** `busy`: there is more to do. `worked`: a batch was not full, so little can be left. */
   async #turn(): Promise<'busy' | 'worked' | 'idle'> {
     const { batchMax, bounds } = this.#settings;
-    const nowMs = performance.now();
+    const nowMs = monotonicMs();
     const checkEveryMs = bounds.length > 0 ? 0 : CHECK_EVERY_MS;
     const due = !this.#trusted || nowMs - this.#checkedAtMs >= checkEveryMs;
     const survey = due ? await this.#check() : await this.#reader.survey();
@@ -148,7 +148,7 @@ export class Relay {
     const claimed = await this.#relay();
     if (claimed >= batchMax) {
       const lane = async () => {
-        while (!this.#stopping && performance.now() - nowMs < this.#pollMs) {
+        while (!this.#stopping && monotonicMs() - nowMs < this.#pollMs) {
           if ((await this.#relay()) < batchMax) return;
         }
       };
@@ -171,7 +171,7 @@ export class Relay {
     this.#trusted = false;
     const { survey, trusted, repaired } = await this.#trust.check();
     this.#trusted = trusted;
-    this.#checkedAtMs = performance.now();
+    this.#checkedAtMs = monotonicMs();
     if (repaired !== undefined) this.#report.repaired(repaired);
     return survey;
   }

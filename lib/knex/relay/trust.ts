@@ -20,6 +20,7 @@
  *
  * After a crash or a stop between any two steps the freshness keys expire, and readers leave the cache.
  */
+import { monotonicMs } from '../../async/scheduling.js';
 import { withDeadline } from '../../async/deadline.js';
 import { nonce } from '../../model/generation.js';
 import { type FreshnessKey, freshnessKey, generationKey, keyPrefix, type MarkKey, markKey } from '../../model/key.js';
@@ -81,7 +82,7 @@ export class Trust {
 
   /** Two commands and a query; more for a repair. Rejects as the store and the source do. */
   async check(): Promise<TrustCheck> {
-    const ownMs = performance.now();
+    const ownMs = monotonicMs();
     const timeMs = await this.#run('time', (deadline) => this.#options.store.timeMs(deadline));
     const redis = this.#options.store.incarnation;
     if (redis === undefined) throw unknownIncarnation();
@@ -127,7 +128,7 @@ export class Trust {
 
   /** Recent by both clocks: PostgreSQL's may jump, and this relay may have just begun. */
   #isRecent({ redis, sinceMs }: NonNullable<OutboxSurvey['authority']>): boolean {
-    const nowMs = performance.now();
+    const nowMs = monotonicMs();
     if (this.#otherClaim?.redis !== redis) this.#otherClaim = { redis, seenAtMs: nowMs };
     return sinceMs < CONTEST_AFTER_MS && nowMs - this.#otherClaim.seenAtMs < CONTEST_AFTER_MS;
   }
@@ -140,7 +141,7 @@ export class Trust {
     const mark = await this.#assertNotSucceeded(postgres);
     const [markedRedis, marked] = mark?.split(' ') ?? [];
     if (mark === null || marked === undefined || markedRedis !== redis || marked === postgres) return false;
-    const nowMs = performance.now();
+    const nowMs = monotonicMs();
     if (this.#otherMark?.mark !== mark) this.#otherMark = { mark, seenAtMs: nowMs };
     return nowMs - this.#otherMark.seenAtMs < CONTEST_AFTER_MS;
   }

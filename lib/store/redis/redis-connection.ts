@@ -1,3 +1,4 @@
+import { clearTimeout, monotonicMs, setImmediate, setTimeout } from '../../async/scheduling.js';
 import type { Redis, RedisOptions } from 'ioredis';
 import type { Deadline } from '../../async/deadline.js';
 import { inNoContext } from '../../async/no-context.js';
@@ -72,7 +73,7 @@ export class RedisConnection {
   constructor(redis: Redis) {
     const retryStrategy = () => retryAfterMs(++this.#attempts);
     this.#client = defineScripts(inNoContext(() => redis.duplicate({ ...OWN_OPTIONS, retryStrategy })));
-    this.#client.on('connect', () => (this.#silentSinceMs = performance.now()));
+    this.#client.on('connect', () => (this.#silentSinceMs = monotonicMs()));
     this.#client.on('ready', () => void this.#identify());
     this.#client.on('close', () => this.#lose());
     this.#client.on('error', (error: Error) => {
@@ -92,8 +93,8 @@ export class RedisConnection {
 
   /** Asks the server for INFO again, behind the commands under way, once a second at most. */
   revalidate(): void {
-    if (!this.#open || performance.now() - this.#askedAtMs < REVALIDATE_EVERY_MS) return;
-    this.#askedAtMs = performance.now();
+    if (!this.#open || monotonicMs() - this.#askedAtMs < REVALIDATE_EVERY_MS) return;
+    this.#askedAtMs = monotonicMs();
     this.#client.info().then(
       (reply) => {
         if (!this.#open) return;
@@ -127,20 +128,20 @@ export class RedisConnection {
   #exchange<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
     if (this.#inFlight >= IN_FLIGHT_MAX) return rejectNextTurn(tooFarBehind());
     this.#inFlight++;
-    this.#silentSinceMs ??= performance.now();
+    this.#silentSinceMs ??= monotonicMs();
     const reply = command(this.#client);
     deadline.onExpiry(this.#leaveIfSilent);
     return deadline.race(reply, this.#broken, this.#answered);
   }
 
   readonly #answered = (): void => {
-    this.#silentSinceMs = --this.#inFlight > 0 ? performance.now() : undefined;
+    this.#silentSinceMs = --this.#inFlight > 0 ? monotonicMs() : undefined;
   };
 
   /** Leaves a half-open connection. Called when a deadline passes, and once more at the limit of silence. */
   readonly #leaveIfSilent = (): void => {
     if (this.#silentSinceMs === undefined) return;
-    const leftMs = this.#silentSinceMs + SILENCE_MAX_MS - performance.now();
+    const leftMs = this.#silentSinceMs + SILENCE_MAX_MS - monotonicMs();
     if (leftMs <= 0) {
       this.#silentSinceMs = undefined;
       this.#client.disconnect(true);
