@@ -16,7 +16,7 @@
 import { inspect, types } from 'node:util';
 
 import { UnencodableValueError } from '../errors/errors.js';
-import { builtInName } from './realm.js';
+import { builtInName, NativeDate } from './realm.js';
 
 /** Longest chain of objects inside objects, the value included; far below the stack limits of this walk, of JSON and of V8's serializer. */
 export const MAX_DEPTH = 500;
@@ -46,8 +46,6 @@ export function classify(value: unknown): Classification {
 }
 
 type Step = string | number | { readonly in: (holder: string) => string };
-
-const NativeDate = Date;
 
 // Not Float16Array: V8's serializer knows it, Node's does not in every supported release.
 const VIEWS = [

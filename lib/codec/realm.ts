@@ -11,6 +11,14 @@ import { deserialize, serialize } from 'node:v8';
 /** Whether V8's deserializer makes objects of another realm than this one. */
 export const DESERIALIZES_ABROAD = !(deserialize(serialize(new Map())) instanceof Map);
 
+/** This realm's own Date. Fake timers replace the global one by a subclass, at times before the library is loaded. */
+export const NativeDate: DateConstructor = nativeOf(Date);
+
+function nativeOf(type: DateConstructor): DateConstructor {
+  const parent = Object.getPrototypeOf(type) as DateConstructor;
+  return 'now' in parent ? nativeOf(parent) : type;
+}
+
 const sourceOf = (callable: unknown): string => Function.prototype.toString.call(callable);
 
 const names = new WeakMap<object, string>();
@@ -33,12 +41,11 @@ function readName(prototype: object): string {
 
 type Prototypes = Record<string, { readonly prototype: object } | undefined>;
 
-// Taken at the start: fake timers replace the global Date.
 const own = Object.fromEntries(
   [
     Object,
     Array,
-    Date,
+    NativeDate,
     Map,
     Set,
     ArrayBuffer,
