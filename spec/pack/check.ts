@@ -17,6 +17,7 @@ const WANTED = new RegExp(
     'package\\.json|README\\.md|CHANGELOG\\.md|CAVEATS\\.md|LICENSE|compose\\.yml|bench/README\\.md',
     'docs/[a-z-]+\\.md',
     'dist/cjs/package\\.json|dist/(cjs/(lib|migrations)|esm)/.*\\.(js|d\\.ts)',
+    'dist/module/(lib|migrations)/.*\\.js',
   ].join('|')})$`,
 );
 /** Files and folders to which the README links, and says that the package does not have them. */
