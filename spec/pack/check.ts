@@ -2,7 +2,8 @@
  * Packs the library, looks at what is in the tarball, installs it into an empty folder as a user would, and uses it
  * there: each subpath with its own peer alone, from plain JavaScript and from strict TypeScript, on private Redis and
  * PostgreSQL servers. Then types in the README's first program, runs it twice with Redis and once without, and compares
- * its output with the README's.
+ * its output with the README's. Then the projects of `consumers/`, or those alone that are named:
+ * `npm run test:pack -- types bundlers`.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startPostgres } from '../support/servers/postgres-server.js';
 import { startRedis } from '../support/servers/redis-server.js';
+import { CONSUMERS, runConsumers } from './consumers.js';
 
 const ROOT = join(import.meta.dirname, '../..');
 const WANTED = new RegExp(
@@ -43,6 +45,11 @@ const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as
   bin: Record<string, string>;
   devDependencies: Record<string, string>;
 };
+const named = process.argv.slice(2);
+const unknown = named.filter((name) => !CONSUMERS.includes(name));
+if (unknown.length > 0) throw new Error(`A consumer is one of ${CONSUMERS.join(', ')}, but got ${unknown.join(', ')}`);
+
+const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
 const folder = mkdtempSync(join(tmpdir(), 'gencache-pack-'));
 const redis = await startRedis();
 const postgres = await startPostgres();
@@ -69,9 +76,9 @@ function filesOf(part: unknown): string[] {
   return typeof part === 'string' ? [part] : Object.values(part as object).flatMap(filesOf);
 }
 
-/** Whether the subpath can be imported with the packages that the folder has by now. */
+/** Whether the subpath can be imported and required with the packages that the folder has by now. */
 function loads(subpath: string, cwd: string): boolean {
-  const args = ['--input-type=module', '-e', `await import('gencache${subpath}')`];
+  const args = ['--input-type=commonjs', '-e', `require('gencache${subpath}'); import('gencache${subpath}')`];
   return spawnSync('node', args, { cwd, stdio: 'ignore' }).status === 0;
 }
 
@@ -81,7 +88,8 @@ function expectEqual(what: string, actual: readonly string[], wanted: readonly s
   console.log(`${what}: ok`);
 }
 
-try {
+/** Packs the library and returns the tarball's path. Throws if it lacks a file, or has one that users do not need. */
+function pack(): string {
   const packed = run('npm', ['pack', '--json', '--pack-destination', folder], ROOT);
   const [tarball] = JSON.parse(packed.slice(packed.indexOf('[\n'))) as [
     { filename: string; size: number; files: { path: string }[] },
@@ -95,21 +103,24 @@ try {
       throw new Error(`package.json names ${path}, which is not in the tarball`);
     }
   }
-  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
   const targets = [...readme.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)].map(([, target]) => target!);
   const dangling = targets.filter((target) => !paths.includes(target) && !REPOSITORY_ONLY.includes(target));
   if (dangling.length > 0) {
     throw new Error(`The README links to ${dangling.join(', ')}, which the tarball does not have`);
   }
   console.log(`${tarball.filename}: ${paths.length} files, ${tarball.size} bytes`);
+  return join(folder, tarball.filename);
+}
 
+/** Uses the tarball in one folder, which gets the peers one after another. */
+function checkAsUser(tarball: string): void {
   const { devDependencies: versions } = manifest;
   cpSync(join(import.meta.dirname, 'user'), folder, { recursive: true });
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'user', private: true, type: 'module' }));
   const peers = ['ioredis', 'knex', 'pg'].map((name) => `${name}@${versions[name]}`);
   const tools = ['typescript', '@types/node'].map((name) => `${name}@${versions[name]}`);
   const install = (...packages: string[]) => run('npm', ['install', '--no-audit', '--no-fund', ...packages], folder);
-  install(`./${tarball.filename}`, ...tools);
+  install(tarball, ...tools);
   const loaded = () => SUBPATHS.filter((subpath) => loads(subpath, folder));
   expectEqual('loads without any peer', loaded(), ['', '/knex', '/testing', '/workflow-engine']);
   run('npx', ['tsc', '-p', 'core'], folder);
@@ -146,6 +157,18 @@ try {
       throw new Error(`${when}, the README promises\n${wanted}and its program prints\n${printed}`);
     console.log(`the README's first program, ${when}: ok`);
   }
+}
+
+try {
+  const tarball = pack();
+  if (named.length === 0) checkAsUser(tarball);
+  await runConsumers({
+    names: named.length > 0 ? named : CONSUMERS,
+    tarball,
+    into: join(folder, 'consumers'),
+    redisUrl: redis.url,
+    databaseUrl: postgres.url,
+  });
 } finally {
   await Promise.all([redis.stop(), postgres.stop()]);
   rmSync(folder, { recursive: true, force: true });

@@ -1,0 +1,1 @@
+module.exports = { ...require('gencache'), ...require('gencache/knex'), ...require('gencache/testing') };
