@@ -115,23 +115,24 @@ function pack(): string {
 /** Uses the tarball in one folder, which gets the peers one after another. */
 function checkAsUser(tarball: string): void {
   const { devDependencies: versions } = manifest;
-  cpSync(join(import.meta.dirname, 'user'), folder, { recursive: true });
-  writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'user', private: true, type: 'module' }));
+  const user = join(folder, 'user');
+  cpSync(join(import.meta.dirname, 'user'), user, { recursive: true });
+  writeFileSync(join(user, 'package.json'), JSON.stringify({ name: 'user', private: true, type: 'module' }));
   const peers = ['ioredis', 'knex', 'pg'].map((name) => `${name}@${versions[name]}`);
   const tools = ['typescript', '@types/node'].map((name) => `${name}@${versions[name]}`);
-  const install = (...packages: string[]) => run('npm', ['install', '--no-audit', '--no-fund', ...packages], folder);
+  const install = (...packages: string[]) => run('npm', ['install', '--no-audit', '--no-fund', ...packages], user);
   install(tarball, ...tools);
-  const loaded = () => SUBPATHS.filter((subpath) => loads(subpath, folder));
+  const loaded = () => SUBPATHS.filter((subpath) => loads(subpath, user));
   expectEqual('loads without any peer', loaded(), ['', '/knex', '/testing', '/workflow-engine']);
-  run('npx', ['tsc', '-p', 'core'], folder);
+  run('npx', ['tsc', '-p', 'core'], user);
   install(peers[0]!);
   expectEqual('loads with ioredis alone', loaded(), SUBPATHS);
   install(...peers);
-  console.log(run('node', ['plain.js'], folder));
-  run('npx', ['tsc', '-p', '.'], folder);
-  console.log(run('node', ['out/strict.js'], folder));
+  console.log(run('node', ['plain.js'], user));
+  run('npx', ['tsc', '-p', '.'], user);
+  console.log(run('node', ['out/strict.js'], user));
 
-  const command = (...args: string[]) => run('npx', ['--no', '--', 'gencache', ...args], folder);
+  const command = (...args: string[]) => run('npx', ['--no', '--', 'gencache', ...args], user);
   for (const args of [
     ['--help'],
     ['outbox', 'install'],
@@ -145,14 +146,14 @@ function checkAsUser(tarball: string): void {
   if (program === undefined) {
     throw new Error('The README has no first program: a js block, then twice a command and its output');
   }
-  writeFileSync(join(folder, 'start.mjs'), program);
+  writeFileSync(join(user, 'start.mjs'), program);
   // The second time within the TTL of the entries that the first has stored, and on another table.
   for (const [when, url, wanted] of [
     ['at first', redis.url, promised],
     ['again', redis.url, promised],
     ['without Redis', DEAD_REDIS_URL, promisedWithoutRedis],
   ] as const) {
-    const printed = run('node', ['start.mjs'], folder, url);
+    const printed = run('node', ['start.mjs'], user, url);
     if (printed !== wanted)
       throw new Error(`${when}, the README promises\n${wanted}and its program prints\n${printed}`);
     console.log(`the README's first program, ${when}: ok`);

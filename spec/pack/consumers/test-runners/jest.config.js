@@ -1,5 +1,11 @@
 const presets = [['@babel/preset-env', { targets: { node: 'current' } }]];
-const tsconfig = { module: 'commonjs', moduleResolution: 'node10', esModuleInterop: true, strict: true };
+const tsconfig = {
+  types: ['jest', 'node'],
+  module: 'commonjs',
+  moduleResolution: 'node10',
+  esModuleInterop: true,
+  strict: true,
+};
 const babel = { '\\.js$': ['babel-jest', { presets, babelrc: false, configFile: false }] };
 
 module.exports = {
