@@ -130,7 +130,7 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
     options: TransactionOptions<Transaction> = {},
   ): Promise<Committed<T>> {
     const engine = this.#engine.opened();
-    const transacting = requireOutbox(engine).transact<T>(work as never, bumpTarget(engine, 'transaction'), options);
+    const transacting = requireOutbox(engine).transact<T>(work as never, bumpTarget(engine), options);
     engine.inFlight.track(transacting);
     return transacting;
   }

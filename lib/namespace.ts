@@ -96,9 +96,9 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     if (options?.trx !== undefined) {
       const paths = [...new Set(scopes.map((scope) => scope.path))];
       const cause = options.cause ?? 'call';
-      return requireOutbox(engine).record(options.trx, paths, cause, bumpTarget(engine, this.name, options.attributes));
+      return requireOutbox(engine).record(options.trx, paths, cause, bumpTarget(engine, options.attributes));
     }
-    const bumped = engine.bumper.bump(this.name, scopes, {
+    const bumped = engine.bumper.bump(this.#node.path, scopes, {
       cause: options?.cause ?? 'call',
       attributes: options?.attributes,
       stack: engine.stack(this.#bump),

@@ -246,14 +246,14 @@ describe('a fetch returns and reports, and an explicit fill rejects,', () => {
 
   it('a value that would not come back identical', async () => {
     class Money {}
-    const { reason, error } = await refused({ lines: [{ price: new Money() }] });
-    expect(reason).to.equal('unencodable');
+    const { refusalReasons, error } = await refused({ lines: [{ price: new Money() }] });
+    expect(refusalReasons).to.deep.equal({ unencodable: 1 });
     expect(error).to.deep.include({ code: 'UNENCODABLE_VALUE', path: 'value.lines[0].price' });
   });
 
   it('a value over the size limit', async () => {
-    const { reason, error } = await refused('x'.repeat(2_000), { maxValueBytes: 1_000 });
-    expect(reason).to.equal('oversized');
+    const { refusalReasons, error } = await refused('x'.repeat(2_000), { maxValueBytes: 1_000 });
+    expect(refusalReasons).to.deep.equal({ oversized: 1 });
     expect(error).to.deep.include({ code: 'OVERSIZED_VALUE', bytes: 2_010, maxValueBytes: 1_000 });
     expect(error!.message).to.equal(
       'An encoded value must have at most 1000 bytes (maxValueBytes), but got 2010 (entry "value" at item=1). ' +
@@ -271,7 +271,7 @@ describe('a fetch returns and reports, and an explicit fill rejects,', () => {
       schema: priceIsNumber,
     });
     expect(await value.fetch({ item: 1 })).to.deep.equal({ item: 1, price: 'free' });
-    expect(fills[0]).to.deep.include({ reason: 'schema', refused: 1, fills: 0 });
+    expect(fills[0]).to.deep.include({ refusalReasons: { schema: 1 }, refused: 1, fills: 0 });
     expect(fills[0]!.error!.message).to.equal(
       "A value must match the entry's schema, but does not at price: expected a number. " +
         "Raise the cache's schemaVersion when the shape of values changes.",

@@ -92,6 +92,8 @@ type AnyIds = Readonly<Record<string, unknown>>;
 /** One declared entry, checked. The type parameters of `EntryOptions` end here. */
 export class EntryDefinition {
   readonly cache: string;
+  /** The names of its namespaces, root first, for labels: `global`, `detector/environment`. */
+  readonly namespace: string;
   readonly name: string;
   /** One row at most (`one`), or any number (`list`). */
   readonly shape: 'one' | 'list';
@@ -130,6 +132,7 @@ export class EntryDefinition {
       }
     }
     this.cache = cache;
+    this.namespace = namespace.path;
     this.name = name;
     this.shape = shape;
     this.ttlMs = checkTtl(options.ttlMs ?? defaultTtlMs, `entry "${name}"`);

@@ -92,3 +92,8 @@ export function markKey(prefix: string): MarkKey {
 export function childPath(parent: string, namespace: string, text: string): string {
   return parent === '' ? `${namespace}=${text}` : `${parent}/${namespace}=${text}`;
 }
+
+/** Returns the names of a scope's namespaces, root first: `global`, `detector/environment`. */
+export function namespaceOf(path: string): string {
+  return path === '' ? 'global' : path.replaceAll(/=[^/]*/g, '');
+}

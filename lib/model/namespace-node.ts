@@ -32,6 +32,11 @@ export class NamespaceNode {
     return this.#branch.map((node) => node.level);
   }
 
+  /** The names of this namespace and of those above it, root first: `global`, `detector/environment`. */
+  get path(): string {
+    return this.idNames.join('/') || 'global';
+  }
+
   /** Declares a namespace below this one. Throws ConfigurationError for a name that is taken or malformed. */
   child(name: string, kind: IdKind<unknown, unknown>): NamespaceNode {
     if (!isName(name) || name === 'global') {

@@ -1,3 +1,4 @@
+import { monotonicMs } from '../async/scheduling.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import type { Attributes, ReadEvent } from '../telemetry/events.js';
 import type { BypassReason } from '../model/outcome.js';
@@ -29,12 +30,13 @@ export class Call {
   /** Values of `addresses: [n] -> [n]`, same order; ABSENT where there is no row. */
   readonly answer: Promise<unknown[]>;
 
+  readonly startedAtMs = monotonicMs();
   /** Number of distinct entries. */
   distinct = 0;
   hits = 0;
   absentHits = 0;
   bypasses = 0;
-  bypassReason: BypassReason | undefined;
+  bypassReasons: Partial<Record<BypassReason, number>> = NO_REASONS;
   missed: ReadEvent['missed'][number][] = NONE;
   /** Number of entries that this call loads; an entry that an earlier call loads counts there. */
   loads = 0;
@@ -67,7 +69,8 @@ export class Call {
       this.missed.push({ path: address.scope.path, cause: looked.cause, bumped: looked.bumped });
     } else {
       this.bypasses++;
-      this.bypassReason = looked.reason;
+      if (this.bypassReasons === NO_REASONS) this.bypassReasons = {};
+      this.bypassReasons[looked.reason] = (this.bypassReasons[looked.reason] ?? 0) + 1;
     }
   }
 
@@ -89,3 +92,5 @@ export class Call {
 
 /** Shared by all calls without a miss. */
 const NONE: ReadEvent['missed'][number][] = [];
+/** Shared by all calls without a bypass. */
+const NO_REASONS: Partial<Record<BypassReason, number>> = {};

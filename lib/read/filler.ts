@@ -1,6 +1,6 @@
 import type { Clock } from '../ports/clock.js';
 import { withDeadline } from '../async/deadline.js';
-import type { Address } from '../model/entry-definition.js';
+import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import { ABSENT, seal } from '../codec/envelope.js';
 import {
   type GencacheError,
@@ -8,7 +8,7 @@ import {
   SchemaMismatchError,
   UnencodableValueError,
 } from '../errors/errors.js';
-import type { Attributes, RefusalReason } from '../telemetry/events.js';
+import type { Attributes, FillEvent, RefusalReason } from '../telemetry/events.js';
 import { mismatch } from '../codec/schema.js';
 import type { RegisteredScope } from '../model/scope-registry.js';
 import type { FillBatch, Store } from '../ports/store.js';
@@ -80,8 +80,7 @@ export class Filler {
 
   /** Emits the refused fill of a value that the caller gets and the store does not. */
   refuse(address: Address, reason: RefusalReason, attributes: Attributes | undefined, error?: Error): void {
-    const { cache, name: entry } = address.definition;
-    this.#telemetry.emit('fill', { cache, entry, attributes, fills: 0, refused: 1, reason, error });
+    this.#emit(address.definition, attributes, 0, { [reason]: 1 }, error);
   }
 
   /** Returns the reason of a refusal by `seal`. Throws any other error. */
@@ -127,23 +126,36 @@ export class Filler {
       entries.push({ key: vector.entryKey, bytes, ttlMs, guards: own });
     }
     if (entries.length === 0) return 0;
-    const { cache, name: entry } = Vector.addressOf(chunk[0]!.vector).definition;
+    const { definition } = Vector.addressOf(chunk[0]!.vector);
     try {
       const replies = await withDeadline('fill', this.#options.fillDeadlineMs, (deadline) =>
         this.#store.fill({ guards, entries }, deadline),
       );
-      const fills = replies.filter((reply) => reply === 'filled').length;
-      const reason = replies.find((reply) => reply !== 'filled');
-      const error = reason === 'foreign' ? new Error(FOREIGN_ENTRY) : undefined;
-      this.#telemetry.emit('fill', { cache, entry, attributes, fills, refused: replies.length - fills, reason, error });
+      let fills = 0;
+      const reasons: Partial<Record<RefusalReason, number>> = {};
+      for (const reply of replies) {
+        if (reply === 'filled') fills++;
+        else reasons[reply] = (reasons[reply] ?? 0) + 1;
+      }
+      this.#emit(definition, attributes, fills, reasons, reasons.foreign ? new Error(FOREIGN_ENTRY) : undefined);
       return fills;
-    } catch (thrown) {
-      const error = thrown as GencacheError;
-      this.#telemetry.emit('storeFailure', { cache, operation: 'fill', error });
-      const refused = entries.length;
-      this.#telemetry.emit('fill', { cache, entry, attributes, fills: 0, refused, reason: 'store_failure' });
+    } catch (error) {
+      const { cache } = definition;
+      this.#telemetry.emit('storeFailure', { cache, operation: 'fill', error: error as GencacheError });
+      this.#emit(definition, attributes, 0, { store_failure: entries.length });
       return 0;
     }
+  }
+
+  #emit(
+    { cache, namespace, name: entry }: EntryDefinition,
+    attributes: Attributes | undefined,
+    fills: number,
+    refusalReasons: FillEvent['refusalReasons'],
+    error?: Error,
+  ): void {
+    const refused = Object.values(refusalReasons).reduce((sum, count) => sum + count, 0);
+    this.#telemetry.emit('fill', { cache, namespace, entry, attributes, fills, refused, refusalReasons, error });
   }
 }
 

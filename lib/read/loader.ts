@@ -32,7 +32,7 @@ export async function load({
   purpose,
   attributes,
 }: LoadRequest): Promise<unknown[]> {
-  const { cache, name: entry } = definition;
+  const { cache, namespace, name: entry } = definition;
   const startedAtMs = monotonicMs();
   let rows = 0;
   let error: unknown;
@@ -53,6 +53,7 @@ export async function load({
     const durationMs = monotonicMs() - startedAtMs;
     telemetry.emit('load', {
       cache,
+      namespace,
       entry,
       attributes,
       ids: addresses.length,

@@ -315,18 +315,19 @@ function bypass(
 ): LookupResult {
   if (state === 'quarantined') return UNDER_QUARANTINE;
   if (state !== 'foreign') return LOST;
-  const { cache, name: entry } = address.definition;
+  const { cache, namespace, name: entry } = address.definition;
   const message =
     `The value at ${foreign!.generationKey} must be a generation (${GENERATION_RULE}, in a string), but is of another ` +
     'form. Reads go to the source, without a fill. Find the program that writes this key; delete the key if no program ' +
     'needs it.';
-  failures.push({ cache, entry, path: address.scope.path, reason: 'foreign_generation', message });
+  failures.push({ cache, namespace, entry, path: address.scope.path, reason: 'foreign_generation', message });
   return { outcome: 'bypass', reason: 'foreign_generation' };
 }
 
 function unusable(vector: Vector, failures: DecodeFailureEvent[], reason: string, message: string): LookupResult {
   const { definition, scope } = Vector.addressOf(vector);
-  failures.push({ cache: definition.cache, entry: definition.name, path: scope.path, reason, message });
+  const { cache, namespace, name: entry } = definition;
+  failures.push({ cache, namespace, entry, path: scope.path, reason, message });
   return { outcome: 'miss', vector, cause: 'undecodable' };
 }
 

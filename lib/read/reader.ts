@@ -5,6 +5,7 @@
  * Each call settles as soon as it has all its values: a hit never waits for another call's load. Calls that share an
  * entry get values of their own; a call that names an entry twice gets one value for both.
  */
+import { monotonicMs } from '../async/scheduling.js';
 import { BatchSlot } from './batch-slot.js';
 import { Call, type CallLabels } from './call.js';
 import { Deadline } from '../async/deadline.js';
@@ -218,10 +219,11 @@ export class Reader {
   }
 
   readonly #report = (call: Call): void => {
-    const { definition, attributes, stack, hits, absentHits, bypasses, bypassReason, missed } = call;
+    const { definition, attributes, stack, hits, absentHits, bypasses, bypassReasons, missed } = call;
     const { loadBatchMax } = this.#options;
     this.#telemetry.emit('read', {
       cache: definition.cache,
+      namespace: definition.namespace,
       entry: definition.name,
       attributes,
       hits,
@@ -230,7 +232,8 @@ export class Reader {
       misses: missed.length,
       missed,
       bypasses,
-      bypassReason,
+      bypassReasons,
+      durationMs: monotonicMs() - call.startedAtMs,
       queriesAvoided: Math.ceil(call.distinct / loadBatchMax) - Math.ceil(call.loads / loadBatchMax),
       stack,
     });

@@ -111,9 +111,10 @@ export class Verifier {
     } catch (thrown) {
       error = thrown;
     }
-    const { cache, name: entry } = definition;
+    const { cache, namespace, name: entry } = definition;
     this.#telemetry.emit('verify', {
       cache,
+      namespace,
       entry,
       attributes,
       verified: error === undefined ? samples.length : 0,
@@ -159,9 +160,17 @@ export class Verifier {
     if (again.length === 0) return again;
     const confirmed = await this.#differing(definition, again, attributes);
     for (const { address, vector, cached, loaded } of confirmed) {
-      const { cache, name: entry } = definition;
+      const { cache, namespace, name: entry } = definition;
       const shown = { cached: shownValue(cached), loaded: shownValue(loaded) };
-      this.#telemetry.emit('staleEntry', { cache, entry, attributes, path: address.scope.path, vector, ...shown });
+      this.#telemetry.emit('staleEntry', {
+        cache,
+        namespace,
+        entry,
+        attributes,
+        path: address.scope.path,
+        vector,
+        ...shown,
+      });
     }
     return confirmed;
   }

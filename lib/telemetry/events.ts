@@ -12,7 +12,7 @@ export interface CacheEvents {
   load: [LoadEvent];
   /** By the filler, once per entry name and fill command, when the store has answered. */
   fill: [FillEvent];
-  /** By the bumper, once per call of `bump` or `bumpMany`, when it has settled. */
+  /** Once per call of `bump` or `bumpMany`, and per namespace that a transaction bumps, when the bump has settled. */
   bump: [BumpEvent];
   /** By the lookup, for each entry (a miss) and each generation (a bypass) in the store that can't be used. */
   decodeFailure: [DecodeFailureEvent];
@@ -38,6 +38,8 @@ export type Attributes = Readonly<Record<string, string | number | boolean>>;
 
 interface Labels {
   readonly cache: string;
+  /** The namespaces of the entry, root first: `global`, `detector/environment`. */
+  readonly namespace: string;
   readonly entry: string;
   readonly attributes?: Attributes | undefined;
 }
@@ -52,13 +54,16 @@ export interface ReadEvent extends Labels {
   readonly bypasses: number;
   /** Queries, of `loadBatchMax` ids each, that the call alone would have run, and that a hit or a joined load saved. */
   readonly queriesAvoided: number;
+  /** Time from the call to its answer, in ms, with its load if it needed one. */
+  readonly durationMs: number;
   /** The distinct entries that missed. */
   readonly missed: readonly {
     readonly path: string;
     readonly cause: MissCause;
     readonly bumped?: string | undefined;
   }[];
-  readonly bypassReason?: BypassReason | undefined;
+  /** Number of bypasses, by reason. */
+  readonly bypassReasons: Readonly<Partial<Record<BypassReason, number>>>;
   /** The caller's stack, if the cache has `logStacks`. */
   readonly stack?: string | undefined;
 }
@@ -95,21 +100,27 @@ export type RefusalReason =
 export interface FillEvent extends Labels {
   readonly fills: number;
   readonly refused: number;
-  /** Reason of the refused fills, if there are any; the first reason, if one command refuses for several. */
-  readonly reason?: RefusalReason | undefined;
+  /** Number of refused fills, by reason. */
+  readonly refusalReasons: Readonly<Partial<Record<RefusalReason, number>>>;
+  /** The first error of the refused fills. */
   readonly error?: Error | undefined;
 }
 
 export interface BumpEvent {
   readonly cache: string;
-  /** The namespace: `global`, `detector`. */
-  readonly level: string;
+  /** The namespaces of the scopes, root first: `global`, `detector/environment`. undefined where no scope is known. */
+  readonly namespace: string | undefined;
+  /** `call`: `bump` and `bumpMany`. `transaction`: scopes that a transaction recorded, bumped after its commit. */
+  readonly origin: 'call' | 'transaction';
   /** The cause that the caller named; default `call`. */
   readonly cause: string;
   /** Number of distinct scopes of the call. */
   readonly bumps: number;
-  /** Number of scopes that had a generation, and have another now; the other scopes had no cached entries. */
-  readonly moved: number;
+  /**
+   * Number of scopes that had a generation, and have another now; the other scopes had no cached entries. undefined where
+   * it is not counted, after a transaction.
+   */
+  readonly moved: number | undefined;
   readonly durationMs: number;
   /** Paths of the first scopes, ten at most, for logs. */
   readonly paths: readonly string[];

@@ -11,25 +11,29 @@ export interface Logger {
 
 /** Writes a line for each miss and bump (debug), and for each failure (warn; a stale entry: error). */
 export function logTo(log: Logger, telemetry: Emitter): void {
-  telemetry.on('read', ({ cache, entry, missed, bypasses, bypassReason, stack }) => {
+  telemetry.on('read', ({ cache, entry, missed, bypassReasons, stack }) => {
     for (const { path, cause, bumped } of missed) {
       const by = bumped === undefined ? '' : ` by ${bumped || 'global'}`;
       log.debug(`${cache}: miss of ${entry} at ${path || 'global'}: ${cause}${by}${trace(stack)}`);
     }
-    if (bypasses > 0) log.debug(`${cache}: bypass of ${bypasses} ${entry}: ${bypassReason}${trace(stack)}`);
+    for (const [reason, bypasses] of Object.entries(bypassReasons)) {
+      log.debug(`${cache}: bypass of ${bypasses} ${entry}: ${reason}${trace(stack)}`);
+    }
   });
-  telemetry.on('bump', ({ cache, level, cause, bumps, moved, paths, error, stack }) => {
+  telemetry.on('bump', ({ cache, namespace = 'scopes', cause, bumps, moved, paths, error, stack }) => {
     const shown = paths.map((path) => path || 'global').join(' ') + (bumps > paths.length ? ' …' : '');
     if (error === undefined) {
-      log.debug(`${cache}: bump of ${bumps} ${level}, ${moved} cached: ${cause}: ${shown}${trace(stack)}`);
+      const cached = moved === undefined ? '' : `, ${moved} cached`;
+      log.debug(`${cache}: bump of ${bumps} ${namespace}${cached}: ${cause}: ${shown}${trace(stack)}`);
     } else {
       log.warn(
-        `${cache}: bump of ${bumps} ${level} failed: ${cause}: ${shown}: ${error instanceof Error ? error.message : describe(error)}${trace(stack)}`,
+        `${cache}: bump of ${bumps} ${namespace} failed: ${cause}: ${shown}: ${error instanceof Error ? error.message : describe(error)}${trace(stack)}`,
       );
     }
   });
-  telemetry.on('fill', ({ cache, entry, refused, reason, error }) => {
-    if (error) log.warn(`${cache}: ${refused} ${entry} not stored: ${reason}: ${error.message}`);
+  telemetry.on('fill', ({ cache, entry, refused, refusalReasons, error }) => {
+    const reasons = Object.keys(refusalReasons).join(', ');
+    if (error) log.warn(`${cache}: ${refused} ${entry} not stored: ${reasons}: ${error.message}`);
   });
   telemetry.on('decodeFailure', ({ cache, entry, path, message }) => {
     log.warn(`${cache}: ${entry} at ${path || 'global'} can't be used: ${message}`);

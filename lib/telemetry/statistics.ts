@@ -30,9 +30,9 @@ export const COUNTERS = {
   fills: 'fill',
   /** Entries loaded and not stored, by `reason`. */
   refused_fills: 'fill',
-  /** Scopes bumped, by `level` and `cause`. */
+  /** Scopes bumped, by `namespace` and `cause`. */
   bumps: 'bump',
-  /** Calls of `bump` and `bumpMany` that rejected, by `level` and `cause`. */
+  /** Calls of `bump` and `bumpMany` that rejected, by `namespace` and `cause`. */
   failed_bumps: 'bump',
   /** Entries and generations in the store that could not be used, by `reason`. */
   decode_failures: 'decodeFailure',
@@ -46,7 +46,7 @@ export const COUNTERS = {
 
 export type Counter = keyof typeof COUNTERS;
 
-/** One counter with one set of labels: `cache`, `entry`, the counter's own labels, and the caller's attributes. */
+/** One counter with one set of labels: `cache`, `namespace`, `entry`, the counter's own labels, and the caller's attributes. */
 export interface Series {
   readonly counter: Counter;
   readonly labels: Readonly<Record<string, string | number | boolean>>;
@@ -56,18 +56,25 @@ export interface Series {
 /** Series with attributes, or with causes of bumps, above this number share series labelled `overflow: true`. */
 const SERIES_MAX = 2_000;
 
+interface CommonLabels {
+  readonly cache: string;
+  readonly namespace?: string | undefined;
+  readonly entry?: string | undefined;
+  readonly attributes?: Attributes | undefined;
+}
+
 /** Adds up the events of a cache. */
 export class Statistics {
   readonly #series = new Map<string, { counter: Counter; labels: Series['labels']; value: number }>();
 
   constructor(telemetry: Emitter) {
     telemetry.on('read', (event) => {
-      const { hits, absentHits, staleHits, missed, bypasses, bypassReason, queriesAvoided } = event;
+      const { hits, absentHits, staleHits, missed, bypasses, bypassReasons, queriesAvoided } = event;
       if (hits > 0) this.#add('hits', hits, event);
       if (absentHits > 0) this.#add('absent_hits', absentHits, event);
       if (staleHits > 0) this.#add('stale_hits', staleHits, event);
-      for (const [cause, misses] of countBy(missed)) this.#add('misses', misses, event, { cause });
-      if (bypasses > 0) this.#add('bypasses', bypasses, event, { reason: bypassReason! });
+      if (missed.length > 0) this.#addEach('misses', countBy(missed), event, 'cause');
+      if (bypasses > 0) this.#addEach('bypasses', Object.entries(bypassReasons), event, 'reason');
       if (queriesAvoided > 0) this.#add('queries_avoided', queriesAvoided, event);
     });
     telemetry.on('load', (event) => {
@@ -77,13 +84,13 @@ export class Statistics {
     });
     telemetry.on('fill', (event) => {
       this.#add('fills', event.fills, event);
-      this.#add('refused_fills', event.refused, event, { reason: event.reason! });
+      this.#addEach('refused_fills', Object.entries(event.refusalReasons), event, 'reason');
     });
     // A cause is the caller's text, and as unbounded as an attribute.
-    telemetry.on('bump', ({ cache, level, cause, attributes, bumps, error }) => {
-      const labels = { cache, attributes: { ...attributes, cause } };
-      if (error === undefined) this.#add('bumps', bumps, labels, { level });
-      else this.#add('failed_bumps', 1, labels, { level });
+    telemetry.on('bump', ({ cache, namespace, cause, attributes, bumps, error }) => {
+      const labels = { cache, namespace, attributes: { ...attributes, cause } };
+      if (error === undefined) this.#add('bumps', bumps, labels);
+      else this.#add('failed_bumps', 1, labels);
     });
     telemetry.on('decodeFailure', (event) => this.#add('decode_failures', 1, event, { reason: event.reason }));
     telemetry.on('storeFailure', (event) => this.#add('store_failures', 1, event, { operation: event.operation }));
@@ -105,23 +112,29 @@ export class Statistics {
     return [...this.#series.values()].map((series) => ({ ...series }));
   }
 
+  /** Adds numbers that an event has by reason or by cause, each under its own label. */
+  #addEach(counter: Counter, counts: Iterable<readonly [string, number]>, labels: CommonLabels, label: string): void {
+    for (const [which, count] of counts) this.#add(counter, count, labels, { [label]: which });
+  }
+
   /** On the path of every hit: an event without attributes costs a short string and one Map access. */
   #add(
     counter: Counter,
     value: number,
-    { cache, entry, attributes }: { cache: string; entry?: string; attributes?: Attributes | undefined },
+    { cache, namespace, entry, attributes }: CommonLabels,
     further?: Series['labels'],
   ): void {
     if (value === 0) return;
-    let key = `${counter} ${entry}`;
+    let key = `${counter} ${namespace} ${entry}`;
     for (const name in further) key += ` ${further[name]}`;
     for (const name in attributes) key += ` ${JSON.stringify(name)} ${JSON.stringify(attributes[name])}`;
     const series = this.#series.get(key);
     if (series) series.value += value;
     else if (attributes !== undefined && attributes !== OVERFLOW && this.#series.size >= SERIES_MAX) {
-      this.#add(counter, value, { cache, ...(entry === undefined ? {} : { entry }), attributes: OVERFLOW }, further);
+      this.#add(counter, value, { cache, namespace, entry, attributes: OVERFLOW }, further);
     } else {
-      const labels = { ...attributes, ...further, cache, ...(entry === undefined ? {} : { entry }) };
+      const own = { ...(namespace !== undefined && { namespace }), ...(entry !== undefined && { entry }) };
+      const labels = { ...attributes, ...further, cache, ...own };
       this.#series.set(key, { counter, labels, value });
     }
   }

@@ -2,6 +2,7 @@ import { foreignDeleted } from './bump-scopes.js';
 import type { InFlight } from '../async/in-flight.js';
 import { ConfigurationError } from '../errors/errors.js';
 import type { Attributes } from '../telemetry/events.js';
+import { namespaceOf } from '../model/key.js';
 import type { BumpTarget, Outbox, Source } from '../ports/source.js';
 import type { Store } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
@@ -24,8 +25,8 @@ export function requireOutbox({ source, options }: CacheParts): Outbox<unknown> 
   );
 }
 
-/** Returns the target of an outbox's bumps, which emits the same `bump` events as the cache's own bumps. */
-export function bumpTarget(parts: CacheParts, level: string, attributes?: Attributes): BumpTarget {
+/** Returns the target of an outbox's bumps, which emits `bump` events as the cache's own bumps do. */
+export function bumpTarget(parts: CacheParts, attributes?: Attributes): BumpTarget {
   const { options, store, telemetry, inFlight } = parts;
   const { name: cache, bumpDeadlineMs } = options;
   return {
@@ -33,11 +34,26 @@ export function bumpTarget(parts: CacheParts, level: string, attributes?: Attrib
     store,
     bumpDeadlineMs,
     bumped(paths, cause, durationMs, error) {
-      const labels = { cache, level, cause, attributes };
-      const bumps = paths.length;
-      telemetry.emit('bump', { ...labels, bumps, moved: bumps, durationMs, paths: paths.slice(0, 10), error });
+      const event = { cache, origin: 'transaction', cause, attributes, moved: undefined, durationMs, error } as const;
+      const groups = byNamespace(paths);
+      if (groups.size === 0) telemetry.emit('bump', { ...event, namespace: undefined, bumps: 0, paths: [] });
+      for (const [namespace, own] of groups) {
+        telemetry.emit('bump', { ...event, namespace, bumps: own.length, paths: own.slice(0, 10) });
+      }
     },
     foreign: (paths) => telemetry.emit('warning', { cache, message: foreignDeleted(paths) }),
     later: (work) => inFlight.track(work),
   };
+}
+
+/** A transaction records scopes of any namespaces, by its triggers too. */
+function byNamespace(paths: readonly string[]): ReadonlyMap<string, readonly string[]> {
+  const groups = new Map<string, string[]>();
+  for (const path of paths) {
+    const namespace = namespaceOf(path);
+    const group = groups.get(namespace);
+    if (group) group.push(path);
+    else groups.set(namespace, [path]);
+  }
+  return groups;
 }

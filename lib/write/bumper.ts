@@ -43,7 +43,7 @@ export class Bumper {
   }
 
   /** Bumps `scopes`, each distinct scope once. Costs one command for each 1,000 distinct scopes, one after another. Throws BumpError. */
-  async bump(level: string, scopes: readonly RegisteredScope[], labels: BumpLabels): Promise<void> {
+  async bump(namespace: string, scopes: readonly RegisteredScope[], labels: BumpLabels): Promise<void> {
     const startedAtMs = monotonicMs();
     const distinct = scopes.length === 1 ? scopes : [...new Map(scopes.map((scope) => [scope.path, scope])).values()];
     let moved = 0;
@@ -53,7 +53,7 @@ export class Bumper {
         await bumpScopes({
           store: this.#store,
           scopes: distinct,
-          level,
+          level: namespace,
           deadlineMs: this.#bumpDeadlineMs,
           ttlMs: this.#ttlMs(),
           afterFailure: 'continue',
@@ -68,7 +68,8 @@ export class Bumper {
     }
     this.#telemetry.emit('bump', {
       cache: this.#cache,
-      level,
+      namespace,
+      origin: 'call',
       ...labels,
       bumps: distinct.length,
       moved,

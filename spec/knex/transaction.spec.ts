@@ -144,6 +144,29 @@ describe('bump(id, { trx })', () => {
     ]);
   });
 
+  it('reports the scopes of a transaction by namespace, and no count of those that had a generation', async () => {
+    const seen = observe(shop.cache);
+    const { cache, items } = shop;
+    const shelves = cache.namespace('shop', integer()).namespace('shelf', integer());
+    await cache.transaction(async (trx) => {
+      await items.bumpMany([{ item: 1 }, { item: 77 }], { trx });
+      await shelves.bump({ shop: 1, shelf: 2 }, { trx });
+    });
+    const events = seen.events('bump').map(({ namespace, origin, bumps, moved, paths }) => ({
+      ...{ namespace, origin, bumps, moved },
+      paths: [...paths].sort(),
+    }));
+    const common = { origin: 'transaction', moved: undefined };
+    expect(events.sort((a, b) => a.bumps - b.bumps)).to.deep.equal([
+      { ...common, namespace: 'shop/shelf', bumps: 1, paths: ['shop=1/shelf=2'] },
+      { ...common, namespace: 'item', bumps: 2, paths: ['item=1', 'item=77'] },
+    ]);
+    await items.bump({ item: 1 });
+    expect(seen.events('bump').at(-1)).to.include({ namespace: 'item', origin: 'call', bumps: 1 });
+    expect(cache.statistics.total('bumps', { namespace: 'item' })).to.equal(3);
+    expect(cache.statistics.total('bumps', { namespace: 'shop/shelf' })).to.equal(1);
+  });
+
   it('bumps both caches of one source in one transaction', async () => {
     const other = openShop(db, { source: shop.source });
     await other.warm(2);

@@ -56,7 +56,9 @@ describe('known races', () => {
     await other.read(ITEM);
     await slow.fill();
     expect(await slow.value()).to.equal(0); // it began before the commit
-    expect(refused.events('fill').map(({ fills, reason }) => [fills, reason])).to.deep.equal([[0, 'moved']]);
+    expect(refused.events('fill').map(({ fills, refusalReasons }) => [fills, refusalReasons])).to.deep.equal([
+      [0, { moved: 1 }],
+    ]);
     expect(await other.read(ITEM)).to.equal(1);
     expect(await one.read(ITEM)).to.equal(1);
   });

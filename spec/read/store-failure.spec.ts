@@ -112,7 +112,7 @@ describe('when Redis fails', () => {
         'Look at the load of the store and of this event loop, or raise the deadline. ' +
         'What was cached before stays readable for its TTL. Retry: bumps are idempotent.',
     );
-    expect(cache.statistics.total('failed_bumps', { level: 'item', cause: 'call' })).to.equal(1);
+    expect(cache.statistics.total('failed_bumps', { namespace: 'item', cause: 'call' })).to.equal(1);
   });
 
   it('a bump that can’t be sent rejects as not sent', async () => {

@@ -62,8 +62,7 @@ export function watchReads({ cache, value }: Pick<LentCache, 'cache' | 'value'>)
   cache.on('read', (event) => reads.push(event));
   return {
     /** Of the entries bypassed so far, how many for this reason. */
-    bypasses: (reason: BypassReason) =>
-      reads.reduce((sum, read) => sum + (read.bypassReason === reason ? read.bypasses : 0), 0),
+    bypasses: (reason: BypassReason) => reads.reduce((sum, read) => sum + (read.bypassReasons[reason] ?? 0), 0),
     /** How a lookup ends: of a bypass, its reason. */
     async outcome(item = 1) {
       const looked = await value.lookup({ item });

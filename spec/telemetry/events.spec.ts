@@ -1,7 +1,19 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import { COUNTERS, type Counter, memoryStore } from '../../lib/index.js';
+import {
+  COUNTERS,
+  type Counter,
+  type FillEvent,
+  GenerationalCache,
+  integer,
+  memoryStore,
+  type ReadEvent,
+} from '../../lib/index.js';
+import { generationKey, keyPrefix } from '../../lib/model/key.js';
+import { AskedStore } from '../ports/asked-store.js';
 import { lendCache } from '../support/cache.js';
 import { eventually } from '../support/deferred.js';
+import { lend } from '../support/lenders.js';
 
 describe('telemetry', () => {
   /** The counters that are not zero. */
@@ -36,7 +48,7 @@ describe('telemetry', () => {
     expect(counted(cache)).to.deep.equal({ misses: 3, queries_run: 1, queries_avoided: 2, fills: 1 });
   });
 
-  it('counts bumps by level and cause, and refused fills by reason', async () => {
+  it('counts bumps by namespace and cause, and refused fills by reason', async () => {
     const { cache, value, rows, items, hold, loads } = lendCache();
     rows.set(1, 'one');
     const release = hold();
@@ -48,9 +60,86 @@ describe('telemetry', () => {
     expect(await read).to.equal('one');
     await cache.settled();
     expect(counted(cache)).to.deep.equal({ misses: 1, queries_run: 1, refused_fills: 1, bumps: 3 });
-    expect(cache.statistics.total('bumps', { level: 'item', cause: 'call' })).to.equal(2);
-    expect(cache.statistics.total('bumps', { level: 'global', cause: 'deploy' })).to.equal(1);
+    expect(cache.statistics.total('bumps', { namespace: 'item', cause: 'call' })).to.equal(2);
+    expect(cache.statistics.total('bumps', { namespace: 'global', cause: 'deploy' })).to.equal(1);
     expect(cache.statistics.total('refused_fills', { reason: 'moved', entry: 'value' })).to.equal(1);
+  });
+
+  it('counts the bypasses of one call by the reason of each', async () => {
+    const store = memoryStore();
+    const { cache, name, value, rows } = lendCache({ store });
+    const asked = new AskedStore(store, name);
+    const keyOf = (item: number) => generationKey(keyPrefix(name), `item=${item}`);
+    await asked.quarantine([keyOf(1), keyOf(2)]);
+    await asked.plant(keyOf(3), 'of another program');
+    for (const item of [1, 2, 3, 4]) rows.set(item, `value ${item}`);
+    const reads: ReadEvent[] = [];
+    cache.on('read', (event) => reads.push(event));
+    await value.fetchMany([1, 2, 3, 4].map((item) => ({ item })));
+    expect(reads).to.have.length(1);
+    expect(reads[0]).to.deep.include({
+      misses: 1,
+      bypasses: 3,
+      bypassReasons: { quarantine: 2, foreign_generation: 1 },
+    });
+    expect(cache.statistics.total('bypasses', { reason: 'quarantine' })).to.equal(2);
+    expect(cache.statistics.total('bypasses', { reason: 'foreign_generation' })).to.equal(1);
+    expect(cache.statistics.total('bypasses')).to.equal(3);
+  });
+
+  it('counts the refused fills of one command by the reason of each', async () => {
+    const replies = ['moved', 'filled', 'foreign', 'moved'] as const;
+    const { cache, value, rows } = lendCache({ store: { ...memoryStore(), fill: async () => [...replies] } });
+    for (const item of [1, 2, 3, 4]) rows.set(item, `value ${item}`);
+    const fills: FillEvent[] = [];
+    cache.on('fill', (event) => fills.push(event));
+    await value.fetchMany([1, 2, 3, 4].map((item) => ({ item })));
+    await cache.settled();
+    expect(fills[0]).to.deep.include({ fills: 1, refused: 3, refusalReasons: { moved: 2, foreign: 1 } });
+    expect(fills[0]!.error!.message).to.match(/^The key of an entry must hold a string/);
+    expect(cache.statistics.total('refused_fills', { reason: 'moved' })).to.equal(2);
+    expect(cache.statistics.total('refused_fills', { reason: 'foreign' })).to.equal(1);
+  });
+
+  it('tells two entries of one name in two namespaces apart, also in namespaces of one name', async () => {
+    const cache = new GenerationalCache({ name: 'shop', store: memoryStore() });
+    lend({ what: 'the cache', close: () => cache.close() });
+    const options = { load: async () => [], by: () => ({}) as never };
+    const customers = cache.namespace('customer', integer());
+    const suppliers = cache.namespace('supplier', integer());
+    const ofCustomer = customers.namespace('order', integer()).list('lines', options);
+    const ofSupplier = suppliers.namespace('order', integer()).list('lines', options);
+    const ofAll = cache.list('lines', options);
+    await ofCustomer.fetch({ customer: 1, order: 1 });
+    await ofSupplier.fetchMany([1, 2].map((order) => ({ supplier: 1, order })));
+    await ofAll.fetch({});
+    await cache.settled();
+    const misses = (namespace: string) => cache.statistics.total('misses', { entry: 'lines', namespace });
+    expect(['customer/order', 'supplier/order', 'global'].map(misses)).to.deep.equal([1, 2, 1]);
+    const loads = cache.statistics.series().filter(({ counter }) => counter === 'queries_run');
+    expect(loads.map(({ labels }) => labels['namespace'])).to.deep.equal([
+      'customer/order',
+      'supplier/order',
+      'global',
+    ]);
+  });
+
+  it('measures a call from its beginning to its answer', async () => {
+    const { cache, value, rows, hold } = lendCache({ store: memoryStore() });
+    rows.set(1, 'one');
+    const durations: number[] = [];
+    cache.on('read', ({ durationMs }) => durations.push(durationMs));
+    const release = hold();
+    const read = value.fetch({ item: 1 });
+    await sleep(30);
+    release();
+    await read;
+    await cache.settled();
+    await value.fetch({ item: 1 });
+    await value.lookup({ item: 1 });
+    expect(durations[0]).to.be.within(25, 5_000);
+    for (const durationMs of durations.slice(1)) expect(durationMs).to.be.within(0, 25);
+    expect(durations).to.have.length(3);
   });
 
   it('labels the events of a call with the attributes of its caller', async () => {
@@ -65,7 +154,7 @@ describe('telemetry', () => {
     expect(cache.statistics.total('queries_run', { tenant: 'globex' })).to.equal(1);
     expect(cache.statistics.series().find(({ counter }) => counter === 'hits')).to.deep.equal({
       counter: 'hits',
-      labels: { tenant: 'acme', cache: name, entry: 'value' },
+      labels: { tenant: 'acme', cache: name, namespace: 'item', entry: 'value' },
       value: 1,
     });
   });

@@ -34,7 +34,11 @@ describe('statistics of more label sets than a cache keeps', () => {
     const rest = series.filter(({ labels }) => labels['tenant'] === undefined);
     expect(kept.length).to.be.within(900, 2_000);
     expect(rest).to.deep.equal([
-      { counter: 'hits', labels: { overflow: true, cache: 'shop', entry: 'orders' }, value: TENANTS - kept.length },
+      {
+        counter: 'hits',
+        labels: { overflow: true, cache: 'shop', namespace: 'item', entry: 'orders' },
+        value: TENANTS - kept.length,
+      },
     ]);
     expect(cache.statistics.total('hits', { entry: 'orders' })).to.equal(TENANTS);
     expect(cache.statistics.series().length).to.be.below(2_020);
@@ -51,13 +55,13 @@ describe('statistics of more label sets than a cache keeps', () => {
     expect(cache.statistics.total('refused_fills', { ...refused, overflow: true })).to.be.above(0);
   });
 
-  it('keep the level of bumps, whose causes overflow as attributes do', async () => {
+  it('keep the namespace of bumps, whose causes overflow as attributes do', async () => {
     const { cache, items } = lendShop();
     for (let i = 0; i < TENANTS; i++) await items.bump({ item: 1 }, { cause: `migration ${i}` });
     await cache.bump({ cause: 'one more' });
-    expect(cache.statistics.total('bumps', { level: 'item' })).to.equal(TENANTS);
-    expect(cache.statistics.total('bumps', { level: 'item', overflow: true })).to.equal(TENANTS - 2_000);
-    expect(cache.statistics.total('bumps', { level: 'global', overflow: true })).to.equal(1);
+    expect(cache.statistics.total('bumps', { namespace: 'item' })).to.equal(TENANTS);
+    expect(cache.statistics.total('bumps', { namespace: 'item', overflow: true })).to.equal(TENANTS - 2_000);
+    expect(cache.statistics.total('bumps', { namespace: 'global', overflow: true })).to.equal(1);
   });
 
   it('count calls without attributes as before', async () => {
@@ -66,7 +70,7 @@ describe('statistics of more label sets than a cache keeps', () => {
     await overflow.fetch({ item: 7 });
     await cache.settled();
     await overflow.fetch({ item: 7 });
-    const labels = { cache: 'shop', entry: 'overflow' };
+    const labels = { cache: 'shop', namespace: 'item', entry: 'overflow' };
     const of = cache.statistics.series().filter((series) => series.labels['entry'] === 'overflow');
     expect(of.find(({ counter }) => counter === 'misses')).to.deep.equal({
       ...{ counter: 'misses', value: 1 },
@@ -87,7 +91,9 @@ describe('statistics of more label sets than a cache keeps', () => {
     const plain = cache.statistics
       .series()
       .filter(({ counter, labels }) => counter === 'hits' && !('overflow' in labels) && !('tenant' in labels));
-    expect(plain).to.deep.equal([{ counter: 'hits', labels: { cache: 'shop', entry: 'overflow' }, value: 2 }]);
+    expect(plain).to.deep.equal([
+      { counter: 'hits', labels: { cache: 'shop', namespace: 'item', entry: 'overflow' }, value: 2 },
+    ]);
     expect(cache.statistics.total('hits', { entry: 'overflow' })).to.equal(TENANTS + 2);
     expect(cache.statistics.total('hits', { entry: 'orders' })).to.equal(TENANTS);
   });

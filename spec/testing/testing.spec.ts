@@ -120,8 +120,8 @@ describe('manualClock', () => {
     expect(await reading).to.equal(1);
     await loaded;
     await cache.settled();
-    expect(seen.events('fill').map(({ fills, refused, reason }) => ({ fills, refused, reason }))).to.deep.equal([
-      { fills: 0, refused: 1, reason: 'expired' },
+    expect(seen.events('fill').map(({ fills, refusalReasons }) => ({ fills, refusalReasons }))).to.deep.equal([
+      { fills: 0, refusalReasons: { expired: 1 } },
     ]);
   });
 });
@@ -146,7 +146,7 @@ describe('observe', () => {
     await value.fetchMany([{ item: 1 }, { item: 2 }]);
     await items.bump({ item: 2 }, { cause: 'item renamed' });
     expect(await load).to.include({ entry: 'value', ids: 2, rows: 2, purpose: 'read' });
-    expect(await bump).to.deep.include({ level: 'item', cause: 'item renamed', paths: ['item=2'], moved: 1 });
+    expect(await bump).to.deep.include({ namespace: 'item', cause: 'item renamed', paths: ['item=2'], moved: 1 });
   });
 
   it('keeps the events of each name, oldest first, and returns copies', async () => {

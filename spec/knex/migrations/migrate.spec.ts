@@ -44,7 +44,7 @@ describe('migrate', () => {
     cache = new GenerationalCache({ name: uniqueName(), store: redisStore(lendRedis()) });
     lend({ what: 'the cache', close: () => cache.close() });
     bumps = [];
-    cache.on('bump', ({ level, cause }) => bumps.push(`${level}: ${cause}`));
+    cache.on('bump', ({ namespace, cause }) => bumps.push(`${namespace}: ${cause}`));
   });
 
   it('bumps global once after migrations ran, and returns what Knex returned', async () => {
