@@ -13,7 +13,7 @@ import type { RepairCause } from './trust.js';
 export interface RelayStatus {
   /** Age of the oldest event at the last survey, in ms, by PostgreSQL's clock; 0 when there was none. */
   readonly lagMs: number;
-  /** Whether both servers were authoritative at the last check. */
+  /** Whether both servers were authoritative at the last finished check, and nothing has failed since. */
   readonly trusted: boolean;
   readonly events: number;
   readonly scopes: number;

@@ -55,6 +55,7 @@ export class Relay {
   #wake: (() => void) | undefined;
   /** A hint came during this turn: no pause follows it. */
   #hinted = false;
+  /** The outcome of the last finished check; false after a failure. */
   #trusted = false;
   #checkedAtMs = -Infinity;
   #heldAtMs = -Infinity;
@@ -167,8 +168,8 @@ export class Relay {
     return batch.events;
   }
 
+  /** Until the check has ended, the outcome of the last one stands: a failed check ends in `#failed`. */
   async #check(): Promise<OutboxSurvey> {
-    this.#trusted = false;
     const { survey, trusted, repaired } = await this.#trust.check();
     this.#trusted = trusted;
     this.#checkedAtMs = monotonicMs();
