@@ -70,6 +70,8 @@ export class Trust {
   #incarnations: Incarnations | undefined;
   /** A mark of a relay on another PostgreSQL, and the instant at which this relay saw it first. */
   #otherMark: { readonly mark: string; readonly seenAtMs: number } | undefined;
+  /** The last epoch that this relay began itself. */
+  #ownEpoch: string | undefined;
   /** Another relay's claim of authority, and the instant at which this relay saw it first. */
   #otherClaim: { readonly redis: string; readonly seenAtMs: number } | undefined;
 
@@ -113,7 +115,7 @@ export class Trust {
   async #takeAuthority(found: Incarnations, surveyed: OutboxSurvey): Promise<TrustCheck> {
     const { authority } = surveyed;
     const otherStore = authority !== undefined && authority.redis !== found.redis;
-    if (otherStore && this.#isRecent(authority)) {
+    if (otherStore && this.#isRecentOfAnother(authority)) {
       this.#options.store.revalidate?.();
       return { survey: surveyed, trusted: false };
     }
@@ -121,13 +123,16 @@ export class Trust {
     await this.#assertNotSucceeded(found.postgres);
     const epoch = await claimAuthority(db, found, { cache, seen: authority, outbox });
     if (epoch === undefined) return { survey: surveyed, trusted: false };
+    this.#ownEpoch = epoch.epoch;
     await this.#repair(epoch);
     const repaired = authority === undefined ? 'first' : otherStore ? 'store' : 'source';
     return { survey: surveyed, trusted: true, repaired };
   }
 
-  /** Recent by both clocks: PostgreSQL's may jump, and this relay may have just begun. */
-  #isRecent({ redis, sinceMs }: NonNullable<OutboxSurvey['authority']>): boolean {
+  /** Another relay's claim, recent by both clocks: PostgreSQL's may jump, and this relay may have just begun. */
+  #isRecentOfAnother({ redis, sinceMs, epoch }: NonNullable<OutboxSurvey['authority']>): boolean {
+    // The server of this relay's own claim has restarted or was replaced: no other relay bumps there.
+    if (epoch === this.#ownEpoch) return false;
     const nowMs = monotonicMs();
     if (this.#otherClaim?.redis !== redis) this.#otherClaim = { redis, seenAtMs: nowMs };
     return sinceMs < CONTEST_AFTER_MS && nowMs - this.#otherClaim.seenAtMs < CONTEST_AFTER_MS;

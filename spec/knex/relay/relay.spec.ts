@@ -16,6 +16,7 @@ import { databaseUrl, schemaOf, privatePostgres } from '../../support/postgres.j
 import { startProxy } from '../../support/proxy.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from '../../support/redis.js';
 import { lendOutbox, lendRelay } from '../../support/relay.js';
+import { lendProxied } from '../../support/knexes.js';
 import { rejection, thrown } from '../../support/rejection.js';
 
 describe('a relay', () => {
@@ -228,7 +229,6 @@ describe('a relay', () => {
         expect(lags.at(-1)).to.be.greaterThan(lags[0]!);
       });
       expect(await waiting()).to.deep.equal(['item=0', 'item=1']);
-      await db('gencache_authority').update({ changed_at: db.raw(`now() - interval '1 minute'`) }); // not a contest
       await server.restart();
       await drained();
       await eventually(() => expect(relay.status).to.include({ events: 2, repairs: 2, trusted: true }));
@@ -262,6 +262,35 @@ describe('a relay', () => {
     await drained();
     await eventually(() => expect(relay.status).to.include({ events: 2, repairs: 1, trusted: true }));
   });
+
+  for (const bounds of [[], [1_000]]) {
+    it(`keeps \`trusted\` while it checks again, until a check fails, ${bounds.length > 0 ? 'with' : 'without'} a bound`, async () => {
+      const { db: far, proxy } = await lendProxied(schemaOf(db));
+      proxy.delayMs = 10;
+      const relay = lendRelay({ db: far, cache, pollMs: 20, ...(bounds.length > 0 && { maxStalenessMs: bounds }) });
+      await trusting(relay);
+      const polls: boolean[] = [];
+      relay.on('poll', (poll) => polls.push(poll.trusted));
+      const samples: boolean[] = [];
+      const sampling = setInterval(() => samples.push(relay.status.trusted), 1);
+      lend({ what: 'a timer', close: async () => clearInterval(sampling) });
+      await recordItems(3);
+      await eventually(() => expect(polls.length).to.be.greaterThan(60), { withinMs: 15_000 });
+      clearInterval(sampling);
+      expect(samples.length).to.be.greaterThan(500);
+      expect(new Set(samples)).to.deep.equal(new Set([true]));
+      expect(new Set(polls)).to.deep.equal(new Set([true]));
+      expect(relay.status).to.include({ events: 3, failures: 0 });
+      proxy.refuse();
+      proxy.cut();
+      await eventually(() => expect(relay.status.failures).to.be.greaterThan(0));
+      expect(relay.status.trusted).to.equal(false);
+      await eventually(() => expect(relay.status.failures).to.be.greaterThan(2));
+      expect(relay.status.trusted).to.equal(false);
+      await proxy.accept();
+      await trusting(relay);
+    });
+  }
 
   it('bumps again, and loses nothing, when its session ends between claim and commit', async () => {
     const proxy = await startProxy(Number(new URL(redisUrl()).port));
@@ -566,6 +595,21 @@ describe('a relay', () => {
       );
       expect(await bumps()).to.deep.equal([1]);
       expect(await waiting()).to.deep.equal(['item=1']);
+    });
+
+    it('does not wait after a claim of its own: Redis restarts twice within five seconds', async () => {
+      const server = await privateRedis();
+      const causes: string[] = [];
+      const relay = lendRelay({ db, cache, url: server.url });
+      relay.on('repair', ({ cause }) => causes.push(cause));
+      await trusting(relay);
+      for (const repairs of [2, 3]) {
+        await server.restart();
+        const upAtMs = performance.now();
+        await eventually(() => expect(relay.status).to.include({ repairs, trusted: true }));
+        expect(performance.now() - upAtMs).to.be.lessThan(2_500);
+      }
+      expect(causes).to.deep.equal(['first', 'store', 'store']);
     });
 
     it('waits before it takes authority, and then bumps global', async () => {
