@@ -34,8 +34,8 @@ const REPAIR = 'Run `gencache triggers repair`, or call `repairTriggers` in a mi
 
 /**
  * Compares the definitions with the database: triggers that are missing, on new partitions too, or not enabled as
- * installed; functions that are missing or altered; tables, columns and primary keys that changed. Empty without a
- * difference. Returns all problems of a definition, but for a missing table only that. Takes no locks. Throws
+ * installed; functions that are missing or altered; tables, primary keys, and columns of the definition, that changed. Empty
+ * without a difference; other columns of the table may come, go and change. Returns all problems of a definition, but for a missing table only that. Takes no locks. Throws
  * ConfigurationError without an outbox.
  */
 export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Promise<TriggerProblem[]> {
@@ -59,7 +59,7 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
     const plan =
       'faults' in tables
         ? await triggersOf(db, outbox, definition, tables.changed)
-        : await planOf(db, outbox, definition, tables);
+        : await planOf(db, outbox, definition, tables, definition.compared);
     if (faults !== undefined) {
       // The remedy of the fault, an installation on existing columns, restores the function.
       for (const name of await missingFunctions(db, outbox, definition)) {

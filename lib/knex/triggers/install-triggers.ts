@@ -14,6 +14,7 @@ import {
   installedDefinitions,
   keepDefinition,
 } from './trigger-registry.js';
+import { comparedColumns } from './generate/rows.js';
 import { findNamedTables } from './named-tables.js';
 import { execute } from '../postgres/sql-text.js';
 
@@ -35,7 +36,11 @@ export async function installDefinition(
   const plan = await planOf(trx, outbox, definition, tables);
   if (plan.foreign.length > 0) throw new ConfigurationError(`${foreignMessage(plan.foreign[0]!)} ${FOREIGN_REMEDY}`);
   const [before] = await installedDefinitions(trx, outbox, definition);
-  const now: InstalledDefinition = { ...definition, primaryKey: tables.changed.primaryKey };
+  const now: InstalledDefinition = {
+    ...definition,
+    primaryKey: tables.changed.primaryKey,
+    compared: comparedColumns(tables.changed),
+  };
   const needed = new Set(functionNames(outbox, definition));
   const unneeded = before === undefined ? [] : functionNames(outbox, before).filter((name) => !needed.has(name));
   const wrong = await differences(trx, plan);

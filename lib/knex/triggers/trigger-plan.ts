@@ -12,6 +12,7 @@ import { lookupFunctionName, lookupFunctionSource } from './generate/lookup-func
 import { qualifiedName } from '../postgres/identifiers.js';
 import type { InstalledOutbox } from '../outbox/installed-outbox.js';
 import { recorderSource } from './generate/recorder.js';
+import { comparedColumns } from './generate/rows.js';
 import type { NamedTables } from './named-tables.js';
 import { TRANSITION_TABLES } from '../postgres/transition-tables.js';
 import { functionBody, nameHash } from '../postgres/sql-text.js';
@@ -71,18 +72,28 @@ export type PlanDifference =
 /** `pg_trigger.tgtype`: https://github.com/postgres/postgres/blob/REL_15_STABLE/src/include/catalog/pg_trigger.h */
 const TYPE = { row: 1, insert: 4, delete: 8, update: 16, truncate: 32 } as const;
 
-/** One query. */
+/**
+ * `compared`: the columns that the functions compare where a change of any column counts; an installation names those of
+ * the table, a check those of the installation, since columns that were added, dropped, renamed or retyped since then
+ * change nothing in what the functions record. One query.
+ */
 export async function planOf(
   db: Knex,
   outbox: InstalledOutbox,
   definition: TriggerDefinition,
   tables: NamedTables,
+  compared: readonly string[] = comparedColumns(tables.changed),
 ): Promise<TriggerPlan> {
   const { changed } = tables;
+  const { at } = outbox;
   const names = namesOf(outbox, definition);
-  const functions = [recorder(outbox, names.statement, recorderSource(definition, changed, outbox.at, 'statement'))];
+  const functions = [
+    recorder(outbox, names.statement, recorderSource({ definition, table: changed, at, level: 'statement', compared })),
+  ];
   if (definition.subscriber) {
-    functions.push(recorder(outbox, names.row, recorderSource(definition, changed, outbox.at, 'row')));
+    functions.push(
+      recorder(outbox, names.row, recorderSource({ definition, table: changed, at, level: 'row', compared })),
+    );
   }
   for (const [i, bump] of definition.bumps.entries()) {
     const lookedUp = tables.lookedUp[i];
@@ -236,8 +247,13 @@ function sameFunction(planned: PlannedFunction, found: InstalledFunction): boole
   return (
     planned.source === found.source &&
     planned.definer === found.definer &&
-    settings.toSorted().join() === found.settings.toSorted().join()
+    settings.toSorted().join() === found.settings.map(unquoted).toSorted().join()
   );
+}
+
+/** A session with `quote_all_identifiers` stores the names in a setting in quotes that they do not need. */
+function unquoted(setting: string): string {
+  return setting.replaceAll(/"([a-z_][a-z0-9_]*)"/g, '$1');
 }
 
 function keyOf({ relation, name }: { readonly relation: Relation; readonly name: string }): string {

@@ -3,9 +3,11 @@ import type { TriggerDefinition } from './trigger-definition.js';
 import type { InstalledOutbox } from '../outbox/installed-outbox.js';
 import { query } from '../postgres/query.js';
 
-/** An installed definition, and the primary key for which its functions were generated. */
+/** An installed definition, and the properties of the table for which its functions were generated. */
 export interface InstalledDefinition extends TriggerDefinition {
   readonly primaryKey: readonly string[];
+  /** The columns that they compare where a change of any column counts; undefined in installations of earlier versions. */
+  readonly compared?: readonly string[];
 }
 
 export interface WhichTriggers {

@@ -235,6 +235,144 @@ describe('triggers on a family of tables', () => {
     });
   });
 
+  describe('after a change of a table’s columns', () => {
+    const before = `id int primary key, shop int, note text, size int, shade colour`;
+    const unrelated: Record<string, string> = {
+      'ADD COLUMN': `alter table goods add later text default 'x'`,
+      'ADD COLUMN of a type without an operator': `alter table goods add later json default '{}'`,
+      'DROP COLUMN': 'alter table goods drop size',
+      'RENAME COLUMN': 'alter table goods rename size to extent',
+      'another name for each column': 'alter table goods rename size to x; alter table goods rename note to size',
+      'a type without an operator': 'alter table goods alter note type json using to_json(note)',
+      'a domain over an enumeration': 'alter table goods alter shade type tint',
+      'a greater type': 'alter table goods alter size type bigint',
+      'a type whose equal values differ': 'alter table goods alter size type numeric',
+      'a collation that ignores case': 'alter table goods alter note type text collate soft',
+      'columns dropped, and others added in their place':
+        'alter table goods drop size, drop note; alter table goods add size json, add note int',
+      'the id of another size': 'alter table goods alter shop type bigint',
+      'another default and NOT NULL': `alter table goods alter note set default 'x', alter size set not null`,
+      'an index and a constraint': 'create index on goods (note); alter table goods add check (size > 0)',
+    };
+    const related: Record<string, [change: string, problem: TriggerProblem['problem']]> = {
+      'the id of another kind': ['alter table goods alter shop type text', 'function altered'],
+      'the id renamed': ['alter table goods rename shop to store', 'column missing'],
+      'the id dropped': ['alter table goods drop shop', 'column missing'],
+      'the id of an unsuitable type': ['alter table goods alter shop type numeric', 'column unsuitable'],
+      'the key renamed': ['alter table goods rename id to number', 'primary key changed'],
+      'the key dropped': ['alter table goods drop constraint goods_pkey', 'primary key changed'],
+      'the key of a type of another schema': [
+        'alter table goods alter id type sized using row(id)',
+        'function altered',
+      ],
+    };
+    const relatedToColumns: Record<string, [change: string, problem: TriggerProblem['problem']]> = {
+      'a watched column of a type without an operator': [
+        'alter table goods alter note type json using to_json(note)',
+        'function altered',
+      ],
+      'a watched column renamed': ['alter table goods rename note to remark', 'column missing'],
+      'a watched column dropped': ['alter table goods drop note', 'column missing'],
+    };
+
+    beforeEach(() =>
+      db.raw(`
+        create type colour as enum ('red', 'green');
+        create domain tint as colour;
+        create type sized as (size int);
+        create collation soft (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        create table goods (${before});
+        insert into goods select i, i, 'a', i, 'red' from generate_series(1, 4) i`),
+    );
+    const watch = (columns?: string[]) =>
+      onChangeOf(db, 'goods', { cache, ...(columns && { columns }) })
+        .bump({ shop: 'shop' })
+        .install();
+    const column = async (type = '') => {
+      const { rows } = await db.raw<{ rows: { name: string }[] }>(
+        `select quote_ident(attname) as name from pg_attribute
+         where attrelid = 'goods'::regclass and attnum > 0 and not attisdropped and attname not in ('id', 'shop')
+           and format_type(atttypid, null) ~ ?`,
+        [type],
+      );
+      return rows.map(({ name }) => name);
+    };
+
+    for (const [what, change] of Object.entries(unrelated)) {
+      it(`finds nothing, and recording stays exact: ${what}`, async () => {
+        await watch();
+        await db.raw(change);
+        expect(await checkTriggers(db)).to.deep.equal([]);
+        await takePaths(db);
+        await db.raw('update goods set shop = shop');
+        expect(await takePaths(db)).to.deep.equal([]);
+        const [text] = await column('text');
+        const [json] = await column('json');
+        const [number] = await column('int|numeric');
+        const set = text ? `${text} = 'A'` : json ? `${json} = '{"a": 1}'` : `${number} = 9`;
+        await db.raw(`update goods set ${set} where id < 3`);
+        expect(await takePaths(db)).to.deep.equal(['UPDATE shop=1', 'UPDATE shop=2']);
+        for (const each of await column('colour|tint')) await db.raw(`update goods set ${each} = 'green' where id > 2`);
+        expect(await takePaths(db)).to.deep.equal(['UPDATE shop=3', 'UPDATE shop=4']);
+        await db.raw('update goods set shop = shop + 10 where id in (1, 4)');
+        expect(await takePaths(db)).to.deep.equal([
+          'UPDATE shop=1',
+          'UPDATE shop=11',
+          'UPDATE shop=14',
+          'UPDATE shop=4',
+        ]);
+        expect(await repairTriggers(db)).to.deep.equal([]);
+        await db.raw('update goods set shop = shop');
+        await db.raw('delete from goods where id > 2');
+        expect(await takePaths(db)).to.deep.equal(['DELETE shop=14', 'DELETE shop=3']);
+      });
+    }
+
+    for (const [what, [change, problem]] of Object.entries(related)) {
+      it(`reports ${what}: ${problem}`, async () => {
+        await watch();
+        await db.raw(change);
+        expect(await kinds()).to.deep.equal([problem]);
+      });
+    }
+
+    for (const [what, [change, problem]] of Object.entries(relatedToColumns)) {
+      it(`reports ${what}: ${problem}`, async () => {
+        await watch(['note']);
+        await db.raw('alter table goods rename size to extent; alter table goods add later json');
+        expect(await kinds()).to.deep.equal([]);
+        await db.raw(change);
+        expect(await kinds()).to.deep.equal([problem]);
+      });
+    }
+
+    it('finds nothing after changes of other columns of a looked-up table, and reports those of its own', async () => {
+      await onChangeOf(db, 'parent', { cache }).lookUp('goods', { id: 'id' }).bump({ shop: 'shop' }).install();
+      await watch();
+      await db.raw('alter table goods add later text, drop note; alter table goods rename size to extent');
+      expect(await kinds()).to.deep.equal([]);
+      await db.raw('alter table goods alter shop type text');
+      expect(await kinds()).to.deep.equal(['function altered', 'function altered']);
+    });
+  });
+
+  it('are found as installed by and for a session with quote_all_identifiers', async () => {
+    await db.raw(`create type colour as enum ('red'); create table goods (id int primary key, shade colour)`);
+    await onChangeOf(db, 'parent', { cache }).bump({ shop: 'shop' }).install();
+    for (const on of [true, false]) {
+      await db.transaction(async (trx) => {
+        await trx.raw(`set local quote_all_identifiers = ${on ? 'on' : 'off'}`);
+        expect(await checkTriggers(trx)).to.deep.equal([]);
+        await onChangeOf(trx, 'goods', { cache, name: `${on}` })
+          .lookUp('goods', { shade: 'shade' })
+          .bump({ shade: 'shade' })
+          .install();
+        expect(await checkTriggers(trx)).to.deep.equal([]);
+      });
+      expect(await checkTriggers(db)).to.deep.equal([]);
+    }
+  });
+
   describe('repairTriggers', () => {
     const disabled = (table: string) =>
       db.raw('alter table ?? disable trigger user', [table]) as unknown as Promise<unknown>;

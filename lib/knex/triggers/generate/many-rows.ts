@@ -3,7 +3,15 @@ import type { Column } from '../../postgres/catalog.js';
 import { type TriggerBump, changedColumns, type TriggerDefinition, type RowOperation } from '../trigger-definition.js';
 import { lookupFunctionName } from './lookup-function.js';
 import { idValue, pathOf } from './path-sql.js';
-import { absentSide, columnsOf, rowChanged, type RecorderInput, sameKey, TRANSITION_ALIASES } from './rows.js';
+import {
+  absentSide,
+  columnsOf,
+  columnsToCompare,
+  rowChanged,
+  type RecorderInput,
+  sameKey,
+  TRANSITION_ALIASES,
+} from './rows.js';
 import { literal } from '../../postgres/sql-text.js';
 
 /** Images of rows in one event. */
@@ -56,7 +64,7 @@ function ofFirstRows(
   const first = Math.min(definition.limit, FIRST) + 1;
   const sides = TRANSITION_ALIASES.update.map((side) => `(select * from ${side} limit ${first}) as ${side}`);
   const pairs = table.primaryKey.map((name) => sameKey(table.columns.get(name)!)).join(' and ');
-  const comparing = columnsOf(table, compared ?? [...table.columns.keys()]);
+  const comparing = columnsToCompare(recorder, compared);
   const values = (side: string, letter: string) =>
     columns.map((column, i) => `${idValue(`${side}.${quoted(column.name)}`, column)} as ${letter}${i + 1}`);
   const list = (letter: string) => ['1 as c0', ...columns.map((_, i) => `${letter}${i + 1} as c${i + 1}`)].join(', ');
@@ -98,11 +106,12 @@ function ofFirstRows(
 
 /** A query for `c1, c2, ...`: the distinct values of these columns in the changed rows, old and new. */
 function imagesOf(
-  { definition, table }: RecorderInput,
+  recorder: RecorderInput,
   operation: RowOperation,
   compared: readonly string[] | null,
   columns: readonly Column[],
 ): string {
+  const { definition, table } = recorder;
   const values = (side: string, letter: string) =>
     columns.map((column, i) => `${idValue(`${side}.${quoted(column.name)}`, column)} as ${letter}${i + 1}`);
   // The constant comes first, since a global bump names no column.
@@ -116,7 +125,7 @@ function imagesOf(
   const row = (letter: string) => `row(${list(letter).join(', ')})`;
   const side = (letter: string) => ['1 as c0', ...list(letter).map((each, i) => `${each} as c${i + 1}`)].join(', ');
   const pairs = table.primaryKey.map((name) => sameKey(table.columns.get(name)!)).join(' and ');
-  const comparing = columnsOf(table, compared ?? [...table.columns.keys()]);
+  const comparing = columnsToCompare(recorder, compared);
   return `select distinct ${['c0', ...list('c')].join(', ')}
         from (
           with gencache_pair as materialized (

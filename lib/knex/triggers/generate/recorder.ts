@@ -1,8 +1,7 @@
-import type { Table } from '../../postgres/catalog.js';
-import { type TriggerDefinition, type RowOperation, watchedColumns } from '../trigger-definition.js';
+import { type RowOperation, watchedColumns } from '../trigger-definition.js';
 import { manyRowsSource } from './many-rows.js';
 import { oneRowSource } from './one-row.js';
-import { type TriggerLevel, type RecorderInput, TRANSITION_ALIASES } from './rows.js';
+import { type RecorderInput, TRANSITION_ALIASES } from './rows.js';
 import { literal } from '../../postgres/sql-text.js';
 
 /**
@@ -24,8 +23,8 @@ import { literal } from '../../postgres/sql-text.js';
  *
  * The full join can't become a nested loop, for whatever number of rows the cached plan was made.
  */
-export function recorderSource(definition: TriggerDefinition, table: Table, at: string, level: TriggerLevel): string {
-  const recorder: RecorderInput = { definition, table, at, level };
+export function recorderSource(recorder: RecorderInput): string {
+  const { definition, at } = recorder;
   const cache = literal(definition.cache);
   const insert = `insert into ${at}gencache_outbox (cache, path, lookup, args, source, operation)`;
   const cause = `format('%I.%I', tg_table_schema, tg_table_name), tg_op`;
@@ -102,11 +101,12 @@ function computed(recorder: RecorderInput, operation: RowOperation, compared: re
 }
 
 /**
- * For an UPDATE after a DROP COLUMN of a column that only the comparison names: the images of rows show the changes as well,
- * in twice the time. Otherwise each UPDATE after that DROP COLUMN would record a global event.
+ * For an UPDATE after a column that only the comparison names was dropped or renamed, or got a type without an operator
+ * that is found here: the images of rows show the changes as well, in twice the time. Otherwise each UPDATE after that
+ * would record a global event.
  */
 function comparingImagesOnly(recorder: RecorderInput): string {
-  return `when undefined_column then
+  return `when undefined_column or undefined_function then
     gencache_paths := '{}';
     gencache_lookups := '{}';
     gencache_images := '{}';

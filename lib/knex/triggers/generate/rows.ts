@@ -12,7 +12,27 @@ export interface RecorderInput {
   /** The prefix of the outbox's tables and functions. */
   readonly at: string;
   readonly level: TriggerLevel;
+  /** The columns that a comparison of all columns names before the image of the row: `comparedColumns`, or earlier ones. */
+  readonly compared: readonly string[];
 }
+
+/**
+ * The columns of a table that an UPDATE of any column compares by `is distinct from`. The image of the row shows every
+ * change besides, so a function that names other columns than the table has now records the same, a little slower.
+ */
+export function comparedColumns(table: Table): string[] {
+  return [...table.columns.values()].filter(({ exact }) => exact).map(({ name }) => name);
+}
+
+/** What `rowChanged` compares: the named columns; null: all. */
+export function columnsToCompare(
+  { table, compared }: Pick<RecorderInput, 'table' | 'compared'>,
+  names: readonly string[] | null,
+): ComparedColumn[] {
+  return names === null ? compared.map((name) => ({ name, exact: true })) : columnsOf(table, names);
+}
+
+type ComparedColumn = Pick<Column, 'name' | 'exact'>;
 
 /** The aliases of an operation's transition tables. */
 export const TRANSITION_ALIASES = {
@@ -49,8 +69,8 @@ export function sameKey(column: Column): string {
  * none. `entirely` adds the image of all columns, including later ones. `row(t.*)` builds the image where it is compared;
  * `t.*` would build it for each row, before the join.
  */
-export function rowChanged(columns: readonly Column[], entirely: boolean): string {
-  const side = (name: string, { name: column }: Column) => `gencache_${name}.${quoted(column)}`;
+export function rowChanged(columns: readonly ComparedColumn[], entirely: boolean): string {
+  const side = (name: string, { name: column }: ComparedColumn) => `gencache_${name}.${quoted(column)}`;
   const others = columns.filter((column) => !column.exact);
   const row = (name: string) => `row(${others.map((column) => side(name, column)).join(', ')})`;
   const tests = columns
