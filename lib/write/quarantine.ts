@@ -37,6 +37,8 @@ export class Quarantine {
   #paths: readonly string[] = [];
   #renewal: NodeJS.Timeout | undefined;
   #kept = true;
+  /** Whether the store may have carried out a quarantine, with a reply or without one. */
+  #sent = false;
 
   constructor(options: QuarantineOptions) {
     this.#options = options;
@@ -52,7 +54,13 @@ export class Quarantine {
     this.#paths = paths;
     if (paths.length === 0) return;
     const startedAtMs = monotonicMs();
-    await this.#send(() => {});
+    try {
+      await this.#send(() => {});
+    } catch (error) {
+      // Where no quarantine stands, a lift would only wait once more for a store that is away.
+      if (!this.#sent) this.#paths = [];
+      throw error;
+    }
     // This process was suspended in between: the first of its tokens may have lapsed.
     const { setWithinMs } = this.#options;
     if (monotonicMs() - startedAtMs > setWithinMs) {
@@ -100,7 +108,11 @@ export class Quarantine {
     for (const keys of chunksOfKeys(cache, this.#paths)) {
       const stood = await withDeadline('quarantine', Math.min(deadlineMs, setWithinMs), (deadline) =>
         store.quarantine(keys, this.#token, lastsMs, deadline),
-      );
+      ).catch((error: unknown) => {
+        if (!isUnsent(error)) this.#sent = true;
+        throw error;
+      });
+      this.#sent = true;
       replied(stood === keys.length);
     }
   }
@@ -119,11 +131,16 @@ export class Quarantine {
         // a command that was carried out without a reply may have put back a token that was evicted, after fills: the
         // lift could not see that.
         (error: unknown) => {
-          if (!(error instanceof StoreUnavailableError && !error.sent)) this.#kept = false;
+          if (!isUnsent(error)) this.#kept = false;
           next();
         },
       );
     }, this.#options.lastsMs / 4);
     this.#renewal = timer;
   }
+}
+
+/** Whether the store certainly has not carried out the command that failed so. */
+function isUnsent(error: unknown): boolean {
+  return error instanceof StoreUnavailableError && !error.sent;
 }

@@ -344,6 +344,28 @@ describe('a strict commit', () => {
     expect(await writer.set(6, { strict: true })).to.include({ bump: 'done', strict: 'kept' });
   });
 
+  it('rejects after one wait when the quarantine could not be sent: there is nothing to lift', async () => {
+    const server = await privateRedis();
+    await open({ redis: server.url, bumpDeadlineMs: 1_000 }, { redis: server.url });
+    await server.kill('SIGKILL');
+    let endedAtMs = 0;
+    const committing = writer.cache.transaction(
+      async (trx) => {
+        await writer.change(5)(trx);
+        endedAtMs = performance.now();
+      },
+      { strict: true },
+    );
+    expect(await rejection(committing)).to.be.instanceOf(QuarantineError);
+    expect(performance.now() - endedAtMs).to.be.within(900, 1_600);
+    expect(await price()).to.equal(0);
+    expect(await recorded(db)).to.deep.equal([]);
+    await server.restart();
+    await eventually(async () =>
+      expect(await writer.set(6, { strict: true })).to.include({ bump: 'done', strict: 'kept' }),
+    );
+  });
+
   it('is pending and degraded when the lift fails; a relay bumps', async () => {
     const server = await privateRedis();
     await open({ redis: server.url, limits: { quarantineMs: 1_000 }, bumpDeadlineMs: 100 }, { redis: server.url });
