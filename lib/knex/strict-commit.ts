@@ -104,8 +104,3 @@ export class StrictCommit implements CommitStrategy {
     return { strict: bump === 'done' && this.#quarantine.kept ? 'kept' : 'degraded' };
   }
 }
-
-/** Whether the store certainly has not carried out the command that failed so. */
-function isUnsent(error: unknown): boolean {
-  return error instanceof StoreUnavailableError && !error.sent;
-}

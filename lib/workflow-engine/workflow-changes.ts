@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { query } from '../knex/postgres/query.js';
 import type { Id, WorkflowCache } from './workflow-cache.js';
 
 /**
@@ -58,10 +59,12 @@ export class WorkflowChanges {
 
 /** The detectors linked to these workflows. One query by index. */
 export async function detectorsOfWorkflows(db: Knex, workflowIds: readonly Id[]): Promise<string[]> {
-  return db('detector_workflow')
-    .distinct()
-    .whereIn('workflow_id', workflowIds as string[])
-    .pluck('detector_id');
+  const rows = await query<{ detector: string }>(
+    db,
+    'select distinct detector_id as detector from detector_workflow where workflow_id = any(?::bigint[])',
+    [workflowIds.map(String)],
+  );
+  return rows.map(({ detector }) => detector);
 }
 
 /**
@@ -70,11 +73,9 @@ export async function detectorsOfWorkflows(db: Knex, workflowIds: readonly Id[])
  * older snapshot would not see the links of those transactions.
  */
 export async function lockDetectorsOfWorkflows(trx: Knex.Transaction, workflowIds: readonly Id[]): Promise<string[]> {
-  await trx('workflow')
-    .select('id')
-    .whereIn('id', workflowIds as string[])
-    .orderBy('id')
-    .forUpdate();
+  await query(trx, 'select from workflow where id = any(?::bigint[]) order by id for update', [
+    workflowIds.map(String),
+  ]);
   return detectorsOfWorkflows(trx, workflowIds);
 }
 
@@ -83,12 +84,12 @@ export async function lockDetectorsOfWorkflows(trx: Knex.Transaction, workflowId
  * environment first, so that no workflow joins it meanwhile: four queries, under READ COMMITTED.
  */
 export async function lockDetectorsOfEnvironment(trx: Knex.Transaction, environmentId: Id): Promise<string[]> {
-  await trx('environment')
-    .select('id')
-    .where('id', environmentId as string)
-    .forUpdate();
-  const workflows: string[] = await trx('workflow')
-    .where('environment_id', environmentId as string)
-    .pluck('id');
-  return lockDetectorsOfWorkflows(trx, workflows);
+  await query(trx, 'select from environment where id = ?::bigint for update', [String(environmentId)]);
+  const rows = await query<{ id: string }>(trx, 'select id from workflow where environment_id = ?::bigint', [
+    String(environmentId),
+  ]);
+  return lockDetectorsOfWorkflows(
+    trx,
+    rows.map(({ id }) => id),
+  );
 }

@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { query } from '../knex/postgres/query.js';
 import { integer } from '../model/id-kind.js';
 
 /** A workflow, with the columns that an event processor needs. */
@@ -19,7 +20,8 @@ export interface WorkflowRow {
   readonly id: string;
   readonly name: string;
   readonly config: unknown;
-  readonly updated_at: Date;
+  /** In ms since 1970, as text. */
+  readonly updated_at_ms: string;
 }
 
 /** Ids of a `{ detector, environment }` scope, as loaders get them. */
@@ -34,15 +36,13 @@ export interface WorkflowIds {
  * detector (primary key), then their workflows (primary key). Reads one snapshot; takes no locks.
  */
 export async function workflowRows(db: Knex, ids: readonly WorkflowIds[]): Promise<WorkflowRow[]> {
-  const bindings: unknown[] = [ids.map((id) => id.detector), ids.map((id) => id.environment)];
-  // Knex's types know no array parameters; pg does.
-  const { rows } = await db.raw<{ rows: WorkflowRow[] }>(WORKFLOWS_SQL, bindings as Knex.RawBinding[]);
-  return rows;
+  return query(db, WORKFLOWS_SQL, [ids.map((id) => id.detector), ids.map((id) => id.environment)]);
 }
 
 /** `?`: detector ids, environment ids, of the same length. */
 export const WORKFLOWS_SQL = `
-  select pair.detector_id, pair.environment_id, workflow.id, workflow.name, workflow.config, workflow.updated_at
+  select pair.detector_id, pair.environment_id, workflow.id, workflow.name, workflow.config,
+    round(extract(epoch from workflow.updated_at) * 1000) as updated_at_ms
   from unnest(?::bigint[], ?::bigint[]) as pair (detector_id, environment_id)
   join detector on detector.id = pair.detector_id and detector.enabled
   join detector_workflow as link on link.detector_id = pair.detector_id
@@ -59,7 +59,7 @@ export function toWorkflow(row: WorkflowRow): Workflow {
     name: row.name,
     environmentId: row.environment_id === null ? null : ID.value(row.environment_id)!,
     config: row.config,
-    updatedAt: row.updated_at,
+    updatedAt: new Date(Number(row.updated_at_ms)),
   };
 }
 

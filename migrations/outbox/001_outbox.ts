@@ -1,7 +1,4 @@
-/** Runs statements one after another: a Knex, or a part of one. */
-export interface Statements {
-  raw(sql: string): PromiseLike<unknown>;
-}
+import type { Knex } from 'knex';
 
 /**
  * The outbox: events, recorded in the transaction that makes the change (ladder step 2), and the tables and functions of
@@ -15,7 +12,7 @@ export interface Statements {
  *
  * Vacuum runs often, since rows live for milliseconds.
  */
-export async function up(db: Statements, at = ''): Promise<void> {
+export async function up(db: Pick<Knex, 'raw'>, at = ''): Promise<void> {
   await db.raw(`
     create table ${at}gencache_outbox (
       cache text not null,
@@ -114,7 +111,7 @@ export async function up(db: Statements, at = ''): Promise<void> {
     end $$`);
 }
 
-export async function down(db: Statements, at = ''): Promise<void> {
+export async function down(db: Pick<Knex, 'raw'>, at = ''): Promise<void> {
   await db.raw(`drop function ${at}gencache_common_ancestor(text, text)`);
   await db.raw(`drop function ${at}gencache_escape(text)`);
   for (const table of ['narrowed', 'trigger', 'dead_letter', 'outbox'])

@@ -1,4 +1,4 @@
-import type { Statements } from './001_outbox.js';
+import type { Knex } from 'knex';
 
 /**
  * The authoritative incarnations of each cache's Redis and of this PostgreSQL (ladder step 4a). `epoch` is a new id whenever
@@ -8,7 +8,7 @@ import type { Statements } from './001_outbox.js';
  * postmaster and its start time as they are, although commits that were not flushed are lost. A promoted standby has the
  * table empty, too.
  */
-export async function up(db: Statements, at = ''): Promise<void> {
+export async function up(db: Pick<Knex, 'raw'>, at = ''): Promise<void> {
   await db.raw(`
     create table ${at}gencache_authority (
       cache text primary key,
@@ -25,7 +25,7 @@ export async function up(db: Statements, at = ''): Promise<void> {
   await db.raw(`insert into ${at}gencache_boot default values`);
 }
 
-export async function down(db: Statements, at = ''): Promise<void> {
+export async function down(db: Pick<Knex, 'raw'>, at = ''): Promise<void> {
   await db.raw(`drop table ${at}gencache_boot`);
   await db.raw(`drop table ${at}gencache_authority`);
 }

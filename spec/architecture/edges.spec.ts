@@ -43,7 +43,7 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
     ...['knex/install', 'cli'],
   ],
   testing: ['errors', 'ports', 'telemetry'],
-  'workflow-engine': ['lib', 'model', 'knex', 'knex/triggers', 'migrations/workflow-engine'],
+  'workflow-engine': ['lib', 'model', 'knex', 'knex/postgres', 'knex/triggers', 'migrations/workflow-engine'],
 };
 
 /** What a single file may import beyond that: entry points, which export and do nothing else. */

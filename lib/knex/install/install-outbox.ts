@@ -12,8 +12,8 @@ import { quoted } from '../postgres/identifiers.js';
 import { query } from '../postgres/query.js';
 
 interface Step {
-  up(db: outbox.Statements, at?: string): Promise<void>;
-  down(db: outbox.Statements, at?: string): Promise<void>;
+  up(db: Pick<Knex, 'raw'>, at?: string): Promise<void>;
+  down(db: Pick<Knex, 'raw'>, at?: string): Promise<void>;
 }
 
 /** Immutable once released: each later change is a step of its own. The number of a release is that of its steps. */
@@ -76,8 +76,9 @@ export async function uninstallOutbox(db: Knex, options: OutboxOptions = {}): Pr
   });
 }
 
-function statementsOf(trx: Knex.Transaction): outbox.Statements {
-  return { raw: (sql) => query(trx, sql) };
+/** The part of a Knex that the steps use, past the application's hooks. */
+function statementsOf(trx: Knex.Transaction): Pick<Knex, 'raw'> {
+  return { raw: ((sql: string) => query(trx, sql)) as Knex['raw'] };
 }
 
 /** Locks to drop those of these tables that exist. A query for each table. */

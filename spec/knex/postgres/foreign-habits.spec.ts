@@ -193,7 +193,7 @@ describe('on the Knex of an application', () => {
 
     it(`whose hook ${title}, the workflow cache reads workflows`, async () => {
       await friendly.migrate.latest({ migrationSource: workflowEngineMigrations, tableName: 'engine_migrations' });
-      await friendly.raw('insert into detector (id, name) values (42, ?)', ['door']);
+      await friendly.raw('insert into detector (id, name, type) values (42, ?, ?)', ['door', 'error']);
       await friendly.raw(
         `insert into workflow (id, name, config, updated_at) values (1, 'open', '{"some_key": 1}', '2026-11-25 12:00:00.5+00')`,
       );
