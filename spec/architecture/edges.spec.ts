@@ -28,7 +28,7 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   'knex/outbox': [...BASE, 'write', 'knex/postgres'],
   'knex/relay': [...BASE, 'telemetry', 'write', 'knex/postgres', 'knex/outbox', 'knex/install'],
   'knex/triggers': ['errors', 'model', 'knex/postgres', 'knex/outbox', 'knex/triggers/generate'],
-  'knex/triggers/generate': ['model', 'knex/postgres', 'knex/triggers'],
+  'knex/triggers/generate': ['model', 'knex/postgres', 'knex/outbox', 'knex/triggers'],
   'knex/migrations': ['errors', 'model', 'knex/postgres', 'knex/outbox', 'knex/triggers'],
   'knex/install': ['errors', 'knex/postgres', 'knex/outbox', 'knex/triggers', 'knex/migrations', 'migrations/outbox'],
   knex: [...BASE, 'telemetry', 'write', 'knex/postgres', 'knex/outbox'],

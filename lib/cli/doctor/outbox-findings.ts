@@ -2,6 +2,7 @@ import type { Knex } from 'knex';
 import { installedRelease, OUTBOX_RELEASE } from '../../knex/install/install-outbox.js';
 import { EVERYWHERE } from '../../knex/outbox/event-position.js';
 import { type OutboxOptions, qualifier } from '../../knex/outbox/location.js';
+import { findHiddenTables, HiddenRowsError } from '../../knex/outbox/row-security.js';
 import { surveyOutbox } from '../../knex/outbox/survey.js';
 import { type CacheNames, findCacheNames } from '../cache-names.js';
 import { explainError } from '../explain-error.js';
@@ -33,7 +34,7 @@ const LAG_MAX_MS = 10_000;
 /** A migration that has held events for longer has probably died, in ms. */
 const HELD_MAX_MS = 3_600_000;
 
-/** Checks the outbox, and the events that wait there for a cache. Six queries. */
+/** Checks the outbox, and the events that wait there for a cache. Seven queries. */
 export async function checkOutbox(
   db: Knex,
   outbox: OutboxOptions,
@@ -66,6 +67,11 @@ export async function checkOutbox(
         )
       : ok('outbox', `the outbox has release ${release}`),
   ];
+  const hidden = await findHiddenTables(db, outbox);
+  if (hidden !== null) {
+    const { fact, remedy } = new HiddenRowsError(hidden);
+    return { findings: [...findings, broken('row level security', fact, remedy)], isUnreadable: true };
+  }
   const missing = await findMissingRights(db, outbox);
   if (missing.length > 0) {
     const remedy = `As the owner of these tables, run: ${grantStatements(role, missing)} Or run the doctor as the role of the relays.`;

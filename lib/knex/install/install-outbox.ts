@@ -8,6 +8,7 @@ import { findInstalledOutbox } from '../outbox/installed-outbox.js';
 import { removeAll } from '../triggers/remove-triggers.js';
 import { dropNotify } from './notify-relays.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
+import { checkHiddenTables, findHiddenTables } from '../outbox/row-security.js';
 import { quoted } from '../postgres/identifiers.js';
 import { query } from '../postgres/query.js';
 
@@ -35,7 +36,7 @@ export const OUTBOX_RELEASE = STEPS.length;
  *     export const up = (db) => installOutbox(db);
  *
  * In one transaction, or the caller's; holds an advisory lock until its end. `release` pins a migration to the release it
- * was written for.
+ * was written for. Throws HiddenRowsError, a ConfigurationError, where row level security hides rows of the outbox.
  */
 export async function installOutbox(
   db: Knex,
@@ -56,6 +57,7 @@ export async function installOutbox(
       await step.up(statementsOf(trx), at);
       await query(trx, `insert into ${at}gencache_release (version) values (?)`, [i + 1]);
     }
+    checkHiddenTables(await findHiddenTables(trx, options));
   });
 }
 
@@ -121,9 +123,7 @@ export const outboxMigrations: Knex.MigrationSource<number> = {
 
 async function withdraw(db: Knex, release: number): Promise<void> {
   await underInstallationLock(db, async (trx) => {
-    const rows = await query<unknown>(trx, 'delete from gencache_release where version = ? returning version', [
-      release,
-    ]);
+    const rows = await query(trx, 'delete from gencache_release where version = ? returning version', [release]);
     if (rows.length === 0) return;
     await underTableLocks(trx, await locksOn(trx, TABLES[release - 1]!, {}), () =>
       STEPS[release - 1]!.down(statementsOf(trx)),

@@ -18,6 +18,7 @@ import { functionsNamed, type Relation, triggersNamed } from '../postgres/catalo
 import { underInstallationLock, ACCESS_EXCLUSIVE, underTableLocks } from '../postgres/table-locks.js';
 import { qualifiedName } from '../postgres/identifiers.js';
 import { findInstalledOutbox, type InstalledOutbox, requireInstalledOutbox } from '../outbox/installed-outbox.js';
+import { recordSafely } from '../outbox/record-safely.js';
 import { forgetDefinition, keepDefinition } from '../triggers/trigger-registry.js';
 import { TRANSITION_TABLES } from '../postgres/transition-tables.js';
 import { functionBody, execute, nameHash, literal } from '../postgres/sql-text.js';
@@ -125,7 +126,7 @@ async function isInstalled(
   trx: Knex.Transaction,
   { outbox: { at, schema }, cache, list, source }: PlannedMigrationsTrigger,
 ): Promise<boolean> {
-  const rows = await query<unknown>(
+  const rows = await query(
     trx,
     `select from ${at}gencache_trigger where cache = ? and table_schema = ? and table_name = ? and name = ?`,
     [cache, list.schema, list.name, NAME],
@@ -191,7 +192,7 @@ function functionSource(at: string, cache: string, list: Relation): string {
       names := array[null];
     end;
     if names is null then return null; end if;
-    ${due};
+    ${recordSafely(at, `${due};`)}
     return null;
   end`;
 }

@@ -2,6 +2,7 @@ import type { Knex } from 'knex';
 import type { OutboxOptions } from './location.js';
 import { quoted } from '../postgres/identifiers.js';
 import { findRelation } from '../postgres/catalog.js';
+import { HiddenRowsError } from './row-security.js';
 import { missingOutbox } from './missing-outbox.js';
 
 /** The installed outbox. Triggers name it in full, since they run under the search path of any writer. */
@@ -11,9 +12,10 @@ export interface InstalledOutbox {
   readonly at: string;
 }
 
-/** Finds the outbox; undefined if there is none. One query. */
+/** Finds the outbox; undefined if there is none. One query. Throws HiddenRowsError. */
 export async function findInstalledOutbox(db: Knex, options: OutboxOptions = {}): Promise<InstalledOutbox | undefined> {
   const relation = await findRelation(db, options.schema, 'gencache_trigger');
+  if (relation?.hidesRows === true) throw new HiddenRowsError([relation]);
   return relation === undefined ? undefined : { schema: relation.schema, at: `${quoted(relation.schema)}.` };
 }
 

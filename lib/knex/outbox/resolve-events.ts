@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import { nearestScope } from '../../model/path.js';
-import { isSqlstate, isTransient } from '../postgres/sqlstate.js';
+import { isSqlstate, isTransient, serverMessageOf } from '../postgres/sqlstate.js';
 import type { DeadLetter } from './dead-letters.js';
 import type { OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
@@ -88,7 +88,7 @@ async function lookUp(events: readonly OutboxEvent[], run: LookupRun): Promise<v
   );
   try {
     const rows = await trx.transaction(async (savepoint) => {
-      await query(savepoint, `set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
+      await query(savepoint, `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local row_security = off`);
       return query<{ path: string }>(
         savepoint,
         `select distinct coalesce(path, '') as path from ${qualifier(options)}${lookup}(?::jsonb) as path limit ?`,
@@ -102,9 +102,11 @@ async function lookUp(events: readonly OutboxEvent[], run: LookupRun): Promise<v
       return;
     }
     if (isTransient(error)) throw error;
-    // Halves would take as long again before statement_timeout.
-    if (events.length === 1 || isSqlstate(error, 'query canceled')) {
-      for (const event of events) bury(event, (error as Error).message);
+    // Halves would take as long again before statement_timeout, and would lack the same right.
+    const refused = isSqlstate(error, 'insufficient privilege');
+    if (events.length === 1 || refused || isSqlstate(error, 'query canceled')) {
+      const reason = refused ? `${serverMessageOf(error as Error)}. ${REFUSED_REMEDY}` : (error as Error).message;
+      for (const event of events) bury(event, reason);
       return;
     }
     const half = events.length >> 1;
@@ -112,6 +114,10 @@ async function lookUp(events: readonly OutboxEvent[], run: LookupRun): Promise<v
     await lookUp(events.slice(half), run);
   }
 }
+
+/** With `row_security = off`, PostgreSQL refuses a query from which a policy would hide rows. */
+const REFUSED_REMEDY =
+  'The role that runs lookups must see all rows of the table: grant it SELECT and, where row level security is on, BYPASSRLS.';
 
 /** Time limit for a lock on a looked-up table, in ms: all other events wait as well. */
 const LOCK_TIMEOUT_MS = 500;

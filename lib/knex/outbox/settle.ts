@@ -67,6 +67,8 @@ export async function scopesOf(
   if (events.every(({ unresolved }) => unresolved === null)) {
     return { paths: scopesToBump(new Set(events.map(({ path }) => path))), understood: true };
   }
-  const { paths, deadLetters } = await db.transaction((trx) => resolveEvents(trx, events, options));
+  const { paths, deadLetters } = await db.transaction((trx) => resolveEvents(trx, events, options), {
+    isolationLevel: 'read committed',
+  });
   return { paths, understood: deadLetters.length === 0 };
 }

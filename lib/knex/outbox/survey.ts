@@ -1,6 +1,7 @@
 import type { EventPosition, EventRanges } from './event-position.js';
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './location.js';
+import { checkHiddenTables, type HiddenTable, hiddenTablesSql } from './row-security.js';
 import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
 import { query } from '../postgres/query.js';
 
@@ -55,7 +56,7 @@ export interface SurveyOptions {
  * deleted before the frontier, and only the first event of each transaction.
  *
  * `recorded_at` is reported only: the bound relies on snapshots. Rejects without an answer within `answerMs`, and gives that
- * connection up.
+ * connection up. Throws HiddenRowsError.
  */
 export async function surveyOutbox(
   db: Knex,
@@ -98,7 +99,8 @@ export async function surveyOutbox(
                    'sinceMs', extract(epoch from clock_timestamp() - changed_at) * 1000)
           from ${at}gencache_authority where cache = :cache) as authority,
          (select jsonb_agg(jsonb_build_array(kind, xid::text, seq::text) order by xid, seq) from found) as found,
-         (select extract(epoch from clock_timestamp() - min(recorded_at)) * 1000 from found) as "lagMs"`,
+         (select extract(epoch from clock_timestamp() - min(recorded_at)) * 1000 from found) as "lagMs",
+         ${hiddenTablesSql(location, ['outbox', 'dead_letter', 'authority', 'boot'])} as hidden`,
     {
       cache,
       highXid: String(watermark.xid),
@@ -111,7 +113,8 @@ export async function surveyOutbox(
     },
     { answerMs },
   );
-  const { snapshot, postgres, authority, found, lagMs } = rows[0]!;
+  const { snapshot, postgres, authority, found, lagMs, hidden } = rows[0]!;
+  checkHiddenTables(hidden);
   const of = (kind: string) =>
     (found ?? []).filter((each) => each[0] === kind).map(([, xid, seq]) => ({ xid: BigInt(xid), seq: BigInt(seq) }));
   const tail = of('tail');
@@ -136,4 +139,5 @@ interface Row {
   readonly authority: Authority | null;
   readonly found: readonly (readonly [kind: string, xid: string, seq: string])[] | null;
   readonly lagMs: string | null;
+  readonly hidden: readonly HiddenTable[] | null;
 }

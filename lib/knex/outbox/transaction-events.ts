@@ -1,25 +1,33 @@
 import type { Knex } from 'knex';
 import { EVENT, type OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
+import { checkHiddenTables, type HiddenTable, hiddenTablesSql } from './row-security.js';
 import { serverSql, type TransactionId } from './transaction-id.js';
 import { query } from '../postgres/query.js';
 
-/** The events of a transaction that are still in the outbox, claimed or not. One query, no locks. */
+type Nullable<T> = { readonly [K in keyof T]: T[K] | null };
+
+/** The events of a transaction that are still in the outbox, claimed or not. One query, no locks. Throws HiddenRowsError. */
 export async function eventsOf(db: Knex, cache: string, xid: string, options: OutboxOptions): Promise<OutboxEvent[]> {
-  const rows = await query<OutboxEvent>(
+  const rows = await query<Nullable<OutboxEvent> & { hidden: HiddenTable[] | null }>(
     db,
-    `select ${EVENT} from ${qualifier(options)}gencache_outbox as event
-     where cache = ? and xid = ?::xid8 and held_by is null`,
+    `select ${EVENT}, hidden.tables as hidden
+     from (select ${hiddenTablesSql(options, ['outbox'])} as tables) as hidden
+     left join ${qualifier(options)}gencache_outbox as event
+       on event.cache = ? and event.xid = ?::xid8 and event.held_by is null`,
     [cache, xid],
   );
-  return rows;
+  checkHiddenTables(rows[0]!.hidden);
+  return rows.flatMap(({ path, cause, unresolved }) =>
+    path === null || cause === null ? [] : [{ path, cause, unresolved }],
+  );
 }
 
 /**
  * Deletes a transaction's events, if `server`, which took their bump, is the authoritative incarnation, or there is no
  * authority yet. Events that a relay has claimed are left to it. One statement, which locks the row of the authority (FOR
  * SHARE): a repair waits for it, or it waits for the repair and then reads the row's new value. After a crash that lost
- * the transaction, its id may belong to another one: then nothing is deleted.
+ * the transaction, its id may belong to another one: then nothing is deleted; nor where the row of the authority may be hidden.
  */
 export async function deleteEventsOf(
   db: Knex,
@@ -38,7 +46,8 @@ export async function deleteEventsOf(
        select seq from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and held_by is null
        for update skip locked))
      and not exists (select from authority where redis is distinct from :server)
-     and ${serverSql(outbox)} = :postgres`,
+     and ${serverSql(outbox)} = :postgres
+     and ${hiddenTablesSql(outbox, ['authority'])} is null`,
     { cache, xid: xid.id, server: server ?? null, postgres: xid.server ?? null },
   );
 }

@@ -10,6 +10,8 @@ export interface Relation {
   /** `r` a table, `p` a partitioned one, `f` a foreign one, `v` a view, ... */
   readonly kind: string;
   readonly temporary: boolean;
+  /** Whether row level security hides rows from the current role. */
+  readonly hidesRows: boolean;
 }
 
 /** The kind of id that a column's values can be; `other`: not an id. */
@@ -54,7 +56,7 @@ export interface InstalledFunction {
 
 const RELATION = `
   class.oid::text as oid, space.nspname as schema, class.relname as name, class.relkind as kind,
-  class.relpersistence = 't' as temporary`;
+  class.relpersistence = 't' as temporary, row_security_active(class.oid) as "hidesRows"`;
 
 /** The table of that name, on the search path without a schema; undefined if there is none. One query. */
 export async function findRelation(
@@ -160,8 +162,8 @@ export async function triggersNamed(db: Knex, names: readonly string[]): Promise
      order by class.oid, tgname`,
     [names as string[]],
   );
-  return rows.map(({ oid, schema, name, kind, temporary, trigger, calls, enabled, type }) => ({
-    relation: { oid, schema, name, kind, temporary },
+  return rows.map(({ oid, schema, name, kind, temporary, hidesRows, trigger, calls, enabled, type }) => ({
+    relation: { oid, schema, name, kind, temporary, hidesRows },
     name: trigger,
     enabled,
     type,

@@ -83,7 +83,7 @@ async function isLocked(trx: Knex.Transaction, table: string): Promise<boolean |
       );
       const name = rows[0]?.name;
       if (name === undefined) return false;
-      const locks = await query<unknown>(savepoint, `select from ${verbatim(name)} where is_locked = 1 limit 1`);
+      const locks = await query(savepoint, `select from ${verbatim(name)} where is_locked = 1 limit 1`);
       return locks.length > 0;
     });
   } catch (error) {

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { OutboxOptions } from '../outbox/location.js';
 import { isSqlstate } from '../postgres/sqlstate.js';
-import { functionsNamed } from '../postgres/catalog.js';
+import { functionsNamed, type Relation } from '../postgres/catalog.js';
 import { FOREIGN_REMEDY, foreignMessage, repairDefinition } from './install-triggers.js';
 import { underInstallationLock, TableLockedError } from '../postgres/table-locks.js';
 import { qualifiedName } from '../postgres/identifiers.js';
@@ -18,7 +18,8 @@ export type TriggerProblemKind =
   | PlanDifference['problem']
   | 'primary key changed'
   | 'foreign partition'
-  | 'looked-up table not watched';
+  | 'looked-up table not watched'
+  | 'looked-up rows hidden';
 
 export interface TriggerProblem {
   readonly cache: string;
@@ -78,6 +79,9 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
       found(difference.problem, messageOf(difference), REPAIR);
     }
     for (const relation of plan.foreign) found('foreign partition', foreignMessage(relation), FOREIGN_REMEDY);
+    for (const table of 'faults' in tables ? [] : tables.lookedUp) {
+      if (table?.hidesRows === true) found('looked-up rows hidden', hiddenMessage(table), HIDDEN_REMEDY);
+    }
     for (const message of unwatched(definition, definitions)) {
       found('looked-up table not watched', message, 'Call `onChangeOf` for that table, too, with all operations.');
     }
@@ -139,6 +143,16 @@ function messageOf(difference: PlanDifference): string {
       return `The trigger ${difference.found.name} is on ${qualifiedName(difference.found.relation)}, which does not belong to the table.`;
   }
 }
+
+function hiddenMessage(table: Relation): string {
+  return (
+    `Row level security hides rows of ${displayName(table.schema, table.name)} from this role. A lookup by a role like ` +
+    'that is refused, and global is bumped in its place.'
+  );
+}
+
+const HIDDEN_REMEDY =
+  'Give the role of the relays and of the writers BYPASSRLS, or let the owner of the table run relays, without FORCE.';
 
 const ENABLED: Readonly<Record<string, string>> = {
   A: 'ALWAYS',

@@ -2,6 +2,7 @@ import { type RowOperation, watchedColumns } from '../trigger-definition.js';
 import { manyRowsSource } from './many-rows.js';
 import { oneRowSource } from './one-row.js';
 import { type RecorderInput, TRANSITION_ALIASES } from './rows.js';
+import { recordSafely } from '../../outbox/record-safely.js';
 import { literal } from '../../postgres/sql-text.js';
 
 /**
@@ -29,37 +30,9 @@ export function recorderSource(recorder: RecorderInput): string {
   const insert = `insert into ${at}gencache_outbox (cache, path, lookup, args, source, operation)`;
   const cause = `format('%I.%I', tg_table_schema, tg_table_name), tg_op`;
   const watched = watchedColumns(definition);
-  return `
-declare
-  gencache_many boolean;
-  gencache_count bigint;
-  gencache_some text[];
-  gencache_paths text[] := '{}';
-  gencache_lookups text[] := '{}';
-  gencache_packs jsonb[];
-  gencache_images jsonb[] := '{}';
-  gencache_error text;
-begin
-  if current_setting('gencache.events', true) = 'off' then
-    return null;
-  end if;
-  if tg_op = 'TRUNCATE' then
+  const record = `if cardinality(gencache_paths) = 1 then
     ${insert}
-    values (${cache}, ${literal(definition.truncate)}, null, null, ${cause});
-    return null;
-  end if;
-  begin${definition.operations.map((operation) => computed(recorder, operation, watched)).join('')}
-  exception ${watched === null && definition.operations.includes('update') ? comparingImagesOnly(recorder) : ''}when others then
-    gencache_error := sqlstate || ': ' || sqlerrm;
-  end;
-  if gencache_error is not null then
-    ${insert}
-    values (${cache}, '', null, jsonb_build_object('error', gencache_error), ${cause});
-    return null;
-  end if;
-  if cardinality(gencache_paths) = 1 then
-    ${insert}
-    values (${cache}, gencache_paths[1], null, null, ${cause});
+    values (${cache}, gencache_paths[1], null, gencache_args, ${cause});
   elsif cardinality(gencache_paths) > 1 then
     ${insert}
     select ${cache}, path, null, null, ${cause}
@@ -72,7 +45,35 @@ begin
     ${insert}
     select ${cache}, '', lookup, args, ${cause}
     from unnest(gencache_lookups, gencache_images) as each (lookup, args);
+  end if;`;
+  return `
+declare
+  gencache_many boolean;
+  gencache_count bigint;
+  gencache_some text[];
+  gencache_paths text[] := '{}';
+  gencache_lookups text[] := '{}';
+  gencache_packs jsonb[];
+  gencache_images jsonb[] := '{}';
+  gencache_error text;
+  gencache_args jsonb;
+begin
+  if current_setting('gencache.events', true) = 'off' then
+    return null;
   end if;
+  if tg_op = 'TRUNCATE' then
+    gencache_paths := array[${literal(definition.truncate)}];
+  end if;
+  begin${definition.operations.map((operation) => computed(recorder, operation, watched)).join('')}
+  exception ${watched === null && definition.operations.includes('update') ? comparingImagesOnly(recorder) : ''}when others then
+    gencache_error := sqlstate || ': ' || sqlerrm;
+  end;
+  if gencache_error is not null then
+    gencache_paths := array[''];
+    gencache_lookups := '{}';
+    gencache_args := jsonb_build_object('error', gencache_error);
+  end if;
+  ${recordSafely(at, record)}
   return null;
 end`;
 }

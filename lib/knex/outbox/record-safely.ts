@@ -1,0 +1,21 @@
+import { literal } from '../postgres/sql-text.js';
+
+/**
+ * PL/pgSQL that runs `record`, statements which insert events, so that the write of the user does not fail where row level
+ * security is forced upon the owner of the outbox. The event is lost then, with a warning, and no relay guarantees a bound
+ * (`row-security.ts`). Elsewhere the statements run without a block of their own, which would take a subtransaction id.
+ * `at`: the prefix of the outbox's tables, with the schema.
+ */
+export function recordSafely(at: string, record: string): string {
+  const outbox = `${at}gencache_outbox`;
+  return `if row_security_active(${literal(outbox)}::regclass) then
+    begin
+    ${record}
+    exception when insufficient_privilege then
+      raise warning using message = 'gencache records no changes: ' || sqlerrm,
+        hint = ${literal(`alter table ${outbox} no force row level security`)};
+    end;
+  else
+    ${record}
+  end if;`;
+}
