@@ -19,6 +19,7 @@ import { underInstallationLock, ACCESS_EXCLUSIVE, underTableLocks } from '../pos
 import { qualifiedName } from '../postgres/identifiers.js';
 import { findInstalledOutbox, type InstalledOutbox, requireInstalledOutbox } from '../outbox/installed-outbox.js';
 import { recordSafely } from '../outbox/record-safely.js';
+import { dropLeftOver } from '../triggers/remove-triggers.js';
 import { forgetDefinition, keepDefinition } from '../triggers/trigger-registry.js';
 import { TRANSITION_TABLES } from '../postgres/transition-tables.js';
 import { functionBody, execute, nameHash, literal } from '../postgres/sql-text.js';
@@ -75,6 +76,8 @@ export async function uninstallMigrationsTrigger(db: Knex, options: MigrationsTr
 /** Drops the triggers of every cache, as a part of `uninstallOutbox`. Throws TableLockedError. */
 export async function uninstallMigrationsTriggers(trx: Knex.Transaction, options: OutboxOptions): Promise<void> {
   await uninstall(trx, options, () => true);
+  const outbox = await findInstalledOutbox(trx, options);
+  if (outbox !== undefined) await dropLeftOver(trx, outbox, '^gencache_migrations_[0-9a-f]{16}');
 }
 
 /** The caches among these whose trigger on this list is enabled. One query. */

@@ -187,3 +187,28 @@ export async function functionsNamed(
   );
   return new Map(rows.map((row) => [row.name, row]));
 }
+
+/** The functions of the schema whose names match a regular expression. One query. */
+export async function functionsLike(db: Knex, schema: string, pattern: string): Promise<string[]> {
+  const rows = await query<{ name: string }>(
+    db,
+    `select distinct proname as name from pg_proc join pg_namespace space on space.oid = pronamespace
+     where nspname = ? and proname ~ ? order by 1`,
+    [schema, pattern],
+  );
+  return rows.map(({ name }) => name);
+}
+
+/** The tables with triggers that call these functions of the schema. One query. */
+export async function tablesCalling(db: Knex, schema: string, functions: readonly string[]): Promise<Relation[]> {
+  return query(
+    db,
+    `select distinct ${RELATION}
+     from pg_trigger installed
+     join pg_proc on pg_proc.oid = tgfoid and proname = any(?)
+     join pg_namespace home on home.oid = pronamespace and home.nspname = ?
+     join pg_class class on class.oid = tgrelid
+     join pg_namespace space on space.oid = class.relnamespace`,
+    [functions, schema],
+  );
+}

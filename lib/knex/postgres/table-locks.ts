@@ -1,6 +1,6 @@
 import { sleep } from '../../async/scheduling.js';
 import type { Knex } from 'knex';
-import { GencacheError } from '../../errors/errors.js';
+import { ConfigurationError, GencacheError } from '../../errors/errors.js';
 import { qualifiedName } from './identifiers.js';
 import { isSqlstate } from './sqlstate.js';
 import type { Relation } from './catalog.js';
@@ -60,15 +60,24 @@ export interface TableLock {
  * Runs `work` as the only installation in this database, in a transaction, or a savepoint of the caller's, and again from
  * its start while its tables stay locked. The transaction that `work` gets ends with the attempt. Inside `work`, use that
  * transaction and not a second call, so that there is one series of attempts. Throws TableLockedError.
+ *
+ * A transaction of its own is READ COMMITTED, whatever the default is, so that it sees what the installations before it
+ * have committed. A caller's transaction of another isolation may not: throws ConfigurationError where that fails.
  */
 export async function underInstallationLock(db: Knex, work: (trx: Knex.Transaction) => Promise<void>): Promise<void> {
+  const isCallers = db.isTransaction === true;
   for (let attempt = 1; ; attempt++) {
+    let isolation: string = READ_COMMITTED;
     try {
-      return await db.transaction(async (trx) => {
-        await lockInstallation(trx);
-        await work(trx);
-      });
+      return await db.transaction(
+        async (trx) => {
+          isolation = await lockInstallation(trx);
+          await work(trx);
+        },
+        isCallers ? {} : { isolationLevel: READ_COMMITTED },
+      );
     } catch (error) {
+      if (isCallers && isolation !== READ_COMMITTED && showsOldSnapshot(error)) throw oldSnapshot(isolation, error);
       const again = error instanceof TableLockedError || isSqlstate(error, 'deadlock detected');
       if (!again || attempt === ATTEMPTS) throw error;
     }
@@ -76,9 +85,42 @@ export async function underInstallationLock(db: Knex, work: (trx: Knex.Transacti
   }
 }
 
-/** Held to the end of the transaction, or until it rolls back to a savepoint from before. */
-async function lockInstallation(trx: Knex.Transaction): Promise<void> {
-  await query(trx, `select pg_advisory_xact_lock(hashtext('gencache'), 0)`);
+const READ_COMMITTED = 'read committed';
+
+/**
+ * Held to the end of the transaction, or until it rolls back to a savepoint from before. Returns the isolation of the
+ * transaction.
+ */
+async function lockInstallation(trx: Knex.Transaction): Promise<string> {
+  const rows = await query<{ isolation: string }>(
+    trx,
+    `select pg_advisory_xact_lock(hashtext('gencache'), 0), current_setting('transaction_isolation') as isolation`,
+  );
+  return rows[0]!.isolation;
+}
+
+/** Whether an object or a row is there that the transaction does not see. */
+function showsOldSnapshot(error: unknown): boolean {
+  return HIDDEN_BY_SNAPSHOT.some((name) => isSqlstate(error, name));
+}
+
+const HIDDEN_BY_SNAPSHOT = [
+  'duplicate table',
+  'duplicate object',
+  'duplicate function',
+  'duplicate schema',
+  'unique violation',
+  'serialization failure',
+] as const;
+
+function oldSnapshot(isolation: string, cause: unknown): ConfigurationError {
+  return new ConfigurationError(
+    'An installation must see what other installations have committed, but the transaction that it got is ' +
+      `\`${isolation}\` and began before another installation committed. Nothing was changed. Run it again: it then finds ` +
+      "that installation. To avoid this, begin the transaction with { isolationLevel: 'read committed' }, or pass the Knex " +
+      'in place of the transaction.',
+    { cause },
+  );
 }
 
 /**

@@ -2,9 +2,11 @@ import type { Knex } from 'knex';
 import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
 import type { OutboxOptions } from '../outbox/location.js';
-import { findRelation } from '../postgres/catalog.js';
+import { findRelation, functionsLike, tablesCalling } from '../postgres/catalog.js';
+import { quoted } from '../postgres/identifiers.js';
+import { execute } from '../postgres/sql-text.js';
 import { removeDefinition } from './install-triggers.js';
-import { underInstallationLock } from '../postgres/table-locks.js';
+import { ACCESS_EXCLUSIVE, underInstallationLock, underTableLocks } from '../postgres/table-locks.js';
 import { findInstalledOutbox, type InstalledOutbox } from '../outbox/installed-outbox.js';
 import { installedDefinitions } from './trigger-registry.js';
 
@@ -55,4 +57,19 @@ export async function uninstallTriggers(db: Knex, options: OutboxOptions = {}): 
 /** The same, under the installation lock of the caller. */
 export async function removeAll(trx: Knex.Transaction, outbox: InstalledOutbox): Promise<void> {
   for (const definition of await installedDefinitions(trx, outbox)) await removeDefinition(trx, outbox, definition);
+  await dropLeftOver(trx, outbox, '^gencache_(on|lookup)_[0-9a-f]{16}');
+}
+
+/**
+ * Drops the functions of these names and their triggers, which the outbox's list of triggers may not name: a test cleaner
+ * has emptied it. They would record into an outbox that is gone, and fail each write. One query where there is none.
+ */
+export async function dropLeftOver(trx: Knex.Transaction, outbox: InstalledOutbox, names: string): Promise<void> {
+  const functions = await functionsLike(trx, outbox.schema, names);
+  if (functions.length === 0) return;
+  const tables = await tablesCalling(trx, outbox.schema, functions);
+  const locks = tables.map((relation) => ({ relation, mode: ACCESS_EXCLUSIVE }) as const);
+  await underTableLocks(trx, locks, async () => {
+    for (const name of functions) await execute(trx, `drop function ${outbox.at}${quoted(name)} cascade`);
+  });
 }

@@ -1,10 +1,20 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { memoryStore } from '../../../lib/index.js';
-import { installOutbox, notifyRelays, outboxMigrations, uninstallOutbox } from '../../../lib/knex/index.js';
+import {
+  checkTriggers,
+  installMigrationsTrigger,
+  installOutbox,
+  notifyRelays,
+  onChangeOf,
+  outboxMigrations,
+  uninstallOutbox,
+  uninstallTriggers,
+} from '../../../lib/knex/index.js';
 import { installedRelease, OUTBOX_RELEASE } from '../../../lib/knex/install/install-outbox.js';
 import { recordEvents } from '../../../lib/knex/outbox/record.js';
 import { eventually } from '../../support/deferred.js';
+import { lendKnex } from '../../support/knexes.js';
 import { lend } from '../../support/lenders.js';
 import { databaseUrl, lendDatabase, schemaOf } from '../../support/postgres.js';
 import { runProgram } from '../../support-specs/programs/run.js';
@@ -225,6 +235,98 @@ describe('the outbox', () => {
       await record('item=1');
       await db.migrate.latest(config);
       expect(await events()).to.deep.equal(['item=1']);
+    });
+  });
+
+  for (const isolation of ['repeatable read', 'serializable'] as const) {
+    it(`is installed once, with a trigger, by 8 connections at once where ${isolation} is the default`, async () => {
+      await db.raw('create table item (id bigint primary key)');
+      const level = isolation.replace(' ', '\\ ');
+      const strict = lendKnex(databaseUrl(`${schemaOf(db)} -c default_transaction_isolation=${level}`), schemaOf(db));
+      await Promise.all(
+        Array.from({ length: 8 }, async () => {
+          await installOutbox(strict);
+          await onChangeOf(strict, 'item', { cache: 'shop' }).bump({ item: 'id' }).install();
+        }),
+      );
+      expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
+      await db('item').insert({ id: 1 });
+      expect(await events()).to.deep.equal(['item=1']);
+    });
+
+    it(`is not installed in a ${isolation} transaction that began before another installation: the error says so`, async () => {
+      const trx = await db.transaction({ isolationLevel: isolation });
+      await trx.raw('select count(*) from pg_class');
+      await installOutbox(db);
+      const error = await rejection(installOutbox(trx));
+      expect(error).to.include({
+        code: 'CONFIGURATION',
+        message:
+          'An installation must see what other installations have committed, but the transaction that it got is ' +
+          `\`${isolation}\` and began before another installation committed. Nothing was changed. Run it again: it then ` +
+          "finds that installation. To avoid this, begin the transaction with { isolationLevel: 'read committed' }, or " +
+          'pass the Knex in place of the transaction.',
+      });
+      await trx.rollback();
+      await db.transaction((again) => installOutbox(again), { isolationLevel: isolation });
+    });
+  }
+
+  describe('whose tables a test cleaner has emptied', () => {
+    const cache = uniqueName();
+
+    /** As a cleaner does: every table of the schema but those of Knex. */
+    const clean = async () => {
+      const tables = (await objects(db)).filter((name) => /^gencache_\w+$/.test(name) && !name.endsWith('_seq'));
+      const found = tables.filter((name) => TABLES.includes(name.replace('gencache_', '')));
+      expect(found).to.have.length(TABLES.length);
+      await db.raw(`truncate item, ${found.join(', ')}`);
+    };
+    const install = async () => {
+      await installOutbox(db);
+      await onChangeOf(db, 'item', { cache }).bump({ item: 'id' }).install();
+      await installMigrationsTrigger(db, { cache });
+    };
+
+    beforeEach(async () => {
+      await db.raw('create table item (id bigint primary key)');
+      await db.raw('create table knex_migrations (id serial, name text, batch int, migration_time timestamptz)');
+      await install();
+      await clean();
+      await db('gencache_outbox').delete(); // the event of TRUNCATE
+    });
+
+    it('is installed again, its rows included, and relayed', async () => {
+      expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
+      await install();
+      expect(await db('gencache_release').orderBy('version').pluck('version')).to.deep.equal([1, 2]);
+      expect(await db('gencache_trigger')).to.have.length(2);
+      expect(await checkTriggers(db)).to.deep.equal([]);
+      await db('item').insert({ id: 1 });
+      const relay = lendRelay({ db, cache });
+      await eventually(() => expect(relay.status).to.include({ trusted: true, events: 1, failures: 0 }));
+    });
+
+    it('leaves nothing behind when uninstalled, and writes go on', async () => {
+      await uninstallOutbox(db);
+      expect((await objects(db)).filter((name) => name.startsWith('gencache_'))).to.deep.equal([]);
+      await db('item').insert({ id: 1 });
+      await db('knex_migrations').insert({ name: '001.js', batch: 1 });
+    });
+
+    it('leaves nothing behind when its migrations are rolled back', async () => {
+      const config: Knex.MigratorConfig = { migrationSource: outboxMigrations, tableName: 'outbox_migrations' };
+      await db.migrate.latest(config);
+      await clean();
+      await db.migrate.rollback(config, true);
+      expect((await objects(db)).filter((name) => name.startsWith('gencache_'))).to.deep.equal([]);
+      await db('item').insert({ id: 1 });
+    });
+
+    it('has its triggers removed by uninstallTriggers', async () => {
+      await uninstallTriggers(db);
+      await db('item').insert({ id: 1 });
+      expect(await events()).to.deep.equal([]);
     });
   });
 

@@ -179,7 +179,7 @@ describe('on the Knex of an application', () => {
       expect(await names.fetch(ids)).to.deep.equal(['by psql']);
       await eventually(async () => expect(await friendly('gencache_outbox')).to.deep.equal([]));
       expect(await friendly('gencache_dead_letter')).to.deep.equal([]);
-      expect(relay.status).to.include({ trusted: true, failures: 0, deadLetters: 0 });
+      await eventually(() => expect(relay.status).to.include({ trusted: true, failures: 0, deadLetters: 0 }));
       await relay.stop();
 
       expect(await repairTriggers(db)).to.deep.equal([]);

@@ -8,7 +8,8 @@ describe('an SQLSTATE', () => {
   it('has the name of its most exact entry', () => {
     expect(isSqlstate(ofServer('40P01'), 'deadlock detected')).to.equal(true);
     expect(isSqlstate(ofServer('40P01'), 'transaction rollback')).to.equal(false);
-    expect(isSqlstate(ofServer('40001'), 'transaction rollback')).to.equal(true);
+    expect(isSqlstate(ofServer('40002'), 'transaction rollback')).to.equal(true);
+    expect(isSqlstate(ofServer('40001'), 'serialization failure')).to.equal(true);
     expect(isSqlstate(ofServer('57P01'), 'shutdown')).to.equal(true);
     expect(isSqlstate(ofServer('57014'), 'query canceled')).to.equal(true);
   });
@@ -16,6 +17,7 @@ describe('an SQLSTATE', () => {
   for (const [code, transient] of [
     ['08006', true],
     ['40001', true],
+    ['40002', true],
     ['53300', true],
     ['55P03', true],
     ['57P01', true],
