@@ -20,7 +20,7 @@
  * follows them has a fresh nonce. So no reader after the commit sees an entry that was loaded before or during it.
  * Writers are independent of each other: a lift leaves the other writers' tokens, and a bump leaves all of them.
  *
- * A value of any other form is foreign. A later release may have written it, so readers bypass the cache there.
+ * A value of any other form is foreign. A later release may have written it: readers bypass the cache, and a bump deletes it (docs/protocol.md, rule 7a).
  */
 import { randomBytes } from 'node:crypto';
 
@@ -60,7 +60,7 @@ const POOL_NONCES = 256;
 let pool = Buffer.alloc(0);
 let drawn = 0;
 
-/** Returns a nonce for one attempt of one command. A retry takes another nonce: a command that carries one is never resent. */
+/** Returns a nonce for one attempt of one command. A retry takes another nonce: none is sent again once the server may have executed its command. */
 export function nonce(): string {
   if (drawn === pool.length) {
     pool = randomBytes(NONCE_BYTES * POOL_NONCES);

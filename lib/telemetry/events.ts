@@ -10,7 +10,7 @@ export interface CacheEvents {
   read: [ReadEvent];
   /** By the loader, once per call of the user's `load`, when it has settled. */
   load: [LoadEvent];
-  /** By the filler, once per entry name and fill command, when the store has answered. */
+  /** By the filler, once per entry name and fill command, when the store has answered, and once per value refused before. */
   fill: [FillEvent];
   /** Once per call of `bump` or `bumpMany`, and per namespace that a transaction bumps, when the bump has settled. */
   bump: [BumpEvent];
@@ -29,7 +29,7 @@ export interface CacheEvents {
    * then on. While `isFresh` is false, every read goes to the source.
    */
   freshnessChanged: [{ readonly cache: string; readonly maxStalenessMs: number; readonly isFresh: boolean }];
-  /** By the store, once at start-up: a fact that the owner should know, such as the cost of an eviction policy. */
+  /** A fact that the owner should know: by the store at start-up, the cost of an eviction policy; by a bump, foreign values it deleted. */
   warning: [{ readonly cache: string; readonly message: string }];
 }
 

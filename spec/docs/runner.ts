@@ -12,9 +12,9 @@ import type { Block } from './blocks.js';
 import { FOLDER, outputOf } from './compile.js';
 
 const LIMIT_MS = 60_000;
-/** A relay beside a block has begun before the block does. */
+/** A relay beside a block has started before the block does. */
 const BESIDE = (command: string) => `${command} >beside-$$.log 2>&1 &
-until grep -q 'has begun' beside-$$.log; do sleep 0.1; done
+until grep -q 'has started' beside-$$.log; do sleep 0.1; done
 `;
 
 export interface Run {

@@ -21,7 +21,7 @@ export interface InstallationFacts {
  */
 export type Step = 'unknown' | '0' | '1' | '2' | '3' | '4a';
 
-/** The steps for `--expect`. Step 4b, strict commits, is possible on top of steps 3 and 4a. */
+/** The steps for `--expect`. Steps 4a and 4b build on step 3, and 4b does not need 4a. On step 2 both cover only what `{ trx }` records. */
 export const EXPECTED_STEPS = ['0', '1', '2', '3', '4', '4a', '4b'] as const;
 export type ExpectedStep = (typeof EXPECTED_STEPS)[number];
 

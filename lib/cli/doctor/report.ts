@@ -35,7 +35,7 @@ export function toText({ findings, standing, expected, reached, ok }: DoctorRepo
   ].join('\n');
 }
 
-/** Step 4b needs, beside a Redis that keeps quarantines, a relay for every event, so it begins at step 3. */
+/** Strict commits work on step 2 for what `{ trx }` records. Step 4b covers every change of a table, so it builds on step 3. */
 function strictLines(step: LadderStanding['step']): string[] {
   if (step === 'unknown') return [];
   return step === '3' || step === '4a'

@@ -30,7 +30,7 @@ const CHECKS_PER_BOUND = 4;
  *     await relay.stop();
  *
  * or alone: `gencache relay`. Any number of relays share the work. Polling is the guarantee; a NOTIFY only ends a pause.
- * An idle relay costs one query a poll; with bounds to guarantee, two commands more. Throws ConfigurationError.
+ * An idle relay costs one query a poll; with bounds to guarantee, two commands more; without, two commands a second. Throws ConfigurationError.
  */
 export function startRelay(options: RelayOptions): Relay {
   return new Relay(options);

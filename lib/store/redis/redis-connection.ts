@@ -45,7 +45,7 @@ function retryAfterMs(attempt: number): number {
  *
  *     connecting -> identifying the server (INFO) -> open -> (lost) -> connecting ...
  *
- * **Invariant.** Every command is sent at most once, on a connection whose server has said that it is not a replica. A
+ * **Invariant.** Every command is executed at most once (one that got NOSCRIPT is sent again), on a connection whose server has said that it is not a replica. A
  * command that was in flight when its connection broke is rejected: the server may have executed it, and its nonce may be
  * used. So ioredis' automatic resend and offline queue are off; a call that arrives while the connection is not open, or is
  * ending, waits for the next one within its own deadline.
