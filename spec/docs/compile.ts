@@ -17,6 +17,8 @@ import { type Block, ROOT } from './blocks.js';
 
 export const FOLDER = join(import.meta.dirname, '.tmp');
 const PREAMBLES = join(import.meta.dirname, 'preambles');
+/** The program of the package, as `bin` in package.json names it. */
+const COMMAND = 'dist/cjs/lib/cli/main.js';
 const TSC = join(ROOT, 'node_modules/typescript/bin/tsc');
 
 /** What the compiler says of the blocks, by block. What it says of preambles is thrown. */
@@ -53,14 +55,12 @@ export function compileAll(blocks: readonly Block[]): Complaints {
 
 function buildLibrary(): void {
   const at = join(FOLDER, 'node_modules/gencache');
-  const built = spawnSync(process.execPath, [TSC, '-p', 'tsconfig.build.json', '--outDir', join(at, 'dist')], {
-    cwd: ROOT,
-    encoding: 'utf8',
-  });
-  if (built.status !== 0) throw new Error(`The library does not compile:\n${built.stdout}`);
+  const built = spawnSync('npm', ['run', 'build'], { cwd: ROOT, encoding: 'utf8' });
+  if (built.status !== 0) throw new Error(`The library does not compile:\n${built.stdout}${built.stderr}`);
+  cpSync(join(ROOT, 'dist'), join(at, 'dist'), { recursive: true });
   cpSync(join(ROOT, 'package.json'), join(at, 'package.json'));
-  chmodSync(join(at, 'dist/lib/cli/main.js'), 0o755);
-  symlinkSync('../gencache/dist/lib/cli/main.js', join(FOLDER, 'node_modules/.bin/gencache'));
+  chmodSync(join(at, COMMAND), 0o755);
+  symlinkSync(join('../gencache', COMMAND), join(FOLDER, 'node_modules/.bin/gencache'));
 }
 
 /** `docs-errors-42`. */
