@@ -42,9 +42,11 @@ export class Entry<Ids extends object, Value, Transaction = never> {
   /**
    * Returns the value of `ids`, from the store, or on a miss from the loader ("getOrSet" or "wrap" elsewhere).
    *
-   * A hit costs one command, shared with all fetches of the same turn of the event loop; the first read of a scope in a process, and the first read after a bump by another process, cost two. A miss costs one query, shared with the turn's other misses of
-   * this entry, and one fill command behind the answer. If the store fails or takes longer than `readDeadlineMs`, the
-   * answer comes from the source. Throws IdError, LoaderContractError, and the loader's own errors.
+   * A hit costs one command, shared with all fetches of the same turn of the event loop; the first read of a scope in a
+   * process, and the first read after a bump by another process, cost two. A miss costs one query, shared with the
+   * turn's other misses of this entry, and one fill command after the answer. If the store fails or takes longer than
+   * `readDeadlineMs`, the answer comes from the source. Throws IdError, LoaderContractError, and the loader's own
+   * errors.
    */
   async fetch(ids: Ids, options?: FetchOptions<Transaction>): Promise<Value> {
     const values = await this.#read([ids], options, this.fetch);
@@ -54,8 +56,8 @@ export class Entry<Ids extends object, Value, Transaction = never> {
   /**
    * Returns the values of `ids: [n] -> values: [n]`, same order; duplicates are read once and share their value.
    *
-   * Costs one command for each 1,000 distinct ids or 100,000 characters of scope paths, one query for each `loadBatchMax` misses, and fill commands behind
-   * the answer. Throws the errors of `fetch`.
+   * Costs one command for each 1,000 distinct ids or 100,000 characters of scope paths, one query for each
+   * `loadBatchMax` misses, and fill commands after the answer. Throws the errors of `fetch`.
    */
   async fetchMany(ids: readonly Ids[], options?: FetchOptions<Transaction>): Promise<Value[]> {
     const values = await this.#read(ids, options, this.fetchMany);

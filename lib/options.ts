@@ -34,7 +34,7 @@ export interface CacheSettings {
    * within this bound, and otherwise the source. Default: no bound.
    */
   readonly maxStalenessMs?: number;
-  /** The share of hits, 0 to 1, that is compared with the source behind the answer. */
+  /** The share of hits, 0 to 1, that is compared with the source after the answer. */
   readonly verifyRate?: number;
   /** Time between the two comparisons of a differing hit, in ms, in which its bump may arrive. Default: `maxStalenessMs`, or 1 s without a bound. */
   readonly verifyDelayMs?: number;

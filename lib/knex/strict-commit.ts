@@ -9,7 +9,7 @@ import { scopesOf } from './outbox/settle.js';
 import { eventsOf } from './outbox/transaction-events.js';
 import type { TransactionId } from './outbox/transaction-id.js';
 
-/** The quarantine that a strict commit needs before it could not be set. Nothing was committed. */
+/** The quarantine of a strict commit could not be set. Nothing was committed. */
 export class QuarantineError extends GencacheError {
   constructor(cause: Error) {
     super(

@@ -13,7 +13,8 @@
  *   itself and leaves no generation. A strict writer that is suspended here loses its session
  *   (idle_in_transaction_session_timeout) within half of the time that its quarantine lasts.
  * - Committing, until the outcome of COMMIT is known. PostgreSQL decides it: where the reply is lost, `pg_xact_status`
- *   on another connection tells the outcome, as long as the server is the same incarnation. COMMIT can't be bounded, so the quarantine is renewed until its lift; if this process dies here, the commit is a plain one.
+ *   on another connection tells the outcome, as long as the server is the same incarnation. COMMIT can't be bounded, so
+ *   the quarantine is renewed until its lift; if this process dies here, the commit is a plain one.
  * - Unknown, when PostgreSQL can't tell. The transaction may still commit, so its quarantine is not lifted, and lapses.
  *   The call rejects with CommitUnknownError.
  * - Aborted: nothing was committed. The quarantine is lifted, and the call rejects with the error.

@@ -4,10 +4,10 @@
  *     <n>.<nonce>                                     a standing generation
  *     <n>!<token>@<lapsesAtMs>,<token>@<lapsesAtMs>…  a generation under quarantine, around strict commits
  *
- * `n` counts the bumps since the generation was minted; only people read it. The nonce, 96 random bits that the client
- * draws for each attempt, makes every value a new one. **Invariant.** No two values that a scope's generation ever had
- * are equal, whatever evictions, flushes, restores or failovers lie between: a counter that was lost and starts again
- * at 0 has another nonce. Values are compared for equality only.
+ * `n` counts the bumps since the generation was minted, for people: no decision depends on it. The nonce, 96 random
+ * bits that the client draws for each attempt, makes every value a new one. **Invariant.** No two values that a scope's
+ * generation ever had are equal, whatever evictions, flushes, restores or failovers lie between: a counter that was
+ * lost and starts again at 0 has another nonce. Values are compared for equality only.
  *
  * Under quarantine each strict writer has a token of its own, 16 base64url characters, and the instant, by the store's
  * clock, at which the token lapses, so that no quarantine outlives a dead writer for long. The key expires with the
@@ -20,7 +20,8 @@
  * follows them has a fresh nonce. So no reader after the commit sees an entry that was loaded before or during it.
  * Writers are independent of each other: a lift leaves the other writers' tokens, and a bump leaves all of them.
  *
- * A value of any other form is foreign. A later release may have written it: readers bypass the cache, and a bump deletes it (docs/protocol.md, rule 7a).
+ * A value of any other form is foreign. A later release may have written it: readers bypass the cache, and a bump
+ * deletes it (docs/protocol.md, rule 7a).
  */
 import { randomBytes } from 'node:crypto';
 
@@ -60,7 +61,10 @@ const POOL_NONCES = 256;
 let pool = Buffer.alloc(0);
 let drawn = 0;
 
-/** Returns a nonce for one attempt of one command. A retry takes another nonce: none is sent again once the server may have executed its command. */
+/**
+ * Returns a nonce for one attempt of one command. A retry takes another nonce: none is sent again once the server may
+ * have executed its command.
+ */
 export function nonce(): string {
   if (drawn === pool.length) {
     pool = randomBytes(NONCE_BYTES * POOL_NONCES);

@@ -6,7 +6,7 @@ import { describe } from '../errors/describe.js';
 
 /**
  * A node of the declared tree of namespaces: the names and kinds of a scope's ids, and the scope of given ids.
- * Ids are named, so that they can't be swapped; the names down one branch differ.
+ * Ids are named, so that they can't be swapped; no name occurs twice on a branch.
  */
 export class NamespaceNode {
   readonly scopes: ScopeRegistry;

@@ -71,8 +71,8 @@ interface RegisteredScopeOptions {
  * the oldest scope first.
  *
  * Scopes form a tree that is walked by canonical ids: a hit finds its scope without building and hashing a path. The
- * order is not LRU, in which each hit would renew each level; forgetting a scope in use costs one command, once in `max`
- * new scopes. A scope below a forgotten one is not found either; the next call that names it makes it anew.
+ * order is first in, first out: LRU would update every level on each hit. The registry may forget a scope in use, which
+ * costs one command. A scope below a forgotten one is not found either; the next call that names it makes it anew.
  */
 export class ScopeRegistry {
   readonly root: RegisteredScope;

@@ -52,7 +52,7 @@ export interface Store {
   ): Promise<readonly (Generation | 'quarantined' | 'foreign')[]>;
 
   /**
-   * Gives each existing generation a value never used before, made with `attempt`, a fresh nonce. `keys: [n] -> [n]`:
+   * Gives each existing generation a value never used before, made with the fresh nonce `attempt`. `keys: [n] -> [n]`:
    * the new generation; `missing` for a missing key, which stays missing; `quarantined` for a key with writers' tokens,
    * which stay until their instants, so that readers keep bypassing it; `foreign` for any other value, of
    * any type, which is deleted: a release that knows its form would hit under it.
@@ -152,7 +152,10 @@ export interface Renewal {
   readonly mark: string;
   readonly incarnation: string;
   readonly keys: readonly { readonly key: FreshnessKey; readonly untilMs: number }[];
-  /** The instant at which the check began, by the store's clock. A clock that shows less by now went back: renews nothing. */
+  /**
+   * The instant at which the check began, by the store's clock. If the clock shows an earlier instant by now, it was
+   * set back, and nothing is renewed.
+   */
   readonly asOfMs: number;
   /** Fresh for each attempt. */
   readonly nonce: string;

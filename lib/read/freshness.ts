@@ -12,14 +12,15 @@ interface FreshnessOptions {
  * Checks that the store is fresh: no older than the bound (`maxStalenessMs`; docs/protocol.md, rules 9 and 10).
  *
  * While every change older than the bound has been bumped, a relay keeps a key in the store, `f:<bound>`, of the form
- * `<incarnation> <nonce>`, which expires when that may cease to hold. A lookup reads it in the same atomic command as
- * its generations, so a hit costs no further command; the check compares the bytes with the value that was seen last.
+ * `<incarnation> <nonce>`, which expires before a change can be older than the bound. A lookup reads it in the same
+ * atomic command as its generations, so a hit costs no further command; the check compares the bytes with the value
+ * that was seen last.
  *
- * **Invariant.** A lookup uses the store only if that command showed a value that names the store's incarnation, and that
- * this process has not seen for longer than the bound. So a reader leaves the cache within the bound, independent of any
- * relay. A dead relay renews no key. A store that went back in time, and a store that took another's place, have an
- * incarnation that no value in them names until a repair. A store whose clock stops or goes back, where a key outlives
- * its instant, is trusted only as long as this process's own clock allows.
+ * **Invariant.** A lookup uses the store only if that command showed a value that names the store's incarnation, and
+ * that this process has not seen for longer than the bound. So a reader leaves the cache within the bound, independent
+ * of any relay. A dead relay renews no key. After a failover or a restart no value in the store names its new
+ * incarnation until a repair. A store whose clock stops or goes back, where a key outlives its instant, is used only as
+ * long as this process's own clock allows.
  */
 export class Freshness {
   readonly key: FreshnessKey;

@@ -19,7 +19,7 @@
  * and of other processes: its key names a generation that the store no longer holds.
  *
  * A miss needs no atomicity: a fill relies only on a vector that was read before the load begins (docs/protocol.md,
- * rule 1). So when generations keep moving, the second answer is final, and at worst a miss.
+ * rule 1). So there is no third read: if a generation moved again, the entry is a miss.
  *
  * A crash between two commands leaves at most a minted generation, which expires.
  */
@@ -167,7 +167,10 @@ export class Lookup {
     return this.#freshness === undefined || this.#freshness.check(replies[replies.length - 1]!, sentAtMs);
   }
 
-  /** Mints missing generations. When several processes mint, the first token stands, and each process gets that one. */
+  /**
+   * Mints missing generations. When several processes mint, the first generation stands, and each process gets that
+   * one.
+   */
   async #mint(pass: Pass, round: LookupRound, unminted: readonly number[]): Promise<void> {
     if (unminted.length === 0) return;
     const missing = new Set<number>();

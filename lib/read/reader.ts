@@ -1,5 +1,5 @@
 /**
- * Answers calls: looks up the entries of one turn together, loads the misses, returns their values, and fills behind the
+ * Answers calls: looks up the entries of one turn together, loads the misses, returns their values, and fills after the
  * answer. `shared-loads.ts` has the rules for calls that share a load.
  *
  * Each call settles as soon as it has all its values: a hit never waits for another call's load. Calls that share an

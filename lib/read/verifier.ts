@@ -36,7 +36,7 @@ export interface Sample {
 const SAMPLES_MAX = 1_000;
 
 /**
- * Compares a share of hits with the source, behind the answer.
+ * Compares a share of hits with the source, after the answer.
  *
  * A hit may differ because a change was committed and its bump is on its way, which the guarantees allow. So the verifier
  * compares a differing hit again after a delay: an entry that still has the same vector and still differs is stale.

@@ -10,7 +10,10 @@ export interface CacheEvents {
   read: [ReadEvent];
   /** By the loader, once per call of the user's `load`, when it has settled. */
   load: [LoadEvent];
-  /** By the filler, once per entry name and fill command, when the store has answered, and once per value refused before. */
+  /**
+   * By the filler, once per entry name and fill command, when the store has answered, and once per value refused
+   * before.
+   */
   fill: [FillEvent];
   /** Once per call of `bump` or `bumpMany`, and per namespace that a transaction bumps, when the bump has settled. */
   bump: [BumpEvent];
@@ -18,7 +21,7 @@ export interface CacheEvents {
   decodeFailure: [DecodeFailureEvent];
   /** By each part of the cache, whenever the store rejects, times out or reports a lost connection. */
   storeFailure: [StoreFailureEvent];
-  /** By the verifier, once per sample of hits. */
+  /** By the verifier, once per group of sampled hits of one entry name. */
   verify: [VerifyEvent];
   /** By the verifier, for each hit that differs from the source twice, under one vector. */
   staleEntry: [StaleEntryEvent];
@@ -29,7 +32,10 @@ export interface CacheEvents {
    * then on. While `isFresh` is false, every read goes to the source.
    */
   freshnessChanged: [{ readonly cache: string; readonly maxStalenessMs: number; readonly isFresh: boolean }];
-  /** A fact that the owner should know: by the store at start-up, the cost of an eviction policy; by a bump, foreign values it deleted. */
+  /**
+   * A fact that the owner should know: by the store at start-up, the cost of an eviction policy; by a bump, foreign
+   * values it deleted.
+   */
   warning: [{ readonly cache: string; readonly message: string }];
 }
 

@@ -37,7 +37,8 @@ export interface BumpRequest<Scope extends BumpedScope> {
 }
 
 /**
- * Gives scopes generations that were never used before. Every bump reaches a store by this function, but those of a lift and of a repair.
+ * Gives scopes generations that were never used before. Every bump reaches a store by this function, but those of a
+ * lift and of a repair.
  *
  * Costs one command for each 1,000 scopes, one after another, each under a deadline and with a nonce of its own. A
  * connection may die between a command and its reply: then the outcome is unknown, no command is resent (docs/protocol.md,

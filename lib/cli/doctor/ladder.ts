@@ -21,7 +21,10 @@ export interface InstallationFacts {
  */
 export type Step = 'unknown' | '0' | '1' | '2' | '3' | '4a';
 
-/** The steps for `--expect`. Steps 4a and 4b build on step 3, and 4b does not need 4a. On step 2 both cover only what `{ trx }` records. */
+/**
+ * The steps for `--expect`. Steps 4a and 4b build on step 3, and 4b does not need 4a. On step 2 bounds and strict commits
+ * cover what `{ trx }` records, and nothing else.
+ */
 export const EXPECTED_STEPS = ['0', '1', '2', '3', '4', '4a', '4b'] as const;
 export type ExpectedStep = (typeof EXPECTED_STEPS)[number];
 

@@ -35,7 +35,10 @@ export function toText({ findings, standing, expected, reached, ok }: DoctorRepo
   ].join('\n');
 }
 
-/** Strict commits work on step 2 for what `{ trx }` records. Step 4b covers every change of a table, so it builds on step 3. */
+/**
+ * Strict commits work on step 2 for what `{ trx }` records. Step 4b covers every change of a table, so it builds on
+ * step 3.
+ */
 function strictLines(step: LadderStanding['step']): string[] {
   if (step === 'unknown') return [];
   return step === '3' || step === '4a'

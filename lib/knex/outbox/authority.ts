@@ -20,7 +20,7 @@ export interface Epoch extends Incarnations {
 
 /**
  * The authoritative incarnation of Redis, which stays so until this transaction commits (FOR SHARE): an event may be
- * deleted only if the server that took its bump is the one that readers trust (docs/protocol.md, rule 10). Undefined
+ * deleted only if the server that took its bump is the one that readers use (docs/protocol.md, rule 10). Undefined
  * before the first epoch of this cache: the relay that begins it bumps everything, after all earlier commits.
  */
 export async function authoritativeRedis(
@@ -37,8 +37,9 @@ export async function authoritativeRedis(
 }
 
 /**
- * Makes these incarnations authoritative, if the epoch `seen` still is. One statement, committed by itself; waits for
- * transactions that delete events under the old epoch. Returns the new epoch; undefined if another relay was first.
+ * Makes these incarnations authoritative, if `seen` is still the present epoch. One statement, committed by itself;
+ * waits for transactions that delete events under the old epoch. Returns the new epoch; undefined if another relay was
+ * first.
  */
 export async function claimAuthority(
   db: Knex,

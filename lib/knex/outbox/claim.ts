@@ -16,11 +16,11 @@ const XID_MAX = 2n ** 64n - 1n;
 
 /**
  * Claims events: deletes them in a transaction that commits after their bump, so that a rollback puts them back if this
- * process dies or gives up. [n <= max]. Skips events that other relays have claimed (SKIP LOCKED), and events that a
- * migration holds. READ COMMITTED.
+ * process dies or gives up. Returns at most `max` events. Skips events that other relays have claimed (SKIP LOCKED),
+ * and events that a migration holds. READ COMMITTED.
  *
- * The query goes by index ranges and row addresses, whatever the planner assumes about a table that is empty most of the
- * time: it reads the claimed rows, rows that others have claimed, and rows deleted since the frontier moved.
+ * The query forces index ranges and row addresses, since the planner's statistics show an empty table: it reads the
+ * claimed rows, rows that others have claimed, and rows deleted since the frontier moved.
  */
 export async function claimEvents(
   trx: Knex.Transaction,

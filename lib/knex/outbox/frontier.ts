@@ -5,11 +5,11 @@ import { BEGINNING, type EventPosition, type EventRanges } from './event-positio
  * The ranges of transaction ids in which a cache's events can be, so that a poll need not read the dead rows of all
  * earlier events.
  *
- * A cursor by id would skip a transaction that commits late (docs/protocol.md, rule 6). The frontier is exact, since events
- * carry the id of the transaction that recorded them. A survey reads one snapshot. An event that the snapshot does not
- * show belongs to a transaction that the snapshot lists as open, or to one from its `xmax` on. An event that it shows is
- * either live, and the frontier begins there at the latest, or deleted for good: within a committed transaction no event
- * comes before the first that is left.
+ * A cursor by id would skip a transaction that commits late (docs/protocol.md, rule 6). The frontier is exact, since
+ * events carry the id of the transaction that recorded them. A survey reads one snapshot. An event that the snapshot
+ * does not show belongs to a transaction that the snapshot lists as open, or to one from its `xmax` on. An event that
+ * it shows is either live, and the frontier begins there at the latest, or deleted for good: a committed transaction
+ * adds no event before the first that is left.
  *
  *     pending                                                   watermark
  *      |xid 70, from seq 1    |xid 74, from seq 9  ...          |(xid 81, seq 3) and all that follows
@@ -18,8 +18,8 @@ import { BEGINNING, type EventPosition, type EventRanges } from './event-positio
  * since a released event keeps the id of its transaction, however old.
  *
  * Without a frontier, while an old snapshot (a dump, a forgotten session) keeps vacuum away from 400,000 deleted rows,
- * each claim reads all of them: 50 to 60 ms (PostgreSQL 15, 2026-11). The alternative was rotated partitions, as in PgQ:
- * TRUNCATE has to wait for that same dump, which locks every table, and needs DDL while writers write.
+ * each claim reads all of them: 50 to 60 ms (PostgreSQL 15, 2026-11). Rotated partitions, as in PgQ, were rejected:
+ * TRUNCATE waits for that same dump, and rotation needs DDL under load.
  *
  * The ids belong to one incarnation of PostgreSQL: after a crash that lost commits, ids are given again. So the owner
  * (`outbox-reader.ts`) resets the frontier with each incarnation, and once a minute, for rows of a restored dump.

@@ -22,14 +22,13 @@ const LOOKUP = /^gencache_lookup_[a-z0-9_]{1,47}$/;
 /**
  * Turns events into the scopes to bump.
  *
- * Lookups run after the commit that recorded their events, each in a fresh snapshot (READ COMMITTED): of two transactions
- * that each saw only their own half, both have committed when the later one's events are resolved (docs/protocol.md,
- * rule 3).
+ * Lookups run after the commit that recorded their events, each in a fresh snapshot (READ COMMITTED): when the events
+ * of the later of two concurrent transactions are resolved, both have committed (docs/protocol.md, rule 3).
  *
- * An event that is not understood stands for a commit all the same (docs/protocol.md, rule 7): its nearest valid ancestor is bumped, or
- * global. The same goes for an event whose lookup is missing or fails. A passing failure (a connection, a lock, a
- * shutdown) is thrown instead, and the events are tried again. A looked-up table that stays locked bumps the fallbacks of
- * its events, since all other events wait as well.
+ * An event that is not understood must be bumped too (docs/protocol.md, rule 7): its nearest valid ancestor is bumped,
+ * or global. The same goes for an event whose lookup is missing or fails. A passing failure (a connection, a lock, a
+ * shutdown) is thrown instead, and the events are tried again. A looked-up table that stays locked bumps the fallbacks
+ * of its events, since all other events wait as well.
  *
  * Two queries and a savepoint for each lookup function. Where a lookup fails, its events are halved until the failing ones
  * are found: a savepoint and a query for each half.

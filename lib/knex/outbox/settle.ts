@@ -19,10 +19,11 @@ export interface BumpAfterCommit {
 /**
  * Bumps the events of a committed transaction, and deletes them.
  *
- * An empty queue would prove nothing: a relay that has claimed the events may not have bumped them yet (docs/protocol.md,
- * rule 8). So a plain SELECT by the transaction's id, which shows claimed events too, reads them, and this process bumps
- * them as well. A missing event was bumped before it was deleted. An event that is not understood is left to a relay. A
- * strict commit looks up again the events that a relay has deleted, to learn whether its quarantine covered their scopes.
+ * An outbox that looks empty under SKIP LOCKED proves nothing: a relay that has claimed the events may not have bumped
+ * them yet (docs/protocol.md, rule 8). So a plain SELECT by the transaction's id, which shows claimed events too, reads
+ * them, and this process bumps them as well. A missing event was bumped before it was deleted. An event that is not
+ * understood is left to a relay. A strict commit looks up again the events that a relay has deleted, to learn whether
+ * its quarantine covered their scopes.
  *
  * If this process dies in between, or a step fails, a relay bumps the events that were not deleted. Two queries, and one
  * command for each 1,000 scopes; more for lookups. Rejects as the source and the store do.

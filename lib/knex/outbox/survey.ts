@@ -16,7 +16,7 @@ export interface OutboxSurvey {
   readonly pendingEvents: readonly EventPosition[];
   /** The first transactions with events from the watermark on: one, or as many as the earlier snapshots need. */
   readonly tail: readonly EventPosition[];
-  /** Whether the earlier snapshots may need more of them. */
+  /** Whether the tail was cut at its limit, so that later transactions are not listed. */
   readonly isTailCut: boolean;
   /** Transactions with events that a migration holds. */
   readonly heldByMigration: readonly EventPosition[];

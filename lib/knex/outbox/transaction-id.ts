@@ -6,7 +6,7 @@ import { query } from '../postgres/query.js';
 /** A transaction's id, and the incarnation of PostgreSQL that gave it, which never gives it again. */
 export interface TransactionId {
   readonly id: string;
-  /** undefined right after a crash, until the boot is noted: before that, two crashes look like one. */
+  /** undefined right after a crash, until the boot is noted: until then this crash can't be told from the next. */
   readonly server: string | undefined;
 }
 

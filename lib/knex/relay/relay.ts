@@ -29,8 +29,9 @@ const CHECKS_PER_BOUND = 4;
  *     const relay = startRelay({ cache: 'shop', db, store: redisStore(redis) });
  *     await relay.stop();
  *
- * or alone: `gencache relay`. Any number of relays share the work. Polling is the guarantee; a NOTIFY only ends a pause.
- * An idle relay costs one query a poll; with bounds to guarantee, two commands more; without, two commands a second. Throws ConfigurationError.
+ * or alone: `gencache relay`. Any number of relays share the work. Polling is the guarantee; a NOTIFY only ends a
+ * pause. An idle relay costs one query a poll; with bounds to guarantee, two commands more; without, two commands a
+ * second. Throws ConfigurationError.
  */
 export function startRelay(options: RelayOptions): Relay {
   return new Relay(options);

@@ -6,17 +6,18 @@
  *
  * - The row in PostgreSQL names the authoritative incarnations and their epoch. The mark in the store repeats it once no
  *   bump is missing there.
- * - Row and mark name these servers: the freshness keys are renewed up to the store's time, less the age of `EventAges`,
- *   plus the bound.
+ * - Row and mark name these servers: the freshness keys are renewed until `timeMs + boundMs - ageMs`: the store's time,
+ *   the bound, the age of `EventAges`.
  * - The row names other servers (a failover, a restart, a crash that lost commits): the relay updates the row and commits,
  *   **then** one script bumps global and writes the mark. In the other order an event could be deleted for a bump that
  *   the other server took, after the global bump here.
  * - The row is right and the mark is not (a flush; a relay that died between the two steps): the script runs again, unless
  *   the mark names another PostgreSQL.
  *
- * Several relays do this side by side: the row is compared and set, and a second script is one global bump too many. In a
- * split brain, with a primary on each side, relays of both sides would set the row in turns: a relay that finds the row
- * set by another one a moment ago waits, so that one side works while the readers of the other leave the cache.
+ * Several relays do this side by side: the row is updated by compare-and-set, and a script that runs twice costs one
+ * more global bump. In a split brain, with a primary on each side, relays of both sides would set the row in turns: a
+ * relay that finds the row set by another one a moment ago waits, so that one side works while the readers of the other
+ * leave the cache.
  *
  * After a crash or a stop between any two steps the freshness keys expire, and readers leave the cache.
  */

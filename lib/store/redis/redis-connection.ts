@@ -8,7 +8,7 @@ import { defineScripts, type WithScripts } from './commands/scripts.js';
 
 /** A connection that stays silent for this long while a reply is due is half-open; the store leaves it. In ms. */
 const SILENCE_MAX_MS = 2_000;
-/** Commands that may wait for replies at once. A Redis that is this far behind gets no more to do. */
+/** Commands that may wait for replies at once. Further commands are rejected at once. */
 const IN_FLIGHT_MAX = 1_000;
 /** Longest pause between attempts to reconnect, in ms: short, so that a cache is in use again soon after Redis is back. */
 const RETRY_MAX_MS = 500;
@@ -45,10 +45,10 @@ function retryAfterMs(attempt: number): number {
  *
  *     connecting -> identifying the server (INFO) -> open -> (lost) -> connecting ...
  *
- * **Invariant.** Every command is executed at most once (one that got NOSCRIPT is sent again), on a connection whose server has said that it is not a replica. A
- * command that was in flight when its connection broke is rejected: the server may have executed it, and its nonce may be
- * used. So ioredis' automatic resend and offline queue are off; a call that arrives while the connection is not open, or is
- * ending, waits for the next one within its own deadline.
+ * **Invariant.** Every command is executed at most once (one that got NOSCRIPT is sent again), on a connection whose
+ * server has said that it is not a replica. A command that was in flight when its connection broke is rejected: the
+ * server may have executed it, and its nonce may be used. So ioredis' automatic resend and offline queue are off; a
+ * call that arrives while the connection is not open, or is ending, waits for the next one within its own deadline.
  *
  * A server may become a replica, or a primary with another history, while a connection to it stays open. A caller that
  * has reason to think so calls `revalidate()`, which asks the server again: the connection leaves a replica, and notes a

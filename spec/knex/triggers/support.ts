@@ -44,7 +44,7 @@ export async function takePaths(db: Knex): Promise<string[]> {
   return (await takeEvents(db)).map(({ operation, path }) => `${operation} ${path}`).sort();
 }
 
-/** What was recorded with its look-ups resolved, as a relay does: now, in a fresh snapshot. Distinct scopes, sorted. */
+/** What was recorded with its lookups resolved, as a relay does: now, in a fresh snapshot. Distinct scopes, sorted. */
 export async function takeScopes(db: Knex): Promise<string[]> {
   const scopes = new Set<string>();
   for (const { path, lookup, args } of await takeEvents(db)) {

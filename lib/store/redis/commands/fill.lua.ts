@@ -1,12 +1,12 @@
 export const FILL = `
 -- Stores entries unless a generation that guards them moved.
 -- KEYS: the guards, which are generations, then the entries.
--- ARGV: [1] the number of guards; then for each guard its token and the TTL in ms that it needs; then for each entry its
--- bytes, its TTL in ms, and the numbers of its guards, from 1, separated by commas.
+-- ARGV: [1] the number of guards; then for each guard its generation and the TTL in ms that it needs; then for each
+-- entry its bytes, its TTL in ms, and the numbers of its guards, from 1, separated by commas.
 -- Returns a character for each entry: '1' filled, '0' a guard moved, 'x' the entry's key has another type.
 -- Atomic, so that a bump comes either before the check, which refuses the fill, or after the fill, and orphans it.
--- A guard with less than half of its TTL left gets the whole TTL again. A guard stands if its value equals the token, byte
--- for byte, so the script parses nothing.
+-- A guard with less than half of its TTL left gets the whole TTL again. A guard stands if its value equals that
+-- generation, byte for byte, so the script parses nothing.
 local guards = tonumber(ARGV[1])
 local stands = {}
 for i = 1, guards do

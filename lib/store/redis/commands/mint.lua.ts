@@ -1,8 +1,8 @@
 export const MINT = `
--- Gives each missing generation a token.
--- KEYS: generations. ARGV: [1] the token, [2] its TTL in ms.
+-- Gives each missing generation a value.
+-- KEYS: generations. ARGV: [1] the generation to give, [2] its TTL in ms.
 -- Returns for each key the value that now stands, which may be a quarantine; '' for a key of another type.
--- Atomic, so that two processes that mint the same generation both get the first one's token.
+-- Atomic, so that two processes that mint the same generation both get the first one's generation.
 -- The caller parses the values: it needs them whole.
 local values = {}
 for i, key in ipairs(KEYS) do
