@@ -118,7 +118,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
           'Keep the object that the first declaration returned and use it everywhere.',
       );
     }
-    const { name: cache, ttlMs } = this.#engine.options;
+    const { name: cache, ttlMs, loadBatchMax } = this.#engine.options;
     // Static types end here: the definition handles ids by name.
     const definition = new EntryDefinition({
       cache,
@@ -126,7 +126,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
       name,
       shape,
       options: options as never,
-      defaultTtlMs: ttlMs,
+      defaults: { ttlMs, loadBatchMax },
     });
     this.#engine.declareTtl(definition.ttlMs);
     this.#entries.add(name);

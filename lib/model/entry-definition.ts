@@ -2,6 +2,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { inNoContext } from '../async/no-context.js';
 import { describe } from '../errors/describe.js';
 import { ConfigurationError } from '../errors/errors.js';
+import { wholeNumber } from '../errors/option-checks.js';
 import { canonicalId, type NamespaceNode } from './namespace-node.js';
 import type { IdKind } from './id-kind.js';
 import { isName, NAME_RULE } from './key.js';
@@ -26,13 +27,16 @@ export type KeyOutput<K extends KeyKinds> = {
 export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> {
   /** Longest time that a value may be served, from the lookup before its load, in ms. Default: the cache's `ttlMs`. */
   readonly ttlMs?: number;
+  /** Most ids of one call of `load`. Default: the cache's `loadBatchMax`. */
+  readonly loadBatchMax?: number;
   /** Ids that distinguish entries of one scope: `{ setting: text() }`. They have no generation of their own. */
   readonly key?: K;
   /**
    * Reads the rows of every id that missed: `ids: [n]`, distinct and canonical, in any order; resolves to all their
    * rows, in any order between ids. One call serves all misses of a turn, at most `loadBatchMax` ids. It runs in no
    * caller's async context: all that a value depends on is in the ids.
-   * An error that it throws reaches every caller unwrapped, and the cache stores no value.
+   * An error that it throws reaches its callers unwrapped, and the cache stores no value. After an error in a call for
+   * several callers, `load` is called again for fewer of them, so that each gets only errors of its own ids.
    */
   readonly load: (ids: readonly (Out & KeyOutput<K>)[], context: Context) => PromiseLike<readonly Row[]>;
   /** Returns the ids that a row belongs to. A row of ids that `load` was not given rejects the call. */
@@ -98,6 +102,7 @@ export class EntryDefinition {
   /** One row at most (`one`), or any number (`list`). */
   readonly shape: 'one' | 'list';
   readonly ttlMs: number;
+  readonly loadBatchMax: number;
   readonly schema: StandardSchemaV1 | undefined;
   readonly load: (ids: readonly AnyIds[], context: unknown) => PromiseLike<readonly unknown[]>;
   readonly by: (row: unknown) => AnyIds;
@@ -109,7 +114,7 @@ export class EntryDefinition {
   readonly #names: readonly string[];
 
   /** Throws ConfigurationError. */
-  constructor({ cache, namespace, name, shape, options, defaultTtlMs }: EntryDefinitionOptions) {
+  constructor({ cache, namespace, name, shape, options, defaults }: EntryDefinitionOptions) {
     if (!isName(name)) {
       throw new ConfigurationError(
         `The name of an entry must be ${NAME_RULE}, but got ${describe(name)}. Choose such a name.`,
@@ -135,7 +140,9 @@ export class EntryDefinition {
     this.namespace = namespace.path;
     this.name = name;
     this.shape = shape;
-    this.ttlMs = checkTtl(options.ttlMs ?? defaultTtlMs, `entry "${name}"`);
+    this.ttlMs = checkTtl(options.ttlMs ?? defaults.ttlMs, `entry "${name}"`);
+    const { loadBatchMax = defaults.loadBatchMax } = options;
+    this.loadBatchMax = wholeNumber(`loadBatchMax of entry "${name}"`, loadBatchMax, 1, 1_000_000, 'that of the cache');
     this.schema = options.schema;
     this.load = options.load;
     this.by = options.by;
@@ -179,7 +186,8 @@ interface EntryDefinitionOptions {
   readonly name: string;
   readonly shape: 'one' | 'list';
   readonly options: EntryOptions<AnyIds, AnyIds, KeyKinds, unknown, unknown, unknown>;
-  readonly defaultTtlMs: number;
+  /** The cache's settings, for options that the entry leaves out. */
+  readonly defaults: { readonly ttlMs: number; readonly loadBatchMax: number };
 }
 
 function union(lineage: readonly RegisteredScope[], dependencies: readonly Scope[]): readonly RegisteredScope[] {

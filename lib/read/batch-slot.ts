@@ -54,6 +54,14 @@ export class BatchSlot {
     return this.#others?.some(({ call }) => call !== this.owner) ?? false;
   }
 
+  /** Every call that waits for this entry, each once: also those of slots that joined this one. */
+  get callers(): Call[] {
+    const calls = new Set([this.owner]);
+    for (const { call } of this.#others ?? []) calls.add(call);
+    for (const joined of this.#joined ?? []) for (const call of joined.callers) calls.add(call);
+    return [...calls];
+  }
+
   /** Counts the result of the lookup in each call that waits. */
   count(looked: LookupResult): void {
     this.owner.count(this.address, looked);

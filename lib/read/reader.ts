@@ -2,7 +2,8 @@
  * Answers calls: looks up the entries of one turn together, loads the misses, returns their values, and fills after the
  * answer. `shared-loads.ts` has the rules for calls that share a load.
  *
- * Each call settles as soon as it has all its values: a hit never waits for another call's load. Calls that share an
+ * Each call settles as soon as it has all its values: a hit never waits for another call's load, and no call is rejected
+ * for the ids of another (`load-apart.ts`). Calls that share an
  * entry get values of their own; a call that names an entry twice gets one value for both.
  */
 import { monotonicMs } from '../async/scheduling.js';
@@ -14,6 +15,7 @@ import { seal } from '../codec/envelope.js';
 import type { GencacheError } from '../errors/errors.js';
 import type { Attributes } from '../telemetry/events.js';
 import { Filler, type Sealed } from './filler.js';
+import { type FailedLoad, loadApart } from './load-apart.js';
 import { load } from './loader.js';
 import type { LookupResult, Lookup } from './lookup.js';
 import { lookupChunks } from './lookup-chunks.js';
@@ -38,7 +40,6 @@ interface ReaderOptions {
 
 interface ReadLimits {
   readonly readDeadlineMs: number;
-  readonly loadBatchMax: number;
 }
 
 export class Reader {
@@ -165,28 +166,52 @@ export class Reader {
 
   /** Loads slots with one query for each `loadBatchMax` of them, one after another. */
   async #loadAll(definition: EntryDefinition, slots: readonly BatchSlot[], context: () => unknown): Promise<void> {
-    const { loadBatchMax } = this.#options;
+    const { loadBatchMax } = definition;
+    const load = (some: readonly BatchSlot[]) => this.#load(definition, some, context);
+    const fail = (failed: FailedLoad) => this.#fail(failed.slots, failed.error);
+    const apart: Promise<void>[] = [];
     for (let start = 0; start < slots.length; start += loadBatchMax) {
-      const chunk = slots.slice(start, start + loadBatchMax);
-      try {
-        await this.#load(definition, chunk, context());
-      } catch (error) {
-        this.#fail(chunk, error);
-      }
+      const failed = await load(slots.slice(start, start + loadBatchMax));
+      if (failed) apart.push(loadApart({ failed, load, fail }));
     }
+    await Promise.all(apart);
   }
 
-  async #load(definition: EntryDefinition, slots: readonly BatchSlot[], context: unknown): Promise<void> {
+  /** Loads slots and answers them. Returns the load if the loader failed: its slots are unanswered then. */
+  async #load(
+    definition: EntryDefinition,
+    slots: readonly BatchSlot[],
+    context: () => unknown,
+  ): Promise<FailedLoad | undefined> {
     const attributes = commonAttributes(slots);
-    const addresses = slots.map((slot) => slot.address);
-    const values = await load({
-      definition,
-      addresses,
-      context,
-      telemetry: this.#telemetry,
-      purpose: 'read',
-      attributes,
-    });
+    let values: readonly unknown[];
+    try {
+      values = await load({
+        definition,
+        addresses: slots.map((slot) => slot.address),
+        context: context(),
+        telemetry: this.#telemetry,
+        purpose: 'read',
+        attributes,
+      });
+    } catch (error) {
+      return { slots, error };
+    }
+    try {
+      await this.#settle(slots, values, attributes);
+    } catch (error) {
+      // No step above should throw; an unexpected error must not leave the calls pending.
+      this.#fail(slots, error);
+    }
+    return undefined;
+  }
+
+  /** Gives loaded values to their callers, and fills behind. */
+  async #settle(
+    slots: readonly BatchSlot[],
+    values: readonly unknown[],
+    attributes: Attributes | undefined,
+  ): Promise<void> {
     // All values are sealed before a caller gets one: rows may share objects, and a caller may change its value.
     const sealed: (Sealed | undefined)[] = [];
     for (const [i, { vector }] of slots.entries()) {
@@ -220,7 +245,7 @@ export class Reader {
 
   readonly #report = (call: Call): void => {
     const { definition, attributes, stack, hits, absentHits, bypasses, bypassReasons, missed } = call;
-    const { loadBatchMax } = this.#options;
+    const { loadBatchMax } = definition;
     this.#telemetry.emit('read', {
       cache: definition.cache,
       namespace: definition.namespace,

@@ -40,7 +40,7 @@ const SAMPLES_MAX = 1_000;
  *
  * A hit may differ because a change was committed and its bump is on its way, which the guarantees allow. So the verifier
  * compares a differing hit again after a delay: an entry that still has the same vector and still differs is stale.
- * Costs a query for each turn and entry name with samples; for differing samples one lookup and one query more.
+ * Costs a query for each turn and entry name with samples (for each `loadBatchMax` of them); for differing samples one lookup and one query more.
  */
 export class Verifier {
   readonly #lookup: Lookup;
@@ -132,8 +132,13 @@ export class Verifier {
   ): Promise<(Sample & { readonly cached: unknown; readonly loaded: unknown })[]> {
     const addresses = samples.map((sample) => sample.address);
     const telemetry = this.#telemetry;
-    const context = this.#source.context();
-    const values = await load({ definition, addresses, context, telemetry, purpose: 'verify', attributes });
+    const { loadBatchMax } = definition;
+    const values: unknown[] = [];
+    for (let start = 0; start < addresses.length; start += loadBatchMax) {
+      const chunk = addresses.slice(start, start + loadBatchMax);
+      const context = this.#source.context();
+      values.push(...(await load({ definition, addresses: chunk, context, telemetry, purpose: 'verify', attributes })));
+    }
     return samples
       .map((sample, i) => ({ ...sample, cached: valueOf(sample), loaded: values[i] }))
       .filter((sample) => !isDeepStrictEqual(sample.cached, sample.loaded) && !sealsAlike(sample, sample.loaded));
