@@ -148,4 +148,9 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
   close(): Promise<void> {
     return this.#engine.close();
   }
+
+  /** Closes the cache: `await using cache = new GenerationalCache(...)`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
 }

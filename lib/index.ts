@@ -15,7 +15,7 @@ export {
 } from './errors/errors.js';
 export type { EntryOptions, KeyInput, KeyKinds, KeyOutput } from './model/entry-definition.js';
 export type { Generation } from './model/generation.js';
-export { type IdKind, integer, nullable, text, uuid } from './model/id-kind.js';
+export { type IdKind, int4, integer, nullable, text, uuid } from './model/id-kind.js';
 export type { BypassReason, MissCause, Outcome } from './model/outcome.js';
 export type { Scope } from './model/scope.js';
 export type { Vector } from './model/vector.js';

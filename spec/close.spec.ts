@@ -7,10 +7,21 @@ import { eventually } from './support/deferred.js';
 import { lend } from './support/lenders.js';
 import { startProxy } from './support/proxy.js';
 import { lendRedis, privateRedis, uniqueName } from './support/redis.js';
+import { rejection } from './support/rejection.js';
 import type { RedisServer } from './support/servers/redis-server.js';
 import { runProgram } from './support-specs/programs/run.js';
 
 describe('close', () => {
+  it('is called at the end of a block that declares the cache with `await using`', async () => {
+    let cache;
+    {
+      await using own = new GenerationalCache({ name: uniqueName(), store: memoryStore() });
+      cache = own;
+      await own.bump();
+    }
+    expect(await rejection(cache.bump())).to.have.property('code', 'CLOSED');
+  });
+
   describe('waits for work under way:', () => {
     let server: RedisServer;
 

@@ -23,12 +23,21 @@ export interface IdKind<In, Out> {
 declare const accepts: unique symbol;
 
 /**
- * A PostgreSQL `integer` or `bigint`: 42, 42n and the "42" that pg returns for a bigint are one id.
+ * A PostgreSQL `integer` or `bigint`: 42, 42n and the "42" that pg returns for a bigint are one id. `int4()` suits a column
+ * that is never a `bigint`: its loaders get a number.
  *
  * Loaders get a number where it is exact, and decimal text beyond 2^53, as pg itself returns such a bigint.
  */
 export function integer(): IdKind<number | bigint | string, number | string> {
   return INTEGER;
+}
+
+/**
+ * A PostgreSQL `integer`, within its 32 bits: 42, 42n and "42" are one id. Loaders get a number. An id that no such column
+ * can hold is rejected before any query.
+ */
+export function int4(): IdKind<number | bigint | string, number> {
+  return INT4;
 }
 
 /** Text, compared character by character: `"42"` and `"042"` are two ids, and neither is an integer's 42. */
@@ -68,6 +77,19 @@ const INTEGER: IdKind<number | bigint | string, number | string> = {
     return undefined;
   },
   text: (value) => (typeof value === 'number' ? `${value}` : value),
+};
+
+const INT4_MIN = -(2 ** 31);
+const INT4_MAX = 2 ** 31 - 1;
+
+const INT4: IdKind<number | bigint | string, number> = {
+  name: 'int4',
+  holds: `an integer from ${INT4_MIN} to ${INT4_MAX}, as a number, a bigint or canonical decimal text`,
+  value(input) {
+    const value = INTEGER.value(input);
+    return typeof value === 'number' && value >= INT4_MIN && value <= INT4_MAX ? value : undefined;
+  },
+  text: String,
 };
 
 function ofBigInt(value: bigint): number | string | undefined {

@@ -4,7 +4,7 @@
  */
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { GenerationalCache, type IdKind, integer, memoryStore, nullable, text, uuid } from '../../lib/index.js';
+import { GenerationalCache, type IdKind, int4, integer, memoryStore, nullable, text, uuid } from '../../lib/index.js';
 import { uniqueName } from '../support/redis.js';
 import { thrown } from '../support/rejection.js';
 
@@ -25,6 +25,14 @@ const integerModel: Model = (input) => {
   return value >= INT64.least && value <= INT64.most ? `integer ${value}` : undefined;
 };
 
+/** As an integer, within 32 bits. */
+const int4Model: Model = (input) => {
+  const integer = integerModel(input);
+  if (integer === undefined) return undefined;
+  const value = BigInt(integer.slice('integer '.length));
+  return value >= -2_147_483_648n && value <= 2_147_483_647n ? integer : undefined;
+};
+
 const textModel: Model = (input) => (typeof input === 'string' ? `text ${input}` : undefined);
 
 const uuidModel: Model = (input) => {
@@ -43,6 +51,8 @@ const orNull =
 
 const KINDS: { readonly kind: IdKind<never, unknown>; readonly model: Model }[] = [
   { kind: integer() as never, model: integerModel },
+  { kind: int4() as never, model: int4Model },
+  { kind: nullable(int4()) as never, model: orNull(int4Model) },
   { kind: text() as never, model: textModel },
   { kind: uuid() as never, model: uuidModel },
   { kind: nullable(integer()) as never, model: orNull(integerModel) },
@@ -56,6 +66,7 @@ const UUID = '0a8F1c2d-0b4e-4c6a-9d11-FFeeDDccBBaa';
 const SPECIMENS: readonly unknown[] = [
   ...[0, -0, 1, -1, 42, 7.5, NaN, Infinity, 2 ** 53, 2 ** 53 - 1, -(2 ** 53), 1e21],
   ...[0n, -1n, 42n, 2n ** 53n, 2n ** 63n - 1n, 2n ** 63n, -(2n ** 63n), -(2n ** 63n) - 1n, 10n ** 30n],
+  ...[2 ** 31 - 1, 2 ** 31, -(2 ** 31), -(2 ** 31) - 1, 2n ** 31n, String(2 ** 31 - 1), String(2 ** 31)],
   ...['0', '-0', '-1', '42', '042', '+42', ' 42', '42 ', '42\n', '4_2', '4.2e1', '0x2a', '٤٢'],
   ...[String(2n ** 53n), String(2n ** 63n), String(2n ** 63n - 1n), '9'.repeat(10_000)],
   ...['', 'null', 'undefined', 'NaN', '~', '%', '%7E', '~7E', '%h', '%u', '%00', '\0', 'a\nb', 'a\r\nb', '\u2028'],
@@ -160,6 +171,19 @@ describe('id kinds', () => {
       });
     });
   }
+
+  it('give loaders a number for each int4, and the same path as for an integer', () => {
+    for (const id of [7, 7n, '7', -(2 ** 31), String(2 ** 31 - 1)]) {
+      expect(int4().value(id)).to.equal(Number(id));
+      const paths = [int4(), integer()].map((kind) => namespaceOf(kind as never).scope({ detector: id as never }).path);
+      expect(paths[0]).to.equal(paths[1]);
+    }
+    expect(thrown(() => namespaceOf(int4() as never).scope({ detector: (2 ** 31) as never }))).to.have.property(
+      'message',
+      'The id "detector" must be an integer from -2147483648 to 2147483647, as a number, a bigint or canonical decimal text ' +
+        '(kind int4), but got 2147483648. Pass an id of that kind, or declare the namespace with the kind its ids have.',
+    );
+  });
 
   it('map the integers 42, 42n and "42" to one scope, and the texts "42" and "042" to two', () => {
     const cache = new GenerationalCache({ name: uniqueName(), store: memoryStore() });

@@ -4,6 +4,7 @@ import type { Knex } from 'knex';
 import {
   type Committed,
   GenerationalCache,
+  int4,
   integer,
   memoryStore,
   nullable,
@@ -55,6 +56,21 @@ expectTypeOf(settings.lookup({ tenant: 'a', setting: 'b' })).resolves.toEqualTyp
 
 const workflows = new WorkflowCache(cache);
 expectTypeOf(workflows.getWorkflowsByDetectors([1, 2n, '3'], null)).resolves.toEqualTypeOf<Workflow[][]>();
+
+const numbered = cache.namespace('number', int4()).namespace('part', nullable(int4()));
+numbered.list('parts', {
+  load: async (ids) => {
+    expectTypeOf(ids[0]!.number).toEqualTypeOf<number>();
+    expectTypeOf(ids[0]!.part).toEqualTypeOf<number | null>();
+    return [{ number: 1, part: null }];
+  },
+  by: (row) => row,
+});
+expectTypeOf(numbered.bump({ number: '42', part: 7n })).resolves.toEqualTypeOf<void>();
+
+// --- `await using`
+expectTypeOf(cache).toExtend<AsyncDisposable>();
+expectTypeOf(startRelay).returns.toExtend<AsyncDisposable>();
 
 // --- writes
 expectTypeOf(cache.transaction(async () => 7, { strict: true })).resolves.toEqualTypeOf<Committed<number>>();

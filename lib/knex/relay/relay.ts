@@ -95,6 +95,11 @@ export class Relay {
     return (this.#stopped ??= this.#stop());
   }
 
+  /** Stops the relay: `await using relay = startRelay(...)`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
   async #stop(): Promise<void> {
     this.#stopping = true;
     this.#wake?.();

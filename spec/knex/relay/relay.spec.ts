@@ -56,6 +56,19 @@ describe('a relay', () => {
     return async () => (await redis.mget(keys)).map((value) => Number.parseInt(value ?? '-1', 10));
   }
 
+  it('is stopped at the end of a block that declares it with `await using`', async () => {
+    let relay;
+    {
+      await using own = startRelay({ db, cache, store: redisStore(lendRedis({ lazyConnect: true })) });
+      relay = own;
+      await trusting(own);
+    }
+    await recordItems(1);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(await waiting()).to.deep.equal(['item=0']);
+    await relay.stop();
+  });
+
   it('bumps and deletes events, and reports them', async () => {
     const bumps = await mint(['item=1', 'item=2', 'item=3']);
     const batches: RelayEvents['batch'][0][] = [];
