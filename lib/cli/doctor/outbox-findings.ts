@@ -3,7 +3,7 @@ import { installedRelease, OUTBOX_RELEASE } from '../../knex/install/install-out
 import { EVERYWHERE } from '../../knex/outbox/event-position.js';
 import { type OutboxOptions, qualifier } from '../../knex/outbox/location.js';
 import { findHiddenTables, HiddenRowsError } from '../../knex/outbox/row-security.js';
-import { surveyOutbox } from '../../knex/outbox/survey.js';
+import { type Authority, surveyOutbox } from '../../knex/outbox/survey.js';
 import { type CacheNames, findCacheNames } from '../cache-names.js';
 import { explainError } from '../explain-error.js';
 import { describeMissingRights, findMissingRights, grantStatements, type MissingRights } from '../missing-rights.js';
@@ -15,8 +15,8 @@ export interface OutboxFacts {
   /** Events that wait for a relay, `COUNTED_MAX` + 1 at most; and the age of the oldest, in ms. */
   readonly waiting: number;
   readonly lagMs: number;
-  /** The authoritative incarnations; undefined before the first relay. And PostgreSQL's present incarnation. */
-  readonly authority: { readonly redis: string; readonly postgres: string } | undefined;
+  /** Undefined before the first relay. And PostgreSQL's present incarnation. */
+  readonly authority: Authority | undefined;
   readonly postgres: string | undefined;
   readonly names: CacheNames;
 }

@@ -1,3 +1,4 @@
+import type { Authority } from '../../knex/outbox/survey.js';
 import { CHECK_NAME } from '../cache-names.js';
 import { broken, type Finding, ok, warn } from './finding.js';
 import type { OutboxFacts } from './outbox-findings.js';
@@ -38,7 +39,7 @@ export function relayFindings({ cache, outbox, redis, watch, hasTriggers, isMiss
   if (isAnotherServer(outbox, redis)) {
     return [
       broken('relay', `no relay is alive on this Redis: ${silence}`, 'See the finding "authority" first.'),
-      otherServerFinding(authority!.redis, redis.incarnation!),
+      otherServerFinding(authority!, watch),
     ];
   }
   return [broken('relay', `no relay is alive: ${silence}`, `${remedy} If a relay runs, read its log.`)];
@@ -85,8 +86,9 @@ export function boundFindings(
 }
 
 /** The row in PostgreSQL, INFO and the mark must name the same servers. */
-function authorityFinding({ authority, postgres }: OutboxFacts, redis: RedisFacts, { mark }: RelayWatch): Finding {
-  if (isAnotherServer({ authority }, redis)) return otherServerFinding(authority!.redis, redis.incarnation!);
+function authorityFinding({ authority, postgres }: OutboxFacts, redis: RedisFacts, watch: RelayWatch): Finding {
+  const { mark } = watch;
+  if (isAnotherServer({ authority }, redis)) return otherServerFinding(authority!, watch);
   if (
     authority === undefined ||
     authority.postgres !== postgres ||
@@ -101,18 +103,21 @@ function authorityFinding({ authority, postgres }: OutboxFacts, redis: RedisFact
   return ok('authority', 'both servers are authoritative');
 }
 
-function otherServerFinding(authoritative: string, found: string): Finding {
+/** Two relays on two servers take authority in turns of five seconds: each has a recent trace. */
+const CONTEST_MS = 15_000;
+
+function otherServerFinding({ sinceMs }: Authority, { silentMs }: RelayWatch): Finding {
+  if (silentMs !== undefined && silentMs < CONTEST_MS && sinceMs < CONTEST_MS) {
+    return broken(
+      'authority',
+      'another relay of this cache uses another Redis: it made that one authoritative ' +
+        `${Math.round(sinceMs / 1_000)} s ago, and a relay checked this one ${Math.round(silentMs / 1_000)} s ago`,
+      'Give all relays and caches of one name the same REDIS_URL, or each Redis a cache name of its own. After a failover run the doctor again on the new primary.',
+    );
+  }
   return broken(
     'authority',
-    `this Redis is ${shortened(found)}, but the authoritative one is ${shortened(authoritative)}`,
+    'this Redis is not the authoritative one: it restarted or was replaced, or the relays use another Redis',
     'Check that REDIS_URL (or --redis) is the server of the caches and relays. After a restart or a failover a relay repairs this within seconds.',
   );
-}
-
-/** The part of `<run_id>.<master_replid>` that tells servers apart. */
-function shortened(incarnation: string): string {
-  return incarnation
-    .split('.')
-    .map((id) => id.slice(0, 8))
-    .join('.');
 }

@@ -105,8 +105,11 @@ export async function assertAuthoritative(
   if (server !== undefined && authority === server) return;
   store.revalidate?.();
   throw new DisplacedError(
-    `Bumps went to a server that is not authoritative: ${server ?? 'another one, or several,'} took them, ` +
-      `${authority ?? 'none'} is authoritative. The events stay in the outbox; a relay bumps them again.`,
+    (server === undefined
+      ? 'The bumps went to several Redis servers, or to one of unknown incarnation'
+      : `The bumps went to a Redis that is not the authoritative one (${server}, not ${authority ?? 'any'})`) +
+      ': it has failed over, or another relay of this cache uses another Redis. The events stay in the outbox; a relay ' +
+      'bumps them again.',
     true,
   );
 }

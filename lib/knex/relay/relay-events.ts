@@ -17,6 +17,8 @@ export interface RelayEvents {
   repair: [{ readonly cache: string; readonly cause: RepairCause }];
   /** A fact that the operator should know: a bump deleted foreign values. */
   warning: [{ readonly cache: string; readonly message: string }];
+  /** Once a minute while another relay of the cache makes another Redis authoritative than the one of this relay. */
+  contested: [{ readonly cache: string }];
   /** After a turn, or the connection to the store, failed; the relay goes on. */
   failure: [{ readonly cache: string; readonly operation: 'relay' | 'store'; readonly error: Error }];
 }

@@ -31,5 +31,12 @@ export function logRelay(log: Logger, telemetry: Emitter<RelayEvents>): void {
     else log.warn(`${cache}: global bumped, since bumps or commits may have been lost: ${cause}`);
   });
   telemetry.on('warning', ({ cache, message }) => log.warn(`${cache}: ${message}`));
+  telemetry.on('contested', ({ cache }) =>
+    log.warn(
+      `${cache}: another relay of this cache uses another Redis. They take turns, and each turn bumps global. Give all ` +
+        'relays and caches of one name the same address of Redis, or each Redis a cache name of its own. After a ' +
+        'failover, let the former primary go: this relay may still be connected to it.',
+    ),
+  );
   telemetry.on('failure', ({ cache, operation, error }) => log.warn(`${cache}: ${operation} failed: ${error.message}`));
 }

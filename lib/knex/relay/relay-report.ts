@@ -24,6 +24,8 @@ export interface RelayStatus {
 
 /** A migration that holds events is reported this often, in ms. */
 const HELD_REPORT_EVERY_MS = 60_000;
+/** Another relay on another Redis is reported this often, in ms. */
+const CONTEST_REPORT_EVERY_MS = 60_000;
 
 /** Counts what a relay does, and emits it. */
 export class RelayReport {
@@ -36,6 +38,7 @@ export class RelayReport {
   #repairs = 0;
   #failures = 0;
   #heldReportedAtMs = -Infinity;
+  #contestReportedAtMs = -Infinity;
 
   constructor(cache: string, log: Logger | undefined) {
     this.#cache = cache;
@@ -88,6 +91,14 @@ export class RelayReport {
   repaired(cause: RepairCause): void {
     this.#repairs++;
     this.#emitter.emit('repair', { cache: this.#cache, cause });
+  }
+
+  /** Relays on two servers take turns of some seconds; one report a minute tells enough. */
+  contested(): void {
+    const nowMs = monotonicMs();
+    if (nowMs - this.#contestReportedAtMs < CONTEST_REPORT_EVERY_MS) return;
+    this.#contestReportedAtMs = nowMs;
+    this.#emitter.emit('contested', { cache: this.#cache });
   }
 
   failed(operation: 'relay' | 'store', error: Error): void {

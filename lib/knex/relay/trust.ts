@@ -40,6 +40,8 @@ export interface TrustCheck {
   readonly trusted: boolean;
   /** The cause of the repair, if there was one. */
   readonly repaired?: RepairCause;
+  /** Whether another relay has made another Redis authoritative, and this relay still finds the server that it had. */
+  readonly isContested?: boolean;
 }
 
 /** The cause of a repair, which bumps everything. */
@@ -55,6 +57,9 @@ export type RepairCause =
 
 /** How long another relay's claim of authority stands before this one contests it, in ms. */
 const CONTEST_AFTER_MS = 5_000;
+
+/** After a failover relays find the new server one after another; beyond this time another server is another address, in ms. */
+const CONTESTED_AFTER_MS = 2_000;
 
 export interface TrustOptions extends Omit<RelayContext, 'onForeign'> {
   readonly reader: OutboxReader;
@@ -74,7 +79,7 @@ export class Trust {
   /** The last epoch that this relay began itself. */
   #ownEpoch: string | undefined;
   /** Another relay's claim of authority, and the instant at which this relay saw it first. */
-  #otherClaim: { readonly redis: string; readonly seenAtMs: number } | undefined;
+  #otherClaim: { readonly epoch: string; readonly seenAtMs: number } | undefined;
 
   constructor(options: TrustOptions) {
     const prefix = keyPrefix(options.cache);
@@ -116,9 +121,10 @@ export class Trust {
   async #takeAuthority(found: Incarnations, surveyed: OutboxSurvey): Promise<TrustCheck> {
     const { authority } = surveyed;
     const otherStore = authority !== undefined && authority.redis !== found.redis;
-    if (otherStore && this.#isRecentOfAnother(authority)) {
+    const otherClaimMs = otherStore ? this.#otherClaimMs(authority) : undefined;
+    if (otherClaimMs !== undefined && otherClaimMs < CONTEST_AFTER_MS) {
       this.#options.store.revalidate?.();
-      return { survey: surveyed, trusted: false };
+      return { survey: surveyed, trusted: false, isContested: this.#isContested() };
     }
     const { db, cache, outbox } = this.#options;
     await this.#assertNotSucceeded(found.postgres);
@@ -130,13 +136,20 @@ export class Trust {
     return { survey: surveyed, trusted: true, repaired };
   }
 
-  /** Another relay's claim, recent by both clocks: PostgreSQL's may jump, and this relay may have just begun. */
-  #isRecentOfAnother({ redis, sinceMs, epoch }: NonNullable<OutboxSurvey['authority']>): boolean {
+  /**
+   * The time since another relay's claim, in ms; undefined for an own claim. It is the longer of two, since PostgreSQL's
+   * clock may jump, and this relay may have just begun: since the claim, and since this relay saw it first.
+   */
+  #otherClaimMs({ epoch, sinceMs }: NonNullable<OutboxSurvey['authority']>): number | undefined {
     // The server of this relay's own claim has restarted or was replaced: no other relay bumps there.
-    if (epoch === this.#ownEpoch) return false;
+    if (epoch === this.#ownEpoch) return undefined;
     const nowMs = monotonicMs();
-    if (this.#otherClaim?.redis !== redis) this.#otherClaim = { redis, seenAtMs: nowMs };
-    return sinceMs < CONTEST_AFTER_MS && nowMs - this.#otherClaim.seenAtMs < CONTEST_AFTER_MS;
+    if (this.#otherClaim?.epoch !== epoch) this.#otherClaim = { epoch, seenAtMs: nowMs };
+    return Math.max(sinceMs, nowMs - this.#otherClaim.seenAtMs);
+  }
+
+  #isContested(): boolean {
+    return this.#otherClaim !== undefined && monotonicMs() - this.#otherClaim.seenAtMs >= CONTESTED_AFTER_MS;
   }
 
   /**
