@@ -1,4 +1,5 @@
 import knex, { type Knex } from 'knex';
+import pg from 'pg';
 import { endsWithin } from '../async/ends-within.js';
 import type { OutboxOptions } from '../knex/outbox/location.js';
 import type { Arguments } from './arguments.js';
@@ -35,7 +36,9 @@ export async function withDatabase<T>(
   const url = serverUrl(args, terminal, {
     option: 'database',
     variable: 'DATABASE_URL',
-    protocols: ['postgres:', 'postgresql:'],
+    // The last two are sockets of this machine.
+    beginnings: ['postgres://', 'postgresql://', 'socket:', '/'],
+    passwordOf: (address) => new pg.Client({ connectionString: address }).password ?? undefined,
   });
   const schema = args.text('schema');
   const outbox: OutboxOptions = schema === undefined ? {} : { schema };

@@ -1,10 +1,16 @@
+/** The address of a server, and its password as the driver understands it. */
+export interface ServerAddress {
+  readonly address: string;
+  readonly password?: string | undefined;
+}
+
 /**
- * A function that takes passwords out of texts: those of these URLs, and those of any URL in a text.
+ * A function that takes passwords out of texts: those of these addresses, and those of any URL in a text.
  *
  * A password is matched as a whole word: a short one would be given away by the holes that it leaves in other words.
  */
-export function redactor(...urls: readonly URL[]): (text: string) => string {
-  const secrets = urls
+export function redactor(...addresses: readonly ServerAddress[]): (text: string) => string {
+  const secrets = addresses
     .flatMap(passwordsOf)
     .sort((a, b) => b.length - a.length)
     .map((secret) => new RegExp(`(?<![A-Za-z0-9])${escaped(secret)}(?![A-Za-z0-9])`, 'g'));
@@ -12,12 +18,19 @@ export function redactor(...urls: readonly URL[]): (text: string) => string {
     secrets.reduce((rest, secret) => rest.replaceAll(secret, '***'), text).replaceAll(/\/\/[^\s'"]*@/g, '//***@');
 }
 
-/** The passwords of a URL, as written and decoded. A password that is also a name in the URL would be given away by its holes. */
-function passwordsOf(url: URL): string[] {
-  const names = [url.username, url.hostname, url.pathname.slice(1)].map(decoded);
-  return [url.password, decoded(url.password), url.searchParams.get('password') ?? ''].filter(
-    (password) => password !== '' && !names.includes(password),
-  );
+/** The passwords of an address, as written and decoded. A password that is also a name there would be given away by its holes. */
+function passwordsOf({ address, password = '' }: ServerAddress): string[] {
+  const url = urlOf(address);
+  const names = url === undefined ? [] : [url.username, url.hostname, url.pathname.slice(1)].map(decoded);
+  const written =
+    url === undefined ? [] : [url.password, decoded(url.password), url.searchParams.get('password') ?? ''];
+  return [...new Set([password, ...written])].filter((each) => each !== '' && !names.includes(each));
+}
+
+/** Drivers take a URL without a host, which is then a parameter; undefined for the path of a socket. */
+function urlOf(address: string): URL | undefined {
+  const text = URL.canParse(address) ? address : address.replace('@/', '@host/');
+  return URL.canParse(text) ? new URL(text) : undefined;
 }
 
 /** Decodes as drivers do: an invalid sequence stays. */

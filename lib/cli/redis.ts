@@ -41,5 +41,11 @@ export async function withRedis<T>(
 }
 
 function redisUrl(args: Arguments, terminal: Terminal): string {
-  return serverUrl(args, terminal, { option: 'redis', variable: 'REDIS_URL', protocols: ['redis:', 'rediss:'] });
+  return serverUrl(args, terminal, {
+    option: 'redis',
+    variable: 'REDIS_URL',
+    // The last one is the path of a socket.
+    beginnings: ['redis://', 'rediss://', '/'],
+    passwordOf: (address) => new Redis(address, { lazyConnect: true }).options.password ?? undefined,
+  });
 }

@@ -6,26 +6,37 @@ import { UsageError } from './usage-error.js';
 interface UrlSource {
   readonly option: string;
   readonly variable: string;
-  /** Accepted ones; the first is the usual one. */
-  readonly protocols: readonly string[];
+  /** The beginnings of accepted addresses; the first is the usual one. */
+  readonly beginnings: readonly string[];
+  /** Parses an address with the driver's own parser, and returns its password. Throws where the driver would. */
+  readonly passwordOf: (address: string) => string | undefined;
 }
 
-/** The address of a server. Its password is hidden from the terminal. Throws UsageError, without the address. */
-export function serverUrl(args: Arguments, terminal: Terminal, { option, variable, protocols }: UrlSource): string {
+/**
+ * The address of a server, in any spelling that its driver takes. Its password is hidden from the terminal. Throws
+ * UsageError, without the address.
+ */
+export function serverUrl(args: Arguments, terminal: Terminal, source: UrlSource): string {
+  const { option, variable, beginnings, passwordOf } = source;
   const text = args.text(option) ?? process.env[variable];
   if (!text) {
     throw new UsageError(
       `${variable} must be the address of a server, but is not set. Set it, or add --${option} URL.`,
     );
   }
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || !protocols.includes(url.protocol)) {
-    const name = args.text(option) === undefined ? variable : `--${option}`;
+  const name = args.text(option) === undefined ? variable : `--${option}`;
+  try {
+    if (!beginnings.some((beginning) => text.startsWith(beginning))) throw new Error('not an address of this driver');
+    terminal.hide({ address: text, password: passwordOf(text) });
+  } catch (error) {
+    const { code, path } = error as NodeJS.ErrnoException;
+    if (code !== undefined && path !== undefined) {
+      throw new UsageError(`${name} names a file that can't be read: ${path} (${code}). Correct the path.`);
+    }
     throw new UsageError(
-      `${name} must be a URL that begins with ${protocols[0]}//, but got another text, which may hold a password and is ` +
+      `${name} must be a URL that begins with ${beginnings[0]}, but got another text, which may hold a password and is ` +
         'not shown. Percent-encode the characters :/?#@ of a password.',
     );
   }
-  terminal.hide(url);
   return text;
 }

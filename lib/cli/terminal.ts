@@ -1,4 +1,4 @@
-import { redactor } from './redact.js';
+import { redactor, type ServerAddress } from './redact.js';
 
 /**
  * The output of commands: results to stdout, all else to stderr, without passwords.
@@ -7,13 +7,13 @@ import { redactor } from './redact.js';
  * through a redactor, which takes out the passwords in URLs and every password given to `hide`.
  */
 export class Terminal {
-  readonly #urls: URL[] = [];
+  readonly #addresses: ServerAddress[] = [];
   #redact = redactor();
 
-  /** Hides the passwords of this URL from now on. */
-  hide(url: URL): void {
-    this.#urls.push(url);
-    this.#redact = redactor(...this.#urls);
+  /** Hides the passwords of this address from now on. */
+  hide(address: ServerAddress): void {
+    this.#addresses.push(address);
+    this.#redact = redactor(...this.#addresses);
   }
 
   out(text: string): void {

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { COMMANDS } from '../../lib/cli/commands/index.js';
 import { checkCacheName } from '../../lib/model/cache-name.js';
+import { databaseUrl, lendDatabase } from '../support/postgres.js';
 import { privateRedis } from '../support/redis.js';
 import { thrown } from '../support/rejection.js';
 import { gencache, type Ran } from './gencache.js';
@@ -97,6 +98,46 @@ describeCommand('gencache', () => {
         expect(ran).to.include({ code: 0, err: '' });
       });
     }
+  });
+
+  describe('addresses of servers', () => {
+    it('may be any that pg takes: a host as a parameter, a socket', async () => {
+      const db = await lendDatabase();
+      const url = new URL(databaseUrl());
+      const { rows } = await db.raw<{ rows: { folder: string; name: string; role: string }[] }>(
+        `select current_setting('unix_socket_directories') as folder, current_database() as name, current_user as role`,
+      );
+      const { folder, name, role } = rows[0]!;
+      for (const address of [
+        `postgresql://${role}:${PASSWORD}@/${name}?host=${folder}&port=${url.port}`,
+        `postgres://${role}:${PASSWORD}@/${name}?host=127.0.0.1&port=${url.port}`,
+        `postgres:///${name}?host=127.0.0.1&port=${url.port}&user=${role}&password=${PASSWORD}`,
+        `postgres://${role}:${PASSWORD}@${encodeURIComponent(folder)}:${url.port}/${name}`,
+      ]) {
+        const status = await gencache(['outbox', 'status', '--schema', 'none_of_these'], { DATABASE_URL: address });
+        expect(status, address).to.include({ code: 1, out: 'There is no outbox.\n', err: '' });
+      }
+    });
+
+    it('may be any that ioredis takes: a password as a parameter, no host', async () => {
+      const { port } = await privateRedis({ args: ['--requirepass', PASSWORD] });
+      for (const address of [
+        `redis://127.0.0.1:${port}?password=${PASSWORD}`,
+        `redis://:${PASSWORD}@127.0.0.1:${port}/1?family=4`,
+      ]) {
+        const { out } = await gencache(['doctor', '--cache', 'shop'], { DATABASE_URL: NO_SERVER, REDIS_URL: address });
+        expect(out, address).to.match(/ok +Redis +\d+\.\d+.*, a primary\n/);
+      }
+    });
+
+    it('are refused with the path of a certificate that is not there', async () => {
+      const address = `postgres://app:${PASSWORD}@127.0.0.1/shop?sslrootcert=/no/such/file`;
+      const { code, err } = await gencache(['outbox', 'status'], { DATABASE_URL: address });
+      expect(err).to.match(
+        /^DATABASE_URL names a file that can't be read: \/no\/such\/file \(ENOENT\)\. Correct the path\./,
+      );
+      expect(code).to.equal(64);
+    });
   });
 
   describe('passwords', () => {

@@ -4,11 +4,19 @@ import { redactor } from '../../lib/cli/redact.js';
 
 describe('redactor', () => {
   it('hides the passwords of a given URL anywhere in a text', () => {
-    const shown = redactor(new URL('postgres://shop:a%2Fb%2Bc@db.example/shop?password=other'));
+    const shown = redactor({ address: 'postgres://shop:a%2Fb%2Bc@db.example/shop?password=other' });
     expect(shown('tried a/b+c, a%2Fb%2Bc and "other" at db.example')).to.equal(
       'tried ***, *** and "***" at db.example',
     );
     expect(shown('postgres://shop:a%2Fb%2Bc@db.example/shop')).to.equal('postgres://***@db.example/shop');
+  });
+
+  it('hides the password of a URL without a host, and one that only the driver can read', () => {
+    const shown = redactor(
+      { address: 'postgresql://app:a%2Fbc@/shop?host=/path' },
+      { address: '/path shop', password: 'secret' },
+    );
+    expect(shown('tried a/bc, a%2Fbc and "secret"')).to.equal('tried ***, *** and "***"');
   });
 
   it('hides the password of any other URL in a text', () => {
@@ -18,7 +26,7 @@ describe('redactor', () => {
   });
 
   it('keeps words that contain a short password, and a password that is also the name of the user', () => {
-    const shown = redactor(new URL('postgres://postgres:postgres@db/app'), new URL('redis://:at@db'));
+    const shown = redactor({ address: 'postgres://postgres:postgres@db/app' }, { address: 'redis://:at@db' });
     expect(shown('what postgres says at noon')).to.equal('what postgres says *** noon');
   });
 
@@ -30,8 +38,8 @@ describe('redactor', () => {
         // A percent-encoded text stands for another password.
         fc.pre(!/%[0-9a-f]{2}/i.test(password));
         fc.pre(url.password !== '' && !['someone', 'db.example', 'shop'].includes(password));
-        expect(redactor(url)(`tried ${password} there`)).to.equal('tried *** there');
-        expect(redactor(url)(`tried ${url.password} there`)).to.equal('tried *** there');
+        expect(redactor({ address: url.href })(`tried ${password} there`)).to.equal('tried *** there');
+        expect(redactor({ address: url.href })(`tried ${url.password} there`)).to.equal('tried *** there');
       }),
     );
   });
