@@ -3,7 +3,7 @@ import { isOutboxMissing } from '../knex/outbox/missing-outbox.js';
 import type { OutboxOptions } from '../knex/outbox/location.js';
 import { isSqlstate, isWithoutSession } from '../knex/postgres/sqlstate.js';
 import { explainError } from './explain-error.js';
-import { currentRole, findMissingRights, grantStatements } from './missing-rights.js';
+import { currentRole, DOCTOR_RIGHTS, findMissingRights, grantStatements } from '../knex/outbox/missing-rights.js';
 import { UsageError } from './usage-error.js';
 
 /** Node's codes of sockets and names. */
@@ -17,7 +17,7 @@ export async function withPostgresRemedy(db: Knex, outbox: OutboxOptions, error:
   if (isSqlstate(first, 'insufficient privilege')) {
     // A role without access to the catalogs gets the rest of the message.
     const role = await currentRole(db).catch(() => 'this role');
-    const missing = await findMissingRights(db, outbox).catch(() => []);
+    const missing = await findMissingRights(db, outbox, DOCTOR_RIGHTS).catch(() => []);
     const remedy =
       missing.length > 0
         ? `As the owner of the outbox, run: ${grantStatements(role, missing)}`

@@ -2,14 +2,13 @@ import type { Knex } from 'knex';
 import { describe } from '../errors/describe.js';
 import { ConfigurationError } from '../errors/errors.js';
 import type { BumpTarget, Committed, Outbox, TransactionOptions } from '../ports/source.js';
-import { explainMissingOutbox } from './outbox/missing-outbox.js';
 import type { OutboxOptions } from './outbox/location.js';
 import { recordEvents } from './outbox/record.js';
 import { settleEvents } from './outbox/settle.js';
 import type { TransactionId } from './outbox/transaction-id.js';
 import { PlainCommit } from './plain-commit.js';
 import { transact, transactWithin } from './transaction.js';
-import { type Writer, WRITER_LIMITS, type WriterLimits } from './writer.js';
+import { explainWriterError, type Writer, WRITER_LIMITS, type WriterLimits } from './writer.js';
 
 /**
  * The outbox, for writers.
@@ -30,8 +29,8 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
     checkTransaction(trx);
     const { cache } = bumps;
     const events = paths.map((path) => ({ cache, path, source: cause, operation: 'bump' }));
-    const recorded = recordEvents(trx, events, this.#writer.outbox).catch(this.#explain);
-    this.#follow(trx, await recorded, bumps);
+    const xid = await recordEvents(trx, events, this.#writer.outbox).catch(this.#explain);
+    this.#follow(trx, xid, bumps);
   }
 
   async transact<T>(
@@ -51,8 +50,8 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
     return { value, bump: 'outer' };
   }
 
-  readonly #explain = (error: unknown): never => {
-    throw explainMissingOutbox(error, this.#writer.outbox);
+  readonly #explain = async (error: unknown): Promise<never> => {
+    throw await explainWriterError(this.#writer, error);
   };
 
   #follow(trx: Knex.Transaction, xid: TransactionId, bumps: BumpTarget): void {

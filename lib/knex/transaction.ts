@@ -37,7 +37,7 @@ import type { OutboxOptions } from './outbox/location.js';
 import { settleEvents } from './outbox/settle.js';
 import { PlainCommit } from './plain-commit.js';
 import { StrictCommit } from './strict-commit.js';
-import type { Writer } from './writer.js';
+import { explainWriterError, type Writer } from './writer.js';
 import { currentTransactionId, type TransactionId } from './outbox/transaction-id.js';
 
 export interface TransactionRun<T> {
@@ -94,7 +94,8 @@ export async function transact<T>({ writer, bumps, begun, work, options }: Trans
     await settling;
     return { value, bump: 'done', ...strategy.outcome('done') };
   } catch (error) {
-    return { value, bump: 'pending', ...strategy.outcome('pending'), error: error as Error };
+    const explained = (await explainWriterError(writer, error)) as Error;
+    return { value, bump: 'pending', ...strategy.outcome('pending'), error: explained };
   } finally {
     strategy.ended();
     // Once after a crash, so that later transactions can tell it from the next.

@@ -1,5 +1,7 @@
 import type { Knex } from 'knex';
+import { explainOutboxError } from './outbox/explain-error.js';
 import type { OutboxOptions } from './outbox/location.js';
+import { WRITER_RIGHTS } from './outbox/missing-rights.js';
 
 /** Database handle, outbox location and time limits of the writer of transactions. */
 export interface Writer {
@@ -16,3 +18,8 @@ export interface WriterLimits {
 }
 
 export const WRITER_LIMITS: WriterLimits = { quarantineMs: 10_000, settleMs: 5_000 };
+
+/** The error of a query of a writer, with a remedy if the outbox is missing or refuses the role. */
+export function explainWriterError({ db, outbox }: Pick<Writer, 'db' | 'outbox'>, error: unknown): Promise<unknown> {
+  return explainOutboxError(db, error, { outbox, rights: WRITER_RIGHTS });
+}

@@ -11,7 +11,13 @@ import { CHECK_NAME, describeMisspelling, findCacheNames, looksMisspelt } from '
 import { type Command, FAILED, OK } from '../command.js';
 import { type Database, withDatabase } from '../database.js';
 import { logLines } from '../log-lines.js';
-import { currentRole, describeMissingRights, findMissingRights, grantStatements } from '../missing-rights.js';
+import {
+  currentRole,
+  describeMissingRights,
+  findMissingRights,
+  grantStatements,
+  RELAY_RIGHTS,
+} from '../../knex/outbox/missing-rights.js';
 import { CACHE_OPTION, DATABASE_OPTIONS, REDIS_OPTIONS } from '../option.js';
 import { redisTemplate } from '../redis.js';
 import type { Terminal } from '../terminal.js';
@@ -80,8 +86,7 @@ async function start(
     listen: args.flag('listen'),
   };
   const redis = redisTemplate(args, terminal);
-  // Only the doctor reads the list of triggers.
-  const missing = (await findMissingRights(db, outbox)).filter(({ table }) => table !== 'gencache_trigger');
+  const missing = await findMissingRights(db, outbox, RELAY_RIGHTS);
   if (missing.length > 0) {
     const role = await currentRole(db);
     terminal.err(

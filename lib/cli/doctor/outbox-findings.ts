@@ -6,7 +6,13 @@ import { findHiddenTables, HiddenRowsError } from '../../knex/outbox/row-securit
 import { type Authority, surveyOutbox } from '../../knex/outbox/survey.js';
 import { type CacheNames, findCacheNames } from '../cache-names.js';
 import { explainError } from '../explain-error.js';
-import { describeMissingRights, findMissingRights, grantStatements, type MissingRights } from '../missing-rights.js';
+import {
+  describeMissingRights,
+  DOCTOR_RIGHTS,
+  findMissingRights,
+  grantStatements,
+  type MissingRights,
+} from '../../knex/outbox/missing-rights.js';
 import { broken, type Finding, ok, warn } from './finding.js';
 import { query } from '../../knex/postgres/query.js';
 
@@ -44,7 +50,7 @@ export async function checkOutbox(
   try {
     release = await installedRelease(db, outbox);
   } catch (error) {
-    const missing = await findMissingRights(db, outbox).catch(() => []);
+    const missing = await findMissingRights(db, outbox, DOCTOR_RIGHTS).catch(() => []);
     return { findings: [unreadableFinding(role, error, missing)], isUnreadable: true };
   }
   if (release === undefined) {
@@ -72,7 +78,7 @@ export async function checkOutbox(
     const { fact, remedy } = new HiddenRowsError(hidden);
     return { findings: [...findings, broken('row level security', fact, remedy)], isUnreadable: true };
   }
-  const missing = await findMissingRights(db, outbox);
+  const missing = await findMissingRights(db, outbox, DOCTOR_RIGHTS);
   if (missing.length > 0) {
     const remedy = `As the owner of these tables, run: ${grantStatements(role, missing)} Or run the doctor as the role of the relays.`;
     findings.push(broken('rights', `the role ${role} lacks ${describeMissingRights(missing)}`, remedy));

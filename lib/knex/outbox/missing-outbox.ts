@@ -4,7 +4,7 @@ import { isSqlstate, serverMessageOf } from '../postgres/sqlstate.js';
 import type { OutboxOptions } from './location.js';
 
 /** A table of the outbox in a message of the server, in any language; not a schema of such a name. */
-const OUTBOX_TABLE = /(?:^|[^A-Za-z0-9_])gencache_[a-z_]+(?![A-Za-z0-9_.])/;
+export const OUTBOX_TABLE = /(?:^|[^A-Za-z0-9_])gencache_[a-z_]+(?![A-Za-z0-9_.])/;
 
 /** Whether a query failed because there is no outbox at its location, or one of an older release. */
 export function isOutboxMissing(error: unknown): boolean {

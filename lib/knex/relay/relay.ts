@@ -1,6 +1,7 @@
 import { clearTimeout, monotonicMs, setTimeout, sleep } from '../../async/scheduling.js';
 import { endsWithin } from '../../async/ends-within.js';
-import { explainMissingOutbox } from '../outbox/missing-outbox.js';
+import { explainOutboxError } from '../outbox/explain-error.js';
+import { RELAY_RIGHTS } from '../outbox/missing-rights.js';
 import { OutboxReader } from '../outbox/outbox-reader.js';
 import { ANSWER_MS, type OutboxSurvey } from '../outbox/survey.js';
 import { relayHeldByMigration } from './held-by-migration.js';
@@ -120,7 +121,10 @@ export class Relay {
         if (found === 'worked') await sleep(Math.min(BREATH_MS, this.#pollMs / 5));
         await this.#wait(this.#trusted ? this.#pollMs : Math.min(this.#pollMs, CHECK_EVERY_MS));
       } catch (error) {
-        this.#failed('relay', explainMissingOutbox(error, this.#settings.outbox) as Error);
+        this.#trusted = false;
+        const { db, outbox } = this.#settings;
+        const explained = await explainOutboxError(db, error, { outbox, rights: RELAY_RIGHTS });
+        this.#failed('relay', explained as Error);
         if (this.#stopping) break;
         // The lag is reported after a failure, too.
         await this.#reader.survey().then(

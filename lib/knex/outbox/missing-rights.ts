@@ -1,16 +1,28 @@
 import type { Knex } from 'knex';
-import { type OutboxOptions, qualifier } from '../knex/outbox/location.js';
-import { quoted } from '../knex/postgres/identifiers.js';
-import { query } from '../knex/postgres/query.js';
+import { quoted } from '../postgres/identifiers.js';
+import { query } from '../postgres/query.js';
+import { type OutboxOptions, qualifier } from './location.js';
+
+/** Rights on the tables of the outbox, by table. */
+export type NeededRights = Readonly<Record<string, readonly string[]>>;
 
 /** The rights that a relay needs on each table. Other programs read the tables, or insert events. */
-const NEEDED: Readonly<Record<string, readonly string[]>> = {
+export const RELAY_RIGHTS: NeededRights = {
   gencache_release: ['SELECT'],
   gencache_outbox: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
   gencache_dead_letter: ['SELECT', 'INSERT'],
   gencache_authority: ['SELECT', 'INSERT', 'UPDATE'],
   gencache_boot: ['SELECT', 'INSERT'],
-  gencache_trigger: ['SELECT'],
+};
+
+/** Those of the doctor, which reads the list of triggers besides. */
+export const DOCTOR_RIGHTS: NeededRights = { ...RELAY_RIGHTS, gencache_trigger: ['SELECT'] };
+
+/** The rights that `transaction()` and bumps in a transaction need; UPDATE is for row locks. */
+export const WRITER_RIGHTS: NeededRights = {
+  gencache_outbox: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
+  gencache_authority: ['SELECT', 'UPDATE'],
+  gencache_boot: ['SELECT', 'INSERT'],
 };
 
 /** Rights on one of the outbox's tables that a role lacks. */
@@ -21,9 +33,13 @@ export interface MissingRights {
   readonly rights: readonly string[];
 }
 
-/** A relay's rights that this role lacks on the existing tables of the outbox. One query. */
-export async function findMissingRights(db: Knex, outbox: OutboxOptions): Promise<MissingRights[]> {
-  const needed = Object.entries(NEEDED).flatMap(([table, rights]) => rights.map((right) => ({ table, right })));
+/** Those of these rights that this role lacks on the existing tables of the outbox. One query. */
+export async function findMissingRights(
+  db: Knex,
+  outbox: OutboxOptions,
+  rights: NeededRights,
+): Promise<MissingRights[]> {
+  const needed = Object.entries(rights).flatMap(([table, each]) => each.map((right) => ({ table, right })));
   const rows = await query<{ schema: string; table: string; rights: string[] }>(
     db,
     `select nspname as schema, name as table, to_json(array_agg("right" order by "right")) as rights

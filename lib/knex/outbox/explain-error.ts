@@ -1,0 +1,73 @@
+import type { Knex } from 'knex';
+import { endsWithin } from '../../async/ends-within.js';
+import { ConfigurationError } from '../../errors/errors.js';
+import { isSqlstate, serverMessageOf } from '../postgres/sqlstate.js';
+import type { OutboxOptions } from './location.js';
+import { explainMissingOutbox, OUTBOX_TABLE } from './missing-outbox.js';
+import {
+  currentRole,
+  describeMissingRights,
+  findMissingRights,
+  grantStatements,
+  type NeededRights,
+} from './missing-rights.js';
+import { findHiddenTables, HiddenRowsError } from './row-security.js';
+
+/** Time limit for the queries that find the missing rights, in ms: the pool may have no connection but the failed one. */
+const FIND_MS = 1_000;
+
+/**
+ * The error of a query; a ConfigurationError with the remedy where there is no outbox of this release, and where PostgreSQL
+ * refuses the role. Up to three queries on another connection, after a refusal alone.
+ */
+export async function explainOutboxError(
+  db: Knex,
+  error: unknown,
+  { outbox, rights }: { readonly outbox: OutboxOptions; readonly rights: NeededRights },
+): Promise<unknown> {
+  if (!(error instanceof Error) || !isRefusal(error, outbox)) return explainMissingOutbox(error, outbox);
+  let found: Refusal | undefined;
+  const finding = findRefusal(db, outbox, rights).then((refusal) => void (found = refusal));
+  await endsWithin(FIND_MS, finding);
+  const cause = { cause: error };
+  const { role = '', missing = [], hidden = false } = found ?? {};
+  if (missing.length > 0) {
+    return new ConfigurationError(
+      `The role ${role} lacks rights on the outbox: ${describeMissingRights(missing)}. As the owner of the outbox, run: ` +
+        grantStatements(role, missing),
+      cause,
+    );
+  }
+  if (hidden !== false) return hidden;
+  return new ConfigurationError(
+    `PostgreSQL refused ${found === undefined ? 'the role' : `the role ${role}`}: ${serverMessageOf(error)}. As the owner of ` +
+      `the outbox, grant the role USAGE on its schema; ${describeRights(rights)}.`,
+    cause,
+  );
+}
+
+interface Refusal {
+  readonly role: string;
+  readonly missing: Awaited<ReturnType<typeof findMissingRights>>;
+  readonly hidden: HiddenRowsError | false;
+}
+
+async function findRefusal(db: Knex, outbox: OutboxOptions, rights: NeededRights): Promise<Refusal> {
+  const role = await currentRole(db);
+  const missing = await findMissingRights(db, outbox, rights);
+  const tables = missing.length > 0 ? null : await findHiddenTables(db, outbox);
+  return { role, missing, hidden: tables !== null && new HiddenRowsError(tables) };
+}
+
+/** Not the refusal of a table of the application's own. */
+function isRefusal(error: Error, { schema }: OutboxOptions): boolean {
+  if (!isSqlstate(error, 'insufficient privilege')) return false;
+  const message = serverMessageOf(error);
+  return OUTBOX_TABLE.test(message) || (schema !== undefined && message.endsWith(` ${schema}`));
+}
+
+function describeRights(rights: NeededRights): string {
+  return Object.entries(rights)
+    .map(([table, each]) => `${each.join(', ')} on ${table}`)
+    .join('; ');
+}
