@@ -36,7 +36,14 @@ async function main(): Promise<void> {
   try {
     const track: Track = { redisUrl: server.url, redis, product: await Product.create(db) };
     const lines = [
-      ['library', 'version', 'store', 'invalidated by', 'read after the load ended', 'read that began before it ended'],
+      [
+        'library',
+        'version',
+        'store',
+        'invalidated by',
+        'read after the load ended',
+        'read that began before the load ended',
+      ],
       Array.from({ length: 6 }, () => '---'),
     ];
     for (const contestant of CONTESTANTS) {
