@@ -24,9 +24,9 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   'store/redis/commands': ['store/redis/commands/includes'],
   'store/redis/commands/includes': [],
 
-  'knex/postgres': ['errors'],
+  'knex/postgres': ['errors', 'async'],
   'knex/outbox': [...BASE, 'write', 'knex/postgres'],
-  'knex/relay': [...BASE, 'telemetry', 'write', 'knex/postgres', 'knex/outbox', 'knex/install'],
+  'knex/relay': [...BASE, 'telemetry', 'write', 'knex/postgres', 'knex/outbox'],
   'knex/triggers': ['errors', 'model', 'knex/postgres', 'knex/outbox', 'knex/triggers/generate'],
   'knex/triggers/generate': ['model', 'knex/postgres', 'knex/outbox', 'knex/triggers'],
   'knex/migrations': ['errors', 'model', 'knex/postgres', 'knex/outbox', 'knex/triggers'],
