@@ -65,6 +65,11 @@ const VIEWS = [
 const VIEW_PROTOTYPES = new Set<unknown>([Buffer, ...VIEWS].map((view) => view.prototype));
 const VIEW_NAMES = new Set(VIEWS.map((view) => view.name));
 
+/** Remedies for instances that a driver makes, by the name of their class. */
+const REMEDIES: Readonly<Record<string, string>> = {
+  PostgresInterval: 'Map the row in `value`, the interval by `toPostgres()`, or select the column as text.',
+};
+
 class Walk implements Classification {
   rich = false;
   readonly dates: DatePath[] = [];
@@ -237,7 +242,7 @@ class Walk implements Classification {
     this.#refuse(
       depth,
       `an instance of ${name}${realm}`,
-      'Store its plain data, and build the instance after the read.',
+      REMEDIES[name] ?? 'Store its plain data, and build the instance after the read.',
     );
   }
 

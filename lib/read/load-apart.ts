@@ -8,7 +8,7 @@
  *
  * A source that is down fails every query. So if eight parts have failed and none has succeeded, no further query is
  * sent, and each caller gets the error of its part. A caller of a good id is rejected then, or when `QUERIES_MAX` queries
- * did not suffice, and never otherwise.
+ * or `TIME_MAX_MS` did not suffice, and never otherwise.
  */
 import type { BatchSlot } from './batch-slot.js';
 import type { Call } from './call.js';
@@ -17,6 +17,8 @@ import type { Call } from './call.js';
 const PARTS_MAX = 8;
 /** Most queries that one failed load causes. */
 const QUERIES_MAX = 64;
+/** No query begins later than this after the failure, in ms: a source that fails slowly must not hold its callers. */
+const TIME_MAX_MS = 10_000;
 
 /** Slots that are unanswered, since their load failed. */
 export interface FailedLoad {
@@ -36,13 +38,15 @@ export async function loadApart({ failed, load, fail }: Apart): Promise<void> {
   let parts: readonly FailedLoad[] = [failed];
   let queries = 0;
   let succeeded = false;
+  const startedAtMs = performance.now();
   while (parts.length > 0) {
     const halves: BatchSlot[][] = [];
     const isDown = parts.length >= PARTS_MAX && !succeeded;
+    const isLate = performance.now() - startedAtMs > TIME_MAX_MS;
     for (const part of parts) {
       // Anew in each round: further readers may have joined meanwhile.
       const groups = byCallers(part.slots);
-      if (isDown || groups.length === 1 || queries + halves.length + 2 > QUERIES_MAX) fail(part);
+      if (isDown || isLate || groups.length === 1 || queries + halves.length + 2 > QUERIES_MAX) fail(part);
       else {
         const middle = Math.ceil(groups.length / 2);
         halves.push(groups.slice(0, middle).flat(), groups.slice(middle).flat());

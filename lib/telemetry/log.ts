@@ -1,4 +1,5 @@
 import { describe } from '../errors/describe.js';
+import { UnencodableValueError } from '../errors/errors.js';
 import type { Emitter } from './emitter.js';
 
 /** The logger of a cache: pino, winston and console fit. */
@@ -31,9 +32,17 @@ export function logTo(log: Logger, telemetry: Emitter): void {
       );
     }
   });
-  telemetry.on('fill', ({ cache, entry, refused, refusalReasons, error }) => {
+  const isNew = firstTime();
+  telemetry.on('fill', ({ cache, namespace, entry, refused, refusalReasons, error }) => {
+    if (!error) return;
+    let more = '';
+    if (error instanceof UnencodableValueError) {
+      // A column of such a type is in every row: one line an entry, not one a fill.
+      if (!isNew(`${namespace} ${entry} ${error.path.replaceAll(/\d+/g, '')}`)) return;
+      more = ' Further such values are counted by refused_fills alone.';
+    }
     const reasons = Object.keys(refusalReasons).join(', ');
-    if (error) log.warn(`${cache}: ${refused} ${entry} not stored: ${reasons}: ${error.message}`);
+    log.warn(`${cache}: ${refused} ${entry} not stored: ${reasons}: ${error.message}${more}`);
   });
   telemetry.on('decodeFailure', ({ cache, entry, path, message }) => {
     log.warn(`${cache}: ${entry} at ${path || 'global'} can't be used: ${message}`);
@@ -51,6 +60,19 @@ export function logTo(log: Logger, telemetry: Emitter): void {
   });
   telemetry.on('storeUp', ({ cache }) => log.info(`${cache}: store is up`));
   telemetry.on('warning', ({ cache, message }) => log.warn(`${cache}: ${message}`));
+}
+
+/** Most subjects that are remembered: the path of a value may hold keys of data. */
+const SUBJECTS_MAX = 1_000;
+
+/** Returns a function that tells whether it got a subject for the first time. */
+function firstTime(): (subject: string) => boolean {
+  const known = new Set<string>();
+  return (subject) => {
+    if (known.has(subject)) return false;
+    if (known.size < SUBJECTS_MAX) known.add(subject);
+    return true;
+  };
 }
 
 function trace(stack: string | undefined): string {

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import sinon from 'sinon';
 import { GenerationalCache, integer, memoryStore, type Store } from '../../lib/index.js';
 import { bypassStore } from '../../lib/testing/index.js';
 import { deferred, eventually } from '../support/deferred.js';
@@ -137,6 +138,20 @@ describe('a load of several callers that fails', () => {
     const answers = await fetchAll(...all.map((item) => [item]));
     expect(answers.slice(500).every((answer) => answer.startsWith('value'))).to.equal(true);
     expect(loads.length).to.be.within(40, 65);
+  });
+
+  it('is not tried again later than ten seconds after its failure', async () => {
+    let elapsedMs = 0;
+    const now = performance.now.bind(performance);
+    const stub = sinon.stub(performance, 'now').callsFake(() => now() + elapsedMs);
+    lend({ what: 'the stub', close: () => stub.restore() });
+    const { cache, value, loads } = lendWith({ bad: [1] });
+    // The halves: 1 and 2 fail together after eleven seconds, and are not parted any more.
+    cache.on('load', () => (elapsedMs = loads.length > 1 ? 11_000 : 0));
+    const ids = [1, 2, 3, 4];
+    const answers = ids.map((item) => value.fetch({ item }).catch((error: Error) => error.message));
+    expect(await Promise.all(answers)).to.deep.equal(['no item 1', 'no item 1', 'value 3', 'value 4']);
+    expect(loads).to.have.length(3);
   });
 
   it('is not tried again for one caller, nor on a transaction', async () => {

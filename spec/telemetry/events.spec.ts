@@ -9,11 +9,13 @@ import {
   memoryStore,
   type ReadEvent,
 } from '../../lib/index.js';
+import { knexSource } from '../../lib/knex/index.js';
 import { generationKey, keyPrefix } from '../../lib/model/key.js';
 import { AskedStore } from '../ports/asked-store.js';
 import { lendCache } from '../support/cache.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
+import { lendDatabase } from '../support/postgres.js';
 
 describe('telemetry', () => {
   /** The counters that are not zero. */
@@ -192,6 +194,44 @@ describe('telemetry', () => {
     expect(await value.fetch({ item: 1 })).to.equal('one');
     await eventually(() => expect(warnings).to.deep.equal(['A gencache listener of "read" threw: Error: my exporter']));
     process.off('warning', onWarning);
+  });
+
+  describe('the log of a value that is never stored', () => {
+    it('says once for each entry and part of its value why, with the remedy, while the statistics count each', async () => {
+      const db = await lendDatabase();
+      const lines: string[] = [];
+      const log = { debug() {}, info() {}, warn: (line: string) => lines.push(line), error() {} };
+      const cache = new GenerationalCache({ name: 'shop', store: memoryStore(), source: knexSource(db), log });
+      lend({ what: 'the cache', close: () => cache.close() });
+      const items = cache.namespace('item', integer());
+      const options = {
+        load: async (ids: readonly { item: number | string }[]) => {
+          const each = ids.map(({ item }) => item);
+          const { rows } = await db.raw<{ rows: { item: number; wait: object }[] }>(
+            "select item, interval '1 day 2 hours' as wait from unnest(?::int[]) as item",
+            [each as never],
+          );
+          return rows;
+        },
+        by: ({ item }: { item: number }) => ({ item }),
+      };
+      const one = items.one('wait', options);
+      const all = items.list('waits', options);
+      for (const item of [1, 2, 3]) {
+        await one.fetch({ item });
+        await all.fetch({ item });
+        await cache.settled();
+      }
+      expect(cache.statistics.total('refused_fills', { reason: 'unencodable' })).to.equal(6);
+      const why = (path: string) =>
+        `A cached value must come back from the store exactly as it was, but ${path} is an instance of PostgresInterval. ` +
+        'Map the row in `value`, the interval by `toPostgres()`, or select the column as text. ' +
+        'Further such values are counted by refused_fills alone.';
+      expect(lines).to.deep.equal([
+        `shop: 1 wait not stored: unencodable: ${why('value.wait')}`,
+        `shop: 1 waits not stored: unencodable: ${why('value[0].wait')}`,
+      ]);
+    });
   });
 
   describe('the debug log', () => {
