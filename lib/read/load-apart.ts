@@ -10,6 +10,7 @@
  * sent, and each caller gets the error of its part. A caller of a good id is rejected then, or when `QUERIES_MAX` queries
  * or `TIME_MAX_MS` did not suffice, and never otherwise.
  */
+import { monotonicMs } from '../async/scheduling.js';
 import type { BatchSlot } from './batch-slot.js';
 import type { Call } from './call.js';
 
@@ -38,11 +39,11 @@ export async function loadApart({ failed, load, fail }: Apart): Promise<void> {
   let parts: readonly FailedLoad[] = [failed];
   let queries = 0;
   let succeeded = false;
-  const startedAtMs = performance.now();
+  const startedAtMs = monotonicMs();
   while (parts.length > 0) {
     const halves: BatchSlot[][] = [];
     const isDown = parts.length >= PARTS_MAX && !succeeded;
-    const isLate = performance.now() - startedAtMs > TIME_MAX_MS;
+    const isLate = monotonicMs() - startedAtMs > TIME_MAX_MS;
     for (const part of parts) {
       // Anew in each round: further readers may have joined meanwhile.
       const groups = byCallers(part.slots);
