@@ -74,7 +74,7 @@ export async function checkOutbox(
       : ok('outbox', `the outbox has release ${release}`),
   ];
   const hidden = await findHiddenTables(db, outbox);
-  if (hidden !== null) {
+  if (hidden.length > 0) {
     const { fact, remedy } = new HiddenRowsError(hidden);
     return { findings: [...findings, broken('row level security', fact, remedy)], isUnreadable: true };
   }

@@ -182,8 +182,8 @@ async function unwatchedTables(db: Knex, own: readonly RegisteredTrigger[]): Pro
     `select nspname as schema, relname as name
      from pg_class join pg_namespace on pg_namespace.oid = relnamespace
      where relkind in ('r', 'p') and not relispartition and nspname = any(?::name[])
-       and relname not like 'gencache\\_%' and relname not like '%\\_migrations\\_lock'
-       and not exists (select from pg_trigger where tgrelid = pg_class.oid and tgname like 'gencache\\_%')
+       and left(relname, 9) <> 'gencache_' and right(relname, 16) <> '_migrations_lock'
+       and not exists (select from pg_trigger where tgrelid = pg_class.oid and left(tgname, 9) = 'gencache_')
      order by 1, 2 limit ?`,
     [[...new Set(own.map(({ schema }) => schema))], UNWATCHED_MAX + 1],
   );

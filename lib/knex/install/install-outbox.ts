@@ -8,7 +8,7 @@ import { findInstalledOutbox } from '../outbox/installed-outbox.js';
 import { removeAll } from '../triggers/remove-triggers.js';
 import { dropNotify } from './notify-relays.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
-import { checkHiddenTables, findHiddenTables } from '../outbox/row-security.js';
+import { checkHiddenTables } from '../outbox/row-security.js';
 import { quoted } from '../postgres/identifiers.js';
 import { query } from '../postgres/query.js';
 
@@ -57,7 +57,7 @@ export async function installOutbox(
       if (!installed.has(i)) await step.up(statementsOf(trx), at);
       if (!listed.has(i + 1)) await query(trx, `insert into ${at}gencache_release (version) values (?)`, [i + 1]);
     }
-    checkHiddenTables(await findHiddenTables(trx, options));
+    await checkHiddenTables(trx, options, { mayHide: true });
   });
 }
 

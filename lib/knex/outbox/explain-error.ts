@@ -55,8 +55,8 @@ interface Refusal {
 async function findRefusal(db: Knex, outbox: OutboxOptions, rights: NeededRights): Promise<Refusal> {
   const role = await currentRole(db);
   const missing = await findMissingRights(db, outbox, rights);
-  const tables = missing.length > 0 ? null : await findHiddenTables(db, outbox);
-  return { role, missing, hidden: tables !== null && new HiddenRowsError(tables) };
+  const tables = missing.length > 0 ? [] : await findHiddenTables(db, outbox);
+  return { role, missing, hidden: tables.length > 0 && new HiddenRowsError(tables) };
 }
 
 /** Not the refusal of a table of the application's own. */

@@ -40,28 +40,40 @@ export class HiddenRowsError extends ConfigurationError {
 }
 
 /**
- * SQL for those of these tables that hide rows from the current role, or from their owner (FORCE ROW LEVEL SECURITY): a JSON
- * list of `HiddenTable`, null if there is none.
+ * SQL for whether one of these tables may hide rows from the current role, or the outbox from its owner (FORCE ROW LEVEL
+ * SECURITY). Cheap enough for each poll; `checkHiddenTables` then looks closer.
  */
-export function hiddenTablesSql(options: OutboxOptions, tables: readonly OutboxTable[]): string {
-  const oids = tables.map((table) => `to_regclass(${literal(`${qualifier(options)}gencache_${table}`)})`);
-  return `(
-    select json_agg(json_build_object('schema', nspname, 'name', relname) order by relname)
-    from pg_class join pg_namespace on pg_namespace.oid = relnamespace join pg_roles on pg_roles.oid = relowner
-    where pg_class.oid in (${oids.join(', ')}) and relrowsecurity and (
-      row_security_active(pg_class.oid) or relforcerowsecurity and not rolsuper and not rolbypassrls))`;
+export function mayHideSql(options: OutboxOptions, tables: readonly OutboxTable[]): string {
+  const named = (table: OutboxTable) => literal(`${qualifier(options)}gencache_${table}`);
+  const active = tables.map((table) => `row_security_active(${named(table)})`);
+  return `(${active.join(' or ')}
+    or (select relforcerowsecurity from pg_class where oid = ${named('outbox')}::regclass))`;
 }
 
-/** Throws HiddenRowsError for the result of `hiddenTablesSql`, unless there is none. */
-export function checkHiddenTables(tables: readonly HiddenTable[] | null): void {
-  if (tables !== null) throw new HiddenRowsError(tables);
+/** Throws HiddenRowsError where these tables hide rows, or may do so if `mayHide` says it. A query only then. */
+export async function checkHiddenTables(
+  db: Knex,
+  options: OutboxOptions,
+  { mayHide, tables }: { readonly mayHide: boolean; readonly tables?: readonly OutboxTable[] },
+): Promise<void> {
+  if (!mayHide) return;
+  const hidden = await findHiddenTables(db, options, tables);
+  if (hidden.length > 0) throw new HiddenRowsError(hidden);
 }
 
-/** The tables of the outbox that hide rows; null if there is none. One query. */
-export async function findHiddenTables(db: Knex, options: OutboxOptions): Promise<readonly HiddenTable[] | null> {
-  const rows = await query<{ hidden: HiddenTable[] | null }>(
+/** Those of these tables that hide rows from the current role, or from their owner. One query. */
+export async function findHiddenTables(
+  db: Knex,
+  options: OutboxOptions,
+  tables: readonly OutboxTable[] = TABLES,
+): Promise<HiddenTable[]> {
+  return query(
     db,
-    `select ${hiddenTablesSql(options, TABLES)} as hidden`,
+    `select nspname as schema, relname as name
+     from pg_class join pg_namespace on pg_namespace.oid = relnamespace join pg_roles on pg_roles.oid = relowner
+     where pg_class.oid in (select to_regclass(? || name) from unnest(?::text[]) as name) and relrowsecurity and (
+       row_security_active(pg_class.oid) or relforcerowsecurity and not rolsuper and not rolbypassrls)
+     order by 2`,
+    [`${qualifier(options)}gencache_`, tables],
   );
-  return rows[0]!.hidden;
 }

@@ -1,7 +1,7 @@
 import type { EventPosition, EventRanges } from './event-position.js';
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './location.js';
-import { checkHiddenTables, type HiddenTable, hiddenTablesSql } from './row-security.js';
+import { checkHiddenTables, mayHideSql } from './row-security.js';
 import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
 import { query } from '../postgres/query.js';
 
@@ -100,7 +100,7 @@ export async function surveyOutbox(
           from ${at}gencache_authority where cache = :cache) as authority,
          (select jsonb_agg(jsonb_build_array(kind, xid::text, seq::text) order by xid, seq) from found) as found,
          (select extract(epoch from clock_timestamp() - min(recorded_at)) * 1000 from found) as "lagMs",
-         ${hiddenTablesSql(location, ['outbox', 'dead_letter', 'authority', 'boot'])} as hidden`,
+         ${mayHideSql(location, READ_TABLES)} as "mayHide"`,
     {
       cache,
       highXid: String(watermark.xid),
@@ -113,8 +113,8 @@ export async function surveyOutbox(
     },
     { answerMs },
   );
-  const { snapshot, postgres, authority, found, lagMs, hidden } = rows[0]!;
-  checkHiddenTables(hidden);
+  const { snapshot, postgres, authority, found, lagMs, mayHide } = rows[0]!;
+  await checkHiddenTables(db, location, { mayHide, tables: READ_TABLES });
   const of = (kind: string) =>
     (found ?? []).filter((each) => each[0] === kind).map(([, xid, seq]) => ({ xid: BigInt(xid), seq: BigInt(seq) }));
   const tail = of('tail');
@@ -133,11 +133,14 @@ export async function surveyOutbox(
 /** A connection without an answer for this time, in ms, counts as half-open and is given up: nothing else ends the wait. */
 export const ANSWER_MS = 10_000;
 
+/** The tables from which a relay draws conclusions. */
+const READ_TABLES = ['outbox', 'dead_letter', 'authority', 'boot'] as const;
+
 interface Row {
   readonly snapshot: string;
   readonly postgres: string | null;
   readonly authority: Authority | null;
   readonly found: readonly (readonly [kind: string, xid: string, seq: string])[] | null;
   readonly lagMs: string | null;
-  readonly hidden: readonly HiddenTable[] | null;
+  readonly mayHide: boolean;
 }

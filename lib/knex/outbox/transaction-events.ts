@@ -1,26 +1,23 @@
 import type { Knex } from 'knex';
 import { EVENT, type OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
-import { checkHiddenTables, type HiddenTable, hiddenTablesSql } from './row-security.js';
+import { checkHiddenTables, mayHideSql } from './row-security.js';
 import { serverSql, type TransactionId } from './transaction-id.js';
 import { query } from '../postgres/query.js';
-
-type Nullable<T> = { readonly [K in keyof T]: T[K] | null };
+import { literal } from '../postgres/sql-text.js';
 
 /** The events of a transaction that are still in the outbox, claimed or not. One query, no locks. Throws HiddenRowsError. */
 export async function eventsOf(db: Knex, cache: string, xid: string, options: OutboxOptions): Promise<OutboxEvent[]> {
-  const rows = await query<Nullable<OutboxEvent> & { hidden: HiddenTable[] | null }>(
+  const rows = await query<OutboxEvent | { readonly path: null }>(
     db,
-    `select ${EVENT}, hidden.tables as hidden
-     from (select ${hiddenTablesSql(options, ['outbox'])} as tables) as hidden
-     left join ${qualifier(options)}gencache_outbox as event
-       on event.cache = ? and event.xid = ?::xid8 and event.held_by is null`,
+    `select ${EVENT} from ${qualifier(options)}gencache_outbox as event
+     where cache = ? and xid = ?::xid8 and held_by is null
+     union all select null, null, null where ${mayHideSql(options, ['outbox'])}`,
     [cache, xid],
   );
-  checkHiddenTables(rows[0]!.hidden);
-  return rows.flatMap(({ path, cause, unresolved }) =>
-    path === null || cause === null ? [] : [{ path, cause, unresolved }],
-  );
+  const events = rows.filter((row): row is OutboxEvent => row.path !== null);
+  await checkHiddenTables(db, options, { mayHide: events.length < rows.length, tables: ['outbox'] });
+  return events;
 }
 
 /**
@@ -47,7 +44,7 @@ export async function deleteEventsOf(
        for update skip locked))
      and not exists (select from authority where redis is distinct from :server)
      and ${serverSql(outbox)} = :postgres
-     and ${hiddenTablesSql(outbox, ['authority'])} is null`,
+     and not row_security_active(${literal(`${at}gencache_authority`)})`,
     { cache, xid: xid.id, server: server ?? null, postgres: xid.server ?? null },
   );
 }

@@ -164,6 +164,24 @@ describeCommand('gencache doctor', () => {
       });
     });
 
+    it('that row level security hides from the role, names the tables and the remedy', async () => {
+      await relaying();
+      await withRole({ db, env }, async (role, as) => {
+        await db.raw('grant select, insert, update, delete on all tables in schema ?? to ??', [schemaOf(db), role]);
+        await db.raw('alter table gencache_outbox enable row level security');
+        const blind = await diagnosed([], as);
+        expect(found(blind, 'row level security')).to.deep.equal([
+          'broken: Every role that uses the outbox, and its owner, must see all of its rows, but row level security hides ' +
+            'rows of gencache_outbox.',
+        ]);
+        expect(blind).to.include({ step: 'unknown', code: 1 });
+        expect(blind.findings.find(({ check }) => check === 'row level security')!.remedy).to.contain(
+          `run: alter table "${schemaOf(db)}"."gencache_outbox" disable row level security;`,
+        );
+      });
+      expect(found(await diagnosed(), 'row level security')).to.deep.equal([]);
+    });
+
     it('and dead letters, counts them', async () => {
       await db.raw(
         `insert into gencache_dead_letter (cache, xid, seq, path, source, operation, application, recorded_at, bumped, reason)
