@@ -1,5 +1,5 @@
 import { describe } from '../errors/describe.js';
-import { serverMessageOf, sqlstateOf } from '../knex/postgres/sqlstate.js';
+import { reasonOf } from '../knex/postgres/sqlstate.js';
 
 /** An error in words. Some errors of drivers have an empty message, and Knex puts the whole query before PostgreSQL's. */
 export function explainError(error: unknown): string {
@@ -7,5 +7,5 @@ export function explainError(error: unknown): string {
   if (!(error instanceof Error)) return describe(error);
   const { code } = error as { code?: unknown };
   if (error.message === '') return typeof code === 'string' ? code : error.name;
-  return sqlstateOf(error) === undefined ? error.message : serverMessageOf(error);
+  return reasonOf(error);
 }

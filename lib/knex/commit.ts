@@ -2,7 +2,7 @@ import { sleep } from '../async/scheduling.js';
 import type { Knex } from 'knex';
 import { ConfigurationError, GencacheError } from '../errors/errors.js';
 import { connectionOf, cut } from './postgres/pooled-connection.js';
-import { isCommitRefusal } from './postgres/sqlstate.js';
+import { isCommitRefusal, reasonOf } from './postgres/sqlstate.js';
 import type { Writer } from './writer.js';
 import { outcomeOf, type TransactionId } from './outbox/transaction-id.js';
 
@@ -13,7 +13,7 @@ export class CommitUnknownError extends GencacheError {
   constructor(xid: TransactionId | undefined, cause: Error) {
     super(
       'COMMIT_UNKNOWN',
-      `The outcome of COMMIT is unknown: the connection was lost before the reply (${cause.message.replace(/\.$/, '')}), ` +
+      `The outcome of COMMIT is unknown: the connection was lost before the reply (${reasonOf(cause).replace(/\.$/, '')}), ` +
         'and PostgreSQL could not tell the outcome on another connection. If the transaction committed, a relay bumps ' +
         'its events. Read what it wrote before you repeat it.',
       { cause },

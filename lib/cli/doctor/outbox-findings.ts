@@ -21,6 +21,8 @@ export interface OutboxFacts {
   /** Events that wait for a relay, `COUNTED_MAX` + 1 at most; and the age of the oldest, in ms. */
   readonly waiting: number;
   readonly lagMs: number;
+  /** Size of the outbox on disk, of all caches, with its indexes: `1234 kB`. */
+  readonly size: string;
   /** Undefined before the first relay. And PostgreSQL's present incarnation. */
   readonly authority: Authority | undefined;
   readonly postgres: string | undefined;
@@ -37,6 +39,8 @@ export interface OutboxCheck {
 const COUNTED_MAX = 10_000;
 /** A living relay with a greater lag does not keep up, in ms. */
 const LAG_MAX_MS = 10_000;
+/** Events of another cache that wait longer have no relay, in ms. */
+const OTHER_LAG_MAX_MS = 60_000;
 /** A migration that has held events for longer has probably died, in ms. */
 const HELD_MAX_MS = 3_600_000;
 
@@ -88,19 +92,21 @@ export async function checkOutbox(
     const backlog = await readBacklog(db, cache, outbox);
     findings.push(...backlogFindings(backlog));
     const names = await findCacheNames(db, cache, outbox);
-    return { findings, facts: { waiting: backlog.waiting, lagMs: backlog.lagMs ?? 0, authority, postgres, names } };
+    findings.push(...(await otherBacklogFindings(db, names.others, outbox)));
+    const { waiting, size } = backlog;
+    return { findings, facts: { waiting, lagMs: backlog.lagMs ?? 0, size, authority, postgres, names } };
   } catch (error) {
     return { findings: [...findings, unreadableFinding(role, error, missing)], isUnreadable: true };
   }
 }
 
 /** The finding about the waiting events. `isRelayAlive`: undefined if unknown. */
-export function lagFinding({ waiting, lagMs }: OutboxFacts, isRelayAlive: boolean | undefined): Finding {
+export function lagFinding({ waiting, lagMs, size }: OutboxFacts, isRelayAlive: boolean | undefined): Finding {
   if (waiting === 0) return ok('lag', 'no event waits');
-  const number = waiting > COUNTED_MAX ? `more than ${COUNTED_MAX}` : String(waiting);
-  const fact = `events that wait: ${number}, the oldest for ${Math.round(lagMs)} ms`;
+  const short = `events that wait: ${counted(waiting)}, the oldest for ${duration(lagMs)}`;
+  const fact = `${short}; the outbox takes ${size}`;
   if (isRelayAlive === false) return broken('lag', `${fact}; no relay is alive to bump them`, 'Run a relay.');
-  if (lagMs <= LAG_MAX_MS) return ok('lag', fact);
+  if (lagMs <= LAG_MAX_MS) return ok('lag', short);
   if (isRelayAlive === undefined) {
     return broken('lag', fact, 'Mend Redis, run the doctor again, and read the log of the relay.');
   }
@@ -111,10 +117,47 @@ export function lagFinding({ waiting, lagMs }: OutboxFacts, isRelayAlive: boolea
   );
 }
 
+function counted(events: number): string {
+  return events > COUNTED_MAX ? `more than ${COUNTED_MAX}` : String(events);
+}
+
+/** `1234 ms`, `90 s`, `12 min`, `30 h`, `3 days`. */
+function duration(ms: number): string {
+  if (ms < 10_000) return `${Math.round(ms)} ms`;
+  if (ms < 120_000) return `${Math.round(ms / 1_000)} s`;
+  if (ms < 7_200_000) return `${Math.round(ms / 60_000)} min`;
+  return ms < 172_800_000 ? `${Math.round(ms / 3_600_000)} h` : `${Math.round(ms / 86_400_000)} days`;
+}
+
+/** Events of other caches in this outbox that no relay takes: a name that no relay has grows without a word. One query. */
+async function otherBacklogFindings(db: Knex, others: readonly string[], outbox: OutboxOptions): Promise<Finding[]> {
+  if (others.length === 0) return [];
+  const at = qualifier(outbox);
+  const { rows } = await db.raw<{ rows: { cache: string; waiting: number; lagMs: number }[] }>(
+    `select other.cache, waiting, extract(epoch from clock_timestamp() - oldest)::float * 1000 as "lagMs"
+     from unnest(?::text[]) as other (cache)
+     cross join lateral (
+       select count(*)::int as waiting, min(recorded_at) as oldest
+       from (select recorded_at from ${at}gencache_outbox as event
+             where event.cache = other.cache and held_by is null order by xid, seq limit ?) as first
+     ) as events
+     where oldest < clock_timestamp() - ? * interval '1 millisecond' order by 1`,
+    [others as string[], COUNTED_MAX + 1, OTHER_LAG_MAX_MS],
+  );
+  return rows.map(({ cache, waiting, lagMs }) =>
+    warn(
+      'other caches',
+      `no relay takes the events of the cache ${cache}: ${counted(waiting)}, the oldest for ${duration(lagMs)}`,
+      `Run \`gencache relay --cache ${cache}\`. If no cache has that name, remove its triggers, and delete these rows of gencache_outbox.`,
+    ),
+  );
+}
+
 /** The events of one cache in the outbox: those for relays, those held by a migration, and the dead letters. */
 interface CacheBacklog {
   readonly waiting: number;
   readonly lagMs: number | null;
+  readonly size: string;
   readonly deadLetters: number;
   readonly heldByMigration: number;
   readonly heldMs: number | null;
@@ -129,11 +172,12 @@ async function readBacklog(db: Knex, cache: string, outbox: OutboxOptions): Prom
           select from ${at}gencache_outbox where cache = :cache and held_by is null limit :max) as waits) as waiting,
        (select extract(epoch from clock_timestamp() - min(recorded_at))::float * 1000 from ${at}gencache_outbox
         where cache = :cache and held_by is null) as "lagMs",
+       pg_size_pretty(pg_total_relation_size(to_regclass(:relation))) as size,
        (select count(*)::int from ${at}gencache_dead_letter where cache = :cache) as "deadLetters",
        (select count(*)::int from ${at}gencache_outbox where cache = :cache and held_by is not null) as "heldByMigration",
        (select extract(epoch from clock_timestamp() - min(recorded_at))::float * 1000 from ${at}gencache_outbox
         where cache = :cache and held_by is not null) as "heldMs"`,
-    { cache, max: COUNTED_MAX + 1 },
+    { cache, max: COUNTED_MAX + 1, relation: `${at}gencache_outbox` },
   );
   return rows[0]!;
 }

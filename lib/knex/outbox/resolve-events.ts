@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import { nearestScope } from '../../model/path.js';
-import { isSqlstate, isTransient, serverMessageOf } from '../postgres/sqlstate.js';
+import { isSqlstate, isTransient, reasonOf } from '../postgres/sqlstate.js';
 import type { DeadLetter } from './dead-letters.js';
 import type { OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
@@ -104,7 +104,7 @@ async function lookUp(events: readonly OutboxEvent[], run: LookupRun): Promise<v
     // Halves would take as long again before statement_timeout, and would lack the same right.
     const refused = isSqlstate(error, 'insufficient privilege');
     if (events.length === 1 || refused || isSqlstate(error, 'query canceled')) {
-      const reason = refused ? `${serverMessageOf(error as Error)}. ${REFUSED_REMEDY}` : (error as Error).message;
+      const reason = refused ? `${reasonOf(error as Error)}. ${REFUSED_REMEDY}` : reasonOf(error as Error);
       for (const event of events) bury(event, reason);
       return;
     }

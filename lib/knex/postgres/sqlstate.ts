@@ -107,6 +107,19 @@ export function serverMessageOf({ message }: Error): string {
   return message.slice(message.lastIndexOf(' - ') + 1).replace(/^- /, '');
 }
 
+/**
+ * The reason why something failed, in one line for logs: for a query, without the SQL that Knex puts before it, which may
+ * be longer than a screen.
+ */
+export function reasonOf(error: Error): string {
+  const isQuery = sqlstateOf(error) !== undefined || SQL.test(error.message);
+  return isQuery ? serverMessageOf(error) : error.message;
+}
+
+/** The beginning of a statement, for errors of a connection, which have no SQLSTATE. */
+const SQL =
+  /^\s*(?:select|with|insert|update|delete|set|do|begin|commit|rollback|savepoint|release|lock|create|drop|alter)\b/i;
+
 function entryOf(error: unknown): SqlstateEntry | undefined {
   const sqlstate = sqlstateOf(error);
   if (sqlstate === undefined) return undefined;

@@ -1,5 +1,6 @@
 import type { Logger } from '../../telemetry/log.js';
 import type { Emitter } from '../../telemetry/emitter.js';
+import { reasonOf } from '../postgres/sqlstate.js';
 import type { RelayEvents } from './relay-events.js';
 
 /** Logs each batch (debug), repair and failure (warn), and dead letter (error). */
@@ -22,7 +23,7 @@ export function logRelay(log: Logger, telemetry: Emitter<RelayEvents>): void {
           ? `${cache}: ${table} is locked, so the scopes of its migrations are bumped each second, and no bound is ` +
               'kept. If no migration runs, unlock it: knex migrate:unlock'
           : `${cache}: the relay can't read whether ${table} is locked, so the scopes of its migrations are bumped each ` +
-              `second, and no bound is kept: ${error.message}. Grant the role of the relay SELECT on it.`,
+              `second, and no bound is kept: ${reasonOf(error)}. Grant the role of the relay SELECT on it.`,
       );
     }
   });
@@ -38,5 +39,7 @@ export function logRelay(log: Logger, telemetry: Emitter<RelayEvents>): void {
         'failover, let the former primary go: this relay may still be connected to it.',
     ),
   );
-  telemetry.on('failure', ({ cache, operation, error }) => log.warn(`${cache}: ${operation} failed: ${error.message}`));
+  telemetry.on('failure', ({ cache, operation, error }) =>
+    log.warn(`${cache}: ${operation} failed: ${reasonOf(error)}`),
+  );
 }

@@ -220,9 +220,40 @@ describeCommand('gencache doctor', () => {
       (diagnosis) => {
         expect(diagnosis).to.include({ step: '1', code: 1 });
         expect(found(diagnosis, 'lag')[0]).to.match(
-          /^broken: events that wait: 1, the oldest for \d+ ms; no relay is alive to bump them$/,
+          /^broken: events that wait: 1, the oldest for \d+ ms; the outbox takes \d+ \wB; no relay is alive to bump them$/,
         );
       },
+    );
+
+    itSees(
+      'and with events that have waited for days, tells their age, their number and the size of the outbox',
+      async () => {
+        await installOutbox(db);
+        await db.raw(
+          `insert into gencache_outbox (cache, path, source, operation, recorded_at)
+           select ?, 'item=' || i, 'item', 'UPDATE', now() - interval '3 days' from generate_series(1, 12000) i`,
+          [cache],
+        );
+      },
+      (diagnosis) =>
+        expect(found(diagnosis, 'lag')[0]).to.match(
+          /^broken: events that wait: more than 10000, the oldest for 3 days; the outbox takes \d+ \wB; no relay is alive to bump them$/,
+        ),
+    );
+
+    itSees(
+      'and with old events of another cache, names it',
+      async () => {
+        await installOutbox(db);
+        await db.raw(
+          `insert into gencache_outbox (cache, path, source, operation, recorded_at)
+           select unnest(array['flgs', 'flgs', 'fresh']), 'item=1', 'item', 'UPDATE', now() - unnest(array[interval '30 h', '5 min', '0'])`,
+        );
+      },
+      (diagnosis) =>
+        expect(found(diagnosis, 'other caches')).to.deep.equal([
+          'warn: no relay takes the events of the cache flgs: 2, the oldest for 30 h',
+        ]),
     );
 
     itSees(
@@ -581,7 +612,9 @@ describeCommand('gencache doctor', () => {
       await db('gencache_outbox').insert({ ...event, recorded_at: db.raw(`now() - interval '1 minute'`) });
       const diagnosis = await diagnosed([], { ...env, REDIS_URL: 'redis://127.0.0.1:1' });
       const lag = diagnosis.findings.find(({ check }) => check === 'lag')!;
-      expect(lag.message).to.match(/^events that wait: 1, the oldest for \d+ ms$/);
+      expect(lag.message).to.match(
+        /^events that wait: 1, the oldest for \d+ (?:s|min|h|days); the outbox takes \d+ \wB$/,
+      );
       expect(lag.remedy).to.match(/^Mend Redis, run the doctor again, /);
     });
   });

@@ -102,7 +102,7 @@ describe('an event that a migration holds', () => {
         );
         return sessions.length;
       };
-      beforeQuery(own, 'from pg_class', () => redis.hold());
+      beforeQuery(own, 'select format(', () => redis.hold());
       const relay = lendRelay({ db: own, cache, url: redis.url, bumpDeadlineMs: 15_000 });
       await eventually(async () => expect(await relaying()).to.equal(1));
       await db.transaction(async (trx) => {

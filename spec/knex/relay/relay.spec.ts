@@ -259,6 +259,27 @@ describe('a relay', () => {
     });
   });
 
+  it('logs the reason of a failure without the SQL before it', async () => {
+    const lines: string[] = [];
+    const note = (line: string) => lines.push(line);
+    const { db: far, proxy } = await lendProxied(schemaOf(db));
+    const relay = lendRelay({ db: far, cache, log: { debug() {}, info: note, warn: note, error: note } });
+    await trusting(relay);
+    lines.length = 0;
+    await db.raw('alter table gencache_outbox rename column held_by to kept_by');
+    await eventually(() => expect(lines).to.have.length.at.least(1));
+    expect(lines[0]).to.match(/^\w+: relay failed: column "held_by" does not exist$/);
+    await db.raw('alter table gencache_outbox rename column kept_by to held_by');
+    await trusting(relay);
+    lines.length = 0;
+    proxy.delayMs = 200;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    proxy.cut();
+    await eventually(() => expect(lines).to.have.length.at.least(1));
+    expect(lines[0]).to.match(/^\w+: relay failed: Connection terminated unexpectedly$/);
+    await trusting(relay);
+  });
+
   it('retries while PostgreSQL is away, and goes on when it is back', async () => {
     const proxy = await startProxy(Number(new URL(databaseUrl()).port), { protocol: 'postgres' });
     const url = new URL(databaseUrl());
