@@ -284,6 +284,35 @@ describe('redisStore', () => {
     });
   });
 
+  it('names the missing right of a user without GET, and takes no key for one of another type', async () => {
+    const server = await privateRedis();
+    const admin = lendRedis({ url: server.url });
+    await admin.acl('SETUSER', 'app', 'on', '>secret', '~*', '+@all', '-get');
+    const sound = lendStore({ url: server.url });
+    const { key, token } = await sound.minted();
+    await sound.repair();
+    const url = new URL(server.url);
+    url.username = 'app';
+    url.password = 'secret';
+    const asked = lendStore({ url: url.href });
+    await asked.timeMs();
+    const entry = { key: asked.entryKey(), bytes: Buffer.from('value'), ttlMs: 60_000, guards: [0] };
+    for (const work of [
+      () => asked.mint([key, asked.generationKey()], token),
+      () => asked.bump([key]),
+      () => asked.fill([{ key, token, ttlMs: 60_000 }], entry),
+      () => asked.quarantine([key], nonce()),
+      () => asked.lift([key], nonce()),
+      () => asked.renew({ keys: [] }),
+      () => asked.repair(),
+    ]) {
+      const error = await rejection(work());
+      expect(error, String(work)).to.be.instanceOf(StoreUnavailableError);
+      expect(error.message, String(work)).to.match(/NOPERM|can't run this command|no permissions/);
+    }
+    expect(await admin.get(key)).to.equal(token);
+  });
+
   describe('a key of another type', () => {
     it('at an entry’s key reads as missing, refuses a fill, and can be deleted', async () => {
       const asked = lendStore();

@@ -1,4 +1,5 @@
 import { GENERATION } from './includes/generation.lua.js';
+import { READ } from './includes/read.lua.js';
 
 export const BUMP = `
 -- Gives each existing generation a value never used before: one bump more, and the nonce of this attempt.
@@ -14,6 +15,7 @@ export const BUMP = `
 -- which is as good as a bump, so the script deletes it and returns 0: an invalidation never fails for want of memory.
 -- One MGET reads several keys. It shows a key of another type as missing, so a missing key is read again on its own.
 ${GENERATION}
+${READ}
 local attempt = '.' .. ARGV[1]
 local wanted = tonumber(ARGV[2])
 local bumps = {}
@@ -24,7 +26,7 @@ if #KEYS > 1 then
 end
 for i = 1, #KEYS do
   local key = KEYS[i]
-  local value = values and values[i] or redis.pcall('GET', key)
+  local value = values and values[i] or read(key)
   local n, tokens = parse(value)
   if not value then
     bumps[i] = -1

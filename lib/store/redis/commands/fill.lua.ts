@@ -1,3 +1,5 @@
+import { READ } from './includes/read.lua.js';
+
 export const FILL = `
 -- Stores entries unless a generation that guards them moved.
 -- KEYS: the guards, which are generations, then the entries.
@@ -7,10 +9,11 @@ export const FILL = `
 -- Atomic, so that a bump comes either before the check, which refuses the fill, or after the fill, and orphans it.
 -- A guard with less than half of its TTL left gets the whole TTL again. A guard stands if its value equals that
 -- generation, byte for byte, so the script parses nothing.
+${READ}
 local guards = tonumber(ARGV[1])
 local stands = {}
 for i = 1, guards do
-  local value = redis.pcall('GET', KEYS[i])
+  local value = read(KEYS[i])
   stands[i] = value == ARGV[2 * i]
   if stands[i] then
     local ttl = tonumber(ARGV[2 * i + 1])

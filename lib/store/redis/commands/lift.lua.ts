@@ -1,4 +1,5 @@
 import { GENERATION } from './includes/generation.lua.js';
+import { READ } from './includes/read.lua.js';
 
 export const LIFT = `
 -- Takes a writer's token out of each generation. A generation without another live token gets a value never used before.
@@ -11,12 +12,13 @@ export const LIFT = `
 -- A server that is out of memory refuses SET. The script then deletes a generation, which is as good (bump.lua.ts), and
 -- leaves a quarantine that other writers need as it is; this token stays in it until it lapses.
 ${GENERATION}
+${READ}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local replies = {}
 local absent
 for i, key in ipairs(KEYS) do
-  local value = redis.pcall('GET', key)
+  local value = read(key)
   if not value then
     absent = key
   end

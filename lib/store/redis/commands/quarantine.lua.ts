@@ -1,4 +1,5 @@
 import { GENERATION } from './includes/generation.lua.js';
+import { READ } from './includes/read.lua.js';
 
 export const QUARANTINE = `
 -- Puts a writer's token into each generation's own value, '<n>!<token>@<lapses at>,...', which destroys the generation.
@@ -7,12 +8,13 @@ export const QUARANTINE = `
 -- Atomic, so that two writers at once both keep their tokens, and no reader fills under a generation between its last
 -- read here and its end. A key expires with the latest of its tokens; lapsed tokens are dropped.
 ${GENERATION}
+${READ}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lapses = now + tonumber(ARGV[2])
 local held = 0
 for _, key in ipairs(KEYS) do
-  local bumps, tokens = parse(redis.pcall('GET', key))
+  local bumps, tokens = parse(read(key))
   local latest = lapses
   local value = (bumps or '0') .. '!' .. ARGV[1] .. '@' .. string.format('%.0f', lapses)
   for token, at in string.gmatch(tokens or '', '([%w_-]+)@(%d+)') do

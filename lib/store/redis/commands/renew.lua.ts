@@ -1,3 +1,4 @@
+import { READ } from './includes/read.lua.js';
 import { IDENTITY } from './includes/identity.lua.js';
 
 export const RENEW = `
@@ -11,11 +12,12 @@ export const RENEW = `
 -- An instant in the past changes nothing: PXAT would delete the key, and with it another relay's renewal. An instant
 -- further away than the bound comes from before the clock went back, so it changes nothing either; a key that expires
 -- further away than its bound is cut to the instant given.
+${READ}
 ${IDENTITY}
 if not isServer(ARGV[2]) then
   return -1
 end
-if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then
+if read(KEYS[1]) ~= ARGV[1] then
   return 0
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
@@ -32,7 +34,7 @@ for i = 2, #KEYS do
   local furthest = now + tonumber(string.match(key, ':(%d+)$'))
   if untilMs > now and untilMs <= furthest then
     local expires = 0
-    local value = redis.pcall('GET', key)
+    local value = read(key)
     if type(value) == 'string' and string.sub(value, 1, #own) == own then
       expires = now + redis.call('PTTL', key)
     end

@@ -1,4 +1,5 @@
 import { GENERATION } from './includes/generation.lua.js';
+import { READ } from './includes/read.lua.js';
 import { IDENTITY } from './includes/identity.lua.js';
 
 export const REPAIR = `
@@ -11,10 +12,11 @@ export const REPAIR = `
 -- As in bump.lua.ts, a missing generation and writers' tokens stay, and a foreign value is deleted.
 ${IDENTITY}
 ${GENERATION}
+${READ}
 if not isServer(ARGV[3]) then
   return 0
 end
-local value = redis.pcall('GET', KEYS[1])
+local value = read(KEYS[1])
 local n, tokens = parse(value)
 if value and not n then
   redis.call('UNLINK', KEYS[1])
