@@ -133,7 +133,8 @@ function duration(ms: number): string {
 async function otherBacklogFindings(db: Knex, others: readonly string[], outbox: OutboxOptions): Promise<Finding[]> {
   if (others.length === 0) return [];
   const at = qualifier(outbox);
-  const { rows } = await db.raw<{ rows: { cache: string; waiting: number; lagMs: number }[] }>(
+  const rows = await query<{ readonly cache: string; readonly waiting: number; readonly lagMs: number }>(
+    db,
     `select other.cache, waiting, extract(epoch from clock_timestamp() - oldest)::float * 1000 as "lagMs"
      from unnest(?::text[]) as other (cache)
      cross join lateral (
@@ -142,7 +143,7 @@ async function otherBacklogFindings(db: Knex, others: readonly string[], outbox:
              where event.cache = other.cache and held_by is null order by xid, seq limit ?) as first
      ) as events
      where oldest < clock_timestamp() - ? * interval '1 millisecond' order by 1`,
-    [others as string[], COUNTED_MAX + 1, OTHER_LAG_MAX_MS],
+    [others, COUNTED_MAX + 1, OTHER_LAG_MAX_MS],
   );
   return rows.map(({ cache, waiting, lagMs }) =>
     warn(
