@@ -68,7 +68,7 @@ export class Engine {
     this.lookup = lookup;
     this.filler = filler;
     this.verifier = verifier;
-    this.reader = new Reader({ store, source, lookup, filler, verifier, telemetry, options });
+    this.reader = new Reader({ store, source, lookup, filler, verifier, telemetry, clock, options });
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper({ store, telemetry, cache: name, bumpDeadlineMs: options.bumpDeadlineMs, ttlMs });
     if (options.log) logTo(options.log, telemetry);

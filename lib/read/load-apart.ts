@@ -10,7 +10,7 @@
  * sent, and each caller gets the error of its part. A caller of a good id is rejected then, or when `QUERIES_MAX` queries
  * or `TIME_MAX_MS` did not suffice, and never otherwise.
  */
-import { monotonicMs } from '../async/scheduling.js';
+import type { Clock } from '../ports/clock.js';
 import type { BatchSlot } from './batch-slot.js';
 import type { Call } from './call.js';
 
@@ -28,6 +28,7 @@ export interface FailedLoad {
 }
 
 interface Apart {
+  readonly clock: Clock;
   readonly failed: FailedLoad;
   /** Loads and answers slots; returns the load if it failed. Never rejects. */
   readonly load: (slots: readonly BatchSlot[]) => Promise<FailedLoad | undefined>;
@@ -35,15 +36,15 @@ interface Apart {
   readonly fail: (failed: FailedLoad) => void;
 }
 
-export async function loadApart({ failed, load, fail }: Apart): Promise<void> {
+export async function loadApart({ clock, failed, load, fail }: Apart): Promise<void> {
   let parts: readonly FailedLoad[] = [failed];
   let queries = 0;
   let succeeded = false;
-  const startedAtMs = monotonicMs();
+  const startedAtMs = clock.nowMs();
   while (parts.length > 0) {
     const halves: BatchSlot[][] = [];
     const isDown = parts.length >= PARTS_MAX && !succeeded;
-    const isLate = monotonicMs() - startedAtMs > TIME_MAX_MS;
+    const isLate = clock.nowMs() - startedAtMs > TIME_MAX_MS;
     for (const part of parts) {
       // Anew in each round: further readers may have joined meanwhile.
       const groups = byCallers(part.slots);

@@ -20,6 +20,7 @@ import { load } from './loader.js';
 import type { LookupResult, Lookup } from './lookup.js';
 import { lookupChunks } from './lookup-chunks.js';
 import { SharedLoads } from './shared-loads.js';
+import type { Clock } from '../ports/clock.js';
 import type { Source } from '../ports/source.js';
 import type { Store } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
@@ -35,6 +36,7 @@ interface ReaderOptions {
   readonly filler: Filler;
   readonly verifier: Verifier | undefined;
   readonly telemetry: Emitter;
+  readonly clock: Clock;
   readonly options: ReadLimits;
 }
 
@@ -49,19 +51,21 @@ export class Reader {
   readonly #filler: Filler;
   readonly #verifier: Verifier | undefined;
   readonly #telemetry: Emitter;
+  readonly #clock: Clock;
   readonly #options: ReadLimits;
   readonly #turn = new MicrotaskBatch<Call>((calls) => this.#work.track(this.#read(calls)));
   readonly #loads = new SharedLoads();
   /** Reads, loads and fills under way, for `settled`. */
   readonly #work = new InFlight();
 
-  constructor({ store, source, lookup, filler, verifier, telemetry, options }: ReaderOptions) {
+  constructor({ store, source, lookup, filler, verifier, telemetry, clock, options }: ReaderOptions) {
     this.#store = store;
     this.#source = source;
     this.#lookup = lookup;
     this.#filler = filler;
     this.#verifier = verifier;
     this.#telemetry = telemetry;
+    this.#clock = clock;
     this.#options = options;
   }
 
@@ -172,7 +176,7 @@ export class Reader {
     const apart: Promise<void>[] = [];
     for (let start = 0; start < slots.length; start += loadBatchMax) {
       const failed = await load(slots.slice(start, start + loadBatchMax));
-      if (failed) apart.push(loadApart({ failed, load, fail }));
+      if (failed) apart.push(loadApart({ clock: this.#clock, failed, load, fail }));
     }
     await Promise.all(apart);
   }

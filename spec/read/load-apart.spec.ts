@@ -1,7 +1,6 @@
 import { expect } from 'chai';
-import sinon from 'sinon';
-import { GenerationalCache, integer, memoryStore, type Store } from '../../lib/index.js';
-import { bypassStore } from '../../lib/testing/index.js';
+import { type Clock, GenerationalCache, integer, memoryStore, type Store } from '../../lib/index.js';
+import { bypassStore, manualClock } from '../../lib/testing/index.js';
 import { deferred, eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
 import { rejection } from '../support/rejection.js';
@@ -17,15 +16,17 @@ interface Wanted {
   readonly store?: Store;
   readonly by?: (row: Row) => { item: number };
   readonly loadBatchMax?: number;
+  readonly clock?: Clock;
 }
 
 describe('a load of several callers that fails', () => {
   /** A cache whose loader throws for the items of `bad`, as a query with one malformed parameter does. */
-  function lendWith({ bad = [], store = memoryStore(), ...options }: Wanted = {}) {
+  function lendWith({ bad = [], store = memoryStore(), clock, ...options }: Wanted = {}) {
     const cache = new GenerationalCache({
       name: uniqueName(),
       store,
       source: { context: (trx?: string) => ({ trx }) },
+      ...(clock && { clock }),
     });
     lend({ what: 'the cache', close: () => cache.close() });
     const loads: number[][] = [];
@@ -141,13 +142,10 @@ describe('a load of several callers that fails', () => {
   });
 
   it('is not tried again later than ten seconds after its failure', async () => {
-    let elapsedMs = 0;
-    const now = performance.now.bind(performance);
-    const stub = sinon.stub(performance, 'now').callsFake(() => now() + elapsedMs);
-    lend({ what: 'the stub', close: () => stub.restore() });
-    const { cache, value, loads } = lendWith({ bad: [1] });
+    const clock = manualClock();
+    const { cache, value, loads } = lendWith({ bad: [1], clock });
     // The halves: 1 and 2 fail together after eleven seconds, and are not parted any more.
-    cache.on('load', () => (elapsedMs = loads.length > 1 ? 11_000 : 0));
+    cache.on('load', () => loads.length === 2 && clock.advance(11_000));
     const ids = [1, 2, 3, 4];
     const answers = ids.map((item) => value.fetch({ item }).catch((error: Error) => error.message));
     expect(await Promise.all(answers)).to.deep.equal(['no item 1', 'no item 1', 'value 3', 'value 4']);
