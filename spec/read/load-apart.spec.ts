@@ -145,7 +145,7 @@ describe('a load of several callers that fails', () => {
     const clock = manualClock();
     const { cache, value, loads } = lendWith({ bad: [1], clock });
     // The halves: 1 and 2 fail together after eleven seconds, and are not parted any more.
-    cache.on('load', () => loads.length === 2 && clock.advance(11_000));
+    cache.on('load', () => loads.length > 1 && clock.advance(11_000));
     const ids = [1, 2, 3, 4];
     const answers = ids.map((item) => value.fetch({ item }).catch((error: Error) => error.message));
     expect(await Promise.all(answers)).to.deep.equal(['no item 1', 'no item 1', 'value 3', 'value 4']);
