@@ -15,6 +15,7 @@ export {
 export { type NarrowOptions, narrowBump, waiveBump, type WaiveOptions } from './migrations/narrow-bump.js';
 export { type MigrationBumps, withGenerations } from './migrations/with-generations.js';
 export type { OutboxOptions } from './outbox/location.js';
+export { HiddenRowsError } from './outbox/row-security.js';
 export type * from './relay/relay-events.js';
 export { type Relay, startRelay } from './relay/relay.js';
 export type { RelayOptions } from './relay/relay-options.js';

@@ -17,7 +17,7 @@ const ROOT = join(import.meta.dirname, '../..');
 const WANTED = new RegExp(
   `^(${[
     'package\\.json|README\\.md|CHANGELOG\\.md|CAVEATS\\.md|LICENSE|compose\\.yml|bench/README\\.md',
-    'docs/[a-z-]+\\.md',
+    'docs/[A-Za-z-]+\\.md',
     'dist/cjs/package\\.json|dist/(cjs/(lib|migrations)|esm)/.*\\.(js|d\\.ts)',
     'dist/module/(lib|migrations)/.*\\.js',
   ].join('|')})$`,
