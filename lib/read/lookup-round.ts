@@ -98,7 +98,7 @@ function remembered(scope: RegisteredScope): Generation | undefined {
   return scope.remembered;
 }
 
-/** Collects each scope once, by a mark on the scope itself: a Map of scopes took a tenth of a batch's hit. */
+/** Finds each scope once by a mark on the scope itself, which needs no hashing on the way of a hit. */
 function positionsOf(addresses: readonly Address[]) {
   const round = {};
   const scopes: RegisteredScope[] = [];
