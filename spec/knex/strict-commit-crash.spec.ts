@@ -69,7 +69,7 @@ describe('a writer that dies', () => {
   };
   const outcome = (which: string) => eventually(async () => expect(await reader.outcome()).to.equal(which));
   const generation = () => lendRedis().get(generationKey(keyPrefix(reader.name), 'item=1'));
-  /** Whoever runs a relay next picks up what is left; from then on what was committed is read. */
+  /** The next relay bumps the events that are left; from then on readers see the committed rows. */
   const relayed = async () => {
     const before = await generation();
     lendRelay({ db, cache: reader.name });

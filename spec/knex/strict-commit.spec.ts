@@ -1,6 +1,6 @@
 /**
  * Ladder step 4b, docs/protocol.md, rule 12: once a strict commit is visible, nothing older is read. COMMIT is held open by a
- * standby that never answers: it is under way, and nobody sees what it commits.
+ * standby that never answers: it is under way, and no session sees its changes.
  */
 import { expect } from 'chai';
 import type { Knex } from 'knex';

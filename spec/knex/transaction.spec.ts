@@ -1,4 +1,4 @@
-/** Ladder step 2: the event commits with the change, and whoever committed bumps it. docs/protocol.md, rule 8. */
+/** Ladder step 2: the event commits with the change, and the process that committed bumps it. docs/protocol.md, rule 8. */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { ConfigurationError, GenerationalCache, integer, memoryStore } from '../../lib/index.js';
@@ -88,7 +88,7 @@ describe('bump(id, { trx })', () => {
   });
 
   it('waits for the outermost commit after a savepoint, whose promise Knex settles early', async () => {
-    // Two connections: whoever reads the outbox too early does so before what this spec asks after it.
+    // Two connections: a process that reads the outbox too early does so before the queries of this spec.
     const own = lendKnex(databaseUrl(), schemaOf(db), { max: 2 });
     const shop = openShop(own);
     await shop.warm();
@@ -575,7 +575,7 @@ describe('transaction', () => {
   });
 });
 
-/** Events of this cache that nobody has claimed. */
+/** Events of this cache that no relay has claimed. */
 async function claimable(db: Knex): Promise<number> {
   return db.transaction(async (trx) => (await trx('gencache_outbox').forUpdate().skipLocked()).length);
 }

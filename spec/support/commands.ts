@@ -5,7 +5,7 @@
  * bound the recording: the first is seen before the work starts, the second is sent when the work has settled.
  *
  * **Invariant.** Every command that was answered during the work is recorded: Redis runs one command at a time and
- * tells its monitors in that order, so it stands between the markers. A command that nobody awaited may come later.
+ * tells its monitors in that order, so it stands between the markers. A command that the spec did not await may come later.
  */
 import { randomBytes } from 'node:crypto';
 import { Redis } from 'ioredis';

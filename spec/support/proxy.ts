@@ -28,7 +28,7 @@ export async function startProxy(targetPort: number, options: ProxyOptions = {})
     try {
       await proxy.accept();
     } catch (error) {
-      if (attempt < PORT_ATTEMPTS) continue; // somebody took the port
+      if (attempt < PORT_ATTEMPTS) continue; // another process took the port
       throw error;
     }
     lend({ what: `the proxy to port ${targetPort}`, close: () => proxy.close() }, options.for);

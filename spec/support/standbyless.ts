@@ -13,7 +13,7 @@ export async function standbyless() {
   await setUp.destroy();
   return {
     url: server.url,
-    /** Work whose COMMIT waits for that standby: it is carried out, and nobody sees it. */
+    /** Work whose COMMIT waits for that standby: it is carried out, and no session sees it. */
     hangs: (work: (trx: Knex.Transaction) => Promise<unknown>) => async (trx: Knex.Transaction) => {
       await trx.raw('set local synchronous_commit = on');
       await work(trx);

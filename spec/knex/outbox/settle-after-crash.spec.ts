@@ -21,7 +21,7 @@ describe('a writer that settles after a crash of PostgreSQL', () => {
     await shop.warm();
   });
 
-  /** As a crash leaves it, and whoever notes the boot after. */
+  /** As a crash leaves it, and as the process leaves it that notes the boot after. */
   const crash = async () => {
     await db('gencache_boot').delete();
     await db.raw('insert into gencache_boot default values');

@@ -207,7 +207,7 @@ describe('a bound that a relay guarantees', () => {
     await change();
     const next = lendRelay({ db, cache: name, url: redis.url, ...vouching });
     await recovered(reader);
-    expect(next.status.repairs).to.equal(0); // nobody went back in time
+    expect(next.status.repairs).to.equal(0); // no server went back in time
   });
 
   for (const [how, end, goOn] of [

@@ -1,6 +1,6 @@
 /**
  * Connections to PostgreSQL that have died without a word: packets are lost both ways, also that the server has ended
- * the session. Whoever waits on one gives it up in time, and goes on with another.
+ * the session. A process that waits on one gives it up in time, and goes on with another.
  */
 import { expect } from 'chai';
 import type { Knex } from 'knex';

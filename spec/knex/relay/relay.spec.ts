@@ -165,7 +165,7 @@ describe('a relay', () => {
       expect(await bumps()).to.deep.equal(Array(30).fill(1));
     });
 
-    /** Rows that somebody has locked. */
+    /** Rows that a session has locked. */
     const claimed = async () => {
       const all = await waiting();
       const free = await db.transaction((trx) =>

@@ -11,7 +11,7 @@ const HIGHEST = 32_000;
 const ATTEMPTS = 50;
 
 /**
- * A port of 127.0.0.1 that was free a moment ago. Somebody else may take it before its user listens on it:
+ * A port of 127.0.0.1 that was free a moment ago. Another process may take it before its user listens on it:
  * who starts a server tries again with another one.
  */
 export async function freePort(): Promise<number> {

@@ -64,7 +64,7 @@ function isDebian(): boolean {
 
 const LOCK = '/run/lock/gencache-install';
 
-/** $1: the package. Exits with 0 if it is installed, by us or by somebody else. */
+/** $1: the package. Exits with 0 if it is installed, by this program or by another. */
 const INSTALL = `
 set -eu
 policy=/usr/sbin/policy-rc.d aside=/usr/sbin/policy-rc.d.before-gencache mark='# gencache: while it installs'
