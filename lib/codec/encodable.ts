@@ -16,7 +16,7 @@
 import { inspect, types } from 'node:util';
 
 import { UnencodableValueError } from '../errors/errors.js';
-import { builtInName, NativeDate } from './realm.js';
+import { builtInName, NativeDate, VIEW_TYPES } from './realm.js';
 
 /** Longest chain of objects inside objects, the value included; far below the stack limits of this walk, of JSON and of V8's serializer. */
 export const MAX_DEPTH = 500;
@@ -47,23 +47,8 @@ export function classify(value: unknown): Classification {
 
 type Step = string | number | { readonly in: (holder: string) => string };
 
-// Not Float16Array: V8's serializer knows it, Node's does not in every supported release.
-const VIEWS = [
-  Uint8Array,
-  Int8Array,
-  Uint8ClampedArray,
-  Int16Array,
-  Uint16Array,
-  Int32Array,
-  Uint32Array,
-  Float32Array,
-  Float64Array,
-  BigInt64Array,
-  BigUint64Array,
-  DataView,
-];
-const VIEW_PROTOTYPES = new Set<unknown>([Buffer, ...VIEWS].map((view) => view.prototype));
-const VIEW_NAMES = new Set(VIEWS.map((view) => view.name));
+const VIEW_PROTOTYPES = new Set<unknown>([Buffer, ...VIEW_TYPES].map((view) => view.prototype));
+const VIEW_NAMES = new Set(VIEW_TYPES.map((view) => view.name));
 
 /** Remedies for instances that a driver makes, by the name of their class. */
 const REMEDIES: Readonly<Record<string, string>> = {

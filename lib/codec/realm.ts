@@ -39,29 +39,26 @@ function readName(prototype: object): string {
   return sourceOf(type) === `function ${type.name}() { [native code] }` ? type.name : '';
 }
 
+/** The views on an ArrayBuffer that can be cached. Not Float16Array: V8's serializer knows it, Node's does not in every supported release. */
+export const VIEW_TYPES = [
+  Uint8Array,
+  Int8Array,
+  Uint8ClampedArray,
+  Int16Array,
+  Uint16Array,
+  Int32Array,
+  Uint32Array,
+  Float32Array,
+  Float64Array,
+  BigInt64Array,
+  BigUint64Array,
+  DataView,
+] as const;
+
 type Prototypes = Record<string, { readonly prototype: object } | undefined>;
 
 const own = Object.fromEntries(
-  [
-    Object,
-    Array,
-    NativeDate,
-    Map,
-    Set,
-    ArrayBuffer,
-    Uint8Array,
-    Int8Array,
-    Uint8ClampedArray,
-    Int16Array,
-    Uint16Array,
-    Int32Array,
-    Uint32Array,
-    Float32Array,
-    Float64Array,
-    BigInt64Array,
-    BigUint64Array,
-    DataView,
-  ].map((type) => [type.name, type]),
+  [Object, Array, NativeDate, Map, Set, ArrayBuffer, ...VIEW_TYPES].map((type) => [type.name, type]),
 ) as Prototypes;
 
 /**
