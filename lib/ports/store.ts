@@ -9,7 +9,8 @@ import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../model/ke
  * One contract suite runs on each implementation. A store knows the form of a generation's value, so that it can bump
  * one in place; namespaces, loaders and the contents of entries are unknown to it. Every call takes the caller's deadline:
  * a store that is not ready yet waits within the deadline, and then rejects with `StoreUnavailableError` or
- * `DeadlineError`.
+ * `DeadlineError`. `read`, `mint` and `fill` wait for a store that starts, and reject at once while it is known to be
+ * down, since their callers have the source to go to.
  */
 export interface Store {
   /** For logs: `redis`, `memory`. */

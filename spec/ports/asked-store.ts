@@ -101,6 +101,11 @@ export class AskedStore {
     return this.#ask('lift', (deadline) => this.store.lift(keys, token, attempt, ttlMs, deadline));
   }
 
+  /** Waits until the store is connected: this call waits for a server that is down, a read does not. */
+  async connected(): Promise<void> {
+    await this.timeMs();
+  }
+
   timeMs() {
     return this.#ask('time', (deadline) => this.store.timeMs(deadline));
   }

@@ -56,9 +56,11 @@ function retryAfterMs(attempt: number): number {
  */
 export class RedisConnection {
   readonly #client: WithScripts;
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Set<Waiting>();
   #listener: StoreListener | undefined;
   #open = false;
+  /** Whether the server was lost, or an attempt to reach it failed, and no connection has opened since. */
+  #isDown = false;
   #incarnation: string | undefined;
   #askedAtMs = -Infinity;
   #lastError: Error | undefined;
@@ -78,6 +80,7 @@ export class RedisConnection {
     this.#client.on('close', () => this.#lose());
     this.#client.on('error', (error: Error) => {
       this.#lastError = error;
+      if (!this.#open) this.#goDown();
       this.#listener?.({ kind: 'down', error });
     });
   }
@@ -113,7 +116,14 @@ export class RedisConnection {
    */
   send<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
     if (this.#open && this.#writable) return this.#exchange(deadline, command);
-    return this.#opened(deadline).then(() => this.send(deadline, command));
+    return this.#opened(deadline, true).then(() => this.send(deadline, command));
+  }
+
+  /** Sends one command like `send`, but rejects at once while the server is known to be down, or as soon as it is. */
+  sendUnlessDown<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
+    if (this.#open && this.#writable) return this.#exchange(deadline, command);
+    if (this.#isDown) return rejectNextTurn(this.#unreachable());
+    return this.#opened(deadline, false).then(() => this.sendUnlessDown(deadline, command));
   }
 
   /**
@@ -188,19 +198,27 @@ export class RedisConnection {
     if (info.role === 'slave') return this.#refuse(isReplica());
     this.#incarnation = incarnationOf(info);
     this.#open = true;
+    this.#isDown = false;
     this.#attempts = 0;
     this.#silentSinceMs = undefined;
     this.#lastError = undefined;
     this.#listener?.({ kind: 'up' });
     if (!this.#described) for (const message of describeInfo(info)) this.#listener?.({ kind: 'warning', message });
     this.#described = true;
-    for (const wake of this.#waiting) wake();
+    for (const { wake } of this.#waiting) wake();
+  }
+
+  /** Rejects the calls that do not wait for a server that is down. */
+  #goDown(): void {
+    this.#isDown = true;
+    for (const { waitsForServer, fail } of this.#waiting) if (!waitsForServer) fail(this.#unreachable());
   }
 
   /** Leaves a server that can't be used as it is, and connects again: the address may lead to another server by then. */
   #refuse(error: Error): void {
     this.#open = false;
     this.#lastError = error;
+    this.#goDown();
     this.#listener?.({ kind: 'down', error });
     this.#client.disconnect(true);
   }
@@ -209,30 +227,48 @@ export class RedisConnection {
     this.#silentSinceMs = undefined;
     if (!this.#open) return;
     this.#open = false;
+    this.#goDown();
     this.#listener?.({ kind: 'down', error: this.#lastError ?? CLOSED });
   }
 
-  #opened(deadline: Deadline): Promise<void> {
+  /** Resolves when the connection is open. Without `waitsForServer`, rejects as soon as the server is known to be down. */
+  #opened(deadline: Deadline, waitsForServer: boolean): Promise<void> {
     return new Promise((resolve, reject) => {
-      const wake = () => {
-        this.#waiting.delete(wake);
-        resolve();
+      const waiting: Waiting = {
+        waitsForServer,
+        wake: () => {
+          this.#waiting.delete(waiting);
+          resolve();
+        },
+        fail: (error) => {
+          this.#waiting.delete(waiting);
+          reject(error);
+        },
       };
       deadline.onExpiry(({ limitMs }) => {
-        this.#waiting.delete(wake);
         this.#leaveIfSilent();
-        const why = this.#lastError ? `: ${clause(this.#lastError)}` : '';
-        reject(
-          new StoreUnavailableError(
-            `Redis was not connected within ${limitMs} ms${why}. Check the server's address and the network.`,
-            false,
-            { cause: this.#lastError },
-          ),
-        );
+        waiting.fail(this.#unreachable(` within ${limitMs} ms`));
       });
-      this.#waiting.add(wake);
+      this.#waiting.add(waiting);
     });
   }
+
+  #unreachable(within = ''): StoreUnavailableError {
+    const why = this.#lastError ? `: ${clause(this.#lastError)}` : '';
+    return new StoreUnavailableError(
+      `Redis was not connected${within}${why}. Check the server's address and the network.`,
+      false,
+      { cause: this.#lastError },
+    );
+  }
+}
+
+/** A call that waits for the connection to open. */
+interface Waiting {
+  /** Whether it goes on waiting while the server is known to be down. */
+  readonly waitsForServer: boolean;
+  readonly wake: () => void;
+  readonly fail: (error: StoreUnavailableError) => void;
 }
 
 /** An error's message, for use within a sentence. */

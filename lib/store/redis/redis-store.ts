@@ -60,7 +60,7 @@ class RedisStore implements Store {
   }
 
   read(keys: readonly (GenerationKey | EntryKey | FreshnessKey)[], deadline: Deadline): Promise<(Buffer | null)[]> {
-    return this.#connection.send(
+    return this.#connection.sendUnlessDown(
       deadline,
       (client) => client.sendCommand(new Mget(keys)) as Promise<(Buffer | null)[]>,
     );
@@ -72,7 +72,7 @@ class RedisStore implements Store {
     ttlMs: number,
     deadline: Deadline,
   ): ReturnType<Store['mint']> {
-    const values = await this.#connection.send(deadline, (client) =>
+    const values = await this.#connection.sendUnlessDown(deadline, (client) =>
       client.gencacheMint(keys.length, [...keys, token, ttlMs]),
     );
     return values.map(generationState);
@@ -98,7 +98,7 @@ class RedisStore implements Store {
       ...guards.flatMap((guard) => [guard.token, guard.ttlMs]),
       ...entries.flatMap((entry) => [entry.bytes, entry.ttlMs, entry.guards.map((guard) => guard + 1).join()]),
     ];
-    const replies = await this.#connection.send(deadline, (client) =>
+    const replies = await this.#connection.sendUnlessDown(deadline, (client) =>
       client.gencacheFill(keys.length, [...keys, ...args]),
     );
     return replies.split('').map((reply) => (reply === '1' ? 'filled' : reply === '0' ? 'moved' : 'foreign'));

@@ -181,22 +181,24 @@ describe('the connection to Redis', () => {
         /^\*1\r\n\$4\r\ninfo\r\n$/i.test(request) && ++infos === 2 ? BUSY : undefined,
       );
       const { asked, downs, kinds } = lendStore(url);
-      expect(await asked.read(asked.entryKey())).to.deep.equal([null]);
+      await asked.connected();
       expect(infos).to.equal(4);
       expect(kinds()).to.deep.equal(['down', 'up']);
       expect(downs()[0]).to.match(/^BUSY Redis is busy running a script/);
     });
 
-    it('a read waits until a script no longer keeps the server busy', async () => {
+    it('a bump waits until a script no longer keeps the server busy, and a read does not wait', async () => {
       const server = await privateRedis({ args: ['--lua-time-limit', '10'] });
       const admin = lendRedis({ url: server.url });
       const running = rejection(lendRedis({ url: server.url }).eval('while true do end', 0));
       await eventually(async () => expect((await rejection(admin.info())).message).to.match(/^BUSY/));
       const { asked, downs } = lendStore(server.url, 5_000);
-      const reading = asked.read(asked.entryKey());
-      await eventually(() => expect(downs().join(' ')).to.contain('BUSY'));
+      const bumping = asked.bump([asked.generationKey()]);
+      expect(await rejection(asked.read(asked.entryKey()))).to.include({ sent: false });
+      expect(downs().join(' ')).to.contain('BUSY');
       await admin.script('KILL');
-      expect(await reading).to.deep.equal([null]);
+      expect(await bumping).to.deep.equal(['missing']);
+      expect(await asked.read(asked.entryKey())).to.deep.equal([null]);
       await running;
     });
   });

@@ -515,17 +515,18 @@ describe('redisStore', () => {
       const why =
         'The Redis server is a replica, which may lag behind its primary. Pass the primary, or the Sentinels that know it.';
       const signals: StoreSignal[] = [];
-      const work = () => {
-        const asked = lendStore({ url: replica.url, limitMs: 300 });
-        asked.store.listen!((signal) => signals.push(signal));
-        return rejection(asked.read(asked.entryKey()));
-      };
+      const asked = lendStore({ url: replica.url, limitMs: 300 });
+      asked.store.listen!((signal) => signals.push(signal));
+      const work = () => rejection(asked.read(asked.entryKey()));
       const { result, commands } = await recordCommands(replica.url, work, { from: 'gencache' });
       expect(result).to.be.instanceOf(StoreUnavailableError);
       expect(result).to.include({
         sent: false,
-        message: `Redis was not connected within 300 ms: ${why} Check the server's address and the network.`,
+        message: `Redis was not connected: ${why} Check the server's address and the network.`,
       });
+      expect((await rejection(asked.bump([asked.generationKey()]))).message).to.equal(
+        `Redis was not connected within 300 ms: ${why} Check the server's address and the network.`,
+      );
       expect(commands).to.deep.equal([]); // not even asked
       expect(signals.map(({ kind }) => kind)).to.not.include('up');
       expect(signals.map((signal) => signal.kind === 'down' && signal.error.message)).to.include(why);
@@ -579,7 +580,7 @@ describe('redisStore', () => {
           const dropped = proxy.dropReplies();
           expect(await rejection(asked.bump([key], attempt))).to.include({ sent: true });
           await dropped;
-          await asked.read(key);
+          await asked.connected();
         },
         { from: attempt },
       );
@@ -600,6 +601,7 @@ describe('redisStore', () => {
         const dropped = proxy.dropReplies();
         expect(await rejection(call())).to.include({ code: 'STORE_UNAVAILABLE', sent: true });
         await dropped;
+        await asked.connected();
         expect(await asked.text(key)).to.equal(token);
       }
     });
@@ -617,10 +619,11 @@ describe('redisStore', () => {
         expect(error).to.be.instanceOf(StoreUnavailableError).and.to.include({ sent: true });
       }
       proxy.releaseReplies();
+      await asked.connected();
       expect(await asked.text(key)).to.equal(await direct.get(key));
     });
 
-    it('makes the next call wait for a new connection within its deadline', async () => {
+    it('makes the next bump wait for a new connection within its deadline', async () => {
       const { proxy, asked } = await lendProxied();
       const { key, token } = await asked.minted();
       proxy.refuse();
@@ -628,9 +631,40 @@ describe('redisStore', () => {
       const signals: StoreSignal['kind'][] = [];
       asked.store.listen!(({ kind }) => signals.push(kind));
       await eventually(() => expect(signals).to.include('down'));
-      const waiting = asked.text(key);
+      const waiting = asked.bump([key]);
       await proxy.accept();
-      expect(await waiting).to.equal(token);
+      expect(await waiting).to.have.length(1);
+      expect(await asked.text(key)).to.not.equal(token);
+    });
+
+    it('makes the next read, mint and fill reject at once, and be sent again as soon as it is replaced', async () => {
+      const { proxy, asked } = await lendProxied({ limitMs: 60_000 });
+      const { key, token } = await asked.minted();
+      proxy.refuse();
+      proxy.cut();
+      const signals: StoreSignal['kind'][] = [];
+      asked.store.listen!(({ kind }) => signals.push(kind));
+      await eventually(() => expect(signals).to.include('down'));
+      const entry = { key: asked.entryKey(), bytes: Buffer.from('value'), ttlMs: 60_000, guards: [0] };
+      for (const call of [
+        () => asked.read(key),
+        () => asked.mint([key]),
+        () => asked.fill([{ key, token, ttlMs: 60_000 }], entry),
+      ]) {
+        const error = await rejection(call()); // long before the deadline of 60 s
+        expect(error).to.be.instanceOf(StoreUnavailableError).and.to.include({ sent: false });
+        expect(error.message).to.match(/^Redis was not connected(: .*ECONNREFUSED.*)?\. Check the server's address/);
+      }
+      await proxy.accept();
+      await asked.connected();
+      expect(await asked.text(key)).to.equal(token);
+    });
+
+    it('rejects a read that waits for the first connection as soon as the server refuses it', async () => {
+      const proxy = await startProxy((await privateRedis()).port);
+      proxy.refuse();
+      const asked = lendStore({ url: proxy.url, limitMs: 60_000 });
+      expect(await rejection(asked.read(asked.entryKey()))).to.include({ sent: false });
     });
 
     it('makes a call reject as not sent at its deadline when the server stays away', async () => {
