@@ -9,7 +9,7 @@ import {
   type FillEvent,
 } from '../lib/index.js';
 import { redisStore } from '../lib/store/redis/index.js';
-import { lendCache } from './support/cache.js';
+import { lendCache, READ_DEADLINE_MS } from './support/cache.js';
 import { lend } from './support/lenders.js';
 import { lendRedis, uniqueName } from './support/redis.js';
 
@@ -347,7 +347,7 @@ describe('an unusable entry in Redis is a miss, counted and logged,', () => {
   it('one that its schema refuses', async () => {
     const name = uniqueName();
     const declare = (schema: boolean) => {
-      const cache = new GenerationalCache({ name, store: redisStore(lendRedis()) });
+      const cache = new GenerationalCache({ name, store: redisStore(lendRedis()), readDeadlineMs: READ_DEADLINE_MS });
       lend({ what: 'the cache', close: () => cache.close() });
       const value = cache.namespace('item', integer()).one('value', {
         load: async (ids) => ids.map(({ item }) => (schema ? { item, price: 1 } : { item })),

@@ -1,5 +1,6 @@
 /** Several relays at once, and one of an older release. */
 import { expect } from 'chai';
+import { READ_DEADLINE_MS } from '../support/cache.js';
 import { eventually } from '../support/deferred.js';
 import { GenerationalCache, integer } from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
@@ -59,6 +60,7 @@ describe('relays', () => {
     const newer = new GenerationalCache({
       name: scene.cache,
       store: redisStore(lendRedis({ url: servers.redis.url })),
+      readDeadlineMs: READ_DEADLINE_MS,
     });
     lend({ what: 'a newer release', close: () => newer.close() });
     let tasks = ['swim'];

@@ -18,6 +18,7 @@ import {
 import { redisStore } from '../../lib/store/redis/index.js';
 import { boundOf, freshnessKey, keyPrefix, markKey } from '../../lib/model/key.js';
 import type { RegisteredScope } from '../../lib/model/scope-registry.js';
+import { READ_DEADLINE_MS } from '../support/cache.js';
 import { recordCommands } from '../support/commands.js';
 import { lend } from '../support/lenders.js';
 import { lendRedis, redisUrl, uniqueName } from '../support/redis.js';
@@ -210,7 +211,8 @@ describe('keys', () => {
 
   it('of one command share a hash tag, as Redis Cluster demands', async () => {
     const name = uniqueName();
-    const cache = new GenerationalCache({ name, store: redisStore(lendRedis({ lazyConnect: true })) });
+    const store = redisStore(lendRedis({ lazyConnect: true }));
+    const cache = new GenerationalCache({ name, store, readDeadlineMs: READ_DEADLINE_MS });
     lend({ what: `the cache ${name}`, close: () => cache.close() });
     const labels = cache.namespace('label', text());
     const entry = labels.one('value', rows);

@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import { GenerationalCache, integer, text } from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { manualClock, observe } from '../../lib/testing/index.js';
+import { READ_DEADLINE_MS } from '../support/cache.js';
 import { recordCommands } from '../support/commands.js';
 import { lend } from '../support/lenders.js';
 import { startProxy } from '../support/proxy.js';
@@ -27,7 +28,7 @@ function lendProcesses() {
 function lendCache(options: Partial<ConstructorParameters<typeof GenerationalCache>[0]> = {}) {
   const name = uniqueName();
   const store = redisStore(lendRedis({ lazyConnect: true }));
-  const cache = new GenerationalCache({ ttlMs: 60_000, ...options, name, store });
+  const cache = new GenerationalCache({ ttlMs: 60_000, readDeadlineMs: READ_DEADLINE_MS, ...options, name, store });
   lend({ what: `the cache ${name}`, close: () => cache.close() });
   return { name, cache, items: cache.namespace('item', integer()) };
 }
@@ -157,7 +158,8 @@ describe('known races', () => {
     const processes = [0, 24 * 3_600_000].map((aheadMs) => {
       const clock = manualClock();
       clock.advance(aheadMs);
-      const cache = new GenerationalCache({ name, store: redisStore(lendRedis({ lazyConnect: true })), clock });
+      const store = redisStore(lendRedis({ lazyConnect: true }));
+      const cache = new GenerationalCache({ name, store, clock, readDeadlineMs: READ_DEADLINE_MS });
       lend({ what: `the cache ${name}`, close: () => cache.close() });
       const items = cache.namespace('item', integer());
       const entry = items.one('value', {

@@ -14,8 +14,9 @@ export async function proveUser(name: string, password: string): Promise<void> {
   const url = process.env['REDIS_URL']!.replace('//', `//${name}:${password}@`);
   const own = new Redis(url, { lazyConnect: true });
   const bound = { maxStalenessMs: 2_000 };
+  const reading = { ...bound, readDeadlineMs: 5_000 };
   const relay = startRelay({ cache: 'shop', db, store: redisStore(own), ...bound });
-  const cache = new GenerationalCache({ name: 'shop', store: redisStore(own), source: knexSource(db), ...bound });
+  const cache = new GenerationalCache({ name: 'shop', store: redisStore(own), source: knexSource(db), ...reading });
   const customers = cache.namespace('customer', integer());
   const greeting = customers.one('greeting', {
     load: (ids, { db }) =>

@@ -3,6 +3,7 @@ import type { Knex } from 'knex';
 import { GenerationalCache } from '../../../lib/index.js';
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { migrate, type MigrateOptions } from '../../../lib/knex/index.js';
+import { READ_DEADLINE_MS } from '../../support/cache.js';
 import { lend } from '../../support/lenders.js';
 import { lendDatabase } from '../../support/postgres.js';
 import { lendRedis, privateRedis, uniqueName } from '../../support/redis.js';
@@ -41,7 +42,8 @@ describe('migrate', () => {
   beforeEach(async () => {
     db = await lendDatabase();
     db.client.logger.warn = () => {};
-    cache = new GenerationalCache({ name: uniqueName(), store: redisStore(lendRedis()) });
+    const store = redisStore(lendRedis());
+    cache = new GenerationalCache({ name: uniqueName(), store, readDeadlineMs: READ_DEADLINE_MS });
     lend({ what: 'the cache', close: () => cache.close() });
     bumps = [];
     cache.on('bump', ({ namespace, cause }) => bumps.push(`${namespace}: ${cause}`));
