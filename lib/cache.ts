@@ -11,6 +11,7 @@ import { type BumpOptions, Namespace } from './namespace.js';
 import { type CacheSettings, checkOptions } from './options.js';
 import type { Scope } from './model/scope.js';
 import { type Committed, noSource, type Source, type TransactionOptions } from './ports/source.js';
+import type { CacheState } from './telemetry/state.js';
 import type { Statistics } from './telemetry/statistics.js';
 import type { Store } from './ports/store.js';
 import { bumpTarget, requireOutbox } from './write/bump-target.js';
@@ -70,6 +71,11 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
   /** The counters of this cache since its construction. */
   get statistics(): Pick<Statistics, 'total' | 'series'> {
     return this.#engine.statistics;
+  }
+
+  /** Which parts of this cache are up, and since when: the connection, reads, fills, and the bound. */
+  get state(): CacheState {
+    return this.#engine.stateTracker.state;
   }
 
   /** Adds a listener of an event (`CacheEvents`). Returns the function that removes it. */

@@ -1,3 +1,4 @@
+import { Breaker } from './read/breaker.js';
 import { Bumper } from './write/bumper.js';
 import type { Clock } from './ports/clock.js';
 import { inNoContext } from './async/no-context.js';
@@ -14,6 +15,7 @@ import type { CallLabels } from './read/call.js';
 import { Reader } from './read/reader.js';
 import { ScopeRegistry } from './model/scope-registry.js';
 import type { Source } from './ports/source.js';
+import { StateTracker } from './telemetry/state.js';
 import { Statistics } from './telemetry/statistics.js';
 import type { Store, StoreSignal } from './ports/store.js';
 import { Emitter } from './telemetry/emitter.js';
@@ -40,6 +42,8 @@ export class Engine {
   readonly filler: Filler;
   readonly reader: Reader;
   readonly bumper: Bumper;
+  readonly stateTracker: StateTracker;
+  readonly #breakers: readonly Breaker[];
   readonly verifier: Verifier | undefined;
   /** Bumps, lookups, explicit fills and deletes under way. */
   readonly inFlight = new InFlight();
@@ -63,12 +67,22 @@ export class Engine {
             changed: (isFresh) => telemetry.emit('freshnessChanged', { cache: name, maxStalenessMs, isFresh }),
           });
     const lookup = new Lookup({ store, prefix, schemaVersion, telemetry, clock, freshness });
-    const filler = new Filler({ store, telemetry, clock, options });
+    const breaker = (operation: 'read' | 'fill') =>
+      new Breaker({
+        ...{ clock, limits: options },
+        changed: (isOpen, error) => telemetry.emit('breakerChanged', { cache: name, operation, isOpen, error }),
+      });
+    const breakers = { read: breaker('read'), fill: breaker('fill') };
+    const filler = new Filler({ store, breaker: breakers.fill, telemetry, clock, options });
     const verifier = options.verifyRate > 0 ? new Verifier({ lookup, source, telemetry, options }) : undefined;
+    this.stateTracker = new StateTracker(telemetry, maxStalenessMs !== undefined);
+    this.#breakers = Object.values(breakers);
     this.lookup = lookup;
     this.filler = filler;
     this.verifier = verifier;
-    this.reader = new Reader({ store, source, lookup, filler, verifier, telemetry, clock, options });
+    this.reader = new Reader({
+      ...{ store, source, lookup, breaker: breakers.read, filler, verifier, telemetry, clock, options },
+    });
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper({ store, telemetry, cache: name, bumpDeadlineMs: options.bumpDeadlineMs, ttlMs });
     if (options.log) logTo(options.log, telemetry);
@@ -78,8 +92,10 @@ export class Engine {
   readonly #signalled = (signal: StoreSignal): void => {
     const { telemetry } = this;
     const cache = this.options.name;
-    if (signal.kind === 'up') telemetry.emit('storeUp', { cache });
-    else if (signal.kind === 'warning') telemetry.emit('warning', { cache, message: signal.message });
+    if (signal.kind === 'up') {
+      for (const breaker of this.#breakers) breaker.retryNow();
+      telemetry.emit('storeUp', { cache });
+    } else if (signal.kind === 'warning') telemetry.emit('warning', { cache, message: signal.message });
     else telemetry.emit('storeFailure', { cache, operation: 'connection', error: signal.error });
   };
 

@@ -21,6 +21,13 @@ export interface CacheSettings {
   readonly bumpDeadlineMs?: number;
   /** Time limit of each fill command, in ms; a fill that the store has not confirmed by then counts as refused. */
   readonly fillDeadlineMs?: number;
+  /**
+   * Failures of the store in a row, of reads or of fills, that open their breaker: until the store answers again, reads
+   * go to the source at once, and loaded values are not stored. 0: no breaker.
+   */
+  readonly breakerFailures?: number;
+  /** Time between two attempts of an open breaker to use the store, in ms; jitter shortens it by up to a half. */
+  readonly breakerRetryMs?: number;
   /** Longest time that `close()` waits for work under way, in ms. */
   readonly closeDeadlineMs?: number;
   /** Most ids of one call of a loader. */
@@ -53,6 +60,7 @@ export type CheckedOptions = Required<Omit<CacheSettings, 'log' | 'maxStalenessM
 /** All options: a misspelt option would have no effect, so `checkOptions` rejects every other name. */
 const OPTIONS: ReadonlySet<string> = new Set<keyof CacheSettings | 'store' | 'source' | 'clock'>([
   ...(['name', 'store', 'source', 'clock', 'schemaVersion', 'ttlMs', 'ttlJitter', 'readDeadlineMs'] as const),
+  ...(['breakerFailures', 'breakerRetryMs'] as const),
   ...(['bumpDeadlineMs', 'fillDeadlineMs', 'closeDeadlineMs', 'loadBatchMax', 'maxValueBytes'] as const),
   ...(['rememberedScopesMax', 'maxStalenessMs', 'verifyRate', 'verifyDelayMs', 'log', 'logStacks'] as const),
 ]);
@@ -77,6 +85,8 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     readDeadlineMs: wholeNumber('readDeadlineMs', settings.readDeadlineMs ?? 100, 1, 60_000),
     bumpDeadlineMs: wholeNumber('bumpDeadlineMs', settings.bumpDeadlineMs ?? 1_000, 1, 60_000),
     fillDeadlineMs: wholeNumber('fillDeadlineMs', settings.fillDeadlineMs ?? 1_000, 1, 60_000),
+    breakerFailures: wholeNumber('breakerFailures', settings.breakerFailures ?? 3, 0, 1_000_000),
+    breakerRetryMs: wholeNumber('breakerRetryMs', settings.breakerRetryMs ?? 1_000, 1, 3_600_000),
     closeDeadlineMs: wholeNumber('closeDeadlineMs', settings.closeDeadlineMs ?? 10_000, 1, 3_600_000),
     loadBatchMax: wholeNumber('loadBatchMax', settings.loadBatchMax ?? 1_000, 1, 1_000_000),
     maxValueBytes: wholeNumber('maxValueBytes', settings.maxValueBytes ?? 1 << 20, 1, 512 << 20),

@@ -33,6 +33,8 @@ export type MissCause =
 export type BypassReason =
   /** The store failed or did not answer in time; a `storeFailure` event gives the error. */
   | 'store_failure'
+  /** The store failed several times in a row, and is asked again in a while (the breaker is open). */
+  | 'breaker_open'
   /** A scope's generation has a form that this release does not know. */
   | 'foreign_generation'
   /** A generation vanished between the two reads of a lookup: it was evicted or flushed. */

@@ -1,5 +1,6 @@
 import type { Clock } from '../ports/clock.js';
 import { withDeadline } from '../async/deadline.js';
+import type { Breaker } from './breaker.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import { ABSENT, seal } from '../codec/envelope.js';
 import {
@@ -34,6 +35,7 @@ interface FillLimits {
 
 interface FillerOptions {
   readonly store: Store;
+  readonly breaker: Breaker;
   readonly telemetry: Emitter;
   readonly clock: Clock;
   readonly options: FillLimits;
@@ -52,12 +54,14 @@ const FILL_BYTES_MAX = 1 << 20;
  */
 export class Filler {
   readonly #store: Store;
+  readonly #breaker: Breaker;
   readonly #telemetry: Emitter;
   readonly #clock: Clock;
   readonly #options: FillLimits;
 
-  constructor({ store, telemetry, clock, options }: FillerOptions) {
+  constructor({ store, breaker, telemetry, clock, options }: FillerOptions) {
     this.#store = store;
+    this.#breaker = breaker;
     this.#telemetry = telemetry;
     this.#clock = clock;
     this.#options = options;
@@ -127,10 +131,15 @@ export class Filler {
     }
     if (entries.length === 0) return 0;
     const { definition } = Vector.addressOf(chunk[0]!.vector);
+    if (!this.#breaker.admits()) {
+      this.#emit(definition, attributes, 0, { breaker_open: entries.length });
+      return 0;
+    }
     try {
       const replies = await withDeadline('fill', this.#options.fillDeadlineMs, (deadline) =>
         this.#store.fill({ guards, entries }, deadline),
       );
+      this.#breaker.succeeded();
       let fills = 0;
       const reasons: Partial<Record<RefusalReason, number>> = {};
       for (const reply of replies) {
@@ -142,6 +151,7 @@ export class Filler {
     } catch (error) {
       const { cache } = definition;
       this.#telemetry.emit('storeFailure', { cache, operation: 'fill', error: error as GencacheError });
+      this.#breaker.failed(error as GencacheError);
       this.#emit(definition, attributes, 0, { store_failure: entries.length });
       return 0;
     }

@@ -6,8 +6,9 @@
  * for the ids of another (`load-apart.ts`). Calls that share an
  * entry get values of their own; a call that names an entry twice gets one value for both.
  */
-import { monotonicMs } from '../async/scheduling.js';
+import { monotonicMs, setImmediate } from '../async/scheduling.js';
 import { BatchSlot } from './batch-slot.js';
+import type { Breaker } from './breaker.js';
 import { Call, type CallLabels } from './call.js';
 import { Deadline } from '../async/deadline.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
@@ -33,6 +34,7 @@ interface ReaderOptions {
   readonly store: Store;
   readonly source: Source<unknown, unknown>;
   readonly lookup: Lookup;
+  readonly breaker: Breaker;
   readonly filler: Filler;
   readonly verifier: Verifier | undefined;
   readonly telemetry: Emitter;
@@ -48,6 +50,7 @@ export class Reader {
   readonly #store: Store;
   readonly #source: Source<unknown, unknown>;
   readonly #lookup: Lookup;
+  readonly #breaker: Breaker;
   readonly #filler: Filler;
   readonly #verifier: Verifier | undefined;
   readonly #telemetry: Emitter;
@@ -58,10 +61,11 @@ export class Reader {
   /** Reads, loads and fills under way, for `settled`. */
   readonly #work = new InFlight();
 
-  constructor({ store, source, lookup, filler, verifier, telemetry, clock, options }: ReaderOptions) {
+  constructor({ store, source, lookup, breaker, filler, verifier, telemetry, clock, options }: ReaderOptions) {
     this.#store = store;
     this.#source = source;
     this.#lookup = lookup;
+    this.#breaker = breaker;
     this.#filler = filler;
     this.#verifier = verifier;
     this.#telemetry = telemetry;
@@ -115,14 +119,13 @@ export class Reader {
     const slots = BatchSlot.of(calls);
     let missed: Map<EntryDefinition, BatchSlot[]> | undefined;
     try {
-      let reachable = true;
+      let unreached: LookupResult | undefined;
       for (const chunk of lookupChunks(slots)) {
         const addresses = chunk.map((slot) => slot.address);
         // After one missed deadline the other chunks skip the store, so that the call waits for one deadline only.
-        const looked: readonly LookupResult[] = reachable
-          ? await this.#lookUp(addresses)
-          : addresses.map(() => UNREACHED);
-        reachable = looked[0] !== UNREACHED;
+        const skipped = unreached;
+        const looked = skipped ? addresses.map(() => skipped) : await this.#lookUp(addresses);
+        if (looked[0] === UNREACHED || looked[0] === BREAKER_OPEN) unreached = looked[0];
         for (let i = 0; i < chunk.length; i++) {
           const slot = chunk[i]!;
           if (!this.#answer(slot, looked[i]!)) list((missed ??= new Map<EntryDefinition, BatchSlot[]>()), slot);
@@ -140,12 +143,20 @@ export class Reader {
   /** Looks up a chunk under one deadline for all its commands. A failing store makes every entry a bypass. */
   async #lookUp(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
     if (this.#store.bypassed) return addresses.map(() => BYPASS_STORE);
+    if (!this.#breaker.admits()) {
+      // A caller that reads again without a pause lets the event loop go on, and the connection come back.
+      await new Promise(setImmediate);
+      return addresses.map(() => BREAKER_OPEN);
+    }
     const deadline = new Deadline('read', this.#options.readDeadlineMs);
     try {
-      return await this.#lookup.read(addresses, deadline);
+      const looked = await this.#lookup.read(addresses, deadline);
+      this.#breaker.succeeded();
+      return looked;
     } catch (error) {
       const { cache } = addresses[0]!.definition;
       this.#telemetry.emit('storeFailure', { cache, operation: 'read', error: error as GencacheError });
+      this.#breaker.failed(error as GencacheError);
       return addresses.map(() => UNREACHED);
     } finally {
       deadline.clear();
@@ -271,6 +282,7 @@ export class Reader {
 
 /** Compared by identity: the store failed a whole lookup, not only its second command. */
 const UNREACHED: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
+const BREAKER_OPEN: LookupResult = { outcome: 'bypass', reason: 'breaker_open' };
 const BYPASS_STORE: LookupResult = { outcome: 'bypass', reason: 'bypass_store' };
 const WITHIN: LookupResult = { outcome: 'bypass', reason: 'transaction' };
 

@@ -27,6 +27,8 @@ export interface CacheEvents {
   staleEntry: [StaleEntryEvent];
   /** By the store, when its connection becomes usable, for the first time or again. */
   storeUp: [{ readonly cache: string }];
+  /** By a breaker (`breakerFailures`), when it opens and when it closes. */
+  breakerChanged: [BreakerEvent];
   /**
    * By the lookup, when a read first finds that no relay keeps the store fresh within the bound, and at each change from
    * then on. While `isFresh` is false, every read goes to the source.
@@ -101,7 +103,9 @@ export type RefusalReason =
   /** The value does not match the entry's schema. */
   | 'schema'
   /** The store failed; a `storeFailure` event gives the error. */
-  | 'store_failure';
+  | 'store_failure'
+  /** Fills failed several times in a row, and the next is tried in a while (their breaker is open). */
+  | 'breaker_open';
 
 export interface FillEvent extends Labels {
   readonly fills: number;
@@ -145,6 +149,15 @@ export interface StoreFailureEvent {
   readonly cache: string;
   readonly operation: 'read' | 'mint' | 'fill' | 'bump' | 'delete' | 'connection';
   readonly error: Error;
+}
+
+export interface BreakerEvent {
+  readonly cache: string;
+  /** `read`: while it is open, reads go to the source. `fill`: while it is open, loaded values are not stored. */
+  readonly operation: 'read' | 'fill';
+  readonly isOpen: boolean;
+  /** The failure that opened it. */
+  readonly error?: Error | undefined;
 }
 
 export interface VerifyEvent extends Labels {

@@ -58,9 +58,19 @@ export function logTo(log: Logger, telemetry: Emitter): void {
       log.info(`${cache}: a relay keeps the store fresh within ${maxStalenessMs} ms; reads use the store again`);
     else log.warn(`${cache}: no relay keeps the store fresh within ${maxStalenessMs} ms; reads go to the source`);
   });
+  telemetry.on('breakerChanged', ({ cache, operation, isOpen, error }) => {
+    const [skipped, resumed] = BREAKER_LINES[operation];
+    if (isOpen) log.warn(`${cache}: ${skipped}, since the store failed several times in a row: ${error!.message}`);
+    else log.info(`${cache}: ${resumed}`);
+  });
   telemetry.on('storeUp', ({ cache }) => log.info(`${cache}: store is up`));
   telemetry.on('warning', ({ cache, message }) => log.warn(`${cache}: ${message}`));
 }
+
+const BREAKER_LINES = {
+  read: ['reads go to the source', 'reads use the store again'],
+  fill: ['loaded values are not stored', 'loaded values are stored again'],
+} as const;
 
 /** Most subjects that are remembered: the path of a value may hold keys of data. */
 const SUBJECTS_MAX = 1_000;

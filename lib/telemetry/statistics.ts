@@ -38,6 +38,8 @@ export const COUNTERS = {
   decode_failures: 'decodeFailure',
   /** Failures of the store, by `operation`. */
   store_failures: 'storeFailure',
+  /** Times that a breaker opened, by `operation`. */
+  breaker_openings: 'breakerChanged',
   /** Hits compared with the source. */
   verified: 'verify',
   /** Confirmed stale entries. */
@@ -94,6 +96,9 @@ export class Statistics {
     });
     telemetry.on('decodeFailure', (event) => this.#add('decode_failures', 1, event, { reason: event.reason }));
     telemetry.on('storeFailure', (event) => this.#add('store_failures', 1, event, { operation: event.operation }));
+    telemetry.on('breakerChanged', ({ cache, operation, isOpen }) => {
+      if (isOpen) this.#add('breaker_openings', 1, { cache }, { operation });
+    });
     telemetry.on('verify', (event) => this.#add('verified', event.verified, event));
     telemetry.on('staleEntry', (event) => this.#add('stale_entries', 1, event));
   }

@@ -35,6 +35,7 @@ const NAMES: Readonly<Record<Name, true>> = {
   verify: true,
   staleEntry: true,
   storeUp: true,
+  breakerChanged: true,
   freshnessChanged: true,
   warning: true,
 };

@@ -36,12 +36,10 @@ const RULES = new Set(
 );
 
 describe('the rules of docs/protocol.md', () => {
-  it('are numbered from 1, a letter after its number, each with its anchor before its heading', () => {
+  it('are in the order of their numbers, a letter after its number, each with its anchor before its heading', () => {
     const headings = [...textOf('docs/protocol.md').matchAll(/<a id="rule-(\w+)"><\/a>\n\n## Rule (\w+): /g)];
     expect(headings.map(([, anchor]) => anchor)).to.deep.equal(headings.map(([, , number]) => number));
     const rules = [...RULES];
-    const numbers = rules.filter((rule) => /^\d+$/.test(rule));
-    expect(numbers).to.deep.equal(numbers.map((_, i) => String(i + 1)));
     const inOrder = rules.toSorted((a, b) => parseInt(a, 10) - parseInt(b, 10) || (a < b ? -1 : 1));
     expect(rules).to.deep.equal(inOrder);
   });

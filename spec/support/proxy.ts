@@ -41,6 +41,8 @@ export class Proxy {
   readonly url: string;
   /** How long each reply is held back, in ms; 0 by default. */
   delayMs = 0;
+  /** Bytes that clients have sent so far. */
+  requestBytes = 0;
   readonly #targetPort: number;
   readonly #connections = new Set<Connection>();
   #server: Server | undefined;
@@ -150,6 +152,7 @@ export class Proxy {
         target.destroy();
       },
     };
+    client.on('data', (chunk) => (this.requestBytes += chunk.length));
     this.#connections.add(connection);
     connection.replies.intercept = () => {
       if (this.#dropping === undefined) return false;

@@ -1,0 +1,60 @@
+import type { Emitter } from './emitter.js';
+
+/** The state of one part of a cache. */
+export interface PartState {
+  readonly isUp: boolean;
+  /** Since when, by this process's wall clock, in ms since 1970. */
+  readonly sinceAtMs: number;
+  /** The first failure, while the part is down and a failure is known. */
+  readonly error?: Error | undefined;
+}
+
+/** The parts of a cache that can be down, by its events so far. */
+export interface CacheState {
+  /** The connection to the store; undefined before its first attempt ends, and for a store without connections. */
+  readonly connection: PartState | undefined;
+  /** Whether reads use the store. While not, their breaker is open, and reads go to the source. */
+  readonly reads: PartState;
+  /** Whether loaded values are stored. While not, the breaker of fills is open. */
+  readonly fills: PartState;
+  /**
+   * Whether a relay keeps the store fresh within the bound, by the last read that asked the store; up before the first.
+   * undefined for a cache without a bound.
+   */
+  readonly freshness: PartState | undefined;
+}
+
+/** Follows the events of a cache, and tells its present state. */
+export class StateTracker {
+  #connection: PartState | undefined;
+  #reads = up();
+  #fills = up();
+  #freshness: PartState | undefined;
+
+  constructor(telemetry: Emitter, hasBound: boolean) {
+    if (hasBound) this.#freshness = up();
+    telemetry.on('storeUp', () => (this.#connection = up()));
+    telemetry.on('storeFailure', ({ operation, error }) => {
+      // Each failed attempt to connect is an event; the first one has the instant.
+      if (operation === 'connection' && this.#connection?.isUp !== false) this.#connection = down(error);
+    });
+    telemetry.on('breakerChanged', ({ operation, isOpen, error }) => {
+      const state = isOpen ? down(error) : up();
+      if (operation === 'read') this.#reads = state;
+      else this.#fills = state;
+    });
+    telemetry.on('freshnessChanged', ({ isFresh }) => (this.#freshness = isFresh ? up() : down(undefined)));
+  }
+
+  get state(): CacheState {
+    return { connection: this.#connection, reads: this.#reads, fills: this.#fills, freshness: this.#freshness };
+  }
+}
+
+function up(): PartState {
+  return { isUp: true, sinceAtMs: Date.now() };
+}
+
+function down(error: Error | undefined): PartState {
+  return { isUp: false, sinceAtMs: Date.now(), error };
+}
