@@ -18,7 +18,7 @@ import { bumpTarget, requireOutbox } from './write/bump-target.js';
 
 type NoIds = Record<never, never>;
 
-export interface CacheOptions<Context, Transaction> extends CacheSettings {
+export interface CacheOptions<Context extends object, Transaction> extends CacheSettings {
   /** The store of the entries: `redisStore(redis)`, `memoryStore()`. */
   readonly store: Store;
   /** The source that loaders read: `knexSource(db)`. Without it, loaders close over their database. */
@@ -41,7 +41,7 @@ export interface CacheOptions<Context, Transaction> extends CacheSettings {
  *     await orders.fetch({ customer: 42 });
  *     await customers.bump({ customer: 42 });
  */
-export class GenerationalCache<Context = NoIds, Transaction = never> {
+export class GenerationalCache<Context extends object = NoIds, Transaction = never> {
   readonly #engine: Engine;
   readonly #root: Namespace<NoIds, NoIds, Context, Transaction>;
 
@@ -54,7 +54,7 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
           'Pass redisStore(redis) or memoryStore().',
       );
     }
-    const source = (options.source ?? noSource) as Source<unknown, unknown>;
+    const source = (options.source ?? noSource) as Source<object, unknown>;
     this.#engine = new Engine({
       options: checked,
       store: options.store,
@@ -73,9 +73,9 @@ export class GenerationalCache<Context = NoIds, Transaction = never> {
     return this.#engine.statistics;
   }
 
-  /** Which parts of this cache are up, and since when: the connection, reads, fills, and the bound. */
+  /** Which parts of this cache are up, and since when: the connection, reads, fills, and the bound; and its loads. */
   get state(): CacheState {
-    return this.#engine.stateTracker.state;
+    return { ...this.#engine.stateTracker.state, loads: this.#engine.reader.loads };
   }
 
   /** Adds a listener of an event (`CacheEvents`). Returns the function that removes it. */

@@ -9,6 +9,7 @@ import { Filler } from './read/filler.js';
 import { Freshness } from './read/freshness.js';
 import { keyPrefix } from './model/key.js';
 import { logTo } from './telemetry/log.js';
+import { LoadCap } from './read/load-cap.js';
 import { Lookup } from './read/lookup.js';
 import type { CheckedOptions } from './options.js';
 import type { CallLabels } from './read/call.js';
@@ -26,7 +27,7 @@ import { InFlight } from './async/in-flight.js';
 interface EngineOptions {
   readonly options: CheckedOptions;
   readonly store: Store;
-  readonly source: Source<unknown, unknown>;
+  readonly source: Source<object, unknown>;
   readonly clock: Clock;
 }
 
@@ -34,7 +35,7 @@ interface EngineOptions {
 export class Engine {
   readonly options: CheckedOptions;
   readonly store: Store;
-  readonly source: Source<unknown, unknown>;
+  readonly source: Source<object, unknown>;
   readonly scopes: ScopeRegistry;
   readonly telemetry = new Emitter();
   readonly statistics = new Statistics(this.telemetry);
@@ -74,14 +75,15 @@ export class Engine {
       });
     const breakers = { read: breaker('read'), fill: breaker('fill') };
     const filler = new Filler({ store, breaker: breakers.fill, telemetry, clock, options });
-    const verifier = options.verifyRate > 0 ? new Verifier({ lookup, source, telemetry, options }) : undefined;
+    const cap = new LoadCap(options);
+    const verifier = options.verifyRate > 0 ? new Verifier({ lookup, cap, source, telemetry, options }) : undefined;
     this.stateTracker = new StateTracker(telemetry, maxStalenessMs !== undefined);
     this.#breakers = Object.values(breakers);
     this.lookup = lookup;
     this.filler = filler;
     this.verifier = verifier;
     this.reader = new Reader({
-      ...{ store, source, lookup, breaker: breakers.read, filler, verifier, telemetry, clock, options },
+      ...{ store, source, lookup, breaker: breakers.read, cap, filler, verifier, telemetry, clock, options },
     });
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper({ store, telemetry, cache: name, bumpDeadlineMs: options.bumpDeadlineMs, ttlMs });
@@ -144,6 +146,7 @@ export class Engine {
   async #close(): Promise<void> {
     const ended = this.#ended();
     if (await endsWithin(this.options.closeDeadlineMs, ended)) await ended;
+    this.reader.close();
     await this.store.close();
   }
 }

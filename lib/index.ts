@@ -9,8 +9,10 @@ export {
   GencacheError,
   IdError,
   LoaderContractError,
+  LoadTimeoutError,
   OversizedValueError,
   SchemaMismatchError,
+  SourceOverloadError,
   UnencodableValueError,
 } from './errors/errors.js';
 export type { EntryOptions, KeyInput, KeyKinds, KeyOutput } from './model/entry-definition.js';
@@ -36,6 +38,6 @@ export {
 export { memoryStore, type MemoryStoreOptions } from './store/memory/memory-store.js';
 export type * from './telemetry/events.js';
 export type { Logger } from './telemetry/log.js';
-export type { CacheState, PartState } from './telemetry/state.js';
+export type { CacheState, LoadCounts, PartState } from './telemetry/state.js';
 export { COUNTERS, type Counter, type Series, type Statistics } from './telemetry/statistics.js';
 export { BumpError } from './write/bump-error.js';

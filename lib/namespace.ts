@@ -118,15 +118,15 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
           'Keep the object that the first declaration returned and use it everywhere.',
       );
     }
-    const { name: cache, ttlMs, loadBatchMax } = this.#engine.options;
+    const { options: defaults } = this.#engine;
     // Static types end here: the definition handles ids by name.
     const definition = new EntryDefinition({
-      cache,
+      cache: defaults.name,
       namespace: this.#node,
       name,
       shape,
       options: options as never,
-      defaults: { ttlMs, loadBatchMax },
+      defaults,
     });
     this.#engine.declareTtl(definition.ttlMs);
     this.#entries.add(name);

@@ -32,6 +32,16 @@ export interface CacheSettings {
   readonly closeDeadlineMs?: number;
   /** Most ids of one call of a loader. */
   readonly loadBatchMax?: number;
+  /** Most loads of this cache at once: calls of loaders that have not settled. */
+  readonly loadsMax?: number;
+  /** Most entries that wait for their load to begin; further ones reject at once with SourceOverloadError. */
+  readonly loadQueueMax?: number;
+  /** Longest time that an entry waits for its load to begin, in ms; then it rejects with SourceOverloadError. */
+  readonly loadQueueTimeoutMs?: number;
+  /** Time after which readers that came later no longer wait for a load of their entry, and begin one, in ms. */
+  readonly loadSoftTimeoutMs?: number;
+  /** Time after which a load is told to stop and its callers reject with LoadTimeoutError, in ms. 0: no limit. */
+  readonly loadHardTimeoutMs?: number;
   /** Most bytes of one encoded value; a larger value is returned and not stored. */
   readonly maxValueBytes?: number;
   /** Most scopes whose generation this process remembers; about 1 kB each. */
@@ -60,7 +70,8 @@ export type CheckedOptions = Required<Omit<CacheSettings, 'log' | 'maxStalenessM
 /** All options: a misspelt option would have no effect, so `checkOptions` rejects every other name. */
 const OPTIONS: ReadonlySet<string> = new Set<keyof CacheSettings | 'store' | 'source' | 'clock'>([
   ...(['name', 'store', 'source', 'clock', 'schemaVersion', 'ttlMs', 'ttlJitter', 'readDeadlineMs'] as const),
-  ...(['breakerFailures', 'breakerRetryMs'] as const),
+  ...(['breakerFailures', 'breakerRetryMs', 'loadsMax', 'loadQueueMax', 'loadQueueTimeoutMs'] as const),
+  ...(['loadSoftTimeoutMs', 'loadHardTimeoutMs'] as const),
   ...(['bumpDeadlineMs', 'fillDeadlineMs', 'closeDeadlineMs', 'loadBatchMax', 'maxValueBytes'] as const),
   ...(['rememberedScopesMax', 'maxStalenessMs', 'verifyRate', 'verifyDelayMs', 'log', 'logStacks'] as const),
 ]);
@@ -89,6 +100,11 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     breakerRetryMs: wholeNumber('breakerRetryMs', settings.breakerRetryMs ?? 1_000, 1, 3_600_000),
     closeDeadlineMs: wholeNumber('closeDeadlineMs', settings.closeDeadlineMs ?? 10_000, 1, 3_600_000),
     loadBatchMax: wholeNumber('loadBatchMax', settings.loadBatchMax ?? 1_000, 1, 1_000_000),
+    loadsMax: wholeNumber('loadsMax', settings.loadsMax ?? 10, 1, 1_000_000),
+    loadQueueMax: wholeNumber('loadQueueMax', settings.loadQueueMax ?? 10_000, 0, 10_000_000),
+    loadQueueTimeoutMs: wholeNumber('loadQueueTimeoutMs', settings.loadQueueTimeoutMs ?? 5_000, 1, 3_600_000),
+    loadSoftTimeoutMs: wholeNumber('loadSoftTimeoutMs', settings.loadSoftTimeoutMs ?? 1_000, 1, 3_600_000),
+    loadHardTimeoutMs: wholeNumber('loadHardTimeoutMs', settings.loadHardTimeoutMs ?? 0, 0, 3_600_000),
     maxValueBytes: wholeNumber('maxValueBytes', settings.maxValueBytes ?? 1 << 20, 1, 512 << 20),
     rememberedScopesMax: wholeNumber('rememberedScopesMax', settings.rememberedScopesMax ?? 50_000, 1, 10_000_000),
     maxStalenessMs,

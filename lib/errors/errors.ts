@@ -5,6 +5,8 @@
  * - An id that its namespace can't hold, a missing id and an unknown id reject that call (`IdError`).
  * - A loader's own error passes through unwrapped. A loader that breaks its contract rejects its callers with
  *   `LoaderContractError`. In both cases the cache stores no value.
+ * - A load that finds no room under the cap rejects its callers with `SourceOverloadError`, one that takes longer than
+ *   its hard timeout with `LoadTimeoutError`.
  * - A store failure on a read goes to the source and is counted; the caller does not see it.
  * - An entry that can't be decoded is a miss and is counted.
  * - A value that can't be stored is returned to its caller uncached, and reported; an explicit `fill` throws.
@@ -27,6 +29,8 @@ export const ERROR_CODES = {
   COMMIT_UNKNOWN: 'COMMIT was sent, and its outcome is unknown',
   QUARANTINE: 'a strict commit could not put its scopes under quarantine, and was rolled back',
   MIGRATION_BUMP: 'the bump after migrations failed; the migrations ran, or may have run',
+  SOURCE_OVERLOAD: 'too many loads run or wait already; the source was not asked',
+  LOAD_TIMEOUT: 'a loader took longer than the hard timeout of its entry',
   CLOSED: 'the cache was closed before this call',
 } as const;
 
@@ -101,6 +105,27 @@ export class OversizedValueError extends GencacheError {
 export class SchemaMismatchError extends GencacheError {
   constructor(message: string) {
     super('SCHEMA_MISMATCH', message);
+  }
+}
+
+/** Too many loads run or wait already (`loadsMax`, `loadQueueMax`, `loadQueueTimeoutMs`); the source was not asked. */
+export class SourceOverloadError extends GencacheError {
+  constructor(message: string) {
+    super('SOURCE_OVERLOAD', message);
+  }
+}
+
+/** A loader took longer than `loadHardTimeoutMs`. Its `signal` was aborted; a late result may still fill the cache. */
+export class LoadTimeoutError extends GencacheError {
+  readonly limitMs: number;
+
+  constructor(entry: string, limitMs: number) {
+    super(
+      'LOAD_TIMEOUT',
+      `A load of entry "${entry}" took longer than ${limitMs} ms (loadHardTimeoutMs), and was told to stop. Look at its ` +
+        'query, or raise the timeout.',
+    );
+    this.limitMs = limitMs;
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import type { Source } from '../ports/source.js';
+import { cancellable } from './cancellable.js';
 import { KnexOutbox } from './knex-outbox.js';
 import type { OutboxOptions } from './outbox/location.js';
 
@@ -10,13 +11,14 @@ export interface KnexContext {
 }
 
 /**
- * A source that reads by Knex: loaders get `{ db }`. Bumps inside a transaction are recorded in the outbox that
+ * A source that reads by Knex: loaders get `{ db }`. A load that takes longer than its hard timeout is cancelled at the server. Bumps inside a transaction are recorded in the outbox that
  * `installOutbox` made. Opens and closes no connection.
  */
 export function knexSource(db: Knex, options: OutboxOptions = {}): Source<KnexContext, Knex.Transaction> {
   const context: KnexContext = { db };
   return {
     context: (trx) => (trx === undefined ? context : { db: trx }),
+    cancellable: (signal) => ({ db: cancellable(db, signal) }),
     outbox: new KnexOutbox(db, options),
   };
 }

@@ -23,22 +23,37 @@ export type KeyOutput<K extends KeyKinds> = {
   readonly [Name in keyof K]: K[Name] extends IdKind<infer _In, infer Out> ? Out : never;
 };
 
+/** What every loader gets, beside the context of its source. */
+export interface LoadContext {
+  readonly signal: AbortSignal;
+}
+
 /** Loader, address and lifetime of an entry. */
 export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> {
   /** Longest time that a value may be served, from the lookup before its load, in ms. Default: the cache's `ttlMs`. */
   readonly ttlMs?: number;
   /** Most ids of one call of `load`. Default: the cache's `loadBatchMax`. */
   readonly loadBatchMax?: number;
+  /** Most loads of this entry at once. Default: the cache's `loadsMax`, which holds for all its entries together. */
+  readonly loadsMax?: number;
+  /** Time after which later readers do not wait for a load, in ms. Default: the cache's `loadSoftTimeoutMs`. */
+  readonly loadSoftTimeoutMs?: number;
+  /**
+   * Time after which a load's callers reject with LoadTimeoutError, and its `signal` is aborted, in ms; 0 for no limit.
+   * Default: the cache's `loadHardTimeoutMs`. A result that comes later is stored all the same.
+   */
+  readonly loadHardTimeoutMs?: number;
   /** Ids that distinguish entries of one scope: `{ setting: text() }`. They have no generation of their own. */
   readonly key?: K;
   /**
    * Reads the rows of every id that missed: `ids: [n]`, distinct and canonical, in any order; resolves to all their
    * rows, in any order between ids. One call serves all misses of a turn, at most `loadBatchMax` ids. It runs in no
-   * caller's async context: all that a value depends on is in the ids.
+   * caller's async context: all that a value depends on is in the ids. It reads when it is called, on the primary, and
+   * outside any older snapshot. `signal` is aborted when the load takes longer than `loadHardTimeoutMs`.
    * An error that it throws reaches its callers unwrapped, and the cache stores no value. After an error in a call for
    * several callers, `load` is called again for fewer of them, so that each gets only errors of its own ids.
    */
-  readonly load: (ids: readonly (Out & KeyOutput<K>)[], context: Context) => PromiseLike<readonly Row[]>;
+  readonly load: (ids: readonly (Out & KeyOutput<K>)[], context: Context & LoadContext) => PromiseLike<readonly Row[]>;
   /** Returns the ids that a row belongs to. A row of ids that `load` was not given rejects the call. */
   readonly by: (row: Row) => In & KeyInput<K>;
   /** Returns the cached value of a row. Default: the row. */
@@ -103,8 +118,12 @@ export class EntryDefinition {
   readonly shape: 'one' | 'list';
   readonly ttlMs: number;
   readonly loadBatchMax: number;
+  readonly loadsMax: number;
+  readonly loadSoftTimeoutMs: number;
+  /** 0 for no limit. */
+  readonly loadHardTimeoutMs: number;
   readonly schema: StandardSchemaV1 | undefined;
-  readonly load: (ids: readonly AnyIds[], context: unknown) => PromiseLike<readonly unknown[]>;
+  readonly load: (ids: readonly AnyIds[], context: LoadContext) => PromiseLike<readonly unknown[]>;
   readonly by: (row: unknown) => AnyIds;
   readonly value: (row: unknown) => unknown;
   readonly #dependsOn: ((ids: AnyIds) => readonly Scope[]) | undefined;
@@ -141,8 +160,18 @@ export class EntryDefinition {
     this.name = name;
     this.shape = shape;
     this.ttlMs = checkTtl(options.ttlMs ?? defaults.ttlMs, `entry "${name}"`);
-    const { loadBatchMax = defaults.loadBatchMax } = options;
-    this.loadBatchMax = wholeNumber(`loadBatchMax of entry "${name}"`, loadBatchMax, 1, 1_000_000, 'that of the cache');
+    const limit = (option: keyof EntryLimits, least: number, most: number) =>
+      wholeNumber(
+        `${option} of entry "${name}"`,
+        options[option] ?? defaults[option],
+        least,
+        most,
+        'that of the cache',
+      );
+    this.loadBatchMax = limit('loadBatchMax', 1, 1_000_000);
+    this.loadsMax = limit('loadsMax', 1, 1_000_000);
+    this.loadSoftTimeoutMs = limit('loadSoftTimeoutMs', 1, 3_600_000);
+    this.loadHardTimeoutMs = limit('loadHardTimeoutMs', 0, 3_600_000);
     this.schema = options.schema;
     this.load = options.load;
     this.by = options.by;
@@ -187,7 +216,15 @@ interface EntryDefinitionOptions {
   readonly shape: 'one' | 'list';
   readonly options: EntryOptions<AnyIds, AnyIds, KeyKinds, unknown, unknown, unknown>;
   /** The cache's settings, for options that the entry leaves out. */
-  readonly defaults: { readonly ttlMs: number; readonly loadBatchMax: number };
+  readonly defaults: EntryLimits & { readonly ttlMs: number };
+}
+
+/** Limits that an entry takes from its cache unless it has its own. */
+export interface EntryLimits {
+  readonly loadBatchMax: number;
+  readonly loadsMax: number;
+  readonly loadSoftTimeoutMs: number;
+  readonly loadHardTimeoutMs: number;
 }
 
 function union(lineage: readonly RegisteredScope[], dependencies: readonly Scope[]): readonly RegisteredScope[] {

@@ -4,9 +4,17 @@ import type { Store } from './store.js';
  * The port to the database: loads read from it, and changes are written to it. It gives loaders their context (for Knex:
  * `{ db }`). The cache knows no more of databases and transactions, and passes `trx` through untouched.
  */
-export interface Source<Context, Transaction> {
-  /** Returns the context that loaders read with: that of the source itself, or of the caller's transaction. */
+export interface Source<Context extends object, Transaction> {
+  /**
+   * Returns the context that loaders read with: that of the source itself, or of the caller's transaction. The cache copies
+   * its own properties, and adds `signal`.
+   */
   context(trx?: Transaction): Context;
+  /**
+   * Returns a context for one load, outside any transaction, whose queries are cancelled when `signal` is aborted. Asked for
+   * loads with a hard timeout; undefined for a source that can't cancel.
+   */
+  cancellable?(signal: AbortSignal): Context;
   /** Records bumps in the transaction of a change; undefined for a source without that ability. */
   readonly outbox?: Outbox<Transaction>;
 }

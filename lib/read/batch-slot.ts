@@ -16,6 +16,7 @@ export class BatchSlot {
   #joined: BatchSlot[] | undefined;
   #loaded: Loaded | undefined;
   #others: { readonly call: Call; readonly position: number }[] | undefined;
+  #onAnswered: (() => void) | undefined;
 
   constructor(address: Address, owner: Call, position: number) {
     this.address = address;
@@ -49,9 +50,20 @@ export class BatchSlot {
     return slots;
   }
 
+  /** Resolves when every one of these slots has its value, or its error, from a load. */
+  static answered(slots: readonly BatchSlot[]): Promise<void> {
+    let left = slots.length;
+    return new Promise((resolve) => {
+      const done = () => {
+        if (--left === 0) resolve();
+      };
+      for (const slot of slots) slot.#onAnswered = done;
+    });
+  }
+
   /** Whether more than one call waits for this entry. */
   get shared(): boolean {
-    return this.#others?.some(({ call }) => call !== this.owner) ?? false;
+    return this.#joined !== undefined || (this.#others?.some(({ call }) => call !== this.owner) ?? false);
   }
 
   /** Every call that waits for this entry, each once: also those of slots that joined this one. */
@@ -92,8 +104,8 @@ export class BatchSlot {
   /** Gives a loaded value to every call of this slot and of the slots that joined it. */
   settle(loaded: Loaded): void {
     this.#loaded = loaded;
-    this.give(loaded);
-    for (const joined of this.#joined ?? []) joined.give(copied(loaded));
+    this.#answer(loaded);
+    for (const joined of this.#joined ?? []) joined.#answer(copied(loaded));
   }
 
   /** Rejects every call of this slot and of the slots that joined it. */
@@ -101,12 +113,24 @@ export class BatchSlot {
     this.owner.fail(error);
     for (const { call } of this.#others ?? []) call.fail(error);
     for (const joined of this.#joined ?? []) joined.fail(error);
+    this.#answered();
   }
 
   /** Gives a later slot this slot's value, at once if it is loaded. */
   join(later: BatchSlot): void {
-    if (this.#loaded) later.give(copied(this.#loaded));
+    if (this.#loaded) later.#answer(copied(this.#loaded));
     else (this.#joined ??= []).push(later);
+  }
+
+  #answer(loaded: Loaded): void {
+    this.give(loaded);
+    this.#answered();
+  }
+
+  /** A load that comes after its timeout answers once more. */
+  #answered(): void {
+    this.#onAnswered?.();
+    this.#onAnswered = undefined;
   }
 
   #waitFor(call: Call, position: number): void {

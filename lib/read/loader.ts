@@ -1,5 +1,5 @@
 import { monotonicMs } from '../async/scheduling.js';
-import type { Address, EntryDefinition } from '../model/entry-definition.js';
+import type { Address, EntryDefinition, LoadContext } from '../model/entry-definition.js';
 import { describe } from '../errors/describe.js';
 import { ABSENT } from '../codec/envelope.js';
 import { IdError, LoaderContractError } from '../errors/errors.js';
@@ -10,8 +10,8 @@ export interface LoadRequest {
   readonly definition: EntryDefinition;
   /** Distinct addresses of `definition`. */
   readonly addresses: readonly Address[];
-  /** The source's context, for the loader. */
-  readonly context: unknown;
+  /** Returns the source's context with the signal, for the loader. */
+  readonly context: () => LoadContext;
   readonly telemetry: Emitter;
   readonly purpose: LoadEvent['purpose'];
   readonly attributes: Attributes | undefined;
@@ -39,7 +39,7 @@ export async function load({
   try {
     const loaded: unknown = await definition.load(
       addresses.map((address) => address.ids),
-      context,
+      context(),
     );
     if (!Array.isArray(loaded)) throw notRows(definition, loaded);
     rows = loaded.length;

@@ -4,6 +4,7 @@ import { withDeadline } from '../async/deadline.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import { ABSENT, open, seal } from '../codec/envelope.js';
 import type { Attributes } from '../telemetry/events.js';
+import type { LoadCap } from './load-cap.js';
 import { load } from './loader.js';
 import type { Hit, Lookup } from './lookup.js';
 import type { Source } from '../ports/source.js';
@@ -20,7 +21,8 @@ interface VerifyLimits {
 
 interface VerifierOptions {
   readonly lookup: Lookup;
-  readonly source: Source<unknown, unknown>;
+  readonly cap: LoadCap;
+  readonly source: Source<object, unknown>;
   readonly telemetry: Emitter;
   readonly options: VerifyLimits;
 }
@@ -44,7 +46,8 @@ const SAMPLES_MAX = 1_000;
  */
 export class Verifier {
   readonly #lookup: Lookup;
-  readonly #source: Source<unknown, unknown>;
+  readonly #cap: LoadCap;
+  readonly #source: Source<object, unknown>;
   readonly #telemetry: Emitter;
   readonly #options: VerifyLimits;
   readonly #turn = new MicrotaskBatch<readonly [Sample, Attributes | undefined]>((samples) => this.#start(samples));
@@ -53,8 +56,9 @@ export class Verifier {
   #waiting = 0;
   #closed = false;
 
-  constructor({ lookup, source, telemetry, options }: VerifierOptions) {
+  constructor({ lookup, cap, source, telemetry, options }: VerifierOptions) {
     this.#lookup = lookup;
+    this.#cap = cap;
     this.#source = source;
     this.#telemetry = telemetry;
     this.#options = options;
@@ -136,8 +140,12 @@ export class Verifier {
     const values: unknown[] = [];
     for (let start = 0; start < addresses.length; start += loadBatchMax) {
       const chunk = addresses.slice(start, start + loadBatchMax);
-      const context = this.#source.context();
-      values.push(...(await load({ definition, addresses: chunk, context, telemetry, purpose: 'verify', attributes })));
+      const begin = () => {
+        const context = () => ({ ...this.#source.context(), signal: new AbortController().signal });
+        const answer = load({ definition, addresses: chunk, context, telemetry, purpose: 'verify', attributes });
+        return { answer, settled: answer };
+      };
+      values.push(...(await this.#cap.run(definition, begin)));
     }
     return samples
       .map((sample, i) => ({ ...sample, cached: valueOf(sample), loaded: values[i] }))

@@ -9,7 +9,7 @@ export interface PartState {
   readonly error?: Error | undefined;
 }
 
-/** The parts of a cache that can be down, by its events so far. */
+/** The parts of a cache that can be down, by its events so far, and its loads. */
 export interface CacheState {
   /** The connection to the store; undefined before its first attempt ends, and for a store without connections. */
   readonly connection: PartState | undefined;
@@ -22,6 +22,16 @@ export interface CacheState {
    * undefined for a cache without a bound.
    */
   readonly freshness: PartState | undefined;
+  readonly loads: LoadCounts;
+}
+
+export interface LoadCounts {
+  /** Loads whose loader has not settled: `loadsMax` at most. */
+  readonly running: number;
+  /** Those of them that took longer than their hard timeout, and were told to stop. */
+  readonly overdue: number;
+  /** Entries that wait for their load to begin. */
+  readonly waiting: number;
 }
 
 /** Follows the events of a cache, and tells its present state. */
@@ -46,7 +56,7 @@ export class StateTracker {
     telemetry.on('freshnessChanged', ({ isFresh }) => (this.#freshness = isFresh ? up() : down(undefined)));
   }
 
-  get state(): CacheState {
+  get state(): Omit<CacheState, 'loads'> {
     return { connection: this.#connection, reads: this.#reads, fills: this.#fills, freshness: this.#freshness };
   }
 }

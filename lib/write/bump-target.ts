@@ -11,7 +11,7 @@ import type { Emitter } from '../telemetry/emitter.js';
 interface CacheParts {
   readonly options: { readonly name: string; readonly bumpDeadlineMs: number };
   readonly store: Store;
-  readonly source: Source<unknown, unknown>;
+  readonly source: Source<object, unknown>;
   readonly telemetry: Emitter;
   readonly inFlight: InFlight;
 }

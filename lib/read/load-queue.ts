@@ -1,0 +1,203 @@
+/**
+ * The loads of one cache that readers share.
+ *
+ *     slot -> joins the running load of its vector
+ *          -> joins the gathering slot of its entry
+ *          -> gathers: waits for the running load of its entry, then for room under the cap; is called
+ *
+ * A slot that is not called yet gathers: every further reader of its entry joins it, since the load begins after that reader
+ * did. So readers that come while a load runs cause one more load in all, which begins when the running one ends. Nobody
+ * waits for a load that has taken longer than the soft timeout. A slot that missed under a vector of its own does not wait
+ * for one running load either: its entry was bumped, and bumps are fewer than readers.
+ *
+ * **Invariant** (docs/protocol.md, rule 20). A reader gets the result of a load only if the load was called after the reader
+ * began, or if the reader itself read, after it began, the vector that the load runs under. "Called" is the call of `start`,
+ * with the ids fixed.
+ *
+ * Slots that wait for room are called together, up to `loadBatchMax`: the longer the queue, the larger the queries. Entries
+ * take turns.
+ */
+import { clearTimeout, monotonicMs, setTimeout } from '../async/scheduling.js';
+import type { EntryDefinition } from '../model/entry-definition.js';
+import type { BatchSlot } from './batch-slot.js';
+import type { LoadCap } from './load-cap.js';
+
+interface LoadQueueOptions {
+  readonly cap: LoadCap;
+  /** Calls the loader for slots of one entry, and answers them. Resolves when the loader has settled. Never rejects. */
+  readonly start: (definition: EntryDefinition, slots: readonly BatchSlot[]) => Promise<unknown>;
+  /** Rejects the callers of a slot that is not called. */
+  readonly refuse: (slot: BatchSlot, limit: 'time' | 'length') => void;
+}
+
+/** Most running loads of an entry beside which a slot with a vector of its own begins. */
+const OVERLAPPING_MAX = 1;
+
+export class LoadQueue {
+  readonly #cap: LoadCap;
+  readonly #start: LoadQueueOptions['start'];
+  readonly #refuse: LoadQueueOptions['refuse'];
+  readonly #lanes = new Map<EntryDefinition, Lane>();
+  /** Slots that gather, and since when, by the monotonic clock: the oldest first. */
+  readonly #gathering = new Map<BatchSlot, number>();
+  /** Slots that load under a vector, by entry key, which holds the vector: from the call until their fill has settled. */
+  readonly #byVector = new Map<string, BatchSlot>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor({ cap, start, refuse }: LoadQueueOptions) {
+    this.#cap = cap;
+    this.#start = start;
+    this.#refuse = refuse;
+    cap.onRoom(() => this.#callNext());
+  }
+
+  /** Number of entries that wait for their load to begin. */
+  get waiting(): number {
+    return this.#gathering.size;
+  }
+
+  /** Joins a slot to the running load of its vector, unless that value would be older than the TTL. */
+  join(slot: BatchSlot): boolean {
+    const { vector, address } = slot;
+    const running = vector && this.#byVector.get(vector.entryKey);
+    if (!running || vector.capturedAtMs - running.vector!.capturedAtMs >= address.definition.ttlMs) return false;
+    running.join(slot);
+    return true;
+  }
+
+  /** Queues slots of one entry, at most `loadBatchMax`, and calls what may begin. */
+  add(definition: EntryDefinition, slots: readonly BatchSlot[]): void {
+    let lane = this.#lanes.get(definition);
+    if (lane === undefined) this.#lanes.set(definition, (lane = { entries: new Map(), ready: new Set() }));
+    const isFull = this.#gathering.size >= this.#cap.limits.loadQueueMax;
+    for (const slot of slots) {
+      const { id } = slot.address;
+      let entry = lane.entries.get(id);
+      if (entry === undefined) lane.entries.set(id, (entry = { running: 0, gathering: undefined }));
+      if (entry.gathering !== undefined) join(entry.gathering, slot);
+      else {
+        entry.gathering = slot;
+        this.#gathering.set(slot, monotonicMs());
+        slot.owner.loads++;
+      }
+      promote(lane, entry);
+    }
+    this.#callNext();
+    if (this.#gathering.size === 0) return;
+    if (isFull) for (const slot of slots) if (this.#gathering.has(slot)) this.#drop(slot, 'length');
+    this.#timer ??= this.#watch();
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+  }
+
+  /** Ends the loads of these slots: no later slot joins them. */
+  end(slots: readonly BatchSlot[]): void {
+    for (const slot of slots) {
+      const key = slot.vector?.entryKey;
+      if (key !== undefined && this.#byVector.get(key) === slot) this.#byVector.delete(key);
+    }
+  }
+
+  /** Calls the loaders of ready slots while there is room. */
+  #callNext(): void {
+    for (const [definition, lane] of this.#lanes) {
+      if (lane.ready.size === 0 || !this.#cap.hasRoom(definition)) continue;
+      this.#call(definition, lane);
+      // To the end of the map, where this loop meets it again: entries take turns.
+      this.#lanes.delete(definition);
+      this.#lanes.set(definition, lane);
+    }
+  }
+
+  #call(definition: EntryDefinition, lane: Lane): void {
+    const slots: BatchSlot[] = [];
+    const entries: EntryLoads[] = [];
+    for (const slot of lane.ready) {
+      if (slots.length === definition.loadBatchMax) break;
+      lane.ready.delete(slot);
+      this.#gathering.delete(slot);
+      const entry = lane.entries.get(slot.address.id)!;
+      entry.gathering = undefined;
+      entry.running++;
+      if (slot.vector !== undefined) this.#byVector.set(slot.vector.entryKey, slot);
+      slots.push(slot);
+      entries.push(entry);
+    }
+    let waitedFor = true;
+    /** At the soft timeout, or when the loader has settled: no slot waits for this load any longer. */
+    const leave = () => {
+      if (!waitedFor) return;
+      waitedFor = false;
+      for (const [i, entry] of entries.entries()) {
+        entry.running--;
+        promote(lane, entry);
+        if (entry.running === 0 && entry.gathering === undefined) lane.entries.delete(slots[i]!.address.id);
+      }
+      if (lane.entries.size === 0) this.#lanes.delete(definition);
+    };
+    const timer = setTimeout(() => {
+      leave();
+      this.#callNext();
+    }, definition.loadSoftTimeoutMs).unref();
+    const loading = this.#start(definition, slots).then(() => {
+      clearTimeout(timer);
+      leave();
+    });
+    this.#cap.take(definition, loading);
+  }
+
+  /** Refuses slots that have gathered for too long. */
+  #watch(): NodeJS.Timeout | undefined {
+    const { loadQueueTimeoutMs } = this.#cap.limits;
+    const nowMs = monotonicMs();
+    for (const [slot, sinceMs] of this.#gathering) {
+      const leftMs = sinceMs + loadQueueTimeoutMs - nowMs;
+      if (leftMs > 0) return setTimeout(() => (this.#timer = this.#watch()), leftMs).unref();
+      this.#drop(slot, 'time');
+    }
+    return undefined;
+  }
+
+  #drop(slot: BatchSlot, limit: 'time' | 'length'): void {
+    const { definition, id } = slot.address;
+    const lane = this.#lanes.get(definition)!;
+    const entry = lane.entries.get(id)!;
+    this.#gathering.delete(slot);
+    lane.ready.delete(slot);
+    entry.gathering = undefined;
+    if (entry.running === 0) lane.entries.delete(id);
+    if (lane.entries.size === 0) this.#lanes.delete(definition);
+    this.#refuse(slot, limit);
+  }
+}
+
+/** The loads of all entries of one declaration. */
+interface Lane {
+  /** By the address's id. */
+  readonly entries: Map<string, EntryLoads>;
+  /** Gathering slots that wait for room alone, the oldest first. */
+  readonly ready: Set<BatchSlot>;
+}
+
+interface EntryLoads {
+  /** Loads under way that a gathering slot waits for: those within their soft timeout. */
+  running: number;
+  gathering: BatchSlot | undefined;
+}
+
+/** Joins a slot to one that is not called yet. */
+function join(gathering: BatchSlot, slot: BatchSlot): void {
+  gathering.join(slot);
+  // The reply with this vector has arrived before the load is called, so the load may fill under it. The latest vector is
+  // the most likely to stand at the fill.
+  gathering.vector = slot.vector ?? gathering.vector;
+}
+
+/** Makes the gathering slot of an entry ready, unless it waits for a load of its entry. */
+function promote(lane: Lane, { running, gathering }: EntryLoads): void {
+  if (gathering !== undefined && running <= (gathering.vector === undefined ? 0 : OVERLAPPING_MAX)) {
+    lane.ready.add(gathering);
+  }
+}

@@ -1,0 +1,518 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import {
+  type CacheOptions,
+  GenerationalCache,
+  integer,
+  memoryStore,
+  type Store,
+  StoreUnavailableError,
+} from '../../lib/index.js';
+import { withDeadline } from '../../lib/async/deadline.js';
+import { generationKey, keyPrefix } from '../../lib/model/key.js';
+import { nonce } from '../../lib/model/generation.js';
+import { bypassStore } from '../../lib/testing/index.js';
+import { type Deferred, deferred, eventually } from '../support/deferred.js';
+import { lend } from '../support/lenders.js';
+import { rejection } from '../support/rejection.js';
+import { privateRedis, uniqueName } from '../support/redis.js';
+import { lendCache } from '../support/cache.js';
+
+const turn = () => new Promise(setImmediate);
+
+interface Limits {
+  readonly loadBatchMax?: number;
+  readonly loadsMax?: number;
+  readonly loadSoftTimeoutMs?: number;
+  readonly loadHardTimeoutMs?: number;
+}
+
+type Options = Partial<CacheOptions<{ trx: string | undefined }, string>> & { entry?: Limits };
+
+/** A cache whose loads read the present version when they are called, and end when the spec says. */
+function lendHeld({ entry = {}, ...options }: Options = {}) {
+  const name = options.name ?? uniqueName();
+  const cache = new GenerationalCache({
+    source: { context: (trx?: string) => ({ trx }) },
+    ...options,
+    name,
+    store: options.store ?? bypassStore(),
+  });
+  let isOver = false;
+  lend({
+    what: 'the cache',
+    close() {
+      isOver = true;
+      for (const { end } of loads) end.resolve();
+      return cache.close();
+    },
+  });
+  const state = { version: 1 };
+  const loads: { readonly ids: number[]; readonly signal: AbortSignal; readonly end: Deferred<void> }[] = [];
+  let running = 0;
+  let runningMax = 0;
+  const items = cache.namespace('item', integer());
+  const declare = (entryName: string, limits: Limits = {}) =>
+    items.one(entryName, {
+      ...limits,
+      async load(ids, { signal }) {
+        const { version } = state;
+        const load = { ids: ids.map(({ item }) => Number(item)), signal, end: deferred() };
+        loads.push(load);
+        if (isOver) load.end.resolve();
+        runningMax = Math.max(runningMax, ++running);
+        await load.end.promise.finally(() => running--);
+        return ids.map(({ item }) => ({ item, tags: [version] }));
+      },
+      by: ({ item }) => ({ item }),
+      value: ({ tags }) => ({ tags }),
+    });
+  const value = declare('value', entry);
+  /** Reads one item in a turn of its own. Resolves to the version it got. */
+  const read = async (item = 1) => {
+    const reading = value.fetch({ item }).then((got) => got!.tags[0]!);
+    reading.catch(() => {});
+    await turn();
+    await turn(); // with an open breaker, a read takes one turn more
+    return { reading };
+  };
+  return {
+    ...{ name, cache, items, value, declare, state, loads, read },
+    /** The ids of each call of the loader. */
+    ids: () => loads.map((load) => load.ids),
+    runningMax: () => runningMax,
+    endAll: async () => {
+      for (let ended = 0; ended < loads.length; await turn(), await turn()) loads[ended++]!.end.resolve();
+    },
+  };
+}
+
+/** A store in memory that fails at will. */
+function failing() {
+  const memory = memoryStore();
+  const state = { isDown: false };
+  const store: Store = {
+    ...memory,
+    incarnation: memory.incarnation,
+    read: (keys, deadline) =>
+      state.isDown ? Promise.reject(new StoreUnavailableError('down', false)) : memory.read(keys, deadline),
+    mint: memory.mint.bind(memory),
+    bump: memory.bump.bind(memory),
+    fill: memory.fill.bind(memory),
+    quarantine: memory.quarantine.bind(memory),
+    lift: memory.lift.bind(memory),
+    close: memory.close.bind(memory),
+  };
+  return { store, state };
+}
+
+describe('readers without a vector', () => {
+  const reasons: Record<string, () => Options | Promise<Options>> = {
+    'on a bypass store': () => ({ store: bypassStore() }),
+    'while the store is down': () => {
+      const { store, state } = failing();
+      state.isDown = true;
+      return { store };
+    },
+    'with a bound that no relay keeps': () => ({ store: memoryStore(), maxStalenessMs: 1_000 }),
+    'under the quarantine of a strict commit': async () => {
+      const store = memoryStore();
+      const name = uniqueName();
+      const key = generationKey(keyPrefix(name), 'item=1');
+      await withDeadline('quarantine', 1_000, (deadline) => store.quarantine([key], nonce(), 60_000, deadline));
+      return { store, name };
+    },
+  };
+  for (const [reason, options] of Object.entries(reasons)) {
+    it(`cause two loads, however many come during the first, ${reason}, and none gets what is older than itself`, async () => {
+      const { read, state, loads, ids, endAll, cache } = lendHeld(await options());
+      const readers: { reading: Promise<number>; begunAt: number }[] = [];
+      for (let i = 0; i < 100; i++) {
+        const begunAt = state.version;
+        readers.push({ ...(await read()), begunAt });
+        state.version++;
+      }
+      expect(ids()).to.deep.equal([[1]]);
+      loads[0]!.end.resolve();
+      await eventually(() => expect(ids()).to.deep.equal([[1], [1]]));
+      await endAll();
+      for (const { reading, begunAt } of readers) expect(await reading).to.be.at.least(begunAt);
+      expect(await readers[0]!.reading).to.equal(1);
+      expect(await readers[99]!.reading).to.equal(101);
+      expect(cache.statistics.total('queries_run')).to.equal(2);
+      expect(cache.statistics.total('queries_avoided')).to.equal(98);
+    });
+  }
+
+  it('get values of their own', async () => {
+    const { read, value, endAll } = lendHeld();
+    await read();
+    const readings = [value.fetch({ item: 1 }), turn().then(() => value.fetch({ item: 1 }))];
+    await turn();
+    await turn();
+    await endAll();
+    const [one, other] = await Promise.all(readings);
+    one!.tags.push(7);
+    expect(other).to.deep.equal({ tags: [1] });
+  });
+
+  it('wait for the running loads of their own entries alone', async () => {
+    const { value, read, ids, loads } = lendHeld();
+    await read(1);
+    const both = value.fetchMany([{ item: 1 }, { item: 2 }]);
+    await turn();
+    expect(ids()).to.deep.equal([[1], [2]]);
+    loads[0]!.end.resolve();
+    await eventually(() => expect(ids()).to.deep.equal([[1], [2], [1]]));
+    for (const { end } of loads) end.resolve();
+    expect(await both).to.have.length(2);
+  });
+
+  it('do not wait for a load that takes longer than its soft timeout', async () => {
+    const { read, ids, loads } = lendHeld({ entry: { loadSoftTimeoutMs: 50 } });
+    const hung = await read();
+    const later = await read();
+    await eventually(() => expect(ids()).to.have.length(2)); // the first still runs
+    loads[1]!.end.resolve();
+    expect(await later.reading).to.equal(1);
+    loads[0]!.end.resolve();
+    expect(await hung.reading).to.equal(1);
+  });
+
+  it('of a real outage cause three loads at most in two load times', async () => {
+    const server = await privateRedis();
+    const { cache, value, rows, loads } = lendCache({ url: server.url, readDeadlineMs: 20, rows: new Map([[1, 0]]) });
+    await value.fetch({ item: 1 });
+    await cache.settled();
+    await server.kill('SIGKILL');
+    await eventually(() => expect(cache.state.connection).to.include({ isUp: false }));
+    loads.length = 0;
+    const slow = cache.namespace('slow', integer()).one('value', {
+      async load(ids) {
+        const version = rows.get(1);
+        loads.push([]);
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        return ids.map(({ slow }) => ({ slow, version }));
+      },
+      by: ({ slow: id }) => ({ slow: id }),
+    });
+    const readings: Promise<void>[] = [];
+    for (let i = 0; i < 100; i++) {
+      rows.set(1, i);
+      readings.push(slow.fetch({ slow: 1 }).then((row) => void expect(row!.version).to.be.at.least(i)));
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    await Promise.all(readings);
+    expect(loads.length).to.be.within(2, 3);
+  });
+});
+
+describe('a reader with a vector of its own', () => {
+  it('does not wait for one running load of its entry, and waits for two', async () => {
+    const { items, read, ids, loads, endAll } = lendHeld({ store: memoryStore() });
+    await read();
+    for (let i = 0; i < 3; i++) {
+      await items.bump({ item: 1 });
+      await read();
+    }
+    expect(ids()).to.deep.equal([[1], [1]]);
+    loads[0]!.end.resolve();
+    await eventually(() => expect(ids()).to.have.length(3)); // for the last two readers
+    await endAll();
+  });
+
+  it('joins a reader that gathers without one, and the load fills under its vector', async () => {
+    const { store, state: outage } = failing();
+    const { read, state, ids, loads, value, cache } = lendHeld({ store, breakerFailures: 0 });
+    outage.isDown = true;
+    await read(); // loads
+    const gathered = await read();
+    outage.isDown = false;
+    state.version = 2;
+    const missed = await read();
+    expect(ids()).to.deep.equal([[1], [1]]); // beside the first, for both
+    loads[1]!.end.resolve();
+    expect(await Promise.all([gathered.reading, missed.reading])).to.deep.equal([2, 2]);
+    loads[0]!.end.resolve();
+    await cache.settled();
+    expect(await value.lookup({ item: 1 })).to.deep.include({ outcome: 'hit', value: { tags: [2] } });
+    expect(ids()).to.have.length(2);
+  });
+
+  it('never makes a load fill that was called before its lookup', async () => {
+    const { store, state: outage } = failing();
+    const { read, loads, value, cache } = lendHeld({ store, breakerFailures: 0 });
+    outage.isDown = true;
+    const bypassed = await read();
+    outage.isDown = false;
+    expect(await value.lookup({ item: 1 })).to.include({ outcome: 'miss' });
+    loads[0]!.end.resolve();
+    expect(await bypassed.reading).to.equal(1);
+    await cache.settled();
+    expect(await value.lookup({ item: 1 })).to.include({ outcome: 'miss' });
+  });
+});
+
+describe('any history of reads, loads, outages and changes', () => {
+  const step = fc.constantFrom('read', 'read', 'read', 'change', 'end', 'fail', 'up', 'down');
+
+  it('gives no reader what is older than the last change before it', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
+        const { store, state: outage } = failing();
+        const held = lendHeld({ store, breakerFailures: 0, loadSoftTimeoutMs: 3_600_000 });
+        const { state, loads, items, read } = held;
+        let ended = 0;
+        const readers: { reading: Promise<number>; begunAt: number }[] = [];
+        for (const next of steps) {
+          if (next === 'read') {
+            const begunAt = state.version;
+            readers.push({ ...(await read()), begunAt });
+          } else if (next === 'change') {
+            state.version++;
+            await items.bump({ item: 1 });
+          } else if (next === 'end' && ended < loads.length) loads[ended++]!.end.resolve();
+          else if (next === 'fail' && ended < loads.length) loads[ended++]!.end.reject(new Error('as the spec says'));
+          else outage.isDown = next === 'down';
+          await turn();
+        }
+        for (; ended < loads.length; await turn(), await turn()) loads[ended++]!.end.resolve();
+        for (const { reading, begunAt } of readers) {
+          const got = await reading.catch((error: Error) => error.message);
+          if (got !== 'as the spec says') expect(got).to.be.at.least(begunAt);
+        }
+        await held.cache.close();
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+describe('the cap on loads', () => {
+  it('holds for the cache, and loads what waited in one call', async () => {
+    const { read, ids, loads, endAll, runningMax, cache } = lendHeld({ loadsMax: 2 });
+    const readers = [];
+    for (let item = 1; item <= 5; item++) readers.push(await read(item));
+    expect(ids()).to.deep.equal([[1], [2]]);
+    loads[0]!.end.resolve();
+    await eventually(() => expect(ids()).to.deep.equal([[1], [2], [3, 4, 5]]));
+    await endAll();
+    for (const { reading } of readers) expect(await reading).to.equal(1);
+    expect(runningMax()).to.equal(2);
+    expect(cache.statistics.total('queries_run')).to.equal(3);
+  });
+
+  it('takes at most `loadBatchMax` of what waited in one call', async () => {
+    const { read, ids, endAll } = lendHeld({ loadsMax: 1, entry: { loadBatchMax: 2 } });
+    for (let item = 1; item <= 6; item++) await read(item);
+    await endAll();
+    expect(ids()).to.deep.equal([[1], [2, 3], [4, 5], [6]]);
+  });
+
+  it('holds for each entry with a cap of its own, and leaves the others their room', async () => {
+    const { read, declare, ids } = lendHeld({ loadsMax: 3, entry: { loadsMax: 1 } });
+    const other = declare('other');
+    await read(1);
+    await read(2);
+    other.fetch({ item: 7 }).catch(() => {});
+    await turn();
+    expect(ids()).to.deep.equal([[1], [7]]);
+  });
+
+  it('lets entries take turns', async () => {
+    const { read, declare, ids, loads } = lendHeld({ loadsMax: 1, entry: { loadBatchMax: 1 } });
+    const other = declare('other');
+    for (let item = 1; item <= 4; item++) await read(item);
+    other.fetch({ item: 7 }).catch(() => {});
+    await turn();
+    loads[0]!.end.resolve();
+    await eventually(() => expect(ids()).to.have.length(2));
+    loads[1]!.end.resolve();
+    await eventually(() => expect(ids()).to.have.length(3));
+    expect(ids().flat()).to.include(7); // before items 3 and 4
+  });
+
+  it('counts a load until its loader has settled, also after its hard timeout', async () => {
+    const { read, ids, loads, cache } = lendHeld({ loadsMax: 1, entry: { loadHardTimeoutMs: 20 } });
+    const late = await read(1);
+    expect(await rejection(late.reading)).to.have.property('code', 'LOAD_TIMEOUT');
+    await read(2);
+    await turn();
+    expect(ids()).to.deep.equal([[1]]);
+    expect(cache.state.loads).to.deep.equal({ running: 1, overdue: 1, waiting: 1 });
+    loads[0]!.end.resolve();
+    await eventually(() => expect(ids()).to.deep.equal([[1], [2]]));
+    expect(cache.state.loads).to.deep.equal({ running: 1, overdue: 0, waiting: 0 });
+  });
+
+  it('holds for the calls that follow a failed one', async () => {
+    const { value, read, loads, ids, runningMax, endAll } = lendHeld({ loadsMax: 1 });
+    await read(9);
+    const calls = [1, 2, 3, 4].map((item) => value.fetch({ item }));
+    await turn();
+    loads[0]!.end.resolve();
+    await eventually(() => expect(ids()).to.deep.equal([[9], [1, 2, 3, 4]]));
+    loads[1]!.end.reject(new Error('as the spec says'));
+    await eventually(() => expect(ids()).to.have.length(3)); // one half
+    await turn();
+    expect(ids()).to.have.length(3);
+    await endAll();
+    expect(await Promise.all(calls)).to.have.length(4);
+    expect(ids().slice(2)).to.deep.equal([
+      [1, 2],
+      [3, 4],
+    ]);
+    expect(runningMax()).to.equal(1);
+  });
+
+  it('does not hold for a read in the caller’s transaction, which has its connection', async () => {
+    const { value, read, ids, endAll } = lendHeld({ loadsMax: 1 });
+    await read(1);
+    const within = value.fetch({ item: 1 }, { trx: 'mine' });
+    await turn();
+    expect(ids()).to.deep.equal([[1], [1]]);
+    await endAll();
+    expect(await within).to.deep.equal({ tags: [1] });
+  });
+
+  it('holds for the loads of `verifyRate`', async () => {
+    const { read, value, ids, loads, endAll, cache } = lendHeld({ store: memoryStore(), verifyRate: 1, loadsMax: 1 });
+    const first = await read(1);
+    loads[0]!.end.resolve();
+    await first.reading;
+    await eventually(async () => expect(await value.lookup({ item: 1 })).to.include({ outcome: 'hit' }));
+    await read(2);
+    await value.fetch({ item: 1 }); // a hit, to be verified
+    await turn();
+    expect(ids()).to.deep.equal([[1], [2]]);
+    loads[1]!.end.resolve();
+    await eventually(() => expect(ids()).to.deep.equal([[1], [2], [1]]));
+    await endAll();
+    await cache.settled();
+    expect(cache.statistics.total('verified')).to.equal(1);
+  });
+
+  describe('with a full queue', () => {
+    it('refuses further entries at once, and says what to do', async () => {
+      const { name, read, ids, endAll } = lendHeld({ loadsMax: 1, loadQueueMax: 2 });
+      const accepted = [await read(1), await read(2), await read(3)];
+      const refused = await rejection((await read(4)).reading);
+      expect(refused).to.include({ name: 'SourceOverloadError', code: 'SOURCE_OVERLOAD' });
+      expect(refused.message).to.equal(
+        `A load of entry "value" can't begin, and 2 entries wait already (loadQueueMax), since 1 loads of cache "${name}" ` +
+          'run at once (loadsMax is 1, that of the entry 1). Look for slow queries; raise loadsMax if the source and its ' +
+          'pool have room, or send less load.',
+      );
+      const joining = await read(3); // costs the source nothing
+      await endAll();
+      for (const { reading } of [...accepted, joining]) expect(await reading).to.equal(1);
+      expect(ids()).to.deep.equal([[1], [2, 3]]);
+    });
+
+    it('refuses an entry that has waited for too long, with all that joined it', async () => {
+      const { read, ids, loads, cache } = lendHeld({ loadsMax: 1, loadQueueTimeoutMs: 50 });
+      const running = await read(1);
+      const waiting = [await read(2), await read(2)];
+      for (const { reading } of waiting) {
+        const error = await rejection(reading);
+        expect(error).to.have.property('code', 'SOURCE_OVERLOAD');
+        expect(error.message).to.match(
+          /^A load of entry "value" did not begin within 50 ms \(loadQueueTimeoutMs\), since 1/,
+        );
+      }
+      loads[0]!.end.resolve();
+      expect(await running.reading).to.equal(1);
+      await cache.settled();
+      expect(ids()).to.deep.equal([[1]]);
+    });
+
+    it('accepts entries again when there is room', async () => {
+      const { read, ids, loads } = lendHeld({ loadsMax: 1, loadQueueMax: 0 });
+      await read(1);
+      expect(await rejection((await read(2)).reading)).to.have.property('code', 'SOURCE_OVERLOAD');
+      loads[0]!.end.resolve();
+      await turn();
+      await turn();
+      await read(3);
+      expect(ids()).to.deep.equal([[1], [3]]);
+    });
+  });
+
+  it('of a call of many ids is used for one load at a time', async () => {
+    const { value, ids, endAll, runningMax } = lendHeld({ entry: { loadBatchMax: 2 } });
+    const many = value.fetchMany([1, 2, 3, 4, 5].map((item) => ({ item })));
+    await turn();
+    await endAll();
+    expect(await many).to.have.length(5);
+    expect(ids()).to.deep.equal([[1, 2], [3, 4], [5]]);
+    expect(runningMax()).to.equal(1);
+  });
+});
+
+describe('a load that takes longer than its hard timeout', () => {
+  const entry = { loadHardTimeoutMs: 30 };
+
+  it('rejects its callers, and those that joined it, and aborts its signal', async () => {
+    const { read, loads } = lendHeld({ store: memoryStore(), entry });
+    const [first, joined] = [await read(), await read()];
+    for (const { reading } of [first, joined]) {
+      const error = await rejection(reading);
+      expect(error).to.deep.include({ name: 'LoadTimeoutError', code: 'LOAD_TIMEOUT', limitMs: 30 });
+      expect(error.message).to.equal(
+        'A load of entry "value" took longer than 30 ms (loadHardTimeoutMs), and was told to stop. Look at its query, or ' +
+          'raise the timeout.',
+      );
+      expect(loads[0]!.signal.reason).to.equal(error);
+    }
+    expect(loads).to.have.length(1); // it is not tried again in parts
+  });
+
+  it('fills under the vector captured before it, when its values come at last', async () => {
+    const { read, loads, value, cache, ids } = lendHeld({ store: memoryStore(), entry });
+    await rejection((await read()).reading);
+    loads[0]!.end.resolve();
+    await cache.settled();
+    expect(await value.fetch({ item: 1 })).to.deep.equal({ tags: [1] });
+    expect(ids()).to.have.length(1);
+  });
+
+  it('fills nothing after a bump', async () => {
+    const { read, loads, value, cache, items } = lendHeld({ store: memoryStore(), entry });
+    await rejection((await read()).reading);
+    await items.bump({ item: 1 });
+    loads[0]!.end.resolve();
+    await cache.settled();
+    expect(await value.lookup({ item: 1 })).to.include({ outcome: 'miss' });
+    expect(cache.statistics.total('refused_fills', { reason: 'moved' })).to.equal(1);
+  });
+
+  it('is joined by no later reader', async () => {
+    const { read, loads, ids } = lendHeld({ store: memoryStore(), entry: { ...entry, loadSoftTimeoutMs: 10 } });
+    await rejection((await read()).reading);
+    const later = await read();
+    await eventually(() => expect(ids()).to.have.length(2));
+    loads[1]!.end.resolve();
+    expect(await later.reading).to.equal(1);
+  });
+
+  it('may reject later without an effect', async () => {
+    const { read, loads, cache } = lendHeld({ entry });
+    await rejection((await read()).reading);
+    loads[0]!.end.reject(new Error('cancelled'));
+    await cache.settled();
+    expect(cache.statistics.total('load_errors')).to.equal(1);
+  });
+
+  it('within a caller’s transaction rejects that call', async () => {
+    const { value } = lendHeld({ entry });
+    expect(await rejection(value.fetch({ item: 1 }, { trx: 'mine' }))).to.have.property('code', 'LOAD_TIMEOUT');
+  });
+});
+
+it('a loader without a hard timeout gets a signal that is not aborted', async () => {
+  const { read, loads, endAll } = lendHeld();
+  const { reading } = await read();
+  expect(loads[0]!.signal).to.be.instanceOf(AbortSignal).and.to.include({ aborted: false });
+  await endAll();
+  await reading;
+});
