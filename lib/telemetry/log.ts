@@ -1,3 +1,4 @@
+import { Conditions } from './conditions.js';
 import { describe } from '../errors/describe.js';
 import { UnencodableValueError } from '../errors/errors.js';
 import type { Emitter } from './emitter.js';
@@ -10,8 +11,16 @@ export interface Logger {
   error(message: string): void;
 }
 
-/** Writes a line for each miss and bump (debug), and for each failure (warn; a stale entry: error). */
-export function logTo(log: Logger, telemetry: Emitter): void {
+/** One condition, such as a store that does not answer, writes one line in this time, in ms. */
+const CONDITION_EVERY_MS = 60_000;
+
+/**
+ * Writes a line for each miss and bump (debug), and for each failure (warn; a stale entry: error). Failures of one kind are
+ * one condition: its first line is written at once, then one a minute with the number left out, and its end.
+ */
+export function logTo(log: Logger, telemetry: Emitter, everyMs = CONDITION_EVERY_MS): void {
+  const conditions = new Conditions(everyMs);
+  const warn = (condition: string, line: string) => conditions.write(condition, line, (text) => log.warn(text));
   telemetry.on('read', ({ cache, entry, missed, bypassReasons, stack }) => {
     for (const { path, cause, bumped } of missed) {
       const by = bumped === undefined ? '' : ` by ${bumped || 'global'}`;
@@ -27,7 +36,8 @@ export function logTo(log: Logger, telemetry: Emitter): void {
       const cached = moved === undefined ? '' : `, ${moved} cached`;
       log.debug(`${cache}: bump of ${bumps} ${namespace}${cached}: ${cause}: ${shown}${trace(stack)}`);
     } else {
-      log.warn(
+      warn(
+        `bump ${namespace} ${cause} ${kindOf(error)}`,
         `${cache}: bump of ${bumps} ${namespace} failed: ${cause}: ${shown}: ${error instanceof Error ? error.message : describe(error)}${trace(stack)}`,
       );
     }
@@ -42,13 +52,16 @@ export function logTo(log: Logger, telemetry: Emitter): void {
       more = ' Further such values are counted by refused_fills alone.';
     }
     const reasons = Object.keys(refusalReasons).join(', ');
-    log.warn(`${cache}: ${refused} ${entry} not stored: ${reasons}: ${error.message}${more}`);
+    const line = `${cache}: ${refused} ${entry} not stored: ${reasons}: ${error.message}${more}`;
+    if (more === '') warn(`fill ${namespace} ${entry} ${reasons}`, line);
+    else log.warn(line);
   });
-  telemetry.on('decodeFailure', ({ cache, entry, path, message }) => {
-    log.warn(`${cache}: ${entry} at ${path || 'global'} can't be used: ${message}`);
+  telemetry.on('decodeFailure', ({ cache, namespace, entry, path, reason, message }) => {
+    const line = `${cache}: ${entry} at ${path || 'global'} can't be used: ${message}`;
+    warn(`decode ${namespace} ${entry} ${reason}`, line);
   });
   telemetry.on('storeFailure', ({ cache, operation, error }) => {
-    log.warn(`${cache}: store failed, ${operation}: ${error.message}`);
+    warn(`store ${operation} ${kindOf(error)}`, `${cache}: store failed, ${operation}: ${error.message}`);
   });
   telemetry.on('staleEntry', ({ cache, entry, path, vector }) => {
     log.error(`${cache}: stale entry confirmed: ${entry} at ${path || 'global'} under ${String(vector)}`);
@@ -61,10 +74,17 @@ export function logTo(log: Logger, telemetry: Emitter): void {
   telemetry.on('breakerChanged', ({ cache, operation, isOpen, error }) => {
     const [skipped, resumed] = BREAKER_LINES[operation];
     if (isOpen) log.warn(`${cache}: ${skipped}, since the store failed several times in a row: ${error!.message}`);
-    else log.info(`${cache}: ${resumed}`);
+    else log.info(`${cache}: ${resumed}${conditions.end(`store ${operation}`)}`);
   });
-  telemetry.on('storeUp', ({ cache }) => log.info(`${cache}: store is up`));
+  telemetry.on('storeUp', ({ cache }) => log.info(`${cache}: store is up${conditions.end('store connection')}`));
   telemetry.on('warning', ({ cache, message }) => log.warn(`${cache}: ${message}`));
+}
+
+/** Distinguishes failures that are different conditions; a message alone may hold what varies. */
+function kindOf(error: unknown): string {
+  if (!(error instanceof Error)) return describe(error);
+  const { code } = error as { code?: unknown };
+  return typeof code === 'string' ? code : error.name;
 }
 
 const BREAKER_LINES = {
