@@ -76,7 +76,8 @@ export class Engine {
     const breakers = { read: breaker('read'), fill: breaker('fill') };
     const filler = new Filler({ store, breaker: breakers.fill, telemetry, clock, options });
     const cap = new LoadCap(options);
-    const verifier = options.verifyRate > 0 ? new Verifier({ lookup, cap, source, telemetry, options }) : undefined;
+    const verifier =
+      options.verifyRate > 0 ? new Verifier({ store, lookup, cap, source, telemetry, options }) : undefined;
     this.stateTracker = new StateTracker(telemetry, maxStalenessMs !== undefined);
     this.#breakers = Object.values(breakers);
     this.lookup = lookup;

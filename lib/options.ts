@@ -55,6 +55,8 @@ export interface CacheSettings {
   readonly verifyRate?: number;
   /** Time between the two comparisons of a differing hit, in ms, in which its bump may arrive. Default: `maxStalenessMs`, or 1 s without a bound. */
   readonly verifyDelayMs?: number;
+  /** Whether a stale entry that `verifyRate` confirmed is deleted. */
+  readonly verifyDeletes?: boolean;
   /** Logger for misses and bumps (debug), failures (warn) and stale entries (error). */
   readonly log?: Logger;
   /** Whether log lines and events of misses and bumps carry the caller's stack: about 10 µs a call. */
@@ -73,7 +75,15 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof CacheSettings | 'store' | 'so
   ...(['breakerFailures', 'breakerRetryMs', 'loadsMax', 'loadQueueMax', 'loadQueueTimeoutMs'] as const),
   ...(['loadSoftTimeoutMs', 'loadHardTimeoutMs'] as const),
   ...(['bumpDeadlineMs', 'fillDeadlineMs', 'closeDeadlineMs', 'loadBatchMax', 'maxValueBytes'] as const),
-  ...(['rememberedScopesMax', 'maxStalenessMs', 'verifyRate', 'verifyDelayMs', 'log', 'logStacks'] as const),
+  ...([
+    'rememberedScopesMax',
+    'maxStalenessMs',
+    'verifyRate',
+    'verifyDelayMs',
+    'verifyDeletes',
+    'log',
+    'logStacks',
+  ] as const),
 ]);
 
 /** Checks settings and adds the defaults. Throws ConfigurationError for an unknown option or a value out of range. */
@@ -110,6 +120,7 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     maxStalenessMs,
     verifyRate: share('verifyRate', settings.verifyRate ?? 0),
     verifyDelayMs: wholeNumber('verifyDelayMs', settings.verifyDelayMs ?? maxStalenessMs ?? 1_000, 0, 3_600_000),
+    verifyDeletes: settings.verifyDeletes ?? true,
     log: settings.log,
     logStacks: settings.logStacks ?? false,
   };

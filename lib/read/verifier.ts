@@ -8,6 +8,7 @@ import type { LoadCap } from './load-cap.js';
 import { load } from './loader.js';
 import type { Hit, Lookup } from './lookup.js';
 import type { Source } from '../ports/source.js';
+import type { Store } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import { MicrotaskBatch } from '../async/microtask-batch.js';
 import { Vector } from '../model/vector.js';
@@ -16,10 +17,12 @@ import { InFlight } from '../async/in-flight.js';
 interface VerifyLimits {
   readonly verifyRate: number;
   readonly verifyDelayMs: number;
+  readonly verifyDeletes: boolean;
   readonly readDeadlineMs: number;
 }
 
 interface VerifierOptions {
+  readonly store: Store;
   readonly lookup: Lookup;
   readonly cap: LoadCap;
   readonly source: Source<object, unknown>;
@@ -41,10 +44,12 @@ const SAMPLES_MAX = 1_000;
  * Compares a share of hits with the source, after the answer.
  *
  * A hit may differ because a change was committed and its bump is on its way, which the guarantees allow. So the verifier
- * compares a differing hit again after a delay: an entry that still has the same vector and still differs is stale.
+ * compares a differing hit again after a delay: an entry that still has the same vector and still differs is stale. It is
+ * deleted then, unless the owner wants otherwise.
  * Costs a query for each turn and entry name with samples (for each `loadBatchMax` of them); for differing samples one lookup and one query more.
  */
 export class Verifier {
+  readonly #store: Store;
   readonly #lookup: Lookup;
   readonly #cap: LoadCap;
   readonly #source: Source<object, unknown>;
@@ -56,7 +61,8 @@ export class Verifier {
   #waiting = 0;
   #closed = false;
 
-  constructor({ lookup, cap, source, telemetry, options }: VerifierOptions) {
+  constructor({ store, lookup, cap, source, telemetry, options }: VerifierOptions) {
+    this.#store = store;
     this.#lookup = lookup;
     this.#cap = cap;
     this.#source = source;
@@ -172,6 +178,7 @@ export class Verifier {
     });
     if (again.length === 0) return again;
     const confirmed = await this.#differing(definition, again, attributes);
+    const deleted = this.#options.verifyDeletes && confirmed.length > 0 && (await this.#delete(confirmed));
     for (const { address, vector, cached, loaded } of confirmed) {
       const { cache, namespace, name: entry } = definition;
       const shown = { cached: shownValue(cached), loaded: shownValue(loaded) };
@@ -183,9 +190,23 @@ export class Verifier {
         path: address.scope.path,
         vector,
         ...shown,
+        deleted,
       });
     }
     return confirmed;
+  }
+
+  /** Deletes stale entries, so that their next readers load them. Returns whether the store did. */
+  async #delete(stale: readonly Sample[]): Promise<boolean> {
+    const keys = stale.map(({ vector }) => vector.entryKey);
+    try {
+      await withDeadline('delete', this.#options.readDeadlineMs, (deadline) => this.#store.delete(keys, deadline));
+      return true;
+    } catch (error) {
+      const { cache } = stale[0]!.address.definition;
+      this.#telemetry.emit('storeFailure', { cache, operation: 'delete', error: error as Error });
+      return false;
+    }
   }
 
   /** Waits `verifyDelayMs`. Resolves to false if the cache was closed meanwhile. */

@@ -173,4 +173,6 @@ export interface StaleEntryEvent extends Labels {
   readonly vector: Vector;
   readonly cached: unknown;
   readonly loaded: unknown;
+  /** Whether the entry was deleted (`verifyDeletes`): its next reader loads it. */
+  readonly deleted: boolean;
 }

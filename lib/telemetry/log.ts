@@ -63,8 +63,9 @@ export function logTo(log: Logger, telemetry: Emitter, everyMs = CONDITION_EVERY
   telemetry.on('storeFailure', ({ cache, operation, error }) => {
     warn(`store ${operation} ${kindOf(error)}`, `${cache}: store failed, ${operation}: ${error.message}`);
   });
-  telemetry.on('staleEntry', ({ cache, entry, path, vector }) => {
-    log.error(`${cache}: stale entry confirmed: ${entry} at ${path || 'global'} under ${String(vector)}`);
+  telemetry.on('staleEntry', ({ cache, entry, path, vector, deleted }) => {
+    const place = `${entry} at ${path || 'global'} under ${String(vector)}`;
+    log.error(`${cache}: stale entry confirmed${deleted ? ', and deleted' : ''}: ${place}`);
   });
   telemetry.on('freshnessChanged', ({ cache, maxStalenessMs, isFresh }) => {
     if (isFresh)

@@ -93,15 +93,8 @@ function failing() {
   const state = { isDown: false };
   const store: Store = {
     ...memory,
-    incarnation: memory.incarnation,
     read: (keys, deadline) =>
       state.isDown ? Promise.reject(new StoreUnavailableError('down', false)) : memory.read(keys, deadline),
-    mint: memory.mint.bind(memory),
-    bump: memory.bump.bind(memory),
-    fill: memory.fill.bind(memory),
-    quarantine: memory.quarantine.bind(memory),
-    lift: memory.lift.bind(memory),
-    close: memory.close.bind(memory),
   };
   return { store, state };
 }

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { StaleEntryEvent } from '../../lib/index.js';
+import { memoryStore, type StaleEntryEvent, StoreUnavailableError } from '../../lib/index.js';
 import { lendCache } from '../support/cache.js';
 import { deferred, eventually } from '../support/deferred.js';
 
@@ -7,7 +7,7 @@ describe('verifyRate', () => {
   it('finds a planted stale entry, and reports it with its vector', async () => {
     const lines: string[] = [];
     const log = { debug() {}, info() {}, warn() {}, error: (line: string) => lines.push(line) };
-    const { cache, value, rows } = lendCache({ verifyRate: 1, verifyDelayMs: 5, log });
+    const { cache, value, rows } = lendCache({ verifyRate: 1, verifyDelayMs: 5, verifyDeletes: false, log });
     const stale: StaleEntryEvent[] = [];
     cache.on('staleEntry', (event) => stale.push(event));
     rows.set(1, 'old');
@@ -19,7 +19,7 @@ describe('verifyRate', () => {
     await cache.settled();
 
     expect(stale).to.have.length(1);
-    expect(stale[0]).to.deep.include({ entry: 'value', path: 'item=1', cached: 'old', loaded: 'new' });
+    expect(stale[0]).to.deep.include({ entry: 'value', path: 'item=1', cached: 'old', loaded: 'new', deleted: false });
     expect(String(stale[0]!.vector)).to.match(/^global 0\.\S{16}, item=1 0\.\S{16}$/);
     expect(lines).to.have.length(1);
     expect(lines[0]).to.match(/: stale entry confirmed: value at item=1 under global 0\./);
@@ -40,6 +40,47 @@ describe('verifyRate', () => {
     expect(await value.fetch({ item: 1 })).to.equal(undefined);
     await cache.settled();
     expect(stale[0]).to.deep.include({ cached: undefined, loaded: 'appeared' });
+  });
+
+  it('deletes a confirmed stale entry, which its next reader loads', async () => {
+    const lines: string[] = [];
+    const log = { debug() {}, info() {}, warn() {}, error: (line: string) => lines.push(line) };
+    const { cache, value, rows } = lendCache({ verifyRate: 1, verifyDelayMs: 0, log });
+    const stale: StaleEntryEvent[] = [];
+    cache.on('staleEntry', (event) => stale.push(event));
+    for (const item of [1, 2, 3]) rows.set(item, 'old');
+    const read = async () => {
+      const values = await value.fetchMany([1, 2, 3].map((item) => ({ item })));
+      await cache.settled();
+      return values;
+    };
+    await read();
+    rows.set(1, 'new'); // without a bump
+    rows.set(2, 'new');
+    expect(await read()).to.deep.equal(['old', 'old', 'old']);
+    expect(stale.map(({ path, deleted }) => [path, deleted])).to.deep.equal([
+      ['item=1', true],
+      ['item=2', true],
+    ]);
+    expect(lines[0]).to.match(/: stale entry confirmed, and deleted: value at item=1 under global 0\./);
+    expect(await read()).to.deep.equal(['new', 'new', 'old']);
+    expect(cache.statistics.total('hits')).to.equal(4);
+    expect(stale).to.have.length(2);
+  });
+
+  it('reports a confirmed stale entry that the store does not delete', async () => {
+    const store = { ...memoryStore(), delete: () => Promise.reject(new StoreUnavailableError('gone', false)) };
+    const { cache, value, rows } = lendCache({ verifyRate: 1, verifyDelayMs: 0, store });
+    const stale: StaleEntryEvent[] = [];
+    cache.on('staleEntry', (event) => stale.push(event));
+    rows.set(1, 'old');
+    for (let i = 0; i < 2; i++) {
+      await value.fetch({ item: 1 });
+      await cache.settled();
+      rows.set(1, 'new');
+    }
+    expect(stale.map(({ deleted }) => deleted)).to.deep.equal([false]);
+    expect(cache.statistics.total('store_failures', { operation: 'delete' })).to.equal(1);
   });
 
   it('accepts a value that does not equal itself, such as an invalid Date', async () => {
