@@ -73,8 +73,13 @@ export class RedisConnection {
   #lookAgain: NodeJS.Timeout | undefined;
 
   constructor(redis: Redis) {
-    const retryStrategy = () => retryAfterMs(++this.#attempts);
-    this.#client = defineScripts(inNoContext(() => redis.duplicate({ ...OWN_OPTIONS, retryStrategy })));
+    const retryStrategy = () => {
+      // The owner may have renewed what it connects with: a token as password, a certificate, an address.
+      Object.assign(this.#client.options, redis.options, own);
+      return retryAfterMs(++this.#attempts);
+    };
+    const own = { ...OWN_OPTIONS, retryStrategy };
+    this.#client = defineScripts(inNoContext(() => redis.duplicate(own)));
     this.#client.on('connect', () => (this.#silentSinceMs = monotonicMs()));
     this.#client.on('ready', () => void this.#identify());
     this.#client.on('close', () => this.#lose());

@@ -204,6 +204,62 @@ describe('the connection to Redis', () => {
     });
   });
 
+  describe('whose owner changes the options of its client', () => {
+    /** A server with a password, and a store whose owner's client has it. */
+    async function lendSecured() {
+      const server = await privateRedis({ args: ['--requirepass', 'first'] });
+      const proxy = await startProxy(server.port);
+      const admin = lendRedis({ url: server.url, password: 'first' });
+      const owner = lendRedis({ url: proxy.url, password: 'first', lazyConnect: true });
+      const store = redisStore(owner);
+      lend({ what: 'the store', close: () => store.close() });
+      const asked = new AskedStore(store, uniqueName(), 500);
+      await eventually(() => asked.connected());
+      return { proxy, admin, owner, asked };
+    }
+
+    it('connects again with the new password, which stands there before the old one ends', async () => {
+      const { proxy, admin, owner, asked } = await lendSecured();
+      owner.options.password = 'second';
+      await admin.config('SET', 'requirepass', 'second');
+      proxy.cut();
+      await eventually(() => asked.connected());
+      expect(await asked.read(asked.entryKey())).to.deep.equal([null]);
+    });
+
+    it('connects again with a password that is set after the old one was refused', async () => {
+      const { proxy, admin, owner, asked } = await lendSecured();
+      await admin.config('SET', 'requirepass', 'second');
+      proxy.cut();
+      await eventually(async () => expect((await rejection(asked.connected())).message).to.match(/WRONGPASS/));
+      owner.options.password = 'second';
+      await eventually(() => asked.connected());
+    });
+
+    it('connects again as another user', async () => {
+      const { proxy, admin, owner, asked } = await lendSecured();
+      await admin.acl('SETUSER', 'app', 'on', '>token', '~*', '+@all');
+      owner.options.username = 'app';
+      owner.options.password = 'token';
+      proxy.cut();
+      await eventually(async () => {
+        await asked.connected();
+        expect(String(await admin.client('LIST'))).to.contain('user=app');
+      });
+    });
+
+    it('keeps the settings that the store depends on', async () => {
+      const { proxy, owner, asked } = await lendSecured();
+      owner.options.autoResendUnfulfilledCommands = true;
+      owner.options.maxRetriesPerRequest = 10;
+      proxy.cut();
+      await eventually(() => asked.connected());
+      const dropped = proxy.dropReplies();
+      expect(await rejection(asked.bump([asked.generationKey()]))).to.include({ sent: true }); // and was not sent again
+      await dropped;
+    });
+  });
+
   describe('when Redis is far behind', () => {
     it('1,000 commands wait for it, and further reads go to the source at once', async () => {
       const server = await privateRedis();
