@@ -14,7 +14,7 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   codec: ['errors'],
   model: ['errors', 'async', 'codec'],
   ports: ['errors', 'async', 'model'],
-  telemetry: ['errors', 'model'],
+  telemetry: ['errors', 'async', 'model'],
   read: [...BASE, 'codec', 'telemetry'],
   write: [...BASE, 'telemetry'],
   lib: [...BASE, 'codec', 'telemetry', 'read', 'write'],
