@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { BreakerEvent } from '../../lib/index.js';
+import type { BreakerEvent, Counter, Series } from '../../lib/index.js';
 import { manualClock } from '../../lib/testing/index.js';
 import { lendCache, watchReads } from '../support/cache.js';
 import { eventually } from '../support/deferred.js';
@@ -19,30 +19,43 @@ describe('the breaker of reads', () => {
     const lent = lendCache({ url: proxy.url, clock, readDeadlineMs: 100, ttlMs: 3_600_000, rows, ...rest });
     const changes: BreakerEvent[] = [];
     lent.cache.on('breakerChanged', (event) => changes.push(event));
-    await lent.value.fetch({ item: 1 });
-    await lent.cache.settled();
     const reads = watchReads(lent);
+    // A busy machine may exceed the deadline; the last read is a hit, so no failure is counted.
+    await eventually(async () => {
+      clock.advance(RETRY_MS);
+      await reads.fetch();
+      expect(await reads.outcome()).to.equal('hit');
+    });
+    changes.length = 0;
+    const before = lent.cache.statistics.series();
+    /** What a counter has counted since. */
+    const counted = (counter: Counter, labels: Series['labels'] = {}) => {
+      const isMeant = (one: Series) =>
+        one.counter === counter && Object.entries(labels).every(([name, value]) => one.labels[name] === value);
+      const sum = (series: readonly Series[]) => series.filter(isMeant).reduce((total, { value }) => total + value, 0);
+      return sum(lent.cache.statistics.series()) - sum(before);
+    };
     /** Reads until the breaker is open: on a server that does not answer. */
     const open = async () => {
       server.pause();
       for (let i = 0; i < 3; i++) expect(await reads.outcome()).to.equal('store_failure');
     };
-    return { ...lent, ...reads, server, proxy, clock, changes, open };
+    return { ...lent, ...reads, server, proxy, clock, changes, open, counted };
   }
 
   it('opens after three failures in a row, and sends nothing then', async () => {
-    const { cache, value, outcome, bypasses, open, changes, proxy } = await lendBroken();
+    const { cache, value, outcome, counted, open, changes, proxy } = await lendBroken();
     await open();
     const { requestBytes } = proxy;
     for (let i = 0; i < 10; i++) expect(await outcome()).to.equal('breaker_open');
     expect(await value.fetch({ item: 1 })).to.equal('one');
     expect(proxy.requestBytes).to.equal(requestBytes);
-    expect(bypasses('breaker_open')).to.equal(11);
+    expect(counted('bypasses', { reason: 'breaker_open' })).to.equal(11);
     expect(changes).to.have.length(1);
     expect(changes[0]).to.include({ cache: cache.name, operation: 'read', isOpen: true });
     expect(changes[0]!.error).to.have.property('code', 'DEADLINE');
-    expect(cache.statistics.total('breaker_openings', { operation: 'read' })).to.equal(1);
-    expect(cache.statistics.total('store_failures', { operation: 'read' })).to.equal(3);
+    expect(counted('breaker_openings', { operation: 'read' })).to.equal(1);
+    expect(counted('store_failures', { operation: 'read' })).to.equal(3);
   });
 
   it('stays closed if a read succeeds between failures', async () => {
@@ -101,7 +114,7 @@ describe('the breaker of reads', () => {
   });
 
   it('lets bumps through, which fail or succeed by themselves', async () => {
-    const { items, value, rows, outcome, open, server, clock, cache } = await lendBroken();
+    const { items, value, rows, outcome, open, server, clock, counted } = await lendBroken();
     await open();
     const refused = rejection(items.bump({ item: 1 }));
     expect(await outcome()).to.equal('breaker_open');
@@ -112,7 +125,7 @@ describe('the breaker of reads', () => {
     expect(await outcome()).to.equal('breaker_open');
     clock.advance(RETRY_MS);
     expect(await value.fetch({ item: 1 })).to.equal('newer');
-    expect(cache.statistics.total('misses')).to.equal(2); // of the first read, and of the probe
+    expect(counted('misses')).to.equal(1); // of the probe
   });
 
   it('keeps the event loop going under a caller that reads again without a pause', async () => {
@@ -133,14 +146,14 @@ describe('the breaker of reads', () => {
 
   it('is asked once by a call of several chunks', async () => {
     const rows = new Map(Array.from({ length: 2_500 }, (_, i) => [i, i]));
-    const { value, cache, server } = await lendBroken({ breakerFailures: 1, rows });
+    const { value, counted, server } = await lendBroken({ breakerFailures: 1, rows });
     server.pause();
     const items = Array.from({ length: 2_500 }, (_, item) => ({ item }));
     expect(await value.fetchMany(items)).to.deep.equal(items.map(({ item }) => item));
-    expect(cache.statistics.total('store_failures', { operation: 'read' })).to.equal(1);
+    expect(counted('store_failures', { operation: 'read' })).to.equal(1);
     expect(await value.fetchMany(items)).to.have.length(2_500);
-    expect(cache.statistics.total('store_failures', { operation: 'read' })).to.equal(1);
-    expect(cache.statistics.total('bypasses', { reason: 'breaker_open' })).to.equal(2_500);
+    expect(counted('store_failures', { operation: 'read' })).to.equal(1);
+    expect(counted('bypasses', { reason: 'breaker_open' })).to.equal(2_500);
   });
 });
 
