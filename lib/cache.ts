@@ -1,5 +1,5 @@
 import { type Clock, monotonicClock } from './ports/clock.js';
-import type { EntryOptions, KeyInput, KeyKinds } from './model/entry-definition.js';
+import type { EntryOptions, KeyInput, KeyKinds, ValueOptions } from './model/entry-definition.js';
 import { describe } from './errors/describe.js';
 import { Engine } from './engine.js';
 import type { Entry } from './entry.js';
@@ -105,6 +105,14 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
     options: EntryOptions<NoIds, NoIds, K, Context, Row, Value>,
   ): Entry<KeyInput<K>, Value[], Transaction> {
     return this.#root.list(name, options);
+  }
+
+  /** Declares a value of the global scope. See `Namespace.value`. */
+  value<Value, K extends KeyKinds = NoIds>(
+    name: string,
+    options: ValueOptions<NoIds, K, Context, Value>,
+  ): Entry<KeyInput<K>, Value, Transaction> {
+    return this.#root.value(name, options);
   }
 
   /** Returns the global scope. Every entry depends on it, so `dependsOn` need not name it. */

@@ -24,7 +24,8 @@ export interface FetchOptions<Transaction> extends ReadOptions {
 
 /**
  * A declared entry: one kind of cached value below a namespace. `Ids` name its scope, and its key if it has one. `Value`
- * is `Row | undefined` for `one`, with undefined for an absent row, and `Row[]` for `list`.
+ * is `Row | undefined` for `one`, with undefined for an absent row, `Row[]` for `list`, and what the loader returns for
+ * `value`.
  */
 export class Entry<Ids extends object, Value, Transaction = never> {
   readonly #definition: EntryDefinition;
@@ -84,8 +85,8 @@ export class Entry<Ids extends object, Value, Transaction = never> {
   }
 
   /**
-   * Stores a value that was read from the source after the lookup of `vector`; for `one`, undefined stores the absence of
-   * the row.
+   * Stores a value that was read from the source after the lookup of `vector`; for `one` and `value`, undefined stores the
+   * absence.
    *
    *     const looked = await orders.lookup({ customer: 42 });
    *     if (looked.outcome === 'miss') await orders.fill(looked.vector, await readOrders(42));
@@ -102,7 +103,7 @@ export class Entry<Ids extends object, Value, Transaction = never> {
           `(entry "${this.name}"). Call \`lookup\` of this entry first, then read the source, then fill.`,
       );
     }
-    const stored = value === undefined && this.#one ? ABSENT : value;
+    const stored = value === undefined && this.#definition.shape !== 'list' ? ABSENT : value;
     const filling = filler.seal(vector, stored).then((sealed) => filler.fill([sealed], options?.attributes));
     inFlight.track(filling);
     return (await filling) === 1 ? 'filled' : 'refused';
@@ -128,10 +129,6 @@ export class Entry<Ids extends object, Value, Transaction = never> {
       telemetry.emit('storeFailure', { cache: options.name, operation: 'delete', error: error as Error });
       throw error;
     }
-  }
-
-  get #one(): boolean {
-    return this.#definition.shape === 'one';
   }
 
   #read(

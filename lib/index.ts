@@ -15,7 +15,14 @@ export {
   SourceOverloadError,
   UnencodableValueError,
 } from './errors/errors.js';
-export type { EntryOptions, KeyInput, KeyKinds, KeyOutput } from './model/entry-definition.js';
+export type {
+  EntryOptions,
+  KeyInput,
+  KeyKinds,
+  KeyOutput,
+  LoadContext,
+  ValueOptions,
+} from './model/entry-definition.js';
 export type { Generation } from './model/generation.js';
 export { type IdKind, int4, integer, nullable, text, uuid } from './model/id-kind.js';
 export type { BypassReason, MissCause, Outcome } from './model/outcome.js';

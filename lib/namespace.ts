@@ -1,4 +1,11 @@
-import { EntryDefinition, type EntryOptions, type KeyInput, type KeyKinds } from './model/entry-definition.js';
+import {
+  EntryDefinition,
+  type EntryOptions,
+  type KeyInput,
+  type KeyKinds,
+  type Shape,
+  type ValueOptions,
+} from './model/entry-definition.js';
 import type { Engine } from './engine.js';
 import { Entry } from './entry.js';
 import { ConfigurationError } from './errors/errors.js';
@@ -63,6 +70,21 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     return new Entry(this.#define(name, 'list', options), this.#engine);
   }
 
+  /**
+   * Declares an entry of one value for its ids, from any source: an aggregate, an HTTP answer, a computed object. undefined
+   * is cached as absent. Throws ConfigurationError.
+   *
+   *     const rate = cache.namespace('currency', text()).value('rate', {
+   *       load: async ({ currency }, { signal }) => (await fetch(`https://…/${currency}`, { signal })).json(),
+   *     });
+   */
+  value<Value, K extends KeyKinds = Record<never, never>>(
+    name: string,
+    options: ValueOptions<Out, K, Context, Value>,
+  ): Entry<In & KeyInput<K>, Value, Transaction> {
+    return new Entry(this.#define(name, 'value', options), this.#engine);
+  }
+
   /** Returns a scope, for an entry's `dependsOn` ("tags" elsewhere). Throws IdError. */
   scope(ids: In): Scope {
     return this.#node.bind(ids as Record<string, unknown>).scope;
@@ -107,11 +129,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     await bumped;
   }
 
-  #define<Row, Value, K extends KeyKinds>(
-    name: string,
-    shape: 'one' | 'list',
-    options: EntryOptions<In, Out, K, Context, Row, Value>,
-  ): EntryDefinition {
+  #define(name: string, shape: Shape, options: object): EntryDefinition {
     if (this.#entries.has(name)) {
       throw new ConfigurationError(
         `An entry must be declared once, but got "${name}" again (already declared in ${this.name}). ` +

@@ -105,7 +105,7 @@ describe('a declaration', () => {
     expect(thrownBy(() => items.one('value', { by } as never))).to.have.property(
       'message',
       '`load` must be a function, but got undefined (entry "value"). ' +
-        'Pass a function that reads the rows of the ids it is given.',
+        'Pass a function that reads the rows, or the value, of the ids it is given.',
     );
     expect(thrownBy(() => new GenerationalCache({ name: 'shop' } as never))).to.have.property(
       'message',

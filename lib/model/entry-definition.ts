@@ -28,12 +28,10 @@ export interface LoadContext {
   readonly signal: AbortSignal;
 }
 
-/** Loader, address and lifetime of an entry. */
-export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> {
+/** Address, lifetime and limits of an entry of any shape. */
+interface CommonOptions<Out, K extends KeyKinds> {
   /** Longest time that a value may be served, from the lookup before its load, in ms. Default: the cache's `ttlMs`. */
   readonly ttlMs?: number;
-  /** Most ids of one call of `load`. Default: the cache's `loadBatchMax`. */
-  readonly loadBatchMax?: number;
   /** Most loads of this entry at once. Default: the cache's `loadsMax`, which holds for all its entries together. */
   readonly loadsMax?: number;
   /** Time after which later readers do not wait for a load, in ms. Default: the cache's `loadSoftTimeoutMs`. */
@@ -45,6 +43,19 @@ export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> 
   readonly loadHardTimeoutMs?: number;
   /** Ids that distinguish entries of one scope: `{ setting: text() }`. They have no generation of their own. */
   readonly key?: K;
+  /** Returns further scopes whose bump invalidates the entry ("tags" elsewhere), as a function of its ids alone. */
+  readonly dependsOn?: (ids: Out & KeyOutput<K>) => readonly Scope[];
+  /**
+   * Checks values on read and before they are stored; its output is not used. A stored value that fails is a miss, and
+   * counted; a loaded value that fails is returned, not stored, and counted.
+   */
+  readonly schema?: StandardSchemaV1;
+}
+
+/** An entry whose values are made of rows: the loader of many ids at once, and how their rows are told apart. */
+export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> extends CommonOptions<Out, K> {
+  /** Most ids of one call of `load`. Default: the cache's `loadBatchMax`. */
+  readonly loadBatchMax?: number;
   /**
    * Reads the rows of every id that missed: `ids: [n]`, distinct and canonical, in any order; resolves to all their
    * rows, in any order between ids. One call serves all misses of a turn, at most `loadBatchMax` ids. It runs in no
@@ -58,13 +69,16 @@ export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> 
   readonly by: (row: Row) => In & KeyInput<K>;
   /** Returns the cached value of a row. Default: the row. */
   readonly value?: (row: Row) => Value;
-  /** Returns further scopes whose bump invalidates the entry ("tags" elsewhere), as a function of its ids alone. */
-  readonly dependsOn?: (ids: Out & KeyOutput<K>) => readonly Scope[];
+}
+
+/** An entry of one value from any source: an aggregate, an HTTP answer, a computed object. */
+export interface ValueOptions<Out, K extends KeyKinds, Context, Value> extends CommonOptions<Out, K> {
   /**
-   * Checks values on read and before they are stored; its output is not used. A stored value that fails is a miss, and
-   * counted; a loaded value that fails is returned, not stored, and counted.
+   * Returns the value of one set of ids; undefined says that there is none, which is cached as absent. Called once for each
+   * set that misses, \`loadsMax\` at once. It runs in no caller's async context, and reads when it is called. \`signal\` is
+   * aborted when the load takes longer than \`loadHardTimeoutMs\`. Its errors reach its callers unwrapped, uncached.
    */
-  readonly schema?: StandardSchemaV1;
+  readonly load: (ids: Out & KeyOutput<K>, context: Context & LoadContext) => PromiseLike<Value> | Value;
 }
 
 /** An entry under given ids: the scopes that guard it, and its path below them. */
@@ -114,8 +128,8 @@ export class EntryDefinition {
   /** The names of its namespaces, root first, for labels: `global`, `detector/environment`. */
   readonly namespace: string;
   readonly name: string;
-  /** One row at most (`one`), or any number (`list`). */
-  readonly shape: 'one' | 'list';
+  /** One row at most (`one`), any number (`list`), or a value that is no row (`value`). */
+  readonly shape: Shape;
   readonly ttlMs: number;
   readonly loadBatchMax: number;
   readonly loadsMax: number;
@@ -139,10 +153,12 @@ export class EntryDefinition {
         `The name of an entry must be ${NAME_RULE}, but got ${describe(name)}. Choose such a name.`,
       );
     }
-    for (const role of ['load', 'by'] as const) {
-      if (typeof options?.[role] !== 'function') {
+    const { load, by, value, ...limits } = (options ?? {}) as Partial<RowOptions>;
+    const roles = { load, ...(shape !== 'value' && { by }) };
+    for (const [role, given] of Object.entries(roles) as [keyof typeof ROLES, unknown][]) {
+      if (typeof given !== 'function') {
         throw new ConfigurationError(
-          `\`${role}\` must be a function, but got ${describe(options?.[role])} (entry "${name}"). ` +
+          `\`${role}\` must be a function, but got ${describe(given)} (entry "${name}"). ` +
             `Pass a function ${ROLES[role]}.`,
         );
       }
@@ -161,21 +177,15 @@ export class EntryDefinition {
     this.shape = shape;
     this.ttlMs = checkTtl(options.ttlMs ?? defaults.ttlMs, `entry "${name}"`);
     const limit = (option: keyof EntryLimits, least: number, most: number) =>
-      wholeNumber(
-        `${option} of entry "${name}"`,
-        options[option] ?? defaults[option],
-        least,
-        most,
-        'that of the cache',
-      );
-    this.loadBatchMax = limit('loadBatchMax', 1, 1_000_000);
+      wholeNumber(`${option} of entry "${name}"`, limits[option] ?? defaults[option], least, most, 'that of the cache');
+    this.loadBatchMax = shape === 'value' ? 1 : limit('loadBatchMax', 1, 1_000_000);
     this.loadsMax = limit('loadsMax', 1, 1_000_000);
     this.loadSoftTimeoutMs = limit('loadSoftTimeoutMs', 1, 3_600_000);
     this.loadHardTimeoutMs = limit('loadHardTimeoutMs', 0, 3_600_000);
     this.schema = options.schema;
-    this.load = options.load;
-    this.by = options.by;
-    this.value = options.value ?? ((row) => row);
+    this.load = shape === 'value' ? asRows(load as unknown as ValueLoad) : load!;
+    this.by = by ?? (() => ({}));
+    this.value = value ?? ((row) => row);
     this.#dependsOn = options.dependsOn;
     this.#namespace = namespace;
     this.#keys = Object.entries(options.key ?? {});
@@ -205,7 +215,7 @@ export class EntryDefinition {
 }
 
 const ROLES = {
-  load: 'that reads the rows of the ids it is given',
+  load: 'that reads the rows, or the value, of the ids it is given',
   by: 'that returns the ids of a row',
 } as const;
 
@@ -213,10 +223,20 @@ interface EntryDefinitionOptions {
   readonly cache: string;
   readonly namespace: NamespaceNode;
   readonly name: string;
-  readonly shape: 'one' | 'list';
-  readonly options: EntryOptions<AnyIds, AnyIds, KeyKinds, unknown, unknown, unknown>;
+  readonly shape: Shape;
+  readonly options: RowOptions | ValueOptions<AnyIds, KeyKinds, unknown, unknown>;
   /** The cache's settings, for options that the entry leaves out. */
   readonly defaults: EntryLimits & { readonly ttlMs: number };
+}
+
+export type Shape = 'one' | 'list' | 'value';
+
+type RowOptions = EntryOptions<AnyIds, AnyIds, KeyKinds, unknown, unknown, unknown>;
+type ValueLoad = ValueOptions<AnyIds, KeyKinds, unknown, unknown>['load'];
+
+/** Makes a loader of one value a loader of one row, which is the value. */
+function asRows(load: ValueLoad): EntryDefinition['load'] {
+  return async ([ids], context) => [await load(ids!, context)];
 }
 
 /** Limits that an entry takes from its cache unless it has its own. */

@@ -65,7 +65,7 @@ export class LoadQueue {
     return true;
   }
 
-  /** Queues slots of one entry, at most `loadBatchMax`, and calls what may begin. */
+  /** Queues slots of one entry, and calls what may begin. A full queue refuses them. */
   add(definition: EntryDefinition, slots: readonly BatchSlot[]): void {
     let lane = this.#lanes.get(definition);
     if (lane === undefined) this.#lanes.set(definition, (lane = { entries: new Map(), ready: new Set() }));

@@ -19,7 +19,8 @@ export interface LoadRequest {
 
 /**
  * Calls an entry's `load` once for `addresses: [n]`, distinct, and returns their values, `-> [n]`, same order: a row's
- * value or ABSENT for `one`, an array of the rows' values in the loader's order for `list`.
+ * value or ABSENT for `one`, an array of the rows' values in the loader's order for `list`. For `value` the one row is the
+ * value; undefined is ABSENT.
  *
  * Costs one query, if the loader sends one. The loader's errors pass through unwrapped; rows that break the contract
  * throw LoaderContractError.
@@ -42,6 +43,11 @@ export async function load({
       context(),
     );
     if (!Array.isArray(loaded)) throw notRows(definition, loaded);
+    if (definition.shape === 'value') {
+      const [value] = loaded;
+      rows = value === undefined ? 0 : 1;
+      return [value === undefined ? ABSENT : value];
+    }
     rows = loaded.length;
     return group(definition, addresses, loaded);
   } catch (thrown) {

@@ -198,9 +198,10 @@ export class Reader {
     return false;
   }
 
-  /** Loads slots with one query for each `loadBatchMax` of them, one after another. */
+  /** Loads slots with one query for each `loadBatchMax` of them, one after another; values beside each other. */
   async #loadAll(definition: EntryDefinition, slots: readonly BatchSlot[]): Promise<void> {
-    for (const chunk of loadBatches(definition, slots)) {
+    const chunks = definition.shape === 'value' ? [slots] : loadBatches(definition, slots);
+    for (const chunk of chunks) {
       const answered = BatchSlot.answered(chunk);
       this.#queue.add(definition, chunk);
       await answered;
