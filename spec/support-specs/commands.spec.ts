@@ -67,10 +67,18 @@ describe('recordCommands', () => {
     expect(commands).to.deep.equal([['MULTI'], ['INCR', name], ['EXEC']]);
   });
 
-  it('decodes quotes, backslashes, line breaks and UTF-8 as they were sent', async () => {
+  it('decodes quotes, line breaks and UTF-8 as they were sent', async () => {
     const name = uniqueName();
-    const value = '"a\\" "b\\\\ \n\r\t\u0007\b é 鍵 \\x41 ""';
+    const value = 'a "b" \n\r\t\u0007\b é 鍵 x41 ""';
     const { commands } = await recordCommands(redisUrl(), () => lendRedis().set(name, value), { from: name });
+    expect(commands).to.deep.equal([['SET', name, value]]);
+  });
+
+  it('decodes backslashes and blanks between quotes as they were sent, but for Valkey 8.1.0 and 8.1.1', async function () {
+    const name = uniqueName();
+    const value = '"a\\" "b\\\\ \\x41 " "';
+    const { commands, exact } = await recordCommands(redisUrl(), () => lendRedis().set(name, value), { from: name });
+    if (!exact) this.skip(); // valkey-io/valkey issue 2035
     expect(commands).to.deep.equal([['SET', name, value]]);
   });
 

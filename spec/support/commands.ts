@@ -6,6 +6,7 @@
  *
  * **Invariant.** Every command that was answered during the work is recorded: Redis runs one command at a time and
  * tells its monitors in that order, so it stands between the markers. A command that the spec did not await may come later.
+ * Arguments are as they were sent, unless the server prints them inexactly (`Recording.exact`).
  */
 import { randomBytes } from 'node:crypto';
 import { Redis } from 'ioredis';
@@ -27,6 +28,8 @@ export interface Recording<T> {
   readonly result: T;
   /** Each command's name, in capitals, and its arguments, decoded as UTF-8. */
   readonly commands: string[][];
+  /** See `Monitor.exact`. */
+  readonly exact: boolean;
 }
 
 const MARKER_MS = 5_000;
@@ -50,9 +53,8 @@ export async function recordCommands<T>(
   const marking = new Redis(url, { retryStrategy: () => null });
   const heard: { command: string[]; client: string }[] = [];
   let seen: { marker: string; resolve(): void } | undefined;
-  const monitor = await startMonitor(url, (args, client) => {
+  const monitor = await startMonitor(url, (command, client) => {
     if (client === 'lua') return;
-    const command = args.map(unescape);
     if (command[1] !== undefined && command[1] === seen?.marker) seen.resolve();
     else heard.push({ command: [command[0]!.toUpperCase(), ...command.slice(1)], client });
   });
@@ -72,7 +74,7 @@ export async function recordCommands<T>(
     heard.length = 0;
     const result = await work();
     await mark();
-    return { result, commands: select(heard, options) };
+    return { result, commands: select(heard, options), exact: monitor.exact };
   } finally {
     monitor.close();
     marking.disconnect();
@@ -103,18 +105,4 @@ function select(heard: { command: string[]; client: string }[], { from, keyless 
 
 function hasKeys([name]: string[], keyless: boolean): boolean {
   return keyless || !KEYLESS.has(name!);
-}
-
-const NAMED: Readonly<Record<string, number>> = { n: 10, r: 13, t: 9, a: 7, b: 8 };
-
-/** MONITOR prints arguments as Redis's sdscatrepr escapes them. */
-function unescape(argument: string): string {
-  const bytes = argument.replace(/\\(x[0-9a-f]{2}|.)/g, (_, code: string) =>
-    code.length === 3
-      ? String.fromCharCode(parseInt(code.slice(1), 16))
-      : code in NAMED
-        ? String.fromCharCode(NAMED[code]!)
-        : code,
-  );
-  return Buffer.from(bytes, 'latin1').toString('utf8');
 }
