@@ -1,4 +1,4 @@
-import { accessSync, constants, readdirSync } from 'node:fs';
+import { accessSync, constants, readdirSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { installPackage, type ServerPackage } from './install-package.js';
 
@@ -23,14 +23,36 @@ const FOLDERS = [
   '/usr/bin',
 ];
 
-/** The path of `redis-server`, installed if need be (see `installPackage`). */
+/** In the environment: the path of a `redis-server` or `valkey-server`, in place of the one that PATH offers. */
+export const REDIS_SERVER = 'REDIS_SERVER';
+
+/** In the environment: the folder of `postgres` and `initdb`, in place of those that PATH and packages offer. */
+export const POSTGRES_BIN = 'POSTGRES_BIN';
+
+/** The path of `redis-server`, or of the program that `REDIS_SERVER` names; installed if need be (see `installPackage`). */
 export function redisBinary(): string {
+  const named = process.env[REDIS_SERVER];
+  if (named) {
+    if (canRun(named)) return named;
+    throw new Error(
+      `${REDIS_SERVER} must be the path of a redis-server or valkey-server, but nothing executable is at ${named}. ` +
+        `Correct it, or unset it for the one of PATH.`,
+    );
+  }
   return join(folderOrInstall(REDIS, ['redis-server']), 'redis-server');
 }
 
-/** The paths of `postgres` and of its own `initdb`, installed if need be (see `installPackage`). */
+/** The paths of `postgres` and of its own `initdb`, in `POSTGRES_BIN` if it is set; installed if need be. */
 export function postgresBinaries(): { postgres: string; initdb: string } {
-  const folder = folderOrInstall(POSTGRES, ['postgres', 'initdb']);
+  const names = ['postgres', 'initdb'];
+  const named = process.env[POSTGRES_BIN];
+  if (named && !hasAll(named, names)) {
+    throw new Error(
+      `${POSTGRES_BIN} must be a folder with the programs postgres and initdb, but ${named} lacks one of them. ` +
+        `Correct it, or unset it for those of PATH.`,
+    );
+  }
+  const folder = named || folderOrInstall(POSTGRES, names);
   return { postgres: join(folder, 'postgres'), initdb: join(folder, 'initdb') };
 }
 
@@ -48,7 +70,11 @@ function folderOrInstall(wanted: ServerPackage, names: string[]): string {
 /** The first folder that has all the programs: those of one release must not be mixed. */
 function folderWith(names: string[]): string | undefined {
   const path = (process.env['PATH'] ?? '').split(delimiter).filter((folder) => folder !== '');
-  return [...path, ...FOLDERS.flatMap(expand)].find((folder) => names.every((name) => canRun(join(folder, name))));
+  return [...path, ...FOLDERS.flatMap(expand)].find((folder) => hasAll(folder, names));
+}
+
+function hasAll(folder: string, names: string[]): boolean {
+  return names.every((name) => canRun(join(folder, name)));
 }
 
 /** A pattern's folders, by descending version. */
@@ -72,10 +98,11 @@ function namesIn(folder: string): string[] {
   }
 }
 
-function canRun(file: string): boolean {
+/** Whether it is a program that this process may start. */
+export function canRun(file: string): boolean {
   try {
     accessSync(file, constants.X_OK);
-    return true;
+    return statSync(file).isFile();
   } catch {
     return false;
   }
