@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { bumpPaths } from '../../write/bump-paths.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
-import { isTransient } from '../postgres/sqlstate.js';
+import { isSqlstate, isTransient } from '../postgres/sqlstate.js';
 import { nearestScope } from '../../model/path.js';
 import { scopesToBump } from '../outbox/spellings.js';
 import { type RelayContext, inBumpTransaction, assertAuthoritative } from './relay-batch.js';
@@ -71,16 +71,20 @@ async function heldEvents(trx: Knex.Transaction, cache: string, options: OutboxO
 /**
  * Whether a migration holds this lock. A lock without its table is free. `table` is only looked up by name, never run.
  * Returns the error if the lock can't be read.
+ *
+ * A cast finds the table, since to `to_regclass` of PostgreSQL 16 and later a text that is no name is a missing table.
  */
 async function isLocked(trx: Knex.Transaction, table: string): Promise<boolean | Error> {
+  let found = false;
   try {
     return await trx.transaction(async (savepoint) => {
       const rows = await query<{ name: string }>(
         savepoint,
         `select format('%I.%I', nspname, relname) as name from pg_class
-         join pg_namespace on pg_namespace.oid = relnamespace where pg_class.oid = to_regclass(?)`,
+         join pg_namespace on pg_namespace.oid = relnamespace where pg_class.oid = ?::text::regclass`,
         [table],
       );
+      found = true;
       const name = rows[0]?.name;
       if (name === undefined) return false;
       const locks = await query(savepoint, `select from ${verbatim(name)} where is_locked = 1 limit 1`);
@@ -88,6 +92,7 @@ async function isLocked(trx: Knex.Transaction, table: string): Promise<boolean |
     });
   } catch (error) {
     if (isTransient(error)) throw error;
-    return error as Error;
+    const missing = isSqlstate(error, 'undefined table') || isSqlstate(error, 'invalid schema name');
+    return !found && missing ? false : (error as Error);
   }
 }

@@ -551,8 +551,9 @@ describe('a relay', () => {
       expect(relay.status).to.include({ events: 2, failures: 0, deadLetters: 0 });
     });
 
-    it('takes a lock without its table for free', async () => {
+    it('takes a lock without its table, or without its schema, for free', async () => {
       await hold('item=1', 'gone');
+      await hold('item=2', 'gone.gone');
       lendRelay({ db, cache });
       await drained();
     });
