@@ -263,10 +263,9 @@ describe('a bound that a relay guarantees', () => {
     const writers = Array.from({ length: 4 }, async (_, writer) => {
       while (!over.signal.aborted) await change(2 + writer);
     });
-    for (let hits = 0; hits < 200;) if ((await reader.outcome(1)) === 'hit') hits++;
+    for (let hits = 0; hits < 200 || relay.status.events <= 20;) if ((await reader.outcome(1)) === 'hit') hits++;
     over.abort();
     await Promise.all(writers);
-    expect(relay.status.events).to.be.greaterThan(20);
     await recovered(reader);
   });
 
@@ -433,7 +432,8 @@ describe('a bound that a relay guarantees', () => {
       ],
     ] as const) {
       it(`drops cached values of lost commits: ${what}`, async () => {
-        // Nothing is written before a crash: no commit waits for it, and the WAL writer sleeps.
+        // Nothing is written before a crash: no commit waits for it, and the WAL writer sleeps. A full page of WAL wakes
+        // it, so the changes begin with a new segment, and are shorter than its first page of 8 kB.
         const { server, db } = await lendServer({
           wal_writer_delay: '10000',
           checkpoint_timeout: '1h',
@@ -447,6 +447,7 @@ describe('a bound that a relay guarantees', () => {
         const reader = lendReader(db, redisStore(lendRedis({ url: redis.url })), name, oracle);
         await reader.warm();
         const { rows } = await db.raw<{ rows: { pid: number }[] }>('select pg_backend_pid() as pid');
+        await db.raw('select pg_switch_wal()');
         await db.raw('checkpoint');
         for (let i = 0; i < 3; i++) await change(2);
         await drained();
