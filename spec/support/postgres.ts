@@ -77,6 +77,14 @@ export function schemaOf(database: Knex): string {
   return schema;
 }
 
+/** The major release of its server: 15. A spec of what an older release lacks asks, and skips itself. */
+export async function majorVersion(database: Knex): Promise<number> {
+  const { rows } = await database.raw<{ rows: { number: string }[] }>(
+    `select current_setting('server_version_num') as number`,
+  );
+  return Math.floor(Number(rows[0]!.number) / 10_000);
+}
+
 interface Pool {
   numUsed(): number;
   numFree(): number;

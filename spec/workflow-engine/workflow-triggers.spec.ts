@@ -7,6 +7,7 @@ import { installWorkflowTriggers } from '../../lib/workflow-engine/workflow-trig
 import { psql } from '../knex/triggers/psql.js';
 import { leftovers, takeEvents, takePaths, takeScopes } from '../knex/triggers/support.js';
 import { deferred } from '../support/deferred.js';
+import { majorVersion } from '../support/postgres.js';
 import { lendWorkflowDatabase, seed } from './support.js';
 
 const cache = 'workflow_engine';
@@ -35,6 +36,13 @@ async function begin(
   };
 }
 
+interface Change {
+  readonly how: (db: Knex) => PromiseLike<unknown>;
+  readonly scopes: string[];
+  /** The first release of PostgreSQL that has its statement, if the oldest supported one lacks it. */
+  readonly since?: number;
+}
+
 describe('the triggers of the workflow engine', () => {
   let db: Knex;
 
@@ -54,7 +62,7 @@ describe('the triggers of the workflow engine', () => {
   });
 
   /** What each change bumps; see `seed` for who is linked to what. */
-  const lines: Record<string, Record<string, { how: (db: Knex) => PromiseLike<unknown>; scopes: string[] }>> = {
+  const lines: Record<string, Record<string, Change>> = {
     'detector updated or deleted': {
       'updated by Knex': {
         how: (db) => db('detector').where('id', 2).update({ enabled: false }),
@@ -78,6 +86,7 @@ describe('the triggers of the workflow engine', () => {
           db.raw(`merge into detector using (values (1, false), (3, true)) as wanted (id, enabled)
                   on detector.id = wanted.id when matched then update set enabled = wanted.enabled`),
         scopes: ['detector=1'],
+        since: 15,
       },
       'updated to what it was': { how: (db) => db('detector').where('id', 2).update({ enabled: true }), scopes: [] },
       'updated where there is none': { how: (db) => db('detector').where('id', 99).update({ name: 'x' }), scopes: [] },
@@ -141,6 +150,7 @@ describe('the triggers of the workflow engine', () => {
                   when matched then update set detector_id = 3
                   when not matched then insert values (wanted.detector, wanted.workflow)`),
         scopes: ['detector=1', 'detector=2', 'detector=3'],
+        since: 15,
       },
       'deleted by psql': {
         how: (db) => psql(db, 'delete from detector_workflow where workflow_id = 3;'),
@@ -180,8 +190,10 @@ describe('the triggers of the workflow engine', () => {
 
   for (const [line, changes] of Object.entries(lines)) {
     describe(line, () => {
-      for (const [what, { how, scopes }] of Object.entries(changes)) {
-        it(`${what}: ${scopes.map((scope) => scope || 'global').join(', ') || 'nothing'}`, async () => {
+      for (const [what, { how, scopes, since }] of Object.entries(changes)) {
+        const release = since === undefined ? '' : ` (PostgreSQL ${since} or later)`;
+        it(`${what}${release}: ${scopes.map((scope) => scope || 'global').join(', ') || 'nothing'}`, async function () {
+          if (since !== undefined && (await majorVersion(db)) < since) this.skip();
           await how(db);
           expect(await takeScopes(db)).to.deep.equal(scopes);
         });
