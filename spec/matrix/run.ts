@@ -84,11 +84,11 @@ async function runScript(script: string, combination: Combination): Promise<Coun
   const log = join(LOGS, `${nameOf(combination)} ${script}`.toLowerCase().replace(/[^a-z0-9.]+/g, '-') + '.log');
   const output = createWriteStream(log);
   await once(output, 'open');
-  // Servers of the environment's addresses would be the same for each combination.
-  const { REDIS_URL: _redis, DATABASE_URL: _database, ...env } = process.env;
+  // Servers of the environment's addresses would be the same for each combination; colours would hide the counts.
+  const { REDIS_URL: _redis, DATABASE_URL: _database, FORCE_COLOR: _colour, ...env } = process.env;
   const child = spawn('npm', ['run', '--silent', script], {
     cwd: ROOT,
-    env: { ...env, ...combination.env, FORCE_COLOR: '0' },
+    env: { ...env, ...combination.env },
     stdio: ['ignore', output, output],
     detached: true,
   });
