@@ -21,6 +21,7 @@ import { Statistics } from './telemetry/statistics.js';
 import type { Store, StoreSignal } from './ports/store.js';
 import { Emitter } from './telemetry/emitter.js';
 import { generationTtl } from './model/ttl.js';
+import { UnkeptBound } from './read/unkept-bound.js';
 import { Verifier } from './read/verifier.js';
 import { InFlight } from './async/in-flight.js';
 
@@ -60,13 +61,7 @@ export class Engine {
     this.source = source;
     this.#longestTtlMs = options.ttlMs;
     this.scopes = new ScopeRegistry(prefix, options.rememberedScopesMax);
-    const freshness =
-      maxStalenessMs === undefined
-        ? undefined
-        : new Freshness({
-            ...{ store, prefix, boundMs: maxStalenessMs },
-            changed: (isFresh) => telemetry.emit('freshnessChanged', { cache: name, maxStalenessMs, isFresh }),
-          });
+    const freshness = maxStalenessMs === undefined ? undefined : this.#freshness(maxStalenessMs);
     const lookup = new Lookup({ store, prefix, schemaVersion, telemetry, clock, freshness });
     const breaker = (operation: 'read' | 'fill') =>
       new Breaker({
@@ -90,6 +85,20 @@ export class Engine {
     this.bumper = new Bumper({ store, telemetry, cache: name, bumpDeadlineMs: options.bumpDeadlineMs, ttlMs });
     if (options.log) logTo(options.log, telemetry);
     store.listen?.((signal) => inNoContext(this.#signalled, signal));
+  }
+
+  #freshness(boundMs: number): Freshness {
+    const { store, telemetry } = this;
+    const { name: cache, readDeadlineMs: deadlineMs } = this.options;
+    return new Freshness({
+      ...{ store, prefix: keyPrefix(cache), boundMs },
+      changed: (isFresh) => telemetry.emit('freshnessChanged', { cache, maxStalenessMs: boundMs, isFresh }),
+      unkept: new UnkeptBound({
+        ...{ store, cache, boundMs, deadlineMs },
+        track: (request) => this.inFlight.track(request),
+        warn: (message) => telemetry.emit('warning', { cache, message }),
+      }),
+    });
   }
 
   readonly #signalled = (signal: StoreSignal): void => {

@@ -5,6 +5,7 @@
  *     entry      = prefix "e:" schema ":" path ":" name *( "," id ) ":" vector
  *     freshness  = prefix "f:" bound                      ; the bound in ms
  *     mark       = prefix "m"
+ *     demands    = prefix "d"
  *     prefix     = "gencache:{" cache ":" partition "}:"
  *     path       = "" | segment *( "/" segment )          ; "" is global
  *     segment    = namespace "=" id                       ; root first
@@ -14,6 +15,7 @@
  *     gencache:{workflow_engine:0}:e:1:detector=42/environment=7:workflows:0.hT0…,3.Zr1…,0.q8c…
  *     gencache:{workflow_engine:0}:f:5000
  *     gencache:{workflow_engine:0}:m
+ *     gencache:{workflow_engine:0}:d
  *
  * Each kind escapes its ids (`id-kind.ts`), so an id holds none of `: / = , { }` and reaches into no other scope.
  * The braces are Redis Cluster's hash tag: a partition's generations and entries share a slot, so that one MGET can
@@ -25,6 +27,7 @@
  *
  * While a freshness key exists, every change older than its bound has been bumped. It has the generations' hash tag, so
  * that a lookup reads it with them. The mark names the incarnations of the last repair, since which no bump is missing.
+ * The demands are the bounds that readers have asked for while no relay kept them.
  */
 declare const brand: unique symbol;
 
@@ -39,6 +42,9 @@ export type FreshnessKey = string & { readonly [brand]: 'FreshnessKey' };
 
 /** The key of the mark that a repair leaves. */
 export type MarkKey = string & { readonly [brand]: 'MarkKey' };
+
+/** The key of the bounds that readers ask for in vain. */
+export type DemandsKey = string & { readonly [brand]: 'DemandsKey' };
 
 /** Names that keys hold unescaped, and that ids objects have as properties. */
 const NAME = /^[a-z][A-Za-z0-9_]{0,63}$/;
@@ -86,6 +92,10 @@ export function boundOf(key: FreshnessKey): number {
 
 export function markKey(prefix: string): MarkKey {
   return `${prefix}m` as MarkKey;
+}
+
+export function demandsKey(prefix: string): DemandsKey {
+  return `${prefix}d` as DemandsKey;
 }
 
 /** Returns the path of a child scope; `text` comes from the child's id kind. */

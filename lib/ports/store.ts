@@ -1,7 +1,7 @@
 import type { Deadline } from '../async/deadline.js';
 import { GencacheError } from '../errors/errors.js';
 import type { Generation } from '../model/generation.js';
-import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../model/key.js';
+import type { DemandsKey, EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../model/key.js';
 
 /**
  * The port that every store implements: bytes under keys that expire, read and written in atomic steps.
@@ -122,6 +122,13 @@ export interface Store {
    */
   repair(repair: Repair, deadline: Deadline): Promise<void>;
 
+  /**
+   * Notes that readers ask for a bound, for ten minutes; the notes on other bounds stay. Returns the instant of the
+   * mark's last renewal, by the store's clock, in ms; undefined without a mark. Readers call it while no relay keeps
+   * their bound, and never for a hit. Atomic. One command.
+   */
+  demand?(demand: Demand, deadline: Deadline): Promise<number | undefined>;
+
   /** The mark that stands. One command. */
   readMark(markKey: MarkKey, deadline: Deadline): Promise<string | null>;
 
@@ -160,6 +167,13 @@ export interface Renewal {
   readonly asOfMs: number;
   /** Fresh for each attempt. */
   readonly nonce: string;
+}
+
+/** A reader's request for a bound that no relay keeps. */
+export interface Demand {
+  readonly demandsKey: DemandsKey;
+  readonly markKey: MarkKey;
+  readonly boundMs: number;
 }
 
 /** A relay's request after the store, or the source, may have gone back in time. */

@@ -1,11 +1,13 @@
 import { type FreshnessKey, freshnessKey } from '../model/key.js';
 import type { Store } from '../ports/store.js';
+import type { UnkeptBound } from './unkept-bound.js';
 
 interface FreshnessOptions {
   readonly store: Store;
   readonly prefix: string;
   readonly boundMs: number;
   readonly changed: (isFresh: boolean) => void;
+  readonly unkept: UnkeptBound;
 }
 
 /**
@@ -35,9 +37,11 @@ export class Freshness {
   /** The last argument of `changed`; undefined before the first call. */
   #told: boolean | undefined;
   readonly #changed: (isFresh: boolean) => void;
+  readonly #unkept: UnkeptBound;
 
   /** `changed` is called when the first read is not fresh, and at each change from then on. */
-  constructor({ store, prefix, boundMs, changed }: FreshnessOptions) {
+  constructor({ store, prefix, boundMs, changed, unkept }: FreshnessOptions) {
+    this.#unkept = unkept;
     this.#changed = changed;
     this.#store = store;
     this.#boundMs = boundMs;
@@ -49,7 +53,11 @@ export class Freshness {
     const fresh = reply !== null && this.#isFresh(reply, sentAtMs);
     // Either no relay renews the key, or the store became another server: a replica, or a primary with another past.
     if (!fresh) this.#store.revalidate?.();
-    if (fresh !== (this.#told ?? true)) this.#changed((this.#told = fresh));
+    if (fresh !== (this.#told ?? true)) {
+      this.#changed((this.#told = fresh));
+      if (fresh) this.#unkept.kept();
+    }
+    if (reply === null) this.#unkept.missed(sentAtMs);
     return fresh;
   }
 

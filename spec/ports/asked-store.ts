@@ -1,5 +1,6 @@
-import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../../lib/model/key.js';
-import { entryKey, freshnessKey, generationKey, keyPrefix, markKey } from '../../lib/model/key.js';
+import type { DemandsKey, EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../../lib/model/key.js';
+import { demandsKey, entryKey, freshnessKey, generationKey, keyPrefix, markKey } from '../../lib/model/key.js';
+import { parseDemands } from '../../lib/model/bound-demands.js';
 import { withDeadline } from '../../lib/async/deadline.js';
 import { formatGeneration, type Generation, nonce } from '../../lib/model/generation.js';
 import type { FillBatch, Store } from '../../lib/index.js';
@@ -86,7 +87,7 @@ export class AskedStore {
 
   /** Puts bytes under any key, which no part of the library would. */
   async plant(
-    key: GenerationKey | EntryKey | FreshnessKey | MarkKey,
+    key: GenerationKey | EntryKey | FreshnessKey | MarkKey | DemandsKey,
     bytes: Buffer | string,
     ttlMs = 60_000,
   ): Promise<void> {
@@ -138,6 +139,22 @@ export class AskedStore {
         deadline,
       ),
     );
+  }
+
+  get demandsKey(): DemandsKey {
+    const key = demandsKey(this.#prefix);
+    if (!this.keys.includes(key)) this.keys.push(key);
+    return key;
+  }
+
+  demand(boundMs: number) {
+    const { demandsKey, markKey } = this;
+    return this.#ask('demand', (deadline) => this.store.demand!({ demandsKey, markKey, boundMs }, deadline));
+  }
+
+  /** The demands that stand, as the doctor reads them. */
+  async demands() {
+    return parseDemands((await this.text(this.demandsKey as string as EntryKey)) ?? '');
   }
 
   readMark() {

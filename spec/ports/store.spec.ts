@@ -692,6 +692,40 @@ describeOnEachStore('the contract of a store', ({ place }) => {
     });
   });
 
+  describe('demand', () => {
+    it('notes the bounds that readers ask for, each with the instant of its last request', async () => {
+      const firstMs = await asked.timeMs();
+      await asked.demand(2_000);
+      await asked.demand(1_000);
+      const againMs = await asked.timeMs();
+      await asked.demand(2_000);
+      const [first, second, ...more] = await asked.demands();
+      expect(more).to.deep.equal([]);
+      expect([first!.boundMs, second!.boundMs]).to.deep.equal([1_000, 2_000]);
+      expect(first!.askedAtMs).to.be.within(firstMs, againMs);
+      expect(second!.askedAtMs).to.be.within(againMs, await asked.timeMs());
+    });
+
+    it('drops a note that is ten minutes old', async () => {
+      const nowMs = await asked.timeMs();
+      await asked.plant(asked.demandsKey, `700@${nowMs - 599_000},800@${nowMs - 600_001},strange`);
+      await asked.demand(900);
+      expect((await asked.demands()).map(({ boundMs }) => boundMs)).to.deep.equal([700, 900]);
+      await elapse(599_000);
+      expect(await asked.demands()).to.have.length(2);
+      await elapse(1_001);
+      expect(await asked.demands()).to.deep.equal([]);
+    });
+
+    it('tells when the mark was renewed last', async () => {
+      expect(await asked.demand(1_000)).to.equal(undefined);
+      const markedAtMs = await asked.timeMs();
+      await asked.repair();
+      const renewedAtMs = (await asked.demand(1_000))!;
+      expect(renewedAtMs).to.be.within(markedAtMs - 1, (await asked.timeMs()) + 1);
+    });
+  });
+
   describe('time', () => {
     it('is in whole ms, and never goes back', async () => {
       const timeMs = await asked.timeMs();

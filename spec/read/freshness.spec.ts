@@ -3,6 +3,7 @@
  * key as a relay does. The first part holds for every store; the second part is specific to Redis.
  */
 import { expect } from 'chai';
+import { setTimeout as sleep } from 'node:timers/promises';
 import sinon from 'sinon';
 import { nonce } from '../../lib/model/generation.js';
 import { memoryStore, type Store } from '../../lib/index.js';
@@ -17,6 +18,7 @@ import { lend } from '../support/lenders.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from '../support/redis.js';
 import { describeOnEachStore } from '../support/stores.js';
 import { freePort } from '../support/servers/free-port.js';
+import type { Renewal } from '../../lib/ports/store.js';
 import { before } from '../ports/before.js';
 import { thrown } from '../support/rejection.js';
 
@@ -53,6 +55,15 @@ class Relay {
   /** Keeps the store fresh for this time. */
   async renew(ms = BOUND_MS): Promise<void> {
     const nowMs = await this.#ask((deadline) => this.#store.timeMs(deadline));
+    await this.#renew([{ key: this.key, untilMs: nowMs + ms }]);
+  }
+
+  /** Renews the mark alone, as a relay without the bound does. */
+  renewMark(): Promise<void> {
+    return this.#renew([]);
+  }
+
+  async #renew(keys: Renewal['keys']): Promise<void> {
     const found = await this.#ask((deadline) =>
       this.#store.renew(
         {
@@ -63,7 +74,7 @@ class Relay {
             asOfMs: 0,
             nonce: nonce(),
           },
-          keys: [{ key: this.key, untilMs: nowMs + ms }],
+          keys,
         },
         deadline,
       ),
@@ -180,6 +191,48 @@ describeOnEachStore('a bound', ({ place }) => {
     expect(await outcome()).to.equal('not_fresh');
   });
 
+  it('warns, with the remedy, that a living relay keeps other bounds, once until reads are fresh', async () => {
+    const { relay, outcome, clock, cache, name } = lendBounded(place().open);
+    const warnings: string[] = [];
+    cache.on('warning', ({ message }) => warnings.push(message));
+    const own = () => warnings.filter((message) => message.includes('bound'));
+    /** A relay without this bound renews the mark, then a reader asks. */
+    const look = async () => {
+      await sleep(10); // so that the renewal is another instant
+      await relay.renewMark();
+      clock.advance(10_000);
+      expect(await outcome()).to.equal('not_fresh');
+      await outcome(); // its reply comes after that of the request
+    };
+    await relay.repair();
+    for (let looks = 0; looks < 4; looks++) await look();
+    expect(own()).to.deep.equal([]); // for 30 s, the bound
+    for (let looks = 0; looks < 3; looks++) await look();
+    expect(own()).to.deep.equal([
+      `A relay is alive, but no relay keeps the bound of ${BOUND_MS} ms (maxStalenessMs): every read goes to the source. ` +
+        `Run \`gencache relay --cache ${name} --max-staleness ${BOUND_MS}\`, or give startRelay \`maxStalenessMs: ${BOUND_MS}\`. ` +
+        'If the relay has this bound, its events wait for longer: see its log.',
+    ]);
+    await relay.renew();
+    expect(await outcome()).to.equal('miss');
+    await relay.vanish();
+    for (let looks = 0; looks < 6; looks++) await look();
+    expect(own()).to.have.length(2);
+  });
+
+  it('warns of no bound while no relay is alive', async () => {
+    const { relay, outcome, clock, cache } = lendBounded(place().open);
+    const warnings: string[] = [];
+    cache.on('warning', ({ message }) => warnings.push(message));
+    await relay.repair();
+    for (let looks = 0; looks < 8; looks++) {
+      clock.advance(10_000);
+      expect(await outcome()).to.equal('not_fresh');
+      await outcome(); // its reply comes after that of the request
+    }
+    expect(warnings.filter((message) => message.includes('bound'))).to.deep.equal([]);
+  });
+
   it('reads a new value after a bump', async () => {
     const { relay, fetch, outcome, items, rows } = lendBounded(place().open);
     await relay.repair();
@@ -222,9 +275,14 @@ describe('a bound, on redisStore', () => {
     expect(more).to.deep.equal([]);
 
     await lendRedis().del(relay.key);
-    const bypassed = await record(async () => expect(await outcome()).to.equal('not_fresh'));
-    expect(bypassed.map(([command]) => command)).to.deep.equal([
-      'MGET', // the same
+    const bypassed = await record(async () => {
+      for (let read = 0; read < 3; read++) expect(await outcome()).to.equal('not_fresh');
+    });
+    const isDemand = ([command, , , first]: readonly string[]) => command === 'EVAL' && first!.endsWith(':d');
+    expect(bypassed.filter(isDemand)).to.have.length(1); // notes the bound, once in five seconds
+    expect(bypassed.filter((command) => !isDemand(command)).map(([command]) => command)).to.deep.equal([
+      'MGET', // the same, three times
+      ...['MGET', 'MGET'],
     ]);
   });
 

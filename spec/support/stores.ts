@@ -29,7 +29,7 @@ function testedStores(options: Options): readonly TestedStore[] {
 }
 
 function memoryPlace(options: Options): Place {
-  let elapsedMs = 100_000; // so that there are instants in the past
+  let elapsedMs = 1_000_000; // so that there are instants in the past
   const shared = memoryStore({ ...options, clock: { nowMs: () => performance.now() + elapsedMs } });
   return {
     open: () => shared,

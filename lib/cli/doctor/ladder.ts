@@ -49,7 +49,7 @@ export function standingOf(facts: InstallationFacts, cache: string): LadderStand
   return {
     step,
     promise,
-    boundsMs: step === '4a' ? facts.watch!.boundsMs : [],
+    boundsMs: step === '4a' || step === '3' ? facts.watch!.boundsMs : [],
     strict: facts.outbox !== undefined && facts.redis?.isPrimary === true && facts.redis.keepsQuarantines,
     notCovered,
     next:
@@ -74,7 +74,8 @@ function stepOf({ isReadable, outbox, triggers, redis, watch }: InstallationFact
   // An event without a relay is no more than an intended bump.
   if (watch?.isAlive !== true) return isAnotherServer(outbox, redis) ? 'unknown' : '1';
   if (triggers === undefined || triggers.tables === 0 || !triggers.areSound || !triggers.coverMigrations) return '2';
-  return watch.boundsMs.length > 0 ? '4a' : '3';
+  // A cache whose bound no relay keeps has no hits.
+  return watch.boundsMs.length > 0 && watch.unkept.length === 0 ? '4a' : '3';
 }
 
 const UNBUMPED_WRITES = ['writes without a bump, and writes whose program dies between commit and bump'];
@@ -122,12 +123,16 @@ const LADDER: Readonly<
         ? 'Mend the triggers above: `gencache triggers repair`, `installMigrationsTrigger`.'
         : 'Install triggers (`onChangeOf(...)`) on the tables that entries read, and `installMigrationsTrigger`.',
   }),
-  '3': (facts) => ({
-    promise: `readers may get data from before a commit for the relay's lag (${Math.round(facts.outbox!.lagMs)} ms now), and after a Redis failover until the relay has repaired`,
+  '3': (facts, cache) => ({
+    promise:
+      `readers may get data from before a commit for the relay's lag (${Math.round(facts.outbox!.lagMs)} ms now), and after a Redis failover until the relay has repaired` +
+      boundsOf(facts.watch!),
     notCovered: unseenChanges(facts),
     next:
-      'For a bound, give the cache a `maxStalenessMs`, and the relay the same as `--max-staleness`. The doctor looks for ' +
-      'the usual bounds; name any other to it by --max-staleness.',
+      facts.watch!.unkept.length > 0
+        ? `Give the relays each bound of the caches: \`gencache relay --cache ${cache} ${allBoundsOf(facts.watch!)}\`.`
+        : 'For a bound, give the cache a `maxStalenessMs`, and the relay the same as `--max-staleness`. The doctor looks for ' +
+          'the usual bounds and those that readers ask for in vain; name any other to it by --max-staleness.',
   }),
   '4a': (facts) => ({
     promise: `readers with \`maxStalenessMs\` get nothing older than ${facts.watch!.boundsMs.join(', ')} ms, relay dead or alive; other readers have step 3`,
@@ -138,6 +143,18 @@ const LADDER: Readonly<
         : 'This is the highest step. For strict commits (4b), set maxmemory-policy to noeviction.',
   }),
 };
+
+/** The readers that have another promise than step 3, if a relay keeps some bounds and not all that are asked for. */
+function boundsOf({ boundsMs, unkept }: RelayWatch): string {
+  if (unkept.length === 0) return '';
+  const kept = boundsMs.length === 0 ? '' : `; with \`maxStalenessMs\` ${boundsMs.join(', ')}, nothing older than that`;
+  return `${kept}; with \`maxStalenessMs\` ${unkept.map(({ boundMs }) => boundMs).join(', ')}, which no relay keeps, they read the source`;
+}
+
+function allBoundsOf({ boundsMs, unkept }: RelayWatch): string {
+  const all = [...boundsMs, ...unkept.map(({ boundMs }) => boundMs)].sort((a, b) => a - b);
+  return all.map((boundMs) => `--max-staleness ${boundMs}`).join(' ');
+}
 
 /** Changes that triggers do not see (docs/protocol.md, rule 4). */
 function unseenChanges({ triggers }: InstallationFacts): string[] {

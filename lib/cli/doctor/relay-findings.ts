@@ -50,27 +50,26 @@ export function isAnotherServer({ authority }: Pick<OutboxFacts, 'authority'>, {
   return authority !== undefined && incarnation !== undefined && authority.redis !== incarnation;
 }
 
-/** The finding about a bound that the user asked for and no relay keeps. */
-export function missingBoundFinding(cache: string, boundMs: number): Finding {
+/** The finding about a bound that the user or readers ask for and no relay keeps. `askedMs`: see `UnkeptBound`. */
+export function missingBoundFinding(cache: string, boundMs: number, askedMs?: number): Finding {
+  const readers =
+    askedMs === undefined ? '' : `; readers asked for it ${Math.round(askedMs / 1_000)} s ago, and read the source`;
   return broken(
     'bound',
-    `no relay keeps the bound of ${boundMs} ms`,
+    `no relay keeps the bound of ${boundMs} ms${readers}`,
     `Run \`gencache relay --cache ${cache} --max-staleness ${boundMs}\`: until then caches with this \`maxStalenessMs\` read the source.`,
   );
 }
 
 /** The bounds that a relay keeps, and those it does not. */
 export function boundFindings(
-  { cache, outbox, watch: { isAlive, boundsMs } }: Pick<RelayFacts, 'cache' | 'outbox' | 'watch'>,
+  { cache, outbox, watch: { isAlive, boundsMs, unkept } }: Pick<RelayFacts, 'cache' | 'outbox' | 'watch'>,
   wantedMs: readonly number[],
 ): Finding[] {
   const findings: Finding[] = [];
   if (isAlive && boundsMs.length > 0) findings.push(ok('bound', `a relay keeps the bounds ${boundsMs.join(', ')} ms`));
-  findings.push(
-    ...wantedMs
-      .filter((boundMs) => !isAlive || !boundsMs.includes(boundMs))
-      .map((boundMs) => missingBoundFinding(cache, boundMs)),
-  );
+  const missing = isAlive ? unkept : wantedMs.map((boundMs) => ({ boundMs, askedMs: undefined }));
+  findings.push(...missing.map(({ boundMs, askedMs }) => missingBoundFinding(cache, boundMs, askedMs)));
   if (isAlive || outbox.authority === undefined || wantedMs.length > 0) return findings;
   const fact =
     boundsMs.length > 0

@@ -1,6 +1,7 @@
 import { monotonicMs, sleep } from '../../async/scheduling.js';
 import type { Redis } from 'ioredis';
-import { freshnessKey, generationKey, keyPrefix, markKey } from '../../model/key.js';
+import { DEMAND_STANDS_MS, parseDemands } from '../../model/bound-demands.js';
+import { demandsKey, freshnessKey, generationKey, keyPrefix, markKey } from '../../model/key.js';
 import { MARK_TTL_MS } from '../../ports/store.js';
 
 /** The traces of relays in Redis, after a watch of 3 s at most. */
@@ -12,8 +13,16 @@ export interface RelayWatch {
   readonly silentMs: number | undefined;
   /** The bounds that a relay keeps, in ms. */
   readonly boundsMs: readonly number[];
+  /** The bounds that a relay must keep, in ms, and that no relay keeps: the user asked for them, or readers did. */
+  readonly unkept: readonly UnkeptBound[];
   /** Whether a cache of this name has been read: readers mint the global generation, relays never do. */
   readonly hasReaders: boolean;
+}
+
+export interface UnkeptBound {
+  readonly boundMs: number;
+  /** Time since readers asked for the bound, in ms; undefined for a bound that the user alone asked for. */
+  readonly askedMs: number | undefined;
 }
 
 /** A relay that works renews the mark every second. */
@@ -33,7 +42,7 @@ const LIKELY_BOUNDS_MS = [
 export interface WatchedRelay {
   readonly cache: string;
   readonly incarnation: string | undefined;
-  /** The bounds to look for; if empty, the likely ones. */
+  /** The bounds that a relay must keep; if empty, the likely ones are looked for. */
   readonly boundsMs: readonly number[];
 }
 
@@ -50,17 +59,32 @@ export async function watchRelay(redis: Redis, { cache, incarnation, boundsMs }:
     await sleep(LOOK_EVERY_MS);
     last = await readMark(redis, markKey(prefix));
   }
-  const asked = [...new Set(boundsMs.length > 0 ? boundsMs : LIKELY_BOUNDS_MS)].sort((a, b) => a - b);
+  const demanded = await readDemands(redis, demandsKey(prefix));
+  const required = new Set([...boundsMs, ...demanded.keys()]);
+  const asked = [...new Set([...required, ...(boundsMs.length > 0 ? [] : LIKELY_BOUNDS_MS)])].sort((a, b) => a - b);
   const values = await redis.mget(asked.map((boundMs) => freshnessKey(prefix, boundMs)));
   const globals = await redis.exists(generationKey(prefix, ''));
+  // A value that names another server is left over from it; readers ignore it.
+  const isKept = (i: number) => incarnation !== undefined && values[i]?.startsWith(`${incarnation} `) === true;
   return {
     isAlive: isRenewed(first, last),
     mark: last?.mark,
     silentMs: last === undefined ? undefined : Math.max(0, last.nowMs - last.expiresAtMs + MARK_TTL_MS),
-    // A value that names another server is left over from it; readers ignore it.
-    boundsMs: asked.filter((_, i) => incarnation !== undefined && values[i]?.startsWith(`${incarnation} `) === true),
+    boundsMs: asked.filter((_, i) => isKept(i)),
+    unkept: asked
+      .filter((boundMs, i) => required.has(boundMs) && !isKept(i))
+      .map((boundMs) => ({ boundMs, askedMs: demanded.get(boundMs) })),
     hasReaders: globals === 1,
   };
+}
+
+/** The bounds that readers have asked for while no relay kept them, each with the time since, in ms. */
+async function readDemands(redis: Redis, key: string): Promise<ReadonlyMap<number, number>> {
+  const [value, [seconds]] = await Promise.all([redis.get(key), redis.time()]);
+  const demands = parseDemands(value ?? '').map(
+    ({ boundMs, askedAtMs }) => [boundMs, Math.max(0, Number(seconds) * 1_000 - askedAtMs)] as const,
+  );
+  return new Map(demands.filter(([, askedMs]) => askedMs < DEMAND_STANDS_MS));
 }
 
 /** The mark, and two instants by the clock of Redis. */

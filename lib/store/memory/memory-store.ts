@@ -3,6 +3,7 @@ import { type Clock, monotonicClock } from '../../ports/clock.js';
 import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
 import { formatGeneration, formatQuarantine, generationState, nonce, parseGeneration } from '../../model/generation.js';
+import { addDemand, DEMAND_STANDS_MS } from '../../model/bound-demands.js';
 import { boundOf } from '../../model/key.js';
 import { type FillReply, MARK_TTL_MS, repairRefused, type Store } from '../../ports/store.js';
 
@@ -144,6 +145,11 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
       if (repair.incarnation !== incarnation) throw repairRefused(repair.incarnation);
       bumpOne(repair.globalKey, repair.attempt, repair.ttlMs);
       set(repair.markKey, repair.mark, MARK_TTL_MS);
+    },
+    async demand({ demandsKey, markKey, boundMs }) {
+      const nowMs = Math.floor(clock.nowMs());
+      set(demandsKey, addDemand(text(demandsKey) ?? '', { boundMs, askedAtMs: nowMs }), DEMAND_STANDS_MS);
+      return values.has(markKey) ? nowMs + Math.round(values.getRemainingTTL(markKey)) - MARK_TTL_MS : undefined;
     },
     readMark: async (key) => text(key) ?? null,
     close: async () => {},

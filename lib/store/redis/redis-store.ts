@@ -4,7 +4,9 @@ import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
 import { formatGeneration, generationState } from '../../model/generation.js';
 import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../../model/key.js';
+import { DEMAND_STANDS_MS } from '../../model/bound-demands.js';
 import {
+  type Demand,
   type FillBatch,
   type FillReply,
   MARK_TTL_MS,
@@ -152,6 +154,12 @@ class RedisStore implements Store {
     if (reply === 1) return;
     this.revalidate();
     throw repairRefused(incarnation);
+  }
+
+  async demand({ demandsKey, markKey, boundMs }: Demand, deadline: Deadline): Promise<number | undefined> {
+    const args = [demandsKey, markKey, boundMs, DEMAND_STANDS_MS, MARK_TTL_MS];
+    const reply = await this.#connection.send(deadline, (client) => client.gencacheDemand(2, args));
+    return reply === '' ? undefined : Number(reply);
   }
 
   readMark(markKey: MarkKey, deadline: Deadline): Promise<string | null> {

@@ -5,6 +5,7 @@ import { installOutbox } from '../../../lib/knex/index.js';
 import { onChangeOf } from '../../../lib/knex/triggers/on-change.js';
 import { generationKey, keyPrefix, markKey } from '../../../lib/model/key.js';
 import { MARK_TTL_MS } from '../../../lib/ports/store.js';
+import { lendCache } from '../../support/cache.js';
 import { eventually } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';
 import { databaseUrl, lendDatabase, schemaOf, privatePostgres } from '../../support/postgres.js';
@@ -487,6 +488,45 @@ describeCommand('gencache doctor', () => {
       expect(found(missing, 'bound')).to.deep.equal(['broken: no relay keeps the bound of 777 ms']);
       expect(missing).to.include({ step: '3', code: 1 });
       expect(strict.code).to.equal(0);
+    });
+
+    it('and a relay that keeps another bound than readers ask for, names both, and step 3', async () => {
+      const read = async (maxStalenessMs: number) => {
+        const { value } = lendCache({ name: cache, maxStalenessMs });
+        await eventually(async () => expect(await value.lookup({ item: 1 })).to.include({ reason: 'not_fresh' }));
+        await value.lookup({ item: 1 }); // its reply comes after that of the request
+      };
+      await read(1_017);
+      await read(2_000); // before the relay began: kept by now
+      await relaying([2_000]);
+      const [diagnosis, expected, { out }] = await Promise.all([
+        diagnosed(),
+        diagnosed(['--expect', '4a']),
+        gencache(['doctor', '--cache', cache], env),
+      ]);
+      const [kept, unkept, ...more] = found(diagnosis, 'bound');
+      expect(kept).to.equal('ok: a relay keeps the bounds 2000 ms');
+      expect(unkept).to.match(
+        /^broken: no relay keeps the bound of 1017 ms; readers asked for it \d+ s ago, and read the source$/,
+      );
+      expect(more).to.deep.equal([]);
+      expect(diagnosis.findings.find(({ status }) => status === 'broken')!.remedy).to.match(
+        new RegExp(`^Run \`gencache relay --cache ${cache} --max-staleness 1017\``),
+      );
+      expect(diagnosis).to.include({ step: '3', code: 1 });
+      expect(diagnosis.next).to.include(
+        `\`gencache relay --cache ${cache} --max-staleness 1017 --max-staleness 2000\``,
+      );
+      expect(diagnosis.boundsMs).to.deep.equal([2_000]);
+      expect(expected).to.include({ reached: false, code: 1 });
+      expect(out).to.match(
+        /; with `maxStalenessMs` 2000, nothing older than that; with `maxStalenessMs` 1017, which no relay keeps, they read the source\.\n$/,
+      );
+
+      await relaying([1_017]);
+      const mended = await diagnosed(['--expect', '4a']);
+      expect(mended).to.include({ step: '4a', code: 0 });
+      expect(mended.boundsMs).to.deep.equal([1_017, 2_000]);
     });
 
     it('of which one is disabled, names the trigger and step 2', async () => {

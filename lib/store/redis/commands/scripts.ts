@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis';
 import { BUMP } from './bump.lua.js';
+import { DEMAND } from './demand.lua.js';
 import { FILL } from './fill.lua.js';
 import { LIFT } from './lift.lua.js';
 import { MINT } from './mint.lua.js';
@@ -19,6 +20,7 @@ export interface WithScripts extends Redis {
   gencacheLift(keys: number, args: readonly Argument[]): Promise<string>;
   gencacheRenew(keys: number, args: readonly Argument[]): Promise<number>;
   gencacheRepair(keys: number, args: readonly Argument[]): Promise<number>;
+  gencacheDemand(keys: number, args: readonly Argument[]): Promise<string>;
 }
 
 /**
@@ -34,5 +36,6 @@ export function defineScripts(client: Redis): WithScripts {
   client.defineCommand('gencacheLift', { lua: LIFT });
   client.defineCommand('gencacheRenew', { lua: RENEW });
   client.defineCommand('gencacheRepair', { lua: REPAIR });
+  client.defineCommand('gencacheDemand', { lua: DEMAND });
   return client as WithScripts;
 }
