@@ -170,7 +170,7 @@ describe('the connection to Redis', () => {
     });
   });
 
-  describe('when INFO is answered with an error', () => {
+  describe('when INFO is answered with an error, or tells that data are loading', () => {
     const BUSY = '-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n';
 
     it('the store signals down, and reconnects until INFO is answered', async () => {
@@ -185,6 +185,19 @@ describe('the connection to Redis', () => {
       expect(infos).to.equal(4);
       expect(kinds()).to.deep.equal(['down', 'up']);
       expect(downs()[0]).to.match(/^BUSY Redis is busy running a script/);
+    });
+
+    it('a read waits until the server has loaded its data', async () => {
+      const server = await privateRedis();
+      const loading = 'role:master\r\nloading:1\r\nloading_eta_seconds:1\r\n';
+      let infos = 0;
+      const url = await startAnswering(server.port, (request) =>
+        /^\*1\r\n\$4\r\ninfo\r\n$/i.test(request) && ++infos === 1 ? `$${loading.length}\r\n${loading}\r\n` : undefined,
+      );
+      const { asked, kinds } = lendStore(url);
+      expect(await asked.read(asked.entryKey())).to.deep.equal([null]);
+      expect(infos).to.equal(3);
+      expect(kinds()).to.deep.equal(['up']);
     });
 
     it('a bump waits until a script no longer keeps the server busy, and a read does not wait', async () => {
