@@ -2,6 +2,7 @@ import { Breaker } from './read/breaker.js';
 import { Bumper } from './write/bumper.js';
 import type { Clock } from './ports/clock.js';
 import { inNoContext } from './async/no-context.js';
+import { monotonicMs } from './async/scheduling.js';
 import { endsWithin } from './async/ends-within.js';
 import { ClosedError } from './errors/errors.js';
 import type { Attributes } from './telemetry/events.js';
@@ -24,6 +25,9 @@ import { generationTtl } from './model/ttl.js';
 import { UnkeptBound } from './read/unkept-bound.js';
 import { Verifier } from './read/verifier.js';
 import { InFlight } from './async/in-flight.js';
+
+/** Shortest time between two equal warnings about failed loads, in ms. */
+const WARN_EVERY_MS = 60_000;
 
 interface EngineOptions {
   readonly options: CheckedOptions;
@@ -84,7 +88,20 @@ export class Engine {
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper({ store, telemetry, cache: name, bumpDeadlineMs: options.bumpDeadlineMs, ttlMs });
     if (options.log) logTo(options.log, telemetry);
+    if (source.explain !== undefined) this.#explainLoads(source.explain);
     store.listen?.((signal) => inNoContext(this.#signalled, signal));
+  }
+
+  /** Emits the source's warning about a failed load, each warning once a minute at most. */
+  #explainLoads(explain: NonNullable<Source<unknown, unknown>['explain']>): void {
+    const toldAtMs = new Map<string, number>();
+    this.telemetry.on('load', ({ cache, error }) => {
+      const message = error === undefined ? undefined : explain(error);
+      const nowMs = monotonicMs();
+      if (message === undefined || nowMs - (toldAtMs.get(message) ?? -Infinity) < WARN_EVERY_MS) return;
+      toldAtMs.set(message, nowMs);
+      this.telemetry.emit('warning', { cache, message });
+    });
   }
 
   #freshness(boundMs: number): Freshness {

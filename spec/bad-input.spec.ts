@@ -107,6 +107,10 @@ describe('a declaration', () => {
       '`load` must be a function, but got undefined (entry "value"). ' +
         'Pass a function that reads the rows, or the value, of the ids it is given.',
     );
+    expect(thrownBy(() => items.one('value', { load, by: undefined } as never))).to.have.property(
+      'message',
+      '`by` must be a function, but got undefined (entry "value"). Pass a function that returns the ids of a row.',
+    );
     expect(thrownBy(() => new GenerationalCache({ name: 'shop' } as never))).to.have.property(
       'message',
       '`store` must be a store, but got undefined (cache "shop"). Pass redisStore(redis) or memoryStore().',

@@ -17,8 +17,14 @@ export interface KnexContext {
 export function knexSource(db: Knex, options: OutboxOptions = {}): Source<KnexContext, Knex.Transaction> {
   const context: KnexContext = { db };
   return {
+    explain: (error) => ((error as Error)?.name === 'KnexTimeoutError' ? NO_CONNECTION : undefined),
     context: (trx) => (trx === undefined ? context : { db: trx }),
     cancellable: (signal) => ({ db: cancellable(db, signal) }),
     outbox: new KnexOutbox(db, options),
   };
 }
+
+const NO_CONNECTION =
+  'A load found no free connection in the pool of Knex within acquireConnectionTimeout. A fetch without trx inside a ' +
+  'transaction waits for a second connection while it holds the first. Pass the transaction, `fetch(ids, { trx })`, ' +
+  'read before it, or give the Knex of knexSource a pool of its own.';

@@ -15,6 +15,8 @@ export interface Source<Context extends object, Transaction> {
    * loads with a hard timeout; undefined for a source that can't cancel.
    */
   cancellable?(signal: AbortSignal): Context;
+  /** Returns a warning for the owner if the error of a load has a cause that the source knows; undefined otherwise. */
+  explain?(error: unknown): string | undefined;
   /** Records bumps in the transaction of a change; undefined for a source without that ability. */
   readonly outbox?: Outbox<Transaction>;
 }

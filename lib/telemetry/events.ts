@@ -36,7 +36,8 @@ export interface CacheEvents {
   freshnessChanged: [{ readonly cache: string; readonly maxStalenessMs: number; readonly isFresh: boolean }];
   /**
    * A fact that the owner should know: by the store at start-up, the cost of an eviction policy; by a bump, foreign
-   * values it deleted; by the lookup, that a relay is alive and keeps other bounds than the cache's.
+   * values it deleted; by the lookup, that a relay is alive and keeps other bounds than the cache's;
+   * by the source, the cause of a failed load.
    */
   warning: [{ readonly cache: string; readonly message: string }];
 }

@@ -15,6 +15,8 @@ describe('a fetch inside a transaction, with as many transactions as the pool ha
     db.client.logger.debug = () => {};
     db.client.logger.error = () => {};
     const cache = new GenerationalCache({ name: uniqueName(), store: memoryStore(), source: knexSource(db) });
+    const warnings: string[] = [];
+    cache.on('warning', ({ message }) => warnings.push(message));
     lend({ what: 'the cache', close: () => cache.close() });
     const value = cache.namespace('item', integer()).one('value', {
       load: async (ids, context) => {
@@ -28,14 +30,25 @@ describe('a fetch inside a transaction, with as many transactions as the pool ha
       trxs.map((trx, item) => value.fetch({ item }, how === 'with trx' ? { trx } : {})),
     );
     await Promise.all(trxs.map((trx) => trx.rollback()));
-    return fetched.map((result) => (result.status === 'rejected' ? (result.reason as Error).name : result.status));
+    const outcomes = fetched.map((result) =>
+      result.status === 'rejected' ? (result.reason as Error).name : result.status,
+    );
+    return { outcomes, warnings };
   }
 
   it('with trx reads on the connection of its transaction', async () => {
-    expect(await fetchInEach('with trx')).to.deep.equal(Array<string>(POOL).fill('fulfilled'));
+    const { outcomes, warnings } = await fetchInEach('with trx');
+    expect(outcomes).to.deep.equal(Array<string>(POOL).fill('fulfilled'));
+    expect(warnings).to.deep.equal([]);
   });
 
-  it('without trx waits for a connection until acquireConnectionTimeout, and rejects', async () => {
-    expect(await fetchInEach('without trx')).to.deep.equal(Array<string>(POOL).fill('KnexTimeoutError'));
+  it('without trx waits for a connection until acquireConnectionTimeout, rejects, and warns once with the remedy', async () => {
+    const { outcomes, warnings } = await fetchInEach('without trx');
+    expect(outcomes).to.deep.equal(Array<string>(POOL).fill('KnexTimeoutError'));
+    expect(warnings).to.deep.equal([
+      'A load found no free connection in the pool of Knex within acquireConnectionTimeout. A fetch without trx inside a ' +
+        'transaction waits for a second connection while it holds the first. Pass the transaction, `fetch(ids, { trx })`, ' +
+        'read before it, or give the Knex of knexSource a pool of its own.',
+    ]);
   });
 });
