@@ -4,10 +4,10 @@ import type { GenerationKey } from '../../lib/model/key.js';
 import { lend } from '../support/lenders.js';
 import { uniqueName } from '../support/redis.js';
 import { rejection } from '../support/rejection.js';
-import { describeOnEachStore } from '../support/stores.js';
+import { describeOnEachStoreAndProtocol } from '../support/stores.js';
 import { AskedStore } from './asked-store.js';
 
-describeOnEachStore('the contract of a store', ({ place }) => {
+describeOnEachStoreAndProtocol('the contract of a store', ({ place }) => {
   let asked: AskedStore;
   /** Brings every key that `asked` has made `ms` closer to its expiry. */
   let elapse: (ms: number) => Promise<void>;

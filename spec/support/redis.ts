@@ -18,7 +18,8 @@ export interface LendRedisOptions extends Omit<RedisOptions, 'replyMapping'> {
 /** A client of the shared server, or of another one by its `url`; disconnected after the spec. */
 export function lendRedis(options: LendRedisOptions = {}): Redis {
   const { url = redisUrl(), for: lifetime, ...rest } = options;
-  const client = new Redis(url, rest);
+  // RESP=2 runs specs by RESP2 on ioredis 6, whose default is RESP3.
+  const client = new Redis(url, { ...(process.env['RESP'] === '2' && { protocol: 2 }), ...rest });
   // A spec sees errors where it awaits commands; without a listener ioredis prints them besides.
   client.on('error', () => {});
   lend({ what: `the Redis client of ${url}`, close: () => client.disconnect() }, lifetime);

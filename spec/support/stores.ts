@@ -1,10 +1,10 @@
 import { memoryStore, type MemoryStoreOptions, type Store } from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
-import { lendRedis } from './redis.js';
+import { lendRedis, type LendRedisOptions } from './redis.js';
 
 /** A store, as a suite that runs on each store gets it. */
 export interface TestedStore {
-  readonly name: 'memoryStore' | 'redisStore';
+  readonly name: 'memoryStore' | 'redisStore' | 'redisStore by RESP2';
   /** Whether its calls are commands on the shared Redis, which `recordCommands` sees. */
   readonly sendsCommands: boolean;
   /** Makes a place for data that no other place shares, apart from the names of keys on Redis. */
@@ -24,7 +24,7 @@ type Options = Pick<MemoryStoreOptions, 'maxBytes'>;
 function testedStores(options: Options): readonly TestedStore[] {
   return [
     { name: 'memoryStore', sendsCommands: false, place: () => memoryPlace(options) },
-    { name: 'redisStore', sendsCommands: true, place: redisPlace },
+    { name: 'redisStore', sendsCommands: true, place: () => redisPlace() },
   ];
 }
 
@@ -38,9 +38,9 @@ function memoryPlace(options: Options): Place {
 }
 
 /** A spec can't move the clock of Redis, so `elapse` shortens the TTL of each key. */
-function redisPlace(): Place {
+function redisPlace(client: LendRedisOptions = {}): Place {
   return {
-    open: () => redisStore(lendRedis({ lazyConnect: true })),
+    open: () => redisStore(lendRedis({ ...client, lazyConnect: true })),
     async elapse(keys, ms) {
       const client = lendRedis();
       for (const key of keys) {
@@ -54,4 +54,16 @@ function redisPlace(): Place {
 /** Describes the same behaviour on each store. `options` are those of the in-memory store. */
 export function describeOnEachStore(title: string, define: (store: TestedStore) => void, options: Options = {}): void {
   for (const store of testedStores(options)) describe(`${title}, on ${store.name}`, () => define(store));
+}
+
+/** As `describeOnEachStore`, and on the Redis store by RESP2 too: ioredis 6 speaks RESP3 unless told, ioredis 5 RESP2. */
+export function describeOnEachStoreAndProtocol(title: string, define: (store: TestedStore) => void): void {
+  describeOnEachStore(title, define);
+  if (process.env['IOREDIS'] === '5') return;
+  const byResp2: TestedStore = {
+    name: 'redisStore by RESP2',
+    sendsCommands: true,
+    place: () => redisPlace({ protocol: 2 }),
+  };
+  describe(`${title}, on ${byResp2.name}`, () => define(byResp2));
 }

@@ -197,6 +197,17 @@ describe('redisStore', () => {
     });
   });
 
+  it('speaks the protocol of its owner’s client', async () => {
+    const name = uniqueName();
+    const store = redisStore(lendRedis({ lazyConnect: true, connectionName: name, protocol: 2 }));
+    lend({ what: 'the store', close: () => store.close() });
+    await new AskedStore(store, name).timeMs();
+    const clients = (await lendRedis().client('LIST')) as string;
+    const own = clients.split('\n').find((client) => client.includes(`name=${name} `));
+    // Redis tells it since 7.0.
+    expect(/ resp=(\d)/.exec(own!)?.[1] ?? '2').to.equal('2');
+  });
+
   describe('the incarnation', () => {
     const told = async (url: string) => {
       const info = await lendRedis({ url }).info();
