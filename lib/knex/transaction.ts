@@ -39,6 +39,7 @@ import { PlainCommit } from './plain-commit.js';
 import { StrictCommit } from './strict-commit.js';
 import { explainWriterError, type Writer } from './writer.js';
 import { currentTransactionId, type TransactionId } from './outbox/transaction-id.js';
+import { warnOfRefusal } from './outbox/warn-of-refusal.js';
 
 export interface TransactionRun<T> {
   readonly writer: Writer;
@@ -99,9 +100,14 @@ export async function transact<T>({ writer, bumps, begun, work, options }: Trans
   } finally {
     strategy.ended();
     // Once after a crash, so that later transactions can tell it from the next.
-    if (xid.server === undefined) await noteBoot(db, outbox).catch(() => {});
+    if (xid.server === undefined) {
+      await noteBoot(db, outbox).catch((error: unknown) => warnOfRefusal(writer, bumps, error, UNNOTED));
+    }
   }
 }
+
+const UNNOTED =
+  'PostgreSQL recovered from a crash, and until that is noted, events of transactions stay in the outbox.';
 
 /** Runs `work` in a savepoint of the caller's transaction. Returns that transaction's id, if it has written something. */
 export async function transactWithin<T>(

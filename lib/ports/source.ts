@@ -43,6 +43,8 @@ export interface BumpTarget {
   bumped(paths: readonly string[], cause: string, durationMs: number, error?: unknown): void;
   /** Called with the paths at whose keys a bump found, and deleted, foreign values. */
   foreign(paths: readonly string[]): void;
+  /** Called with a fact that the owner should know, which changes nothing for the caller. */
+  warn(message: string): void;
   /** Called with the work that continues after a commit by the caller; `close()` waits for it. */
   later(work: Promise<void>): void;
 }

@@ -42,6 +42,7 @@ export function bumpTarget(parts: CacheParts, attributes?: Attributes): BumpTarg
       }
     },
     foreign: (paths) => telemetry.emit('warning', { cache, message: foreignDeleted(paths) }),
+    warn: (message) => telemetry.emit('warning', { cache, message }),
     later: (work) => inFlight.track(work),
   };
 }

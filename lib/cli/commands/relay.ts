@@ -16,7 +16,7 @@ import {
   describeMissingRights,
   findMissingRights,
   grantStatements,
-  RELAY_RIGHTS,
+  RELAY_COMMAND_RIGHTS,
 } from '../../knex/outbox/missing-rights.js';
 import { CACHE_OPTION, DATABASE_OPTIONS, REDIS_OPTIONS } from '../option.js';
 import { redisTemplate } from '../redis.js';
@@ -86,7 +86,7 @@ async function start(
     listen: args.flag('listen'),
   };
   const redis = redisTemplate(args, terminal);
-  const missing = await findMissingRights(db, outbox, RELAY_RIGHTS);
+  const missing = await findMissingRights(db, outbox, RELAY_COMMAND_RIGHTS);
   if (missing.length > 0) {
     const role = await currentRole(db);
     terminal.err(

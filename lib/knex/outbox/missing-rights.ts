@@ -6,17 +6,23 @@ import { type OutboxOptions, qualifier } from './location.js';
 /** Rights on the tables of the outbox, by table. */
 export type NeededRights = Readonly<Record<string, readonly string[]>>;
 
-/** The rights that a relay needs on each table. Other programs read the tables, or insert events. */
+/** The rights that a relay needs on each table; UPDATE of the outbox is for row locks. */
 export const RELAY_RIGHTS: NeededRights = {
-  gencache_release: ['SELECT'],
-  gencache_outbox: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
-  gencache_dead_letter: ['SELECT', 'INSERT'],
+  gencache_outbox: ['SELECT', 'UPDATE', 'DELETE'],
+  gencache_dead_letter: ['INSERT'],
   gencache_authority: ['SELECT', 'INSERT', 'UPDATE'],
   gencache_boot: ['SELECT', 'INSERT'],
 };
 
-/** Those of the doctor, which reads the list of triggers besides. */
-export const DOCTOR_RIGHTS: NeededRights = { ...RELAY_RIGHTS, gencache_trigger: ['SELECT'] };
+/** Those of `gencache relay`, which looks at the release of the outbox before it begins. */
+export const RELAY_COMMAND_RIGHTS: NeededRights = { ...RELAY_RIGHTS, gencache_release: ['SELECT'] };
+
+/** Those of the doctor, which checks those of a relay, and reads the dead letters and the list of triggers besides. */
+export const DOCTOR_RIGHTS: NeededRights = {
+  ...RELAY_COMMAND_RIGHTS,
+  gencache_dead_letter: ['SELECT', 'INSERT'],
+  gencache_trigger: ['SELECT'],
+};
 
 /** The rights that `transaction()` and bumps in a transaction need; UPDATE is for row locks. */
 export const WRITER_RIGHTS: NeededRights = {

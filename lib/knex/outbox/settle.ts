@@ -7,6 +7,7 @@ import { resolveEvents } from './resolve-events.js';
 import { scopesToBump } from './spellings.js';
 import { deleteEventsOf, eventsOf } from './transaction-events.js';
 import type { TransactionId } from './transaction-id.js';
+import { warnOfRefusal } from './warn-of-refusal.js';
 
 /** The bump that follows a commit. */
 export interface BumpAfterCommit {
@@ -50,9 +51,15 @@ export async function settleEvents(
   }
   if (events.length === 0) return;
   report();
+  if (!scopes.understood) return;
   // A failure here costs a second bump, by a relay.
-  if (scopes.understood) await deleteEventsOf(db, xid, { cache: bumps.cache, server, outbox }).catch(() => {});
+  await deleteEventsOf(db, xid, { cache: bumps.cache, server, outbox }).catch((error: unknown) =>
+    warnOfRefusal({ db, outbox }, bumps, error, UNDELETED),
+  );
 }
+
+const UNDELETED =
+  'The events of a transaction were bumped, and stay in the outbox: a relay bumps them again; without a relay they stay.';
 
 function missing(before: readonly OutboxEvent[], after: readonly OutboxEvent[]): OutboxEvent[] {
   const there = new Set(after.map(({ unresolved }) => unresolved?.seq));

@@ -98,9 +98,8 @@ describe('a role that lacks rights', () => {
       grants(
         ['INSERT, SELECT, UPDATE', 'gencache_authority'],
         ['INSERT, SELECT', 'gencache_boot'],
-        ['INSERT, SELECT', 'gencache_dead_letter'],
-        ['DELETE, INSERT, SELECT, UPDATE', 'gencache_outbox'],
-        ['SELECT', 'gencache_release'],
+        ['INSERT', 'gencache_dead_letter'],
+        ['DELETE, SELECT, UPDATE', 'gencache_outbox'],
       ),
     );
   });
