@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import * as outbox from '../../../migrations/outbox/001_outbox.js';
 import * as authority from '../../../migrations/outbox/002_authority.js';
+import { ConfigurationError } from '../../errors/errors.js';
 import { findRelation } from '../postgres/catalog.js';
 import { underInstallationLock, ACCESS_EXCLUSIVE, type TableLock, underTableLocks } from '../postgres/table-locks.js';
 import { uninstallMigrationsTriggers } from '../migrations/migrations-trigger.js';
@@ -44,7 +45,7 @@ export async function installOutbox(
 ): Promise<void> {
   const at = qualifier(options);
   await underInstallationLock(db, async (trx) => {
-    if (options.schema !== undefined) await query(trx, `create schema if not exists ${quoted(options.schema)}`);
+    if (options.schema !== undefined) await createSchema(trx, options.schema);
     await query(
       trx,
       `create table if not exists ${at}gencache_release (
@@ -59,6 +60,23 @@ export async function installOutbox(
     }
     await checkHiddenTables(trx, options, { mayHide: true });
   });
+}
+
+/** Creates the schema unless it is there. IF NOT EXISTS would need the right to create it all the same. */
+async function createSchema(trx: Knex.Transaction, schema: string): Promise<void> {
+  const rows = await query<{ isThere: boolean; mayCreate: boolean; role: string }>(
+    trx,
+    `select exists (select from pg_namespace where nspname = ?) as "isThere", current_user as role,
+       has_database_privilege(current_database(), 'create') as "mayCreate"`,
+    [schema],
+  );
+  const { isThere, mayCreate, role } = rows[0]!;
+  if (isThere) return;
+  if (mayCreate) return void (await query(trx, `create schema ${quoted(schema)}`));
+  throw new ConfigurationError(
+    `There is no schema ${quoted(schema)} for the outbox, and the role ${role} may create no schema in this database. ` +
+      `As the owner of the database, run: create schema ${quoted(schema)} authorization ${quoted(role)};`,
+  );
 }
 
 /** Drops every trigger, and the outbox with its events. In one transaction, or the caller's. Throws TableLockedError. */

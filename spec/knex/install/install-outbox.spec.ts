@@ -191,6 +191,23 @@ describe('the outbox', () => {
       });
     }
 
+    it('is installed by a role that may create no schema: in one that it owns, and else the error names the statement', async () => {
+      const schema = lendSchema(uniqueName());
+      const role = uniqueName('role');
+      await db.raw('create role ??', [role]);
+      lend({ what: `the role ${role}`, close: () => db.raw('drop owned by ?? cascade; drop role ??', [role, role]) });
+      const own = lendKnex(databaseUrl(`${schemaOf(db)} -c role=${role}`), schemaOf(db));
+      const error = await rejection(installOutbox(own, { schema }));
+      expect(error).to.include({ code: 'CONFIGURATION' });
+      expect(error.message).to.equal(
+        `There is no schema "${schema}" for the outbox, and the role ${role} may create no schema in this database. As the ` +
+          `owner of the database, run: create schema "${schema}" authorization "${role}";`,
+      );
+      await db.raw(`create schema "${schema}" authorization "${role}"`);
+      await installOutbox(own, { schema });
+      expect(await objects(db, schema)).to.include.members(TABLES.map((table) => `gencache_${table}`));
+    });
+
     it('rejects a schema name that Knex or PostgreSQL would change', async () => {
       for (const [schema, shown] of [
         ['a?b', "'a?b'"],
