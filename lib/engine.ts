@@ -93,7 +93,7 @@ export class Engine {
   }
 
   /** Emits the source's warning about a failed load, each warning once a minute at most. */
-  #explainLoads(explain: NonNullable<Source<unknown, unknown>['explain']>): void {
+  #explainLoads(explain: NonNullable<Source<object, unknown>['explain']>): void {
     const toldAtMs = new Map<string, number>();
     this.telemetry.on('load', ({ cache, error }) => {
       const message = error === undefined ? undefined : explain(error);
