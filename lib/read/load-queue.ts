@@ -3,12 +3,12 @@
  *
  *     slot -> joins the running load of its vector
  *          -> joins the gathering slot of its entry
- *          -> gathers: waits for the running load of its entry, then for room under the cap; is called
+ *          -> gathers: waits while two loads of its entry run, then for room under the cap; is called
  *
  * A slot that is not called yet gathers: every further reader of its entry joins it, since the load begins after that reader
- * did. So readers that come while a load runs cause one more load in all, which begins when the running one ends. Nobody
- * waits for a load that has taken longer than the soft timeout. A slot that missed under a vector of its own does not wait
- * for one running load either: its entry was bumped, and bumps are fewer than readers.
+ * did. So for each entry two loads run at most and one gathers, however many readers come. The second one spares the first
+ * reader after a bump, or of a rarely read entry, the wait for a load that began just before it. A load that has taken longer
+ * than the soft timeout is not waited for.
  *
  * **Invariant** (docs/protocol.md, rule 20). A reader gets the result of a load only if the load was called after the reader
  * began, or if the reader itself read, after it began, the vector that the load runs under. "Called" is the call of `start`,
@@ -30,8 +30,8 @@ interface LoadQueueOptions {
   readonly refuse: (slot: BatchSlot, limit: 'time' | 'length') => void;
 }
 
-/** Most running loads of an entry beside which a slot with a vector of its own begins. */
-const OVERLAPPING_MAX = 1;
+/** Most loads of one entry at once, but for those past their soft timeout. */
+const LOADS_PER_ENTRY_MAX = 2;
 
 export class LoadQueue {
   readonly #cap: LoadCap;
@@ -195,9 +195,7 @@ function join(gathering: BatchSlot, slot: BatchSlot): void {
   gathering.vector = slot.vector ?? gathering.vector;
 }
 
-/** Makes the gathering slot of an entry ready, unless it waits for a load of its entry. */
+/** Makes the gathering slot of an entry ready, unless it waits for loads of its entry. */
 function promote(lane: Lane, { running, gathering }: EntryLoads): void {
-  if (gathering !== undefined && running <= (gathering.vector === undefined ? 0 : OVERLAPPING_MAX)) {
-    lane.ready.add(gathering);
-  }
+  if (gathering !== undefined && running < LOADS_PER_ENTRY_MAX) lane.ready.add(gathering);
 }
