@@ -1,7 +1,8 @@
 /**
  * A process that writes, to be stopped or killed in between. argv: a JSON of `WriterOptions`.
  *
- * Prints `working` when its work has changed the price and recorded that, and goes on at SIGUSR2; then the result.
+ * Prints `working` when it is connected to both servers, and its work has changed the price and recorded that. Goes on at
+ * SIGUSR2, and then prints the result.
  */
 import { once } from 'node:events';
 import { lendKnex } from '../support/knexes.js';
@@ -21,6 +22,8 @@ export interface WriterOptions {
 const { name, database, redis, price, strict, quarantineMs, hangs } = JSON.parse(process.argv[2]!) as WriterOptions;
 const db = lendKnex(database, 'public');
 const shop = openShop(db, { name, redis, limits: { quarantineMs }, bumpDeadlineMs: 10_000 });
+// A spec that holds the replies of Redis from now on must not hold those of the connection's beginning.
+while ((await shop.outcome()) === 'store_failure') continue;
 const told = await shop.cache
   .transaction(
     async (trx) => {
