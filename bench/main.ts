@@ -24,6 +24,7 @@ import { invalidateLatency } from './measures/invalidate-latency.js';
 import { memory } from './measures/memory.js';
 import { missBatch } from './measures/miss-batch.js';
 import { orphans } from './measures/orphans.js';
+import { outage } from './measures/outage.js';
 import { relayClaim } from './measures/relay-claim.js';
 import { relayDrain } from './measures/relay-drain.js';
 import { rivalHit } from './measures/rival-hit.js';
@@ -45,6 +46,7 @@ const MEASURES: Readonly<Record<string, Measure>> = {
   'rival.hit': rivalHit,
   'miss.batch': missBatch,
   'bump.many': bumpMany,
+  outage,
   'write.strict': writeStrict,
   'write.trigger.single': writeTriggerSingle,
   'write.trigger.bulk': writeTriggerBulk,
