@@ -121,7 +121,10 @@ describe('the user of Redis in docs/roles-and-schemas.md', () => {
     expect(await asked.lift([key], nonce())).to.deep.equal(['lapsed']);
     expect(await asked.lift([await foreign(asked)], nonce())).to.deep.equal(['lapsed']);
     await asked.bump([await foreign(asked)]);
-    expect(await admin.call('acl', 'log')).to.deep.equal([]);
+    const refused = (await admin.call('acl', 'log')) as unknown[][];
+    const objects = refused.map((fields) => fields[fields.indexOf('object') + 1]);
+    // From Redis 7.2 on, and to Valkey, ioredis tells its name at each connection. It goes on when that is refused.
+    expect(objects.filter((object) => object !== 'client|setinfo')).to.deep.equal([]);
   });
 
   for (const [command, { prepare, operation }] of Object.entries(COMMANDS)) {
