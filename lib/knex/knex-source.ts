@@ -11,8 +11,9 @@ export interface KnexContext {
 }
 
 /**
- * A source that reads by Knex: loaders get `{ db }`. A load that takes longer than its hard timeout is cancelled at the server. Bumps inside a transaction are recorded in the outbox that
- * `installOutbox` made. Opens and closes no connection.
+ * A source that reads by Knex: loaders get `{ db }`. Bumps inside a transaction are recorded in the outbox that
+ * `installOutbox` made. A load that takes longer than its hard timeout is cancelled at the server, on a connection made
+ * for that; apart from it, opens and closes no connection.
  */
 export function knexSource(db: Knex, options: OutboxOptions = {}): Source<KnexContext, Knex.Transaction> {
   const context: KnexContext = { db };

@@ -75,8 +75,8 @@ export interface EntryOptions<In, Out, K extends KeyKinds, Context, Row, Value> 
 export interface ValueOptions<Out, K extends KeyKinds, Context, Value> extends CommonOptions<Out, K> {
   /**
    * Returns the value of one set of ids; undefined says that there is none, which is cached as absent. Called once for each
-   * set that misses, \`loadsMax\` at once. It runs in no caller's async context, and reads when it is called. \`signal\` is
-   * aborted when the load takes longer than \`loadHardTimeoutMs\`. Its errors reach its callers unwrapped, uncached.
+   * set that misses, `loadsMax` at once. It runs in no caller's async context, and reads when it is called. `signal` is
+   * aborted when the load takes longer than `loadHardTimeoutMs`. Its errors reach its callers unwrapped, uncached.
    */
   readonly load: (ids: Out & KeyOutput<K>, context: Context & LoadContext) => PromiseLike<Value> | Value;
 }

@@ -11,7 +11,7 @@ import type { EntryDefinition } from '../model/entry-definition.js';
 export interface LoadLimits {
   /** Most loads of the cache at once. */
   readonly loadsMax: number;
-  /** Most entries that wait for their load to begin. */
+  /** Most entries that wait for room. */
   readonly loadQueueMax: number;
   /** Longest time that an entry waits for its load to begin, in ms. */
   readonly loadQueueTimeoutMs: number;

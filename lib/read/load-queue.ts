@@ -69,7 +69,7 @@ export class LoadQueue {
   add(definition: EntryDefinition, slots: readonly BatchSlot[]): void {
     let lane = this.#lanes.get(definition);
     if (lane === undefined) this.#lanes.set(definition, (lane = { entries: new Map(), ready: new Set() }));
-    const isFull = this.#gathering.size >= this.#cap.limits.loadQueueMax;
+    const isFull = this.#isFull;
     for (const slot of slots) {
       const { id } = slot.address;
       let entry = lane.entries.get(id);
@@ -84,12 +84,19 @@ export class LoadQueue {
     }
     this.#callNext();
     if (this.#gathering.size === 0) return;
-    if (isFull) for (const slot of slots) if (this.#gathering.has(slot)) this.#drop(slot, 'length');
+    if (isFull) for (const slot of slots) if (lane.ready.has(slot)) this.#drop(slot, 'length');
     this.#timer ??= this.#watch();
   }
 
   close(): void {
     clearTimeout(this.#timer);
+  }
+
+  /** Whether as many entries as may wait for room do so. An entry that waits for its own loads needs no room yet. */
+  get #isFull(): boolean {
+    let ready = 0;
+    for (const lane of this.#lanes.values()) ready += lane.ready.size;
+    return ready >= this.#cap.limits.loadQueueMax;
   }
 
   /** Ends the loads of these slots: no later slot joins them. */
@@ -137,10 +144,12 @@ export class LoadQueue {
       }
       if (lane.entries.size === 0) this.#lanes.delete(definition);
     };
+    // Within the time of the queue, so that an entry whose loads are slow gets its next load, and no error.
+    const softTimeoutMs = Math.min(definition.loadSoftTimeoutMs, this.#cap.limits.loadQueueTimeoutMs);
     const timer = setTimeout(() => {
       leave();
       this.#callNext();
-    }, definition.loadSoftTimeoutMs).unref();
+    }, softTimeoutMs).unref();
     const loading = this.#start(definition, slots).then(() => {
       clearTimeout(timer);
       leave();

@@ -427,6 +427,27 @@ describe('the cap on loads', () => {
       expect(ids()).to.deep.equal([[1]]);
     });
 
+    it('has room for an entry that waits for its own loads', async () => {
+      const { read, ids, loads, endAll } = lendHeld({ loadsMax: 3, loadQueueMax: 0 });
+      const readers = [await read(1), await read(1), await read(1)];
+      expect(ids()).to.deep.equal([[1], [1]]);
+      loads[0]!.end.resolve();
+      await eventually(() => expect(ids()).to.have.length(3));
+      await endAll();
+      for (const { reading } of readers) expect(await reading).to.equal(1);
+    });
+
+    it('gives an entry whose loads are slower than the queue’s time its next load, and no error', async () => {
+      const limits = { loadQueueTimeoutMs: 50, loadSoftTimeoutMs: 60_000 };
+      const { read, ids, loads } = lendHeld(limits);
+      await read();
+      await read();
+      const gathered = await read();
+      await eventually(() => expect(ids()).to.have.length(3));
+      loads[2]!.end.resolve();
+      expect(await gathered.reading).to.equal(1);
+    });
+
     it('accepts entries again when there is room', async () => {
       const { read, ids, loads } = lendHeld({ loadsMax: 1, loadQueueMax: 0 });
       await read(1);

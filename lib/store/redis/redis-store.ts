@@ -24,7 +24,8 @@ import { Mget } from './commands/mget.js';
  *
  * `redis` gives the address: the store connects at once on a `duplicate()` with its own settings, and leaves `redis`
  * itself alone. Each reconnection takes the options that `redis` has then, so a password or a certificate can be renewed:
- * `redis.options.password = token`. Throws ConfigurationError for a client with a keyPrefix, a client that reads from replicas, and a Cluster.
+ * `redis.options.password = token`. Throws ConfigurationError for a client with a keyPrefix, a client that reads from
+ * replicas, and a Cluster.
  */
 export function redisStore(redis: Redis): Store {
   checkClient(redis);
