@@ -172,11 +172,12 @@ describe('when Redis fails', () => {
   it('calls made before Redis is ready wait for it within their deadline', async () => {
     const server = await privateRedis();
     const proxy = await startProxy(server.port);
-    proxy.refuse();
+    proxy.hold();
     const { value, rows, cache } = lendCache({ url: proxy.url, readDeadlineMs: 5_000 });
     rows.set(1, 'one');
     const read = value.fetch({ item: 1 });
-    await proxy.accept();
+    await eventually(() => expect(proxy.requestBytes).to.be.above(0)); // the handshake, without a reply
+    proxy.release();
     expect(await read).to.equal('one');
     expect(cache.statistics.total('misses')).to.equal(1);
     expect(cache.statistics.total('bypasses')).to.equal(0);
