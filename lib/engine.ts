@@ -11,6 +11,7 @@ import { Freshness } from './read/freshness.js';
 import { keyPrefix } from './model/key.js';
 import { logTo } from './telemetry/log.js';
 import { LoadCap } from './read/load-cap.js';
+import { Loads } from './read/loads.js';
 import { Lookup } from './read/lookup.js';
 import type { CheckedOptions } from './options.js';
 import type { CallLabels } from './read/call.js';
@@ -46,6 +47,7 @@ export class Engine {
   readonly statistics = new Statistics(this.telemetry);
   readonly lookup: Lookup;
   readonly filler: Filler;
+  readonly loads: Loads;
   readonly reader: Reader;
   readonly bumper: Bumper;
   readonly stateTracker: StateTracker;
@@ -82,9 +84,10 @@ export class Engine {
     this.lookup = lookup;
     this.filler = filler;
     this.verifier = verifier;
-    this.reader = new Reader({
-      ...{ store, source, lookup, breaker: breakers.read, cap, filler, verifier, telemetry, clock, options },
-    });
+    const work = new InFlight();
+    const loads = new Loads({ source, cap, filler, telemetry, clock, work });
+    this.loads = loads;
+    this.reader = new Reader({ store, lookup, breaker: breakers.read, loads, verifier, telemetry, options, work });
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper({ store, telemetry, cache: name, bumpDeadlineMs: options.bumpDeadlineMs, ttlMs });
     if (options.log) logTo(options.log, telemetry);
@@ -173,7 +176,7 @@ export class Engine {
   async #close(): Promise<void> {
     const ended = this.#ended();
     if (await endsWithin(this.options.closeDeadlineMs, ended)) await ended;
-    this.reader.close();
+    this.loads.close();
     await this.store.close();
   }
 }

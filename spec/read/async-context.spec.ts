@@ -12,7 +12,7 @@ describe('the async context of a caller', () => {
   const tenant = new AsyncLocalStorage<string>();
 
   /** A cache whose functions note the context they run in: `<function> of <tenant>`. */
-  function lendNoting(options: { readonly verifyRate?: number } = {}) {
+  function lendNoting(options: { readonly verifyRate?: number; readonly loadsMax?: number } = {}) {
     const noted: string[] = [];
     const note = (what: string) => void noted.push(`${what} of ${tenant.getStore()}`);
     const source = { context: (trx?: string) => ({ trx }) };
@@ -65,6 +65,22 @@ describe('the async context of a caller', () => {
         .map((what) => `${what} of undefined`)
         .sort(),
     );
+  });
+
+  it('reaches no load that waited for the room of another caller’s', async () => {
+    const { cache, noted, fetchAs } = lendNoting({ loadsMax: 1 });
+    const fetched: Promise<string>[] = [];
+    for (const item of [1, 2, 3]) {
+      fetched.push(fetchAs(`tenant ${item}`, item));
+      await new Promise(setImmediate);
+    }
+    await Promise.all(fetched);
+    await cache.settled();
+    expect(noted.filter((line) => line.startsWith('load of'))).to.deep.equal([
+      'load of undefined',
+      'load of undefined',
+    ]);
+    expect(noted.filter((line) => !line.endsWith(' of undefined'))).to.deep.equal([]);
   });
 
   it('is the same after a hit, and after a call that joined a load', async () => {
