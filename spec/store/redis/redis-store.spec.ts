@@ -651,7 +651,7 @@ describe('redisStore', () => {
     it('makes the next read, mint and fill reject at once, and be sent again as soon as it is replaced', async () => {
       const { proxy, asked } = await lendProxied({ limitMs: 60_000 });
       const { key, token } = await asked.minted();
-      proxy.refuse();
+      proxy.hold(); // the next connection is accepted, and nothing comes over it
       proxy.cut();
       const signals: StoreSignal['kind'][] = [];
       asked.store.listen!(({ kind }) => signals.push(kind));
@@ -664,9 +664,9 @@ describe('redisStore', () => {
       ]) {
         const error = await rejection(call()); // long before the deadline of 60 s
         expect(error).to.be.instanceOf(StoreUnavailableError).and.to.include({ sent: false });
-        expect(error.message).to.match(/^Redis was not connected(: .*ECONNREFUSED.*)?\. Check the server's address/);
+        expect(error.message).to.match(/^Redis was not connected\b.* Check the server's address/);
       }
-      await proxy.accept();
+      proxy.release();
       await asked.connected();
       expect(await asked.text(key)).to.equal(token);
     });
