@@ -75,7 +75,8 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
 
   /** Which parts of this cache are up, and since when: the connection, reads, fills, and the bound; and its loads. */
   get state(): CacheState {
-    return { ...this.#engine.stateTracker.state, loads: this.#engine.loads.counts };
+    const { stateTracker, loads, unbumped } = this.#engine;
+    return { ...stateTracker.state, loads: loads.counts, unbumped: unbumped.size };
   }
 
   /** Adds a listener of an event (`CacheEvents`). Returns the function that removes it. */

@@ -23,6 +23,10 @@ import { Statistics } from './telemetry/statistics.js';
 import type { Store, StoreSignal } from './ports/store.js';
 import { Emitter } from './telemetry/emitter.js';
 import { generationTtl } from './model/ttl.js';
+import { emitBumps } from './write/bump-target.js';
+import { bumpPaths } from './write/bump-paths.js';
+import { foreignDeleted } from './write/bump-scopes.js';
+import { UnbumpedScopes } from './write/unbumped-scopes.js';
 import { UnkeptBound } from './read/unkept-bound.js';
 import { Verifier } from './read/verifier.js';
 import { InFlight } from './async/in-flight.js';
@@ -48,6 +52,7 @@ export class Engine {
   readonly lookup: Lookup;
   readonly filler: Filler;
   readonly loads: Loads;
+  readonly unbumped: UnbumpedScopes;
   readonly reader: Reader;
   readonly bumper: Bumper;
   readonly stateTracker: StateTracker;
@@ -87,9 +92,20 @@ export class Engine {
     const work = new InFlight();
     const loads = new Loads({ source, cap, filler, telemetry, clock, work });
     this.loads = loads;
-    this.reader = new Reader({ store, lookup, breaker: breakers.read, loads, verifier, telemetry, options, work });
+    const unbumped = new UnbumpedScopes({ bump: this.#bumpAgain, retryMs: options.breakerRetryMs });
+    this.unbumped = unbumped;
+    this.reader = new Reader({
+      ...{ store, lookup, breaker: breakers.read, loads, unbumped, verifier, telemetry, options, work },
+    });
     const ttlMs = () => generationTtl(this.#longestTtlMs);
-    this.bumper = new Bumper({ store, telemetry, cache: name, bumpDeadlineMs: options.bumpDeadlineMs, ttlMs });
+    this.bumper = new Bumper({
+      store,
+      telemetry,
+      cache: name,
+      bumpDeadlineMs: options.bumpDeadlineMs,
+      ttlMs,
+      unbumped,
+    });
     if (options.log) logTo(options.log, telemetry);
     if (source.explain !== undefined) this.#explainLoads(source.explain);
     store.listen?.((signal) => inNoContext(this.#signalled, signal));
@@ -121,11 +137,33 @@ export class Engine {
     });
   }
 
+  /** Bumps scopes whose bump failed. */
+  readonly #bumpAgain = async (paths: readonly string[]): Promise<void> => {
+    const { store, telemetry } = this;
+    const { name: cache, bumpDeadlineMs: deadlineMs } = this.options;
+    const startedAtMs = monotonicMs();
+    const emit = (error?: unknown) =>
+      emitBumps(telemetry, paths, {
+        ...{ cache, origin: 'retry', cause: 'retry', attributes: undefined, error },
+        durationMs: monotonicMs() - startedAtMs,
+      });
+    try {
+      const onForeign = (foreign: readonly string[]) =>
+        telemetry.emit('warning', { cache, message: foreignDeleted(foreign) });
+      await bumpPaths({ store, cache, paths, deadlineMs, onForeign });
+    } catch (error) {
+      emit(error);
+      throw error;
+    }
+    emit();
+  };
+
   readonly #signalled = (signal: StoreSignal): void => {
     const { telemetry } = this;
     const cache = this.options.name;
     if (signal.kind === 'up') {
       for (const breaker of this.#breakers) breaker.retryNow();
+      this.unbumped.retryNow();
       telemetry.emit('storeUp', { cache });
     } else if (signal.kind === 'warning') telemetry.emit('warning', { cache, message: signal.message });
     else telemetry.emit('storeFailure', { cache, operation: 'connection', error: signal.error });
@@ -177,6 +215,7 @@ export class Engine {
     const ended = this.#ended();
     if (await endsWithin(this.options.closeDeadlineMs, ended)) await ended;
     this.loads.close();
+    this.unbumped.close();
     await this.store.close();
   }
 }

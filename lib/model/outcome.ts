@@ -35,6 +35,8 @@ export type BypassReason =
   | 'store_failure'
   /** The store failed several times in a row, and is asked again in a while (the breaker is open). */
   | 'breaker_open'
+  /** A bump that this process made failed, and is tried again: the store may hold what its change made old. */
+  | 'unbumped'
   /** A scope's generation has a form that this release does not know. */
   | 'foreign_generation'
   /** A generation vanished between the two reads of a lookup: it was evicted or flushed. */

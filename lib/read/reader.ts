@@ -25,11 +25,18 @@ interface ReaderOptions {
   readonly lookup: Lookup;
   readonly breaker: Breaker;
   readonly loads: Loads;
+  readonly unbumped: MissingBumps;
   readonly verifier: Verifier | undefined;
   readonly telemetry: Emitter;
   readonly options: ReadLimits;
   /** Counts reads, loads and fills under way. */
   readonly work: InFlight;
+}
+
+/** The scopes whose bump by this process failed. */
+interface MissingBumps {
+  readonly size: number;
+  includes(scopes: Address['scopes']): boolean;
 }
 
 interface ReadLimits {
@@ -41,17 +48,19 @@ export class Reader {
   readonly #lookup: Lookup;
   readonly #breaker: Breaker;
   readonly #loads: Loads;
+  readonly #unbumped: MissingBumps;
   readonly #verifier: Verifier | undefined;
   readonly #telemetry: Emitter;
   readonly #options: ReadLimits;
   readonly #turn = new MicrotaskBatch<Call>((calls) => this.#work.track(this.#read(calls)));
   readonly #work: InFlight;
 
-  constructor({ store, lookup, breaker, loads, verifier, telemetry, options, work }: ReaderOptions) {
+  constructor({ store, lookup, breaker, loads, unbumped, verifier, telemetry, options, work }: ReaderOptions) {
     this.#store = store;
     this.#lookup = lookup;
     this.#breaker = breaker;
     this.#loads = loads;
+    this.#unbumped = unbumped;
     this.#verifier = verifier;
     this.#telemetry = telemetry;
     this.#options = options;
@@ -110,7 +119,7 @@ export class Reader {
         // After one missed deadline the other chunks skip the store, so that the call waits for one deadline only.
         const skipped = unreached;
         const looked = skipped ? addresses.map(() => skipped) : await this.#lookUp(addresses);
-        if (looked[0] === UNREACHED || looked[0] === BREAKER_OPEN) unreached = looked[0];
+        unreached = looked.find((result) => result === UNREACHED || result === BREAKER_OPEN);
         for (let i = 0; i < chunk.length; i++) {
           const slot = chunk[i]!;
           if (!this.#answer(slot, looked[i]!)) list((missed ??= new Map<EntryDefinition, BatchSlot[]>()), slot);
@@ -127,6 +136,23 @@ export class Reader {
   /** Looks up a chunk under one deadline for all its commands. A failing store makes every entry a bypass. */
   async #lookUp(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
     if (this.#store.bypassed) return addresses.map(() => BYPASS_STORE);
+    // Before the lookup: a bump that succeeds meanwhile does not make an earlier reply new.
+    if (this.#unbumped.size > 0) return this.#lookUpBumped(addresses);
+    return this.#ask(addresses);
+  }
+
+  /** Looks up the entries that miss no bump of this process. */
+  async #lookUpBumped(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
+    const bumped = addresses.filter(({ scopes }) => !this.#unbumped.includes(scopes));
+    const looked = new Map<Address, LookupResult>();
+    if (bumped.length > 0) {
+      const results = await this.#ask(bumped);
+      for (const [i, address] of bumped.entries()) looked.set(address, results[i]!);
+    }
+    return addresses.map((address) => looked.get(address) ?? UNBUMPED);
+  }
+
+  async #ask(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
     if (!this.#breaker.admits()) {
       // A caller that reads again without a pause lets the event loop go on, and the connection come back.
       await new Promise(setImmediate);
@@ -187,6 +213,7 @@ export class Reader {
 /** Compared by identity: the store failed a whole lookup, not only its second command. */
 const UNREACHED: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
 const BREAKER_OPEN: LookupResult = { outcome: 'bypass', reason: 'breaker_open' };
+const UNBUMPED: LookupResult = { outcome: 'bypass', reason: 'unbumped' };
 const BYPASS_STORE: LookupResult = { outcome: 'bypass', reason: 'bypass_store' };
 const WITHIN: LookupResult = { outcome: 'bypass', reason: 'transaction' };
 

@@ -121,8 +121,11 @@ export interface BumpEvent {
   readonly cache: string;
   /** The namespaces of the scopes, root first: `global`, `detector/environment`. undefined where no scope is known. */
   readonly namespace: string | undefined;
-  /** `call`: `bump` and `bumpMany`. `transaction`: scopes that a transaction recorded, bumped after its commit. */
-  readonly origin: 'call' | 'transaction';
+  /**
+   * `call`: `bump` and `bumpMany`. `transaction`: scopes that a transaction recorded, bumped after its commit. `retry`: a
+   * bump that failed, tried again by this process.
+   */
+  readonly origin: 'call' | 'transaction' | 'retry';
   /** The cause that the caller named; default `call`. */
   readonly cause: string;
   /** Number of distinct scopes of the call. */

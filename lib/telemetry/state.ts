@@ -23,6 +23,8 @@ export interface CacheState {
    */
   readonly freshness: PartState | undefined;
   readonly loads: LoadCounts;
+  /** Scopes whose bump by this process failed, and is tried again; reads of them go to the source. */
+  readonly unbumped: number;
 }
 
 export interface LoadCounts {
@@ -56,7 +58,7 @@ export class StateTracker {
     telemetry.on('freshnessChanged', ({ isFresh }) => (this.#freshness = isFresh ? up() : down(undefined)));
   }
 
-  get state(): Omit<CacheState, 'loads'> {
+  get state(): Omit<CacheState, 'loads' | 'unbumped'> {
     return { connection: this.#connection, reads: this.#reads, fills: this.#fills, freshness: this.#freshness };
   }
 }

@@ -6,6 +6,7 @@ import type { Emitter } from '../telemetry/emitter.js';
 import type { Attributes } from '../telemetry/events.js';
 import type { BumpError } from './bump-error.js';
 import { bumpScopes, foreignDeleted } from './bump-scopes.js';
+import type { UnbumpedScopes } from './unbumped-scopes.js';
 
 export interface BumpLabels {
   readonly cause: string;
@@ -20,6 +21,7 @@ interface BumperOptions {
   readonly bumpDeadlineMs: number;
   /** Returns the minimum TTL of a bumped generation, in ms. */
   readonly ttlMs: () => number;
+  readonly unbumped: UnbumpedScopes;
 }
 
 /**
@@ -33,19 +35,22 @@ export class Bumper {
   readonly #cache: string;
   readonly #bumpDeadlineMs: number;
   readonly #ttlMs: () => number;
+  readonly #unbumped: UnbumpedScopes;
 
-  constructor({ store, telemetry, cache, bumpDeadlineMs, ttlMs }: BumperOptions) {
+  constructor({ store, telemetry, cache, bumpDeadlineMs, ttlMs, unbumped }: BumperOptions) {
     this.#store = store;
     this.#telemetry = telemetry;
     this.#cache = cache;
     this.#bumpDeadlineMs = bumpDeadlineMs;
     this.#ttlMs = ttlMs;
+    this.#unbumped = unbumped;
   }
 
   /** Bumps `scopes`, each distinct scope once. Costs one command for each 1,000 distinct scopes, one after another. Throws BumpError. */
   async bump(namespace: string, scopes: readonly RegisteredScope[], labels: BumpLabels): Promise<void> {
     const startedAtMs = monotonicMs();
     const distinct = scopes.length === 1 ? scopes : [...new Map(scopes.map((scope) => [scope.path, scope])).values()];
+    const step = this.#unbumped.begin();
     let moved = 0;
     let error: BumpError | undefined;
     if (!this.#store.bypassed) {
@@ -57,13 +62,21 @@ export class Bumper {
           deadlineMs: this.#bumpDeadlineMs,
           ttlMs: this.#ttlMs(),
           afterFailure: 'continue',
-          onReply: (bumped, states) => (moved += remember(bumped, states)),
+          onReply: (bumped, states) => {
+            moved += remember(bumped, states);
+            if (this.#unbumped.size > 0)
+              this.#unbumped.succeeded(
+                bumped.map(({ path }) => path),
+                step,
+              );
+          },
           onForeign: (paths) => this.#telemetry.emit('warning', { cache: this.#cache, message: foreignDeleted(paths) }),
           onStoreFailure: (failure) =>
             this.#telemetry.emit('storeFailure', { cache: this.#cache, operation: 'bump', error: failure }),
         });
       } catch (thrown) {
         error = thrown as BumpError;
+        this.#unbumped.failed(error.paths);
       }
     }
     this.#telemetry.emit('bump', {
