@@ -214,7 +214,7 @@ export class Engine {
   async #close(): Promise<void> {
     const ended = this.#ended();
     if (await endsWithin(this.options.closeDeadlineMs, ended)) await ended;
-    this.loads.close();
+    this.loads.close(new ClosedError(this.options.name));
     this.unbumped.close();
     await this.store.close();
   }

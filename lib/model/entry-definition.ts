@@ -32,7 +32,10 @@ export interface LoadContext {
 interface CommonOptions<Out, K extends KeyKinds> {
   /** Longest time that a value may be served, from the lookup before its load, in ms. Default: the cache's `ttlMs`. */
   readonly ttlMs?: number;
-  /** Most loads of this entry at once. Default: the cache's `loadsMax`, which holds for all its entries together. */
+  /**
+   * Most loads of this entry at once. Default: four fifths of the cache's `loadsMax`, which holds for all its entries
+   * together, so that one slow entry leaves room to the others.
+   */
   readonly loadsMax?: number;
   /** Time after which later readers do not wait for a load, in ms. Default: the cache's `loadSoftTimeoutMs`. */
   readonly loadSoftTimeoutMs?: number;
@@ -179,7 +182,8 @@ export class EntryDefinition {
     const limit = (option: keyof EntryLimits, least: number, most: number) =>
       wholeNumber(`${option} of entry "${name}"`, limits[option] ?? defaults[option], least, most, 'that of the cache');
     this.loadBatchMax = shape === 'value' ? 1 : limit('loadBatchMax', 1, 1_000_000);
-    this.loadsMax = limit('loadsMax', 1, 1_000_000);
+    const share = Math.ceil(SHARE_OF_LOADS * defaults.loadsMax);
+    this.loadsMax = options.loadsMax === undefined ? share : limit('loadsMax', 1, 1_000_000);
     this.loadSoftTimeoutMs = limit('loadSoftTimeoutMs', 1, 3_600_000);
     this.loadHardTimeoutMs = limit('loadHardTimeoutMs', 0, 3_600_000);
     this.schema = options.schema;
@@ -213,6 +217,9 @@ export class EntryDefinition {
     return Object.fromEntries(this.#names.map((name, i) => [name, values[i]]));
   }
 }
+
+/** The share of the cache's `loadsMax` that an entry has by default. */
+const SHARE_OF_LOADS = 0.8;
 
 const ROLES = {
   load: 'that reads the rows, or the value, of the ids it is given',

@@ -66,6 +66,11 @@ export class BatchSlot {
     return this.#joined !== undefined || (this.#others?.some(({ call }) => call !== this.owner) ?? false);
   }
 
+  /** Whether a call still waits for this entry. */
+  get isWanted(): boolean {
+    return this.callers.some((call) => !call.isSettled);
+  }
+
   /** Every call that waits for this entry, each once: also those of slots that joined this one. */
   get callers(): Call[] {
     const calls = new Set([this.owner]);

@@ -40,6 +40,7 @@ export class Call {
   missed: ReadEvent['missed'][number][] = NONE;
   /** Number of entries that this call loads; an entry that an earlier call loads counts there. */
   loads = 0;
+  failed = false;
 
   readonly #onSettled: (call: Call) => void;
   readonly #values: unknown[];
@@ -74,6 +75,11 @@ export class Call {
     }
   }
 
+  /** Whether the call has its answer, or its error. */
+  get isSettled(): boolean {
+    return this.#pending <= 0;
+  }
+
   give(position: number, value: unknown): void {
     if (this.#pending <= 0) return;
     this.#values[position] = value;
@@ -85,6 +91,7 @@ export class Call {
   fail(error: unknown): void {
     if (this.#pending <= 0) return;
     this.#pending = -1;
+    this.failed = true;
     this.#onSettled(this);
     this.#reject(error);
   }

@@ -34,6 +34,7 @@ export class LoadCap {
   readonly #runningOf = new Map<EntryDefinition, number>();
   readonly #waiters = new Set<Waiter>();
   #running = 0;
+  #waitersFirst = false;
   #onRoom: () => void = () => {};
 
   constructor(limits: LoadLimits) {
@@ -45,7 +46,7 @@ export class LoadCap {
     return this.#running;
   }
 
-  /** Calls `listener` whenever a load has ended and no `run` waits for its room. One listener. */
+  /** Calls `listener` whenever a load has ended. One listener. */
   onRoom(listener: () => void): void {
     this.#onRoom = listener;
   }
@@ -61,7 +62,7 @@ export class LoadCap {
   }
 
   /**
-   * Begins a load as soon as there is room, before loads that are queued, and returns its answer. Rejects with
+   * Begins a load as soon as there is room, in turns with loads that are queued, and returns its answer. Rejects with
    * SourceOverloadError if it waits for too long.
    */
   async run<T>(definition: EntryDefinition, begin: () => BegunLoad<T>): Promise<T> {
@@ -87,7 +88,7 @@ export class LoadCap {
       const timer = setTimeout(() => {
         this.#waiters.delete(waiter);
         reject(this.overload(definition, 'time'));
-      }, this.limits.loadQueueTimeoutMs);
+      }, this.limits.loadQueueTimeoutMs).unref();
       this.#waiters.add(waiter);
     });
   }
@@ -121,7 +122,14 @@ export class LoadCap {
     const running = this.#runningOf.get(definition)! - 1;
     if (running > 0) this.#runningOf.set(definition, running);
     else this.#runningOf.delete(definition);
-    for (const waiter of this.#waiters) if (this.hasRoom(waiter.definition)) waiter.go();
+    // Retries and queued loads take turns.
+    this.#waitersFirst = !this.#waitersFirst;
+    if (this.#waitersFirst) this.#wakeWaiters();
     this.#onRoom();
+    this.#wakeWaiters();
+  }
+
+  #wakeWaiters(): void {
+    for (const waiter of this.#waiters) if (this.hasRoom(waiter.definition)) waiter.go();
   }
 }

@@ -17,7 +17,7 @@
  * Slots that wait for room are called together, up to `loadBatchMax`: the longer the queue, the larger the queries. Entries
  * take turns.
  */
-import { clearTimeout, monotonicMs, setTimeout } from '../async/scheduling.js';
+import { clearTimeout, monotonicMs, setImmediate, setTimeout } from '../async/scheduling.js';
 import type { EntryDefinition } from '../model/entry-definition.js';
 import type { BatchSlot } from './batch-slot.js';
 import type { LoadCap } from './load-cap.js';
@@ -84,12 +84,16 @@ export class LoadQueue {
     }
     this.#callNext();
     if (this.#gathering.size === 0) return;
-    if (isFull) for (const slot of slots) if (lane.ready.has(slot)) this.#drop(slot, 'length');
+    if (isFull) for (const slot of slots) if (lane.ready.has(slot)) this.#dropSoon(slot);
     this.#timer ??= this.#watch();
   }
 
-  close(): void {
+  /** Ends the queue. Returns the slots that were waiting. */
+  close(): BatchSlot[] {
     clearTimeout(this.#timer);
+    const waiting = [...this.#gathering.keys()];
+    for (const slot of waiting) this.#remove(slot);
+    return waiting;
   }
 
   /** Whether as many entries as may wait for room do so. An entry that waits for its own loads needs no room yet. */
@@ -147,6 +151,7 @@ export class LoadQueue {
     // Within the time of the queue, so that an entry whose loads are slow gets its next load, and no error.
     const softTimeoutMs = Math.min(definition.loadSoftTimeoutMs, this.#cap.limits.loadQueueTimeoutMs);
     const timer = setTimeout(() => {
+      this.end(slots);
       leave();
       this.#callNext();
     }, softTimeoutMs).unref();
@@ -164,12 +169,19 @@ export class LoadQueue {
     for (const [slot, sinceMs] of this.#gathering) {
       const leftMs = sinceMs + loadQueueTimeoutMs - nowMs;
       if (leftMs > 0) return setTimeout(() => (this.#timer = this.#watch()), leftMs).unref();
-      this.#drop(slot, 'time');
+      this.#remove(slot);
+      this.#refuse(slot, 'time');
     }
     return undefined;
   }
 
-  #drop(slot: BatchSlot, limit: 'time' | 'length'): void {
+  /** In the next turn, so that a caller that tries again without a pause lets loads end. */
+  #dropSoon(slot: BatchSlot): void {
+    this.#remove(slot);
+    setImmediate(() => this.#refuse(slot, 'length'));
+  }
+
+  #remove(slot: BatchSlot): void {
     const { definition, id } = slot.address;
     const lane = this.#lanes.get(definition)!;
     const entry = lane.entries.get(id)!;
@@ -178,7 +190,6 @@ export class LoadQueue {
     entry.gathering = undefined;
     if (entry.running === 0) lane.entries.delete(id);
     if (lane.entries.size === 0) this.#lanes.delete(definition);
-    this.#refuse(slot, limit);
   }
 }
 

@@ -2,10 +2,9 @@
  * Loads slots: calls loaders under the cap, gives the values to the callers, and fills behind. `load-queue.ts` has the
  * rules for slots that share a load. No call is rejected for the ids of another (`load-apart.ts`).
  */
-import { endsWithin } from '../async/ends-within.js';
 import type { InFlight } from '../async/in-flight.js';
+import { inNoContext } from '../async/no-context.js';
 import { seal } from '../codec/envelope.js';
-import { LoadTimeoutError } from '../errors/errors.js';
 import type { EntryDefinition } from '../model/entry-definition.js';
 import { Vector } from '../model/vector.js';
 import type { Clock } from '../ports/clock.js';
@@ -15,10 +14,11 @@ import type { Attributes } from '../telemetry/events.js';
 import type { LoadCounts } from '../telemetry/state.js';
 import { BatchSlot } from './batch-slot.js';
 import { Filler, type Sealed } from './filler.js';
+import { withinHardTimeout } from './hard-timeout.js';
 import { type FailedLoad, loadApart } from './load-apart.js';
 import type { BegunLoad, LoadCap } from './load-cap.js';
 import { LoadQueue } from './load-queue.js';
-import { load } from './loader.js';
+import { load, type LoadRequest } from './loader.js';
 
 interface LoadsOptions {
   readonly source: Source<object, unknown>;
@@ -38,6 +38,8 @@ export class Loads {
   readonly #clock: Clock;
   readonly #work: InFlight;
   readonly #queue: LoadQueue;
+  /** The loads whose loader has not settled. */
+  readonly #running = new Set<AbortController>();
   #overdue = 0;
 
   constructor({ source, cap, filler, telemetry, clock, work }: LoadsOptions) {
@@ -69,19 +71,29 @@ export class Loads {
     for (const slot of slots) slot.fail(error);
   }
 
-  /** Ends the timer of the queue. */
-  close(): void {
-    this.#queue.close();
+  /** Rejects the calls that wait for a load, and tells the loads that run to stop. */
+  close(error: Error): void {
+    for (const slot of this.#queue.close()) this.fail([slot], error);
+    for (const stop of this.#running) stop.abort(error);
   }
 
-  /** Loads slots with one query for each `loadBatchMax` of them, one after another; values beside each other. */
+  /**
+   * Loads slots with one query for each `loadBatchMax` of them, one after another; values several at once. What no caller
+   * waits for any more, after an error, is left out.
+   */
   async load(definition: EntryDefinition, slots: readonly BatchSlot[]): Promise<void> {
-    const chunks = definition.shape === 'value' ? [slots] : loadBatches(definition, slots);
-    for (const chunk of chunks) {
-      const answered = BatchSlot.answered(chunk);
-      this.#queue.add(definition, chunk);
-      await answered;
-    }
+    const chunks = loadBatches(definition, slots);
+    const loadNext = async () => {
+      for (const chunk of chunks) {
+        const wanted = chunk.filter((slot) => slot.isWanted);
+        if (wanted.length === 0) continue;
+        const answered = BatchSlot.answered(wanted);
+        this.#queue.add(definition, wanted);
+        await answered;
+      }
+    };
+    const atOnce = definition.shape === 'value' ? definition.loadsMax : 1;
+    await Promise.all(Array.from({ length: Math.min(atOnce, slots.length) }, loadNext));
   }
 
   /** Loads slots on the caller's transaction: never queued, since it has its connection, and never shared. */
@@ -121,14 +133,16 @@ export class Loads {
   #begin(definition: EntryDefinition, slots: readonly BatchSlot[], trx?: unknown): BegunLoad<FailedLoad | undefined> {
     const attributes = commonAttributes(slots);
     const stop = new AbortController();
-    const loading = load({
+    const request: LoadRequest = {
       definition,
       addresses: slots.map((slot) => slot.address),
       context: () => ({ ...this.#context(definition, trx, stop.signal), signal: stop.signal }),
       telemetry: this.#telemetry,
       purpose: 'read',
       attributes,
-    });
+    };
+    // A load that begins where another one ended would run in what that loader left of an async context.
+    const loading = trx === undefined ? inNoContext(load, request) : load(request);
     const finished = loading.then(
       async (values) => {
         try {
@@ -141,12 +155,9 @@ export class Loads {
       },
       (error: unknown) => ({ slots, error }),
     );
-    const settled = loading.then(
-      () => {},
-      () => {},
-    );
-    const { loadHardTimeoutMs } = definition;
-    if (loadHardTimeoutMs === 0) return { answer: finished, settled };
+    this.#running.add(stop);
+    const ended = () => void this.#running.delete(stop);
+    const settled = loading.then(ended, ended);
     return { answer: this.#within(definition, slots, finished, stop), settled };
   }
 
@@ -163,14 +174,15 @@ export class Loads {
     finished: Promise<FailedLoad | undefined>,
     stop: AbortController,
   ): Promise<FailedLoad | undefined> {
-    const { name, loadHardTimeoutMs } = definition;
-    if (await endsWithin(loadHardTimeoutMs, finished)) return finished;
-    const error = new LoadTimeoutError(name, loadHardTimeoutMs);
-    this.#overdue++;
-    this.#work.track(finished.finally(() => this.#overdue--));
-    this.fail(slots, error);
-    stop.abort(error);
-    return undefined;
+    try {
+      return await withinHardTimeout(definition, finished, stop);
+    } catch (error) {
+      // `finished` never rejects: this is the timeout.
+      this.#overdue++;
+      this.#work.track(finished.finally(() => this.#overdue--));
+      this.fail(slots, error);
+      return undefined;
+    }
   }
 
   /** Gives loaded values to their callers, and fills behind. */
@@ -188,6 +200,8 @@ export class Loads {
       const key = slot.vector?.entryKey ?? '';
       return { value: values[i], bytes: sealed[i]?.bytes ?? (slot.shared ? encoded(key, values[i]) : undefined), key };
     });
+    // A value without a stored form can't be copied, so no later slot joins its load.
+    this.#queue.end(slots.filter((_, i) => sealed[i] === undefined));
     for (const [i, slot] of slots.entries()) {
       slot.settle(loaded[i]!);
     }
@@ -223,6 +237,11 @@ function encoded(key: string, value: unknown): Buffer | undefined {
 function commonAttributes(slots: readonly BatchSlot[]): Attributes | undefined {
   const { attributes } = slots[0]!.owner;
   if (attributes === undefined) return undefined;
-  const key = JSON.stringify(attributes);
-  return slots.every(({ owner }) => JSON.stringify(owner.attributes) === key) ? attributes : undefined;
+  return slots.every(({ owner }) => areEqual(owner.attributes, attributes)) ? attributes : undefined;
+}
+
+function areEqual(one: Attributes | undefined, other: Attributes): boolean {
+  if (one === other) return true;
+  const names = Object.keys(one ?? {});
+  return names.length === Object.keys(other).length && names.every((name) => Object.is(one![name], other[name]));
 }

@@ -204,7 +204,7 @@ export class Reader {
       bypasses,
       bypassReasons,
       durationMs: monotonicMs() - call.startedAtMs,
-      queriesAvoided: Math.ceil(call.distinct / loadBatchMax) - Math.ceil(call.loads / loadBatchMax),
+      queriesAvoided: call.failed ? 0 : Math.ceil(call.distinct / loadBatchMax) - Math.ceil(call.loads / loadBatchMax),
       stack,
     });
   };

@@ -4,6 +4,7 @@ import { withDeadline } from '../async/deadline.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import { ABSENT, open, seal } from '../codec/envelope.js';
 import type { Attributes } from '../telemetry/events.js';
+import { withinHardTimeout } from './hard-timeout.js';
 import type { LoadCap } from './load-cap.js';
 import { load } from './loader.js';
 import type { Hit, Lookup } from './lookup.js';
@@ -73,6 +74,8 @@ export class Verifier {
   /** Takes a hit as a sample, with the probability `verifyRate`. */
   consider(address: Address, { location, capturedAtMs, bytes }: Hit, attributes: Attributes | undefined): void {
     if (this.#closed || this.#waiting >= SAMPLES_MAX || Math.random() >= this.#options.verifyRate) return;
+    // Readers need the room more than a comparison does.
+    if (!this.#cap.hasRoom(address.definition)) return;
     this.#waiting++;
     this.#turn.add([{ address, vector: new Vector(address, location, capturedAtMs), bytes }, attributes]);
   }
@@ -147,9 +150,10 @@ export class Verifier {
     for (let start = 0; start < addresses.length; start += loadBatchMax) {
       const chunk = addresses.slice(start, start + loadBatchMax);
       const begin = () => {
-        const context = () => ({ ...this.#source.context(), signal: new AbortController().signal });
-        const answer = load({ definition, addresses: chunk, context, telemetry, purpose: 'verify', attributes });
-        return { answer, settled: answer };
+        const stop = new AbortController();
+        const context = () => ({ ...this.#source.context(), signal: stop.signal });
+        const loading = load({ definition, addresses: chunk, context, telemetry, purpose: 'verify', attributes });
+        return { answer: withinHardTimeout(definition, loading, stop), settled: loading };
       };
       values.push(...(await this.#cap.run(definition, begin)));
     }

@@ -61,7 +61,10 @@ export interface ReadEvent extends Labels {
   readonly staleHits: number;
   readonly misses: number;
   readonly bypasses: number;
-  /** Queries, of `loadBatchMax` ids each, that the call alone would have run, and that a hit or a joined load saved. */
+  /**
+   * Queries, of `loadBatchMax` ids each, that the call alone would have run, and that a hit or a joined load saved; 0 for a
+   * call that failed.
+   */
   readonly queriesAvoided: number;
   /** Time from the call to its answer, in ms, with its load if it needed one. */
   readonly durationMs: number;

@@ -3,6 +3,7 @@ import type { Knex } from 'knex';
 import { GenerationalCache, integer, memoryStore } from '../../lib/index.js';
 import { knexSource } from '../../lib/knex/index.js';
 import { eventually } from '../support/deferred.js';
+import { lendProxied } from '../support/knexes.js';
 import { lend } from '../support/lenders.js';
 import { lendDatabase, schemaOf } from '../support/postgres.js';
 import { rejection } from '../support/rejection.js';
@@ -18,8 +19,8 @@ describe('a load on Knex with a hard timeout', () => {
     await db('item').insert([{ id: 1 }]);
   });
 
-  function lendCache(query: (db: Knex) => PromiseLike<unknown>, loadHardTimeoutMs = 100) {
-    const cache = new GenerationalCache({ name: uniqueName(), store: memoryStore(), source: knexSource(db) });
+  function lendCache(query: (db: Knex) => PromiseLike<unknown>, loadHardTimeoutMs = 100, from = db) {
+    const cache = new GenerationalCache({ name: uniqueName(), store: memoryStore(), source: knexSource(from) });
     lend({ what: 'the cache', close: () => cache.close() });
     let error: unknown;
     const value = cache.namespace('item', integer()).one('value', {
@@ -88,6 +89,22 @@ describe('a load on Knex with a hard timeout', () => {
       await Promise.all([reading, next]);
     }
     await cache.settled();
+  });
+
+  it('gives its connection back, to be replaced, when the cancellation gets no answer', async () => {
+    const { db: far, proxy } = await lendProxied(schemaOf(db));
+    const { cache, value } = lendCache((own) => own.raw('select pg_sleep(60)'), 200, far);
+    const reading = rejection(value.fetch({ item: 1 }));
+    await eventually(async () => expect((await active()).join()).to.contain('pg_sleep'));
+    proxy.holdsNew = true; // that of the cancellation
+    expect(await reading).to.have.property('code', 'LOAD_TIMEOUT');
+    await watching.raw('select pg_terminate_backend(pid) from pg_stat_activity where application_name = ?', [
+      schemaOf(db),
+    ]);
+    await cache.settled();
+    expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0 });
+    proxy.holdsNew = false;
+    expect(await far('item').select('id')).to.deep.equal([{ id: 1 }]);
   });
 
   it('reads through the settings of the instance', async () => {

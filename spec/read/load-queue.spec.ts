@@ -320,6 +320,29 @@ describe('the cap on loads', () => {
     expect(ids()).to.deep.equal([[1], [7]]);
   });
 
+  it('is four fifths for each entry by default, so that a slow one leaves room to the others', async () => {
+    const { value, declare, ids } = lendHeld({ loadsMax: 10, entry: { loadBatchMax: 1 } });
+    const other = declare('other');
+    for (let item = 1; item <= 12; item++) {
+      value.fetch({ item }).catch(() => {});
+      await turn();
+    }
+    expect(ids()).to.have.length(8);
+    other.fetch({ item: 99 }).catch(() => {});
+    await turn();
+    expect(ids().at(-1)).to.deep.equal([99]);
+  });
+
+  it('lets a loader fetch another entry', async () => {
+    const cache = new GenerationalCache({ name: uniqueName(), store: bypassStore() });
+    lend({ what: 'the cache', close: () => cache.close() });
+    const items = cache.namespace('item', integer());
+    const inner = items.value('inner', { load: async ({ item }) => (await turn(), `inner ${item}`) });
+    const outer = items.value('outer', { load: async ({ item }) => `outer of ${await inner.fetch({ item })}` });
+    const fetched = await Promise.all(Array.from({ length: 40 }, (_, item) => outer.fetch({ item })));
+    expect(fetched).to.deep.equal(Array.from({ length: 40 }, (_, item) => `outer of inner ${item}`));
+  });
+
   it('lets entries take turns', async () => {
     const { read, declare, ids, loads } = lendHeld({ loadsMax: 1, entry: { loadBatchMax: 1 } });
     const other = declare('other');
@@ -376,21 +399,47 @@ describe('the cap on loads', () => {
     expect(await within).to.deep.equal({ tags: [1] });
   });
 
-  it('holds for the loads of `verifyRate`', async () => {
-    const { read, value, ids, loads, endAll, cache } = lendHeld({ store: memoryStore(), verifyRate: 1, loadsMax: 1 });
+  it('leaves no room to comparisons of `verifyRate` that readers need', async () => {
+    const { read, value, ids, loads, cache } = lendHeld({ store: memoryStore(), verifyRate: 1, loadsMax: 1 });
     const first = await read(1);
     loads[0]!.end.resolve();
     await first.reading;
     await eventually(async () => expect(await value.lookup({ item: 1 })).to.include({ outcome: 'hit' }));
-    await read(2);
-    await value.fetch({ item: 1 }); // a hit, to be verified
-    await turn();
-    expect(ids()).to.deep.equal([[1], [2]]);
+    const second = await read(2);
+    await value.fetch({ item: 1 }); // a hit, while the only place is taken
     loads[1]!.end.resolve();
+    await second.reading;
+    await cache.settled();
+    expect(ids()).to.deep.equal([[1], [2]]);
+    await value.fetch({ item: 1 }); // a hit, with room
     await eventually(() => expect(ids()).to.deep.equal([[1], [2], [1]]));
-    await endAll();
+    const third = await read(3);
+    expect(ids()).to.have.length(3); // the comparison has the place
+    loads[2]!.end.resolve();
+    await eventually(() => expect(ids()).to.have.length(4));
+    loads[3]!.end.resolve();
+    await third.reading;
     await cache.settled();
     expect(cache.statistics.total('verified')).to.equal(1);
+  });
+
+  it('gives a failed load’s further calls and queued entries their turns', async () => {
+    const { value, read, declare, ids, loads } = lendHeld({ loadsMax: 1 });
+    const other = declare('other');
+    await read(9);
+    for (const item of [1, 2, 3, 4]) value.fetch({ item }).catch(() => {});
+    await turn();
+    loads[0]!.end.resolve();
+    await eventually(() => expect(ids()).to.have.length(2));
+    other.fetch({ item: 7 }).catch(() => {});
+    await turn();
+    loads[1]!.end.reject(new Error('as the spec says')); // two halves follow
+    for (let load = 2; load <= 3; load++) {
+      await eventually(() => expect(ids()).to.have.length(load + 1));
+      loads[load]!.end.resolve();
+    }
+    await eventually(() => expect(ids()).to.have.length(5));
+    expect(ids().slice(2, 4)).to.deep.include([7]); // between the halves, at the latest
   });
 
   describe('with a full queue', () => {
@@ -448,6 +497,20 @@ describe('the cap on loads', () => {
       expect(await gathered.reading).to.equal(1);
     });
 
+    it('refuses in a later turn, so that a caller that tries again at once lets loads end', async () => {
+      const { value, read, loads } = lendHeld({ loadsMax: 1, loadQueueMax: 0 });
+      await read(1);
+      let isOver = false;
+      setImmediate(() => setImmediate(() => loads[0]!.end.resolve()));
+      void loads[0]!.end.promise.then(() => (isOver = true));
+      let tries = 0;
+      while (!isOver && tries < 10_000) {
+        tries++;
+        await Promise.race([value.fetch({ item: 2 }).catch(() => {}), loads[0]!.end.promise]);
+      }
+      expect(tries).to.be.below(100);
+    });
+
     it('accepts entries again when there is room', async () => {
       const { read, ids, loads } = lendHeld({ loadsMax: 1, loadQueueMax: 0 });
       await read(1);
@@ -468,6 +531,98 @@ describe('the cap on loads', () => {
     expect(await many).to.have.length(5);
     expect(ids()).to.deep.equal([[1, 2], [3, 4], [5]]);
     expect(runningMax()).to.equal(1);
+  });
+});
+
+describe('a call of many values', () => {
+  it('has a few of them queued at once, and so waits for no room for longer than a load', async () => {
+    const cache = new GenerationalCache({
+      ...{ name: uniqueName(), store: bypassStore(), loadsMax: 5, loadQueueMax: 10, loadQueueTimeoutMs: 200 },
+    });
+    lend({ what: 'the cache', close: () => cache.close() });
+    const value = cache.namespace('item', integer()).value('value', {
+      load: async ({ item }) => {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        return item;
+      },
+    });
+    const items = Array.from({ length: 200 }, (_, item) => ({ item })); // some 500 ms of loads
+    expect(await value.fetchMany(items)).to.have.length(200);
+  });
+
+  it('is loaded no further when it has failed', async () => {
+    const cache = new GenerationalCache({ name: uniqueName(), store: memoryStore() });
+    lend({ what: 'the cache', close: () => cache.close() });
+    const calls: unknown[] = [];
+    const failing = cache.namespace('item', integer()).value('value', {
+      loadsMax: 2,
+      load: async ({ item }) => {
+        calls.push(item);
+        await turn();
+        throw new Error(`no ${item}`);
+      },
+    });
+    await rejection(failing.fetchMany(Array.from({ length: 50 }, (_, item) => ({ item }))));
+    await cache.settled();
+    expect(calls.length).to.be.at.most(4);
+    expect(cache.statistics.total('queries_avoided')).to.equal(0);
+  });
+});
+
+describe('a value that can’t be stored', () => {
+  it('is not shared with a reader that comes after its load, while other fills are under way', async () => {
+    const memory = memoryStore();
+    const gate = deferred();
+    const store: Store = { ...memory, fill: async (...args) => (await gate.promise, memory.fill(...args)) };
+    const cache = new GenerationalCache({ name: uniqueName(), store, maxValueBytes: 100 });
+    lend({ what: 'the cache', close: () => cache.close() });
+    const value = cache.namespace('item', integer()).one('value', {
+      load: async (ids) => ids.map(({ item }) => ({ item, tags: ['x'.repeat(Number(item) === 0 ? 1_000 : 1)] })),
+      by: ({ item }) => ({ item }),
+    });
+    const [one] = await value.fetchMany([{ item: 0 }, { item: 1 }]);
+    const other = await value.fetch({ item: 0 });
+    one!.tags.push('mine');
+    expect(other!.tags).to.have.length(1);
+    gate.resolve();
+  });
+});
+
+describe('a cache that is closed', () => {
+  it('rejects what waits for a load, and tells the loads that run to stop', async () => {
+    const { cache, read, loads } = lendHeld({ loadsMax: 1, closeDeadlineMs: 20 });
+    await read(1);
+    const waiting = rejection((await read(2)).reading);
+    await cache.close();
+    expect(await waiting).to.have.property('code', 'CLOSED');
+    expect(loads[0]!.signal.reason).to.have.property('code', 'CLOSED');
+    loads[0]!.end.resolve();
+  });
+});
+
+describe('callers with strange attributes', () => {
+  it('get their values, and hang nothing', async () => {
+    const { value, endAll } = lendHeld({ store: memoryStore() });
+    const circular: Record<string, unknown> = {};
+    circular['itself'] = circular;
+    const reads = [{ tenant: 10n }, circular, { tenant: 'a' }].map((attributes) =>
+      value.fetch({ item: 1 }, { attributes: attributes as never }),
+    );
+    await turn();
+    await endAll();
+    expect(await Promise.all(reads)).to.deep.equal([{ tags: [1] }, { tags: [1] }, { tags: [1] }]);
+  });
+});
+
+describe('a reader with the vector of a load past its soft timeout', () => {
+  it('does not wait for it', async () => {
+    const { read, ids, loads } = lendHeld({ store: memoryStore(), entry: { loadSoftTimeoutMs: 30 } });
+    await read();
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    const later = await read();
+    await eventually(() => expect(ids()).to.have.length(2));
+    loads[1]!.end.resolve();
+    expect(await later.reading).to.equal(1);
   });
 });
 

@@ -43,6 +43,8 @@ export class Proxy {
   delayMs = 0;
   /** Bytes that clients have sent so far. */
   requestBytes = 0;
+  /** Whether nothing passes over connections that are made from now on. */
+  holdsNew = false;
   readonly #targetPort: number;
   readonly #connections = new Set<Connection>();
   #server: Server | undefined;
@@ -168,6 +170,7 @@ export class Proxy {
     client.on('close', () => target.destroyed && this.#connections.delete(connection));
     target.on('close', () => client.destroyed && this.#connections.delete(connection));
     this.#update();
+    if (this.holdsNew) connection.requests.held = connection.replies.held = true;
   }
 }
 

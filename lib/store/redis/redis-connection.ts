@@ -231,10 +231,12 @@ export class RedisConnection {
 
   #lose(): void {
     this.#silentSinceMs = undefined;
-    if (!this.#open) return;
+    // A connection that never opened: its error has told, unless the server was silent until the connection ended.
+    if (!this.#open && this.#lastError !== undefined) return;
     this.#open = false;
+    this.#lastError ??= CLOSED;
     this.#goDown();
-    this.#listener?.({ kind: 'down', error: this.#lastError ?? CLOSED });
+    this.#listener?.({ kind: 'down', error: this.#lastError });
   }
 
   /** Resolves when the connection is open. Without `waitsForServer`, rejects as soon as the server is known to be down. */
