@@ -500,12 +500,11 @@ describe('the cap on loads', () => {
     it('refuses in a later turn, so that a caller that tries again at once lets loads end', async () => {
       const { value, read, loads } = lendHeld({ loadsMax: 1, loadQueueMax: 0 });
       await read(1);
-      let isOver = false;
+      const ended = new AbortController();
+      void loads[0]!.end.promise.then(() => ended.abort());
       setImmediate(() => setImmediate(() => loads[0]!.end.resolve()));
-      void loads[0]!.end.promise.then(() => (isOver = true));
       let tries = 0;
-      while (!isOver && tries < 10_000) {
-        tries++;
+      for (; !ended.signal.aborted && tries < 10_000; tries++) {
         await Promise.race([value.fetch({ item: 2 }).catch(() => {}), loads[0]!.end.promise]);
       }
       expect(tries).to.be.below(100);
