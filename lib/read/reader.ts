@@ -134,11 +134,10 @@ export class Reader {
   }
 
   /** Looks up a chunk under one deadline for all its commands. A failing store makes every entry a bypass. */
-  async #lookUp(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
-    if (this.#store.bypassed) return addresses.map(() => BYPASS_STORE);
+  #lookUp(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
+    if (this.#store.bypassed) return Promise.resolve(addresses.map(() => BYPASS_STORE));
     // Before the lookup: a bump that succeeds meanwhile does not make an earlier reply new.
-    if (this.#unbumped.size > 0) return this.#lookUpBumped(addresses);
-    return this.#ask(addresses);
+    return this.#unbumped.size > 0 ? this.#lookUpBumped(addresses) : this.#ask(addresses);
   }
 
   /** Looks up the entries that miss no bump of this process. */
