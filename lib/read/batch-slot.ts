@@ -68,7 +68,7 @@ export class BatchSlot {
 
   /** Whether a call still waits for this entry. */
   get isWanted(): boolean {
-    return this.callers.some((call) => !call.isSettled);
+    return !this.owner.isSettled || this.callers.some((call) => !call.isSettled);
   }
 
   /** Every call that waits for this entry, each once: also those of slots that joined this one. */
