@@ -148,13 +148,11 @@ export class LoadQueue {
       }
       if (lane.entries.size === 0) this.#lanes.delete(definition);
     };
-    // Within the time of the queue, so that an entry whose loads are slow gets its next load, and no error.
-    const softTimeoutMs = Math.min(definition.loadSoftTimeoutMs, this.#cap.limits.loadQueueTimeoutMs);
     const timer = setTimeout(() => {
       this.end(slots);
       leave();
       this.#callNext();
-    }, softTimeoutMs).unref();
+    }, definition.loadSoftTimeoutMs).unref();
     const loading = this.#start(definition, slots).then(() => {
       clearTimeout(timer);
       leave();
@@ -162,17 +160,32 @@ export class LoadQueue {
     this.#cap.take(definition, loading);
   }
 
-  /** Refuses slots that have gathered for too long. */
+  /**
+   * Refuses slots that have waited for room for too long. One that has waited for loads of its own entry begins in place of
+   * that: those are too slow to be waited for.
+   */
   #watch(): NodeJS.Timeout | undefined {
     const { loadQueueTimeoutMs } = this.#cap.limits;
     const nowMs = monotonicMs();
+    let timer: NodeJS.Timeout | undefined;
     for (const [slot, sinceMs] of this.#gathering) {
       const leftMs = sinceMs + loadQueueTimeoutMs - nowMs;
-      if (leftMs > 0) return setTimeout(() => (this.#timer = this.#watch()), leftMs).unref();
-      this.#remove(slot);
-      this.#refuse(slot, 'time');
+      if (leftMs > 0) {
+        timer = setTimeout(() => (this.#timer = this.#watch()), leftMs).unref();
+        break;
+      }
+      const { ready } = this.#lanes.get(slot.address.definition)!;
+      if (ready.has(slot)) {
+        this.#remove(slot);
+        this.#refuse(slot, 'time');
+      } else {
+        this.#gathering.delete(slot);
+        this.#gathering.set(slot, nowMs);
+        ready.add(slot);
+      }
     }
-    return undefined;
+    this.#callNext();
+    return timer;
   }
 
   /** In the next turn, so that a caller that tries again without a pause lets loads end. */

@@ -195,13 +195,16 @@ describe('readers without a vector', () => {
       by: ({ slow: id }) => ({ slow: id }),
     });
     const readings: Promise<void>[] = [];
+    const startedAtMs = performance.now();
     for (let i = 0; i < 100; i++) {
       rows.set(1, i);
       readings.push(slow.fetch({ slow: 1 }).then((row) => void expect(row!.version).to.be.at.least(i)));
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
+    const tookMs = performance.now() - startedAtMs;
     await Promise.all(readings);
-    expect(loads.length).to.be.within(2, 4);
+    // Two at once, for as long as readers come, and those that gathered last.
+    expect(loads.length).to.be.within(2, 2 * Math.ceil(tookMs / 300) + 2);
   });
 });
 
