@@ -58,7 +58,7 @@ export async function installOutbox(
       if (!installed.has(i)) await step.up(statementsOf(trx), at);
       if (!listed.has(i + 1)) await query(trx, `insert into ${at}gencache_release (version) values (?)`, [i + 1]);
     }
-    await checkHiddenTables(trx, options, { mayHide: true });
+    await checkHiddenTables(trx, options, { mayHide: 'forced' });
   });
 }
 

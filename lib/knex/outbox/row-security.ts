@@ -39,26 +39,38 @@ export class HiddenRowsError extends ConfigurationError {
   }
 }
 
+/** `active`: a table hid rows from the query's own role. `forced`: the outbox may hide rows from its owner. */
+export type MayHide = 'active' | 'forced';
+
 /**
- * SQL for whether one of these tables may hide rows from the current role, or the outbox from its owner (FORCE ROW LEVEL
- * SECURITY). Cheap enough for each poll; `checkHiddenTables` then looks closer.
+ * SQL for whether one of these tables hides rows from the current role, or the outbox may hide some from its owner (FORCE
+ * ROW LEVEL SECURITY): MayHide as text, or null. Cheap enough for each poll; `checkHiddenTables` then looks closer.
  */
 export function mayHideSql(options: OutboxOptions, tables: readonly OutboxTable[]): string {
   const named = (table: OutboxTable) => literal(`${qualifier(options)}gencache_${table}`);
   const active = tables.map((table) => `row_security_active(${named(table)})`);
-  return `(${active.join(' or ')}
-    or (select relforcerowsecurity from pg_class where oid = ${named('outbox')}::regclass))`;
+  return `(case when ${active.join(' or ')} then 'active'
+    when (select relforcerowsecurity from pg_class where oid = ${named('outbox')}::regclass) then 'forced' end)`;
 }
 
-/** Throws HiddenRowsError where these tables hide rows, or may do so if `mayHide` says it. A query only then. */
+/**
+ * Throws HiddenRowsError where these tables hide rows, if `mayHide` says that they may; a query only then. A query that ran
+ * while row level security was active has not seen all rows, even if it was switched off since: that throws, too, so that
+ * the caller reads again.
+ */
 export async function checkHiddenTables(
   db: Knex,
   options: OutboxOptions,
-  { mayHide, tables }: { readonly mayHide: boolean; readonly tables?: readonly OutboxTable[] },
+  { mayHide, tables }: { readonly mayHide: MayHide | null; readonly tables?: readonly OutboxTable[] },
 ): Promise<void> {
-  if (!mayHide) return;
+  if (mayHide === null) return;
   const hidden = await findHiddenTables(db, options, tables);
   if (hidden.length > 0) throw new HiddenRowsError(hidden);
+  if (mayHide === 'active') {
+    throw new ConfigurationError(
+      'Row level security was switched off while the outbox was read, so the read may lack rows. The next read sees all of them.',
+    );
+  }
 }
 
 /** Those of these tables that hide rows from the current role, or from their owner. One query. */

@@ -1,7 +1,7 @@
 import type { EventPosition, EventRanges } from './event-position.js';
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './location.js';
-import { checkHiddenTables, mayHideSql } from './row-security.js';
+import { checkHiddenTables, type MayHide, mayHideSql } from './row-security.js';
 import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
 import { query } from '../postgres/query.js';
 
@@ -142,5 +142,5 @@ interface Row {
   readonly authority: Authority | null;
   readonly found: readonly (readonly [kind: string, xid: string, seq: string])[] | null;
   readonly lagMs: string | null;
-  readonly mayHide: boolean;
+  readonly mayHide: MayHide | null;
 }

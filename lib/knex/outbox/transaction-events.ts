@@ -1,22 +1,23 @@
 import type { Knex } from 'knex';
 import { EVENT, type OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
-import { checkHiddenTables, mayHideSql } from './row-security.js';
+import { checkHiddenTables, type MayHide, mayHideSql } from './row-security.js';
 import { serverSql, type TransactionId } from './transaction-id.js';
 import { query } from '../postgres/query.js';
 import { literal } from '../postgres/sql-text.js';
 
 /** The events of a transaction that are still in the outbox, claimed or not. One query, no locks. Throws HiddenRowsError. */
 export async function eventsOf(db: Knex, cache: string, xid: string, options: OutboxOptions): Promise<OutboxEvent[]> {
-  const rows = await query<OutboxEvent | { readonly path: null }>(
+  const rows = await query<OutboxEvent | { readonly path: null; readonly cause: MayHide }>(
     db,
     `select ${EVENT} from ${qualifier(options)}gencache_outbox as event
      where cache = ? and xid = ?::xid8 and held_by is null
-     union all select null, null, null where ${mayHideSql(options, ['outbox'])}`,
+     union all select null, ${mayHideSql(options, ['outbox'])}, null where ${mayHideSql(options, ['outbox'])} is not null`,
     [cache, xid],
   );
   const events = rows.filter((row): row is OutboxEvent => row.path !== null);
-  await checkHiddenTables(db, options, { mayHide: events.length < rows.length, tables: ['outbox'] });
+  const [warning] = rows.filter((row) => row.path === null);
+  await checkHiddenTables(db, options, { mayHide: (warning?.cause as MayHide) ?? null, tables: ['outbox'] });
   return events;
 }
 

@@ -3,6 +3,9 @@ import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { GenerationalCache, integer } from '../../../lib/index.js';
 import { checkTriggers, installOutbox, knexSource, onChangeOf } from '../../../lib/knex/index.js';
+import { EVERYWHERE } from '../../../lib/knex/outbox/event-position.js';
+import { surveyOutbox } from '../../../lib/knex/outbox/survey.js';
+import { eventsOf } from '../../../lib/knex/outbox/transaction-events.js';
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { eventually } from '../../support/deferred.js';
 import { lendKnex } from '../../support/knexes.js';
@@ -212,6 +215,37 @@ describe('row level security', () => {
       await owner.raw('alter table gencache_outbox disable row level security');
       for (const table of tables) await owner.raw('alter table ?? disable row level security', [table]);
       await eventually(() => expect(relay.status).to.include({ trusted: true, events: 1 }), { withinMs: 10_000 });
+    });
+  }
+
+  const READS: Readonly<Record<string, (db: Knex, xid: string) => Promise<number>>> = {
+    'the rows of a relay’s survey': async (db) =>
+      (await surveyOutbox(db, { cache: name, ranges: EVERYWHERE, outbox: {} })).tail.length,
+    'the events of a transaction': async (db, xid) => (await eventsOf(db, name, xid, {})).length,
+  };
+  for (const [what, read] of Object.entries(READS)) {
+    it(`switched off right after ${what} were read makes that read fail, and not find nothing`, async () => {
+      const { connection } = (app.client as { config: { connection: { connectionString: string } } }).config;
+      const one = lendKnex(connection.connectionString, schema, { max: 1 }); // its queries follow one another
+      await secure(['gencache_outbox']);
+      await root.raw(`update product set name = 'new'`);
+      const [{ xid }] = (await root('gencache_outbox').select(root.raw('xid::text'))) as [{ xid: string }];
+      // Between the read and the closer look that follows it, a query of `one` waits for this lock.
+      const lock = await root.transaction();
+      await lock.raw('select pg_advisory_xact_lock(hashtext(?))', [name]);
+      let blocking: Promise<unknown> | undefined;
+      one.on('query-response', (_rows: unknown, { sql }: { sql: string }) => {
+        if (blocking === undefined && sql.includes('gencache_outbox')) {
+          blocking = Promise.resolve(one.raw('select pg_advisory_xact_lock(hashtext(?))', [name]));
+        }
+      });
+      const reading = rejection(read(one, xid));
+      await eventually(() => expect(blocking).to.not.equal(undefined));
+      await owner.raw('alter table gencache_outbox disable row level security');
+      await lock.commit();
+      await blocking;
+      expect((await reading).message).to.match(/^Row level security was switched off while the outbox was read/);
+      expect(await read(one, xid)).to.equal(1);
     });
   }
 
