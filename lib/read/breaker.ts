@@ -43,10 +43,6 @@ export class Breaker {
     this.#changed = changed;
   }
 
-  get isOpen(): boolean {
-    return this.#retryAtMs !== undefined;
-  }
-
   /** Returns whether a call may be sent now. The caller reports its result by `succeeded` or `failed`. */
   admits(): boolean {
     if (this.#retryAtMs === undefined) return true;

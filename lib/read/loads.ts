@@ -60,7 +60,7 @@ export class Loads {
     return { running: this.#cap.running, overdue: this.#overdue, waiting: this.#queue.waiting };
   }
 
-  /** Joins a slot to the running load of its vector. Returns false if there is none. */
+  /** Joins a slot to the running load of its vector. Returns false if no load of that vector runs. */
   join(slot: BatchSlot): boolean {
     return this.#queue.join(slot);
   }
