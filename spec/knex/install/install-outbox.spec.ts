@@ -21,6 +21,7 @@ import { runProgram } from '../../support-specs/programs/run.js';
 import { uniqueName } from '../../support/redis.js';
 import { lendRelay } from '../../support/relay.js';
 import { rejection } from '../../support/rejection.js';
+import { lendRole } from '../../support/roles.js';
 
 const TABLES = ['authority', 'boot', 'dead_letter', 'narrowed', 'outbox', 'release', 'trigger'];
 
@@ -193,9 +194,7 @@ describe('the outbox', () => {
 
     it('is installed by a role that may create no schema: in one that it owns, and else the error names the statement', async () => {
       const schema = lendSchema(uniqueName());
-      const role = uniqueName('role');
-      await db.raw('create role ??', [role]);
-      lend({ what: `the role ${role}`, close: () => db.raw('drop owned by ?? cascade; drop role ??', [role, role]) });
+      const role = await lendRole(db);
       const own = lendKnex(databaseUrl(`${schemaOf(db)} -c role=${role}`), schemaOf(db));
       const error = await rejection(installOutbox(own, { schema }));
       expect(error).to.include({ code: 'CONFIGURATION' });

@@ -4,11 +4,10 @@ import type { Knex } from 'knex';
 import { installOutbox } from '../../../lib/knex/index.js';
 import { eventually } from '../../support/deferred.js';
 import { lendKnex } from '../../support/knexes.js';
-import { lend } from '../../support/lenders.js';
 import { databaseUrl, lendDatabase, schemaOf } from '../../support/postgres.js';
-import { uniqueName } from '../../support/redis.js';
 import { lendRelay } from '../../support/relay.js';
 import { rejection } from '../../support/rejection.js';
+import { lendRole } from '../../support/roles.js';
 import { createItems, openShop } from '../../support/shop.js';
 
 describe('a role that lacks rights', () => {
@@ -19,15 +18,7 @@ describe('a role that lacks rights', () => {
     db = await lendDatabase();
     await createItems(db);
     await installOutbox(db);
-    role = uniqueName('role');
-    await db.raw('create role ??', [role]);
-    lend({
-      what: `the role ${role}`,
-      async close() {
-        await db.raw('drop owned by ?? cascade', [role]);
-        await db.raw('drop role ??', [role]);
-      },
-    });
+    role = await lendRole(db);
     await grant('usage on schema ??', schemaOf(db));
     await grant('select, update on item');
   });

@@ -8,10 +8,10 @@ import { installOutbox } from '../../../lib/knex/index.js';
 import { type NeededRights, RELAY_RIGHTS, WRITER_RIGHTS } from '../../../lib/knex/outbox/missing-rights.js';
 import { eventually } from '../../support/deferred.js';
 import { lendKnex } from '../../support/knexes.js';
-import { lend } from '../../support/lenders.js';
 import { databaseUrl, lendDatabase, schemaOf } from '../../support/postgres.js';
 import { uniqueName } from '../../support/redis.js';
 import { lendRelay } from '../../support/relay.js';
+import { lendRole } from '../../support/roles.js';
 import { createItems, openShop, recorded } from '../../support/shop.js';
 
 const eachOf = (rights: NeededRights) =>
@@ -25,15 +25,7 @@ describe('a role', () => {
     db = await lendDatabase();
     await createItems(db);
     await installOutbox(db);
-    role = uniqueName('role');
-    await db.raw('create role ??', [role]);
-    lend({
-      what: `the role ${role}`,
-      async close() {
-        await db.raw('drop owned by ?? cascade', [role]);
-        await db.raw('drop role ??', [role]);
-      },
-    });
+    role = await lendRole(db);
     await db.raw('grant usage on schema ?? to ??', [schemaOf(db), role]);
     await db.raw('grant select, update on item to ??', [role]);
   });

@@ -14,6 +14,7 @@ import { databaseUrl, lendDatabase, schemaOf } from '../../support/postgres.js';
 import { lendRedis, uniqueName } from '../../support/redis.js';
 import { lendRelay } from '../../support/relay.js';
 import { rejection } from '../../support/rejection.js';
+import { lendRole } from '../../support/roles.js';
 
 const BOUND_MS = 1_000;
 
@@ -25,16 +26,8 @@ describe('row level security', () => {
   let name: string;
   let schema: string;
 
-  async function lendRole(rights: readonly string[]): Promise<Knex> {
-    const role = uniqueName('role');
-    await root.raw('create role ??', [role]);
-    lend({
-      what: `the role ${role}`,
-      async close() {
-        await root.raw('drop owned by ?? cascade', [role]);
-        await root.raw('drop role ??', [role]);
-      },
-    });
+  async function lendAs(rights: readonly string[]): Promise<Knex> {
+    const role = await lendRole(root);
     for (const right of rights) await root.raw(`${right} to ??`, [role]);
     return lendKnex(databaseUrl(`${schema} -c role=${role}`), schema);
   }
@@ -43,7 +36,7 @@ describe('row level security', () => {
     root = await lendDatabase();
     schema = schemaOf(root);
     name = uniqueName();
-    owner = await lendRole([`grant all on schema ${schema}`]);
+    owner = await lendAs([`grant all on schema ${schema}`]);
     await owner.raw('create table product (id int primary key, name text not null)');
     await owner.raw('create table shop_order (id int primary key, product_id int not null, tenant text not null)');
     await owner.raw(`insert into product values (1, 'old')`);
@@ -54,7 +47,7 @@ describe('row level security', () => {
       .bump({ shop_order: 'id' })
       .install();
     await onChangeOf(owner, 'shop_order', { cache: name }).bump({ shop_order: 'id' }).install();
-    app = await lendRole([
+    app = await lendAs([
       `grant usage on schema ${schema}`,
       `grant select, insert, update, delete on all tables in schema ${schema}`,
     ]);
