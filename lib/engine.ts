@@ -18,6 +18,7 @@ import type { CallLabels } from './read/call.js';
 import { Reader } from './read/reader.js';
 import { ScopeRegistry } from './model/scope-registry.js';
 import type { Source } from './ports/source.js';
+import { StoreClock } from './read/store-clock.js';
 import { StateTracker } from './telemetry/state.js';
 import { Statistics } from './telemetry/statistics.js';
 import type { Store, StoreSignal } from './ports/store.js';
@@ -80,7 +81,8 @@ export class Engine {
         changed: (isOpen, error) => telemetry.emit('breakerChanged', { cache: name, operation, isOpen, error }),
       });
     const breakers = { read: breaker('read'), fill: breaker('fill') };
-    const filler = new Filler({ store, breaker: breakers.fill, telemetry, clock, options });
+    const storeClock = new StoreClock(store, clock);
+    const filler = new Filler({ store, storeClock, breaker: breakers.fill, telemetry, clock, options });
     const cap = new LoadCap(options);
     const verifier =
       options.verifyRate > 0 ? new Verifier({ store, lookup, cap, source, telemetry, options }) : undefined;

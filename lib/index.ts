@@ -33,7 +33,11 @@ export type { CacheSettings } from './options.js';
 export type { Clock } from './ports/clock.js';
 export type { BumpTarget, Committed, Outbox, Source, TransactionOptions } from './ports/source.js';
 export {
+  type Claim,
+  type ClaimBatch,
+  type Claimed,
   type FillBatch,
+  type Filled,
   type FillReply,
   type Renewal,
   type Repair,

@@ -3,6 +3,7 @@
  *
  *     generation = prefix "g:" path
  *     entry      = prefix "e:" schema ":" path ":" name *( "," id ) ":" vector
+ *     lease      = as entry, with "l:" in place of "e:"
  *     freshness  = prefix "f:" bound                      ; the bound in ms
  *     mark       = prefix "m"
  *     demands    = prefix "d"
@@ -37,6 +38,9 @@ export type GenerationKey = string & { readonly [brand]: 'GenerationKey' };
 /** The key of an entry under one vector; each vector has a key of its own. */
 export type EntryKey = string & { readonly [brand]: 'EntryKey' };
 
+/** The key of the right to load one entry under one vector. */
+export type LeaseKey = string & { readonly [brand]: 'LeaseKey' };
+
 /** The key that guarantees one bound while it exists. */
 export type FreshnessKey = string & { readonly [brand]: 'FreshnessKey' };
 
@@ -69,6 +73,12 @@ export function generationKey(prefix: string, path: string): GenerationKey {
 
 export function entryKey({ prefix, schemaVersion, scopePath, entryPath, vector }: EntryKeyParts): EntryKey {
   return `${prefix}e:${schemaVersion}:${scopePath}:${entryPath}:${vector}` as EntryKey;
+}
+
+/** Returns the key of an entry's lease: it has the vector, so that a bump frees the entry, and the hash tag of its keys. */
+export function leaseKey(key: EntryKey): LeaseKey {
+  const letter = key.indexOf('}:e:') + 2;
+  return `${key.slice(0, letter)}l${key.slice(letter + 1)}` as LeaseKey;
 }
 
 interface EntryKeyParts {

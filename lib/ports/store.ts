@@ -10,7 +10,7 @@ import type { DemandsKey, EntryKey, FreshnessKey, GenerationKey, MarkKey } from 
  * one in place; namespaces, loaders and the contents of entries are unknown to it. Every call takes the caller's deadline:
  * a store that is not ready yet waits within the deadline, and then rejects with `StoreUnavailableError` or
  * `DeadlineError`. `read`, `mint` and `fill` wait for a store that starts, and reject at once while it is known to be
- * down, since their callers have the source to go to.
+ * down, since their callers have the source to go to. So do `claim`, `renewLeases` and `failLeases`.
  */
 export interface Store {
   /** For logs: `redis`, `memory`. */
@@ -68,10 +68,26 @@ export interface Store {
   ): Promise<readonly (Generation | 'missing' | 'quarantined' | 'foreign')[]>;
 
   /**
-   * Stores each entry unless one of its guards moved: `entries: [n] -> [n]`. Renews the TTL of a guard with less than
-   * half of it left. Atomic. One command.
+   * Takes the lease of each entry that is to be loaded: `entries: [n] -> claims: [n]`. One step looks at the guards, the
+   * entry and its lease, so that a caller that missed before another one filled takes no lease. Atomic. One command
+   * (callers chunk at 1,000).
    */
-  fill(batch: FillBatch, deadline: Deadline): Promise<readonly FillReply[]>;
+  claim(batch: ClaimBatch, deadline: Deadline): Promise<Claimed>;
+
+  /** Extends the leases of these entries that still have this token to `ttlMs` from now. Atomic. One command. */
+  renewLeases(keys: readonly EntryKey[], token: string, ttlMs: number, deadline: Deadline): Promise<void>;
+
+  /**
+   * Marks the leases of these entries that still have this token as failed, for the rest of their TTL: a claim answers
+   * `leaseless` meanwhile. Atomic. One command.
+   */
+  failLeases(keys: readonly EntryKey[], token: string, deadline: Deadline): Promise<void>;
+
+  /**
+   * Stores each entry unless one of its guards moved, and releases its lease in the same step: `entries: [n] ->
+   * replies: [n]`. Renews the TTL of a guard with less than half of it left. Atomic. One command.
+   */
+  fill(batch: FillBatch, deadline: Deadline): Promise<Filled>;
 
   /** Frees the memory of entries. Returns the number of entries that existed. One command. */
   delete(keys: readonly EntryKey[], deadline: Deadline): Promise<number>;
@@ -136,6 +152,38 @@ export interface Store {
   close(): Promise<void>;
 }
 
+/** Entries to be loaded. */
+export interface ClaimBatch {
+  /** The generations that guard the entries, and the value that each must still have. */
+  readonly guards: readonly { readonly key: GenerationKey; readonly token: Generation }[];
+  readonly entries: readonly {
+    readonly key: EntryKey;
+    /** Indexes into `guards`. */
+    readonly guards: readonly number[];
+    /** The first bytes of the value that is to be replaced; undefined if the entry was not there. */
+    readonly replaced?: Buffer | undefined;
+  }[];
+  /** A fresh nonce, which names the holder of the leases; undefined to look only. */
+  readonly token: string | undefined;
+  /** The TTL of a lease, in ms. */
+  readonly ttlMs: number;
+}
+
+export interface Claimed {
+  readonly claims: readonly Claim[];
+  /** The store's clock, in whole ms, rounded down. */
+  readonly timeMs: number;
+}
+
+/**
+ * - `yours`: the caller holds the lease until it fills, fails or the TTL ends. `free`: the caller only looked.
+ * - `held`: another process holds the lease, and loads.
+ * - `filled`: the entry is there, with another value than the one to be replaced.
+ * - `moved`: a guard moved.
+ * - `leaseless`: to be loaded without a lease. The last holder's load failed, or the store can't keep a lease.
+ */
+export type Claim = 'yours' | 'free' | 'held' | 'filled' | 'moved' | 'leaseless';
+
 export interface FillBatch {
   /** The generations that guard the entries: the value that each must still have, and the TTL that it needs. */
   readonly guards: readonly { readonly key: GenerationKey; readonly token: Generation; readonly ttlMs: number }[];
@@ -146,10 +194,26 @@ export interface FillBatch {
     /** Indexes into `guards`. */
     readonly guards: readonly number[];
   }[];
+  /**
+   * The instant from which TTLs count, by the store's clock, in ms; at the latest they count from now. So an entry does not
+   * live longer if the command waits in the buffers of a store that stands still.
+   */
+  readonly asOfMs: number;
+  /** The token of the entries' leases: those that have it are released, filled or not. undefined without leases. */
+  readonly lease: string | undefined;
 }
 
-/** `filled`; or refused: a guard `moved`, the key has another type (`foreign`), the store is too small (`oversized`). */
-export type FillReply = 'filled' | 'moved' | 'foreign' | 'oversized';
+export interface Filled {
+  readonly replies: readonly FillReply[];
+  /** The store's clock, in whole ms, rounded down. */
+  readonly timeMs: number;
+}
+
+/**
+ * `filled`; or refused: a guard `moved`, the key has another type (`foreign`), the store is too small (`oversized`), its
+ * TTL is over (`expired`).
+ */
+export type FillReply = 'filled' | 'moved' | 'foreign' | 'oversized' | 'expired';
 
 /** Lifetime of a mark without renewals, in ms. */
 export const MARK_TTL_MS = 3_600_000;

@@ -11,10 +11,11 @@ import {
 } from '../errors/errors.js';
 import type { Attributes, FillEvent, RefusalReason } from '../telemetry/events.js';
 import { mismatch } from '../codec/schema.js';
-import type { RegisteredScope } from '../model/scope-registry.js';
 import type { FillBatch, Store } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
-import { generationTtl, jittered } from '../model/ttl.js';
+import { jittered } from '../model/ttl.js';
+import { Guards } from './guards.js';
+import type { StoreClock } from './store-clock.js';
 import { Vector } from '../model/vector.js';
 
 /** The stored form of a value, and the vector that it will be stored under. */
@@ -35,6 +36,7 @@ interface FillLimits {
 
 interface FillerOptions {
   readonly store: Store;
+  readonly storeClock: StoreClock;
   readonly breaker: Breaker;
   readonly telemetry: Emitter;
   readonly clock: Clock;
@@ -54,13 +56,15 @@ const FILL_BYTES_MAX = 1 << 20;
  */
 export class Filler {
   readonly #store: Store;
+  readonly #storeClock: StoreClock;
   readonly #breaker: Breaker;
   readonly #telemetry: Emitter;
   readonly #clock: Clock;
   readonly #options: FillLimits;
 
-  constructor({ store, breaker, telemetry, clock, options }: FillerOptions) {
+  constructor({ store, storeClock, breaker, telemetry, clock, options }: FillerOptions) {
     this.#store = store;
+    this.#storeClock = storeClock;
     this.#breaker = breaker;
     this.#telemetry = telemetry;
     this.#clock = clock;
@@ -97,37 +101,33 @@ export class Filler {
 
   /**
    * Stores `sealed: [n]`, all of one definition. Resolves, when the store has answered, to the number of stored entries.
-   * Costs one command for each 500 entries or 1 MiB. Never rejects: a store failure is counted and refuses the fill.
+   * Costs one command for each 500 entries or 1 MiB; one more for the first fill of a process that knows the time of the
+   * store from no claim. `lease` is the token of the entries' leases. Never rejects: a store failure is counted and refuses
+   * the fill.
    */
-  async fill(sealed: readonly Sealed[], attributes: Attributes | undefined): Promise<number> {
+  async fill(sealed: readonly Sealed[], attributes: Attributes | undefined, lease?: string): Promise<number> {
     let filled = 0;
-    for (const chunk of chunks(sealed)) filled += await this.#fillChunk(chunk, attributes);
+    for (const chunk of chunks(sealed)) filled += await this.#fillChunk(chunk, attributes, lease);
     return filled;
   }
 
-  async #fillChunk(chunk: readonly Sealed[], attributes: Attributes | undefined): Promise<number> {
+  async #fillChunk(
+    chunk: readonly Sealed[],
+    attributes: Attributes | undefined,
+    lease: string | undefined,
+  ): Promise<number> {
     const nowMs = this.#clock.nowMs();
-    const guards: FillBatch['guards'][number][] = [];
+    const guards = new Guards();
     const entries: FillBatch['entries'][number][] = [];
-    const indexes = new Map<RegisteredScope, number>();
     for (const { vector, bytes } of chunk) {
       const address = Vector.addressOf(vector);
-      const { ttlMs: declaredMs } = address.definition;
-      const ttlMs = jittered(declaredMs, this.#options.ttlJitter) - Math.ceil(nowMs - vector.capturedAtMs);
+      const ttlMs =
+        jittered(address.definition.ttlMs, this.#options.ttlJitter) - Math.ceil(nowMs - vector.capturedAtMs);
       if (ttlMs < 1) {
         this.refuse(address, 'expired', attributes);
         continue;
       }
-      const own = address.scopes.map((scope, i) => {
-        const token = vector.generations[i]!;
-        let index = indexes.get(scope);
-        if (index === undefined || guards[index]!.token !== token) {
-          index = guards.push({ key: scope.generationKey, token, ttlMs: generationTtl(declaredMs) }) - 1;
-          indexes.set(scope, index);
-        }
-        return index;
-      });
-      entries.push({ key: vector.entryKey, bytes, ttlMs, guards: own });
+      entries.push({ key: vector.entryKey, bytes, ttlMs, guards: guards.add(vector) });
     }
     if (entries.length === 0) return 0;
     const { definition } = Vector.addressOf(chunk[0]!.vector);
@@ -136,9 +136,12 @@ export class Filler {
       return 0;
     }
     try {
-      const replies = await withDeadline('fill', this.#options.fillDeadlineMs, (deadline) =>
-        this.#store.fill({ guards, entries }, deadline),
-      );
+      const { replies, timeMs } = await withDeadline('fill', this.#options.fillDeadlineMs, async (deadline) => {
+        await this.#storeClock.known(deadline);
+        const asOfMs = Math.floor(this.#storeClock.at(nowMs)!);
+        return this.#store.fill({ guards: guards.list, entries, asOfMs, lease }, deadline);
+      });
+      this.#storeClock.note(timeMs);
       this.#breaker.succeeded();
       let fills = 0;
       const reasons: Partial<Record<RefusalReason, number>> = {};

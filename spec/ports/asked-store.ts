@@ -4,7 +4,7 @@ import { parseDemands } from '../../lib/model/bound-demands.js';
 import { withDeadline } from '../../lib/async/deadline.js';
 import { formatGeneration, type Generation, nonce } from '../../lib/model/generation.js';
 import type { FillBatch, Store } from '../../lib/index.js';
-import type { Renewal, Repair } from '../../lib/ports/store.js';
+import type { Claim, ClaimBatch, FillReply, Renewal, Repair } from '../../lib/ports/store.js';
 
 const LIMIT_MS = 10_000;
 
@@ -81,8 +81,37 @@ export class AskedStore {
     return this.#ask('bump', (deadline) => this.store.bump(keys, attempt, ttlMs, deadline));
   }
 
-  fill(guards: FillBatch['guards'], ...entries: FillBatch['entries'][number][]) {
-    return this.#ask('fill', (deadline) => this.store.fill({ guards, entries }, deadline));
+  async fill(guards: FillBatch['guards'], ...entries: FillBatch['entries'][number][]): Promise<readonly FillReply[]> {
+    return (await this.fillBatch({ guards, entries })).replies;
+  }
+
+  /** TTLs count from now unless the batch says otherwise. */
+  fillBatch(batch: Partial<FillBatch>) {
+    return this.#ask('fill', (deadline) =>
+      this.store.fill(
+        { ...{ guards: [], entries: [], asOfMs: Number.MAX_SAFE_INTEGER, lease: undefined }, ...batch },
+        deadline,
+      ),
+    );
+  }
+
+  /** Claims as a holder with this token does; looks only without one. */
+  async claim(
+    guards: ClaimBatch['guards'],
+    entries: ClaimBatch['entries'],
+    token: string | undefined = nonce(),
+    ttlMs = 10_000,
+  ): Promise<readonly Claim[]> {
+    return (await this.#ask('claim', (deadline) => this.store.claim({ guards, entries, token, ttlMs }, deadline)))
+      .claims;
+  }
+
+  renewLeases(keys: readonly EntryKey[], token: string, ttlMs: number) {
+    return this.#ask('claim', (deadline) => this.store.renewLeases(keys, token, ttlMs, deadline));
+  }
+
+  failLeases(keys: readonly EntryKey[], token: string) {
+    return this.#ask('claim', (deadline) => this.store.failLeases(keys, token, deadline));
   }
 
   /** Puts bytes under any key, which no part of the library would. */

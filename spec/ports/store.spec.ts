@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { formatGeneration, nonce, parseGeneration } from '../../lib/model/generation.js';
-import type { GenerationKey } from '../../lib/model/key.js';
+import { withDeadline } from '../../lib/async/deadline.js';
+import { type EntryKey, type GenerationKey, leaseKey } from '../../lib/model/key.js';
 import { lend } from '../support/lenders.js';
 import { uniqueName } from '../support/redis.js';
 import { rejection } from '../support/rejection.js';
@@ -317,6 +318,184 @@ describeOnEachStoreAndProtocol('the contract of a store', ({ place }) => {
       await asked.fill([guarded(guard, token)], { key: asked.entryKey(), bytes, ttlMs: 1_000, guards: [0] });
       await elapse(10_100);
       expect(await asked.text(guard)).to.equal(undefined);
+    });
+  });
+
+  describe('fill as of an instant', () => {
+    const bytes = Buffer.from('value');
+    const fillAsOf = async (asOfMs: number) => {
+      const key = asked.entryKey();
+      const { replies } = await asked.fillBatch({ entries: [{ key, bytes, ttlMs: 10_000, guards: [] }], asOfMs });
+      return { key, reply: replies[0] };
+    };
+
+    it('counts the TTL from the instant, however late the command arrives', async () => {
+      const { key, reply } = await fillAsOf((await asked.timeMs()) - 4_000);
+      expect(reply).to.equal('filled');
+      await elapse(5_000);
+      expect(await asked.text(key)).to.equal('value');
+      await elapse(1_100);
+      expect(await asked.text(key)).to.equal(undefined);
+    });
+
+    it('refuses an entry whose TTL is over, and leaves what is there', async () => {
+      const asOfMs = (await asked.timeMs()) - 10_000;
+      const { key, reply } = await fillAsOf(asOfMs);
+      expect(reply).to.equal('expired');
+      expect(await asked.text(key)).to.equal(undefined);
+      await asked.plant(key, 'before');
+      const entries = [{ key, bytes, ttlMs: 10_000, guards: [] }];
+      expect((await asked.fillBatch({ entries, asOfMs })).replies).to.deep.equal(['expired']);
+      expect(await asked.text(key)).to.equal('before');
+    });
+
+    it('counts the TTL from now at the latest, also if the clock went back since the instant', async () => {
+      const { key } = await fillAsOf((await asked.timeMs()) + 3_600_000);
+      await elapse(9_000);
+      expect(await asked.text(key)).to.equal('value');
+      await elapse(1_100);
+      expect(await asked.text(key)).to.equal(undefined);
+    });
+
+    it('tells the clock of the store', async () => {
+      const beforeMs = await asked.timeMs();
+      const { timeMs } = await asked.fillBatch({});
+      expect(timeMs).to.be.within(beforeMs, await asked.timeMs());
+    });
+  });
+
+  describe('claim', () => {
+    const [A, B] = [nonce(), nonce()];
+    const bytes = Buffer.from('value');
+
+    /** An entry that is not there, under a generation that stands. */
+    async function absent() {
+      const { key: guard, token } = await asked.minted();
+      const key = asked.entryKey();
+      asked.keys.push(leaseKey(key));
+      const guards = [{ key: guard, token }];
+      return {
+        ...{ key, guard, guards },
+        claim: (holder?: string, ttlMs?: number) => asked.claim(guards, [{ key, guards: [0] }], holder, ttlMs),
+        async fill(lease?: string) {
+          const entries = [{ key, bytes, ttlMs: 60_000, guards: [0] }];
+          const { replies } = await asked.fillBatch({ guards: [{ ...guards[0]!, ttlMs: 60_000 }], entries, lease });
+          return replies;
+        },
+      };
+    }
+
+    it('gives the lease of an entry to the first of many callers', async () => {
+      const { claim } = await absent();
+      const claims = (await Promise.all(Array.from({ length: 20 }, () => claim()))).flat();
+      expect(claims.toSorted()).to.deep.equal([...Array<string>(19).fill('held'), 'yours']);
+    });
+
+    it('answers for each of several entries in their order', async () => {
+      const stands = await asked.minted();
+      const moved = await asked.minted();
+      await asked.bump([moved.key]);
+      const keys = Array.from({ length: 5 }, () => asked.entryKey());
+      const [free, held, filled, failed, gone] = keys as [EntryKey, EntryKey, EntryKey, EntryKey, EntryKey];
+      await asked.claim(
+        [],
+        [held, failed].map((key) => ({ key, guards: [] })),
+        A,
+      );
+      await asked.failLeases([failed], A);
+      await asked.plant(filled, 'there');
+      const entries = [free, held, filled, failed].map((key) => ({ key, guards: [0] }));
+      const claims = await asked.claim([stands, moved], [...entries, { key: gone, guards: [0, 1] }], B);
+      expect(claims).to.deep.equal(['yours', 'held', 'filled', 'leaseless', 'moved']);
+    });
+
+    it('takes no lease without a token', async () => {
+      const { key, guards, claim } = await absent();
+      const look = () =>
+        withDeadline('claim', 10_000, (deadline) =>
+          asked.store.claim({ guards, entries: [{ key, guards: [0] }], token: undefined, ttlMs: 1 }, deadline),
+        );
+      expect((await look()).claims).to.deep.equal(['free']);
+      expect(await claim(A)).to.deep.equal(['yours']);
+      expect((await look()).claims).to.deep.equal(['held']);
+    });
+
+    it('sees an entry that was filled in the meantime, though its lease is free again', async () => {
+      const { claim, fill } = await absent();
+      expect(await claim(A)).to.deep.equal(['yours']);
+      expect(await fill(A)).to.deep.equal(['filled']);
+      expect(await claim(B)).to.deep.equal(['filled']);
+    });
+
+    it('gives the lease of an entry that is to be replaced, and not once it was replaced', async () => {
+      const { key, guards, fill } = await absent();
+      await asked.plant(key, 'stale');
+      const replace = (replaced: string, holder: string) =>
+        asked.claim(guards, [{ key, guards: [0], replaced: Buffer.from(replaced) }], holder);
+      expect(await replace('other', A)).to.deep.equal(['filled']);
+      expect(await replace('stal', A)).to.deep.equal(['yours']);
+      expect(await replace('stal', B)).to.deep.equal(['held']);
+      await fill(A);
+      expect(await replace('stal', B)).to.deep.equal(['filled']);
+    });
+
+    it('lets a lease lapse after its TTL', async () => {
+      const { claim } = await absent();
+      await claim(A, 10_000);
+      await elapse(9_000);
+      expect(await claim(B)).to.deep.equal(['held']);
+      await elapse(1_100);
+      expect(await claim(B)).to.deep.equal(['yours']);
+    });
+
+    it('extends the lease of its holder alone', async () => {
+      const { key, claim } = await absent();
+      await claim(A, 10_000);
+      await asked.renewLeases([key], B, 60_000);
+      await asked.renewLeases([key], A, 30_000);
+      await elapse(29_000);
+      expect(await claim(B)).to.deep.equal(['held']);
+      await elapse(1_100);
+      expect(await claim(B)).to.deep.equal(['yours']);
+      await asked.renewLeases([key], A, 60_000); // a holder that was suspended
+      await elapse(10_100);
+      expect(await claim(A)).to.deep.equal(['yours']);
+    });
+
+    it('lets every caller load without a lease after the holder failed, for the rest of the TTL', async () => {
+      const { key, claim } = await absent();
+      await claim(A, 10_000);
+      await asked.failLeases([key], B);
+      expect(await claim(B)).to.deep.equal(['held']);
+      await asked.failLeases([key], A);
+      expect(await claim(B)).to.deep.equal(['leaseless']);
+      await elapse(10_100);
+      expect(await claim(B)).to.deep.equal(['yours']);
+    });
+
+    it('leaves the lease of another holder at a fill', async () => {
+      const { claim, fill, key } = await absent();
+      await claim(A);
+      await fill(B);
+      await fill();
+      await asked.delete(key);
+      expect(await claim(B)).to.deep.equal(['held']);
+    });
+
+    it('releases the lease at a fill that is refused', async () => {
+      const { claim, fill, guard, key } = await absent();
+      await claim(A);
+      await asked.bump([guard]);
+      expect(await fill(A)).to.deep.equal(['moved']);
+      expect(await asked.claim([], [{ key, guards: [] }], B)).to.deep.equal(['yours']);
+    });
+
+    it('tells the clock of the store', async () => {
+      const beforeMs = await asked.timeMs();
+      const { timeMs } = await withDeadline('claim', 10_000, (deadline) =>
+        asked.store.claim({ guards: [], entries: [], token: A, ttlMs: 1_000 }, deadline),
+      );
+      expect(timeMs).to.be.within(beforeMs, await asked.timeMs());
     });
   });
 

@@ -69,7 +69,12 @@ describe('bypassStore', () => {
     expect(await store.read(['a', 'b'] as never, never)).to.deep.equal([null, null]);
     expect(await store.bump(['a'] as never, 'nonce', 1, never)).to.deep.equal(['missing']);
     expect(await store.mint(['a'] as never, '0.x' as never, 1, never)).to.deep.equal(['0.x']);
-    expect(await store.fill({ guards: [], entries: [{}] as never }, never)).to.deep.equal(['moved']);
+    const entries = [{}] as never;
+    expect((await store.fill({ guards: [], entries, asOfMs: 0, lease: undefined }, never)).replies).to.deep.equal([
+      'moved',
+    ]);
+    const claiming = { guards: [], entries, token: 'token', ttlMs: 1 };
+    expect((await store.claim(claiming, never)).claims).to.deep.equal(['leaseless']);
     expect(await store.delete(['a'] as never, never)).to.equal(0);
   });
 });

@@ -4,8 +4,8 @@ import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
 import { formatGeneration, formatQuarantine, generationState, nonce, parseGeneration } from '../../model/generation.js';
 import { addDemand, DEMAND_STANDS_MS } from '../../model/bound-demands.js';
-import { boundOf } from '../../model/key.js';
-import { type FillReply, MARK_TTL_MS, repairRefused, type Store } from '../../ports/store.js';
+import { boundOf, leaseKey } from '../../model/key.js';
+import { type Claim, type FillReply, MARK_TTL_MS, repairRefused, type Store } from '../../ports/store.js';
 
 export interface MemoryStoreOptions {
   /** Most bytes of keys and values together; the least recently used go first. Default: 64 MiB. */
@@ -79,18 +79,47 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
       });
     },
     bump: async (keys, attempt, ttlMs) => keys.map((key) => bumpOne(key, attempt, ttlMs)),
-    async fill({ guards, entries }) {
+    async claim({ guards, entries, token, ttlMs }) {
+      const stands = guards.map((guard) => text(guard.key) === guard.token);
+      const claims = entries.map(({ key, guards: own, replaced }): Claim => {
+        if (!own.every((guard) => stands[guard])) return 'moved';
+        const bytes = get(key);
+        if (bytes !== null && !(replaced && bytes.subarray(0, replaced.length).equals(replaced))) return 'filled';
+        const lease = leaseKey(key);
+        const holder = text(lease);
+        if (holder !== undefined) return holder === FAILED ? 'leaseless' : 'held';
+        if (token === undefined) return 'free';
+        set(lease, token, ttlMs);
+        return 'yours';
+      });
+      return { claims, timeMs: Math.floor(clock.nowMs()) };
+    },
+    async renewLeases(keys, token, ttlMs) {
+      for (const lease of keys.map(leaseKey)) if (text(lease) === token) set(lease, token, ttlMs);
+    },
+    async failLeases(keys, token) {
+      for (const lease of keys.map(leaseKey)) {
+        if (text(lease) === token) set(lease, FAILED, values.getRemainingTTL(lease));
+      }
+    },
+    async fill({ guards, entries, asOfMs, lease: token }) {
+      const nowMs = clock.nowMs();
       const stands = guards.map(({ key, token, ttlMs }) => {
         const value = get(key);
         if (value === null || value.toString('latin1') !== token) return false;
         if (values.getRemainingTTL(key) < ttlMs / 2) set(key, value, ttlMs);
         return true;
       });
-      return entries.map((entry): FillReply => {
+      const replies = entries.map((entry): FillReply => {
+        const lease = leaseKey(entry.key);
+        if (token !== undefined && text(lease) === token) values.delete(lease);
         if (!entry.guards.every((guard) => stands[guard])) return 'moved';
-        set(entry.key, entry.bytes, entry.ttlMs);
+        const leftMs = entry.ttlMs + Math.min(0, asOfMs - nowMs);
+        if (leftMs <= 0) return 'expired';
+        set(entry.key, entry.bytes, leftMs);
         return values.has(entry.key) ? 'filled' : 'oversized';
       });
+      return { replies, timeMs: Math.floor(nowMs) };
     },
     delete: async (keys) => keys.filter((key) => values.delete(key)).length,
     async quarantine(keys, token, ttlMs) {
@@ -157,4 +186,6 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
   };
 }
 
+/** The value of a lease whose holder's load failed. */
+const FAILED = '!failed';
 const NO_TOKENS: ReadonlyMap<string, number> = new Map();

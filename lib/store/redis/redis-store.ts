@@ -3,11 +3,15 @@ import type { Deadline } from '../../async/deadline.js';
 import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
 import { formatGeneration, generationState } from '../../model/generation.js';
-import type { EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../../model/key.js';
+import { type EntryKey, type FreshnessKey, type GenerationKey, leaseKey, type MarkKey } from '../../model/key.js';
 import { DEMAND_STANDS_MS } from '../../model/bound-demands.js';
 import {
+  type Claim,
+  type ClaimBatch,
+  type Claimed,
   type Demand,
   type FillBatch,
+  type Filled,
   type FillReply,
   MARK_TTL_MS,
   type Renewal,
@@ -34,6 +38,21 @@ export function redisStore(redis: Redis): Store {
 
 /** The bump script's replies for keys that get no new generation. */
 const UNBUMPED = { [-1]: 'missing', [-2]: 'foreign', [-3]: 'quarantined' } as const;
+
+const CLAIMS: Readonly<Record<string, Claim>> = {
+  y: 'yours',
+  o: 'free',
+  h: 'held',
+  f: 'filled',
+  m: 'moved',
+  x: 'leaseless',
+};
+const FILL_REPLIES: Readonly<Record<string, FillReply>> = { 1: 'filled', 0: 'moved', x: 'foreign', e: 'expired' };
+
+/** Indexes, as positions from 1 in Lua. */
+function positions(indexes: readonly number[]): string {
+  return indexes.map((index) => index + 1).join();
+}
 
 class RedisStore implements Store {
   readonly name = 'redis';
@@ -95,17 +114,49 @@ class RedisStore implements Store {
     );
   }
 
-  async fill({ guards, entries }: FillBatch, deadline: Deadline): Promise<FillReply[]> {
-    const keys = [...guards.map((guard) => guard.key), ...entries.map((entry) => entry.key)];
-    const args = [
-      guards.length,
-      ...guards.flatMap((guard) => [guard.token, guard.ttlMs]),
-      ...entries.flatMap((entry) => [entry.bytes, entry.ttlMs, entry.guards.map((guard) => guard + 1).join()]),
-    ];
-    const replies = await this.#connection.sendUnlessDown(deadline, (client) =>
+  async claim({ guards, entries, token, ttlMs }: ClaimBatch, deadline: Deadline): Promise<Claimed> {
+    const keys: string[] = [];
+    const args: (string | number | Buffer)[] = [guards.length, token ?? '', ttlMs];
+    for (const guard of guards) {
+      keys.push(guard.key);
+      args.push(guard.token);
+    }
+    for (const { key, replaced, guards: own } of entries) {
+      keys.push(key);
+      args.push(replaced ?? '', positions(own));
+    }
+    for (const { key } of entries) keys.push(leaseKey(key));
+    const [replies, timeMs] = await this.#connection.sendUnlessDown(deadline, (client) =>
+      client.gencacheClaim(keys.length, [...keys, ...args]),
+    );
+    return { claims: replies.split('').map((reply) => CLAIMS[reply]!), timeMs };
+  }
+
+  async renewLeases(keys: readonly EntryKey[], token: string, ttlMs: number, deadline: Deadline): Promise<void> {
+    const args = [...keys.map(leaseKey), token, ttlMs];
+    await this.#connection.sendUnlessDown(deadline, (client) => client.gencacheLease(keys.length, args));
+  }
+
+  failLeases(keys: readonly EntryKey[], token: string, deadline: Deadline): Promise<void> {
+    return this.renewLeases(keys, token, 0, deadline);
+  }
+
+  async fill({ guards, entries, asOfMs, lease }: FillBatch, deadline: Deadline): Promise<Filled> {
+    const keys: string[] = [];
+    const args: (string | number | Buffer)[] = [guards.length, lease ?? '', asOfMs];
+    for (const guard of guards) {
+      keys.push(guard.key);
+      args.push(guard.token, guard.ttlMs);
+    }
+    for (const { key, bytes, ttlMs, guards: own } of entries) {
+      keys.push(key);
+      args.push(bytes, ttlMs, positions(own));
+    }
+    if (lease !== undefined) for (const { key } of entries) keys.push(leaseKey(key));
+    const [replies, timeMs] = await this.#connection.sendUnlessDown(deadline, (client) =>
       client.gencacheFill(keys.length, [...keys, ...args]),
     );
-    return replies.split('').map((reply) => (reply === '1' ? 'filled' : reply === '0' ? 'moved' : 'foreign'));
+    return { replies: replies.split('').map((reply) => FILL_REPLIES[reply]!), timeMs };
   }
 
   delete(keys: readonly EntryKey[], deadline: Deadline): Promise<number> {

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import { DeadlineError } from '../../../lib/async/deadline.js';
 import { formatGeneration, nonce } from '../../../lib/model/generation.js';
 import { type StoreSignal, StoreUnavailableError } from '../../../lib/index.js';
 import { redisStore } from '../../../lib/store/redis/index.js';
@@ -64,6 +65,35 @@ describe('redisStore', () => {
       expect(await names(asked, () => asked.delete(...entries))).to.deep.equal([
         'UNLINK', // of both
       ]);
+      const claim = () =>
+        asked.claim(
+          guards,
+          entries.map((key) => ({ key, guards: [0, 1] })),
+        );
+      await claim();
+      expect(await names(asked, claim)).to.deep.equal([
+        'EVALSHA', // checks both guards, takes both leases
+      ]);
+    });
+
+    it('that waited in a Redis that was stopped fill no entry for longer than its TTL', async () => {
+      const server = await privateRedis();
+      const asked = lendStore({ url: server.url, limitMs: 1_000 });
+      const direct = lendRedis({ url: server.url });
+      const [long, short] = [asked.entryKey(), asked.entryKey()];
+      await asked.fill([]); // the connection knows the script by now
+      const asOfMs = await asked.timeMs();
+      server.pause();
+      const entries = [
+        { key: long, bytes: Buffer.from('value'), ttlMs: 60_000, guards: [] },
+        { key: short, bytes: Buffer.from('value'), ttlMs: 500, guards: [] },
+      ];
+      const error = await rejection(asked.fillBatch({ entries, asOfMs }));
+      expect(error).to.be.instanceOf(DeadlineError);
+      server.resume();
+      await eventually(async () => expect(await direct.exists(long)).to.equal(1));
+      expect(await direct.pexpiretime(long)).to.equal(asOfMs + 60_000);
+      expect(await direct.exists(short)).to.equal(0);
     });
 
     it('are one for each call of a writer or a relay', async () => {

@@ -74,6 +74,7 @@ const COMMANDS: Readonly<Record<string, Need>> = {
 const KEYS: Readonly<Record<string, Need>> = {
   'g:*': { operation: (asked) => asked.minted() },
   'e:*': { operation: (asked) => asked.read(asked.entryKey()) },
+  'l:*': { operation: (asked) => asked.claim([], [{ key: asked.entryKey(), guards: [] }]) },
   'f:*': { prepare: (asked) => asked.timeMs().then(() => asked.repair()), operation: renew },
   m: { operation: (asked) => asked.repair() },
   d: { operation: (asked) => asked.demand(BOUND_MS) },

@@ -1,3 +1,4 @@
+import { CLOCK } from './includes/clock.lua.js';
 import { READ } from './includes/read.lua.js';
 
 export const DEMAND = `
@@ -7,8 +8,8 @@ export const DEMAND = `
 -- Returns the instant of the mark's last renewal as text; '' without a mark. A value of another form is replaced.
 -- Atomic, so that readers of two bounds at once are both noted.
 ${READ}
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+${CLOCK}
+local now = clockMs()
 local value = ARGV[1] .. '@' .. string.format('%.0f', now)
 local demands = read(KEYS[1])
 if type(demands) == 'string' then

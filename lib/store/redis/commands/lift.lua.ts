@@ -1,3 +1,4 @@
+import { CLOCK } from './includes/clock.lua.js';
 import { GENERATION } from './includes/generation.lua.js';
 import { READ } from './includes/read.lua.js';
 
@@ -13,8 +14,8 @@ export const LIFT = `
 -- leaves a quarantine that other writers need as it is; this token stays in it until it lapses.
 ${GENERATION}
 ${READ}
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+${CLOCK}
+local now = clockMs()
 local replies = {}
 local absent
 for i, key in ipairs(KEYS) do

@@ -1,3 +1,4 @@
+import { CLOCK } from './includes/clock.lua.js';
 import { GENERATION } from './includes/generation.lua.js';
 import { READ } from './includes/read.lua.js';
 
@@ -9,8 +10,8 @@ export const QUARANTINE = `
 -- read here and its end. A key expires with the latest of its tokens; lapsed tokens are dropped.
 ${GENERATION}
 ${READ}
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+${CLOCK}
+local now = clockMs()
 local lapses = now + tonumber(ARGV[2])
 local held = 0
 for _, key in ipairs(KEYS) do

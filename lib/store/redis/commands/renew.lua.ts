@@ -1,3 +1,4 @@
+import { CLOCK } from './includes/clock.lua.js';
 import { READ } from './includes/read.lua.js';
 import { IDENTITY } from './includes/identity.lua.js';
 
@@ -13,6 +14,7 @@ export const RENEW = `
 -- further away than the bound comes from before the clock went back, so it changes nothing either; a key that expires
 -- further away than its bound is cut to the instant given.
 ${READ}
+${CLOCK}
 ${IDENTITY}
 if not isServer(ARGV[2]) then
   return -1
@@ -21,8 +23,7 @@ if read(KEYS[1]) ~= ARGV[1] then
   return 0
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clockMs()
 -- The clock went back since the check began, so the caller's instants do not belong to it.
 if now < tonumber(ARGV[5]) then
   return 1

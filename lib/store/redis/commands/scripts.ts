@@ -1,7 +1,9 @@
 import type { Redis } from 'ioredis';
 import { BUMP } from './bump.lua.js';
+import { CLAIM } from './claim.lua.js';
 import { DEMAND } from './demand.lua.js';
 import { FILL } from './fill.lua.js';
+import { LEASE } from './lease.lua.js';
 import { LIFT } from './lift.lua.js';
 import { MINT } from './mint.lua.js';
 import { QUARANTINE } from './quarantine.lua.js';
@@ -15,7 +17,9 @@ export interface WithScripts extends Redis {
   gencacheMint(keys: number, args: readonly Argument[]): Promise<string[]>;
   /** An array of numbers; for a single key its number, without an array. */
   gencacheBump(keys: number, args: readonly Argument[]): Promise<number | number[]>;
-  gencacheFill(keys: number, args: readonly Argument[]): Promise<string>;
+  gencacheClaim(keys: number, args: readonly Argument[]): Promise<[string, number]>;
+  gencacheFill(keys: number, args: readonly Argument[]): Promise<[string, number]>;
+  gencacheLease(keys: number, args: readonly Argument[]): Promise<number>;
   gencacheQuarantine(keys: number, args: readonly Argument[]): Promise<number>;
   gencacheLift(keys: number, args: readonly Argument[]): Promise<string>;
   gencacheRenew(keys: number, args: readonly Argument[]): Promise<number>;
@@ -31,7 +35,9 @@ export interface WithScripts extends Redis {
 export function defineScripts(client: Redis): WithScripts {
   client.defineCommand('gencacheMint', { lua: MINT });
   client.defineCommand('gencacheBump', { lua: BUMP });
+  client.defineCommand('gencacheClaim', { lua: CLAIM });
   client.defineCommand('gencacheFill', { lua: FILL });
+  client.defineCommand('gencacheLease', { lua: LEASE });
   client.defineCommand('gencacheQuarantine', { lua: QUARANTINE });
   client.defineCommand('gencacheLift', { lua: LIFT });
   client.defineCommand('gencacheRenew', { lua: RENEW });

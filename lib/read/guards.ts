@@ -1,0 +1,31 @@
+import { type Generation } from '../model/generation.js';
+import type { GenerationKey } from '../model/key.js';
+import type { RegisteredScope } from '../model/scope-registry.js';
+import { generationTtl } from '../model/ttl.js';
+import { Vector } from '../model/vector.js';
+
+interface Guard {
+  readonly key: GenerationKey;
+  readonly token: Generation;
+  readonly ttlMs: number;
+}
+
+/** The generations of several vectors, as one command of the store names them: each once. */
+export class Guards {
+  readonly list: Guard[] = [];
+  readonly #indexes = new Map<RegisteredScope, number>();
+
+  /** Adds the generations of a vector. Returns their indexes in `list`. */
+  add(vector: Vector): number[] {
+    const { scopes, definition } = Vector.addressOf(vector);
+    return scopes.map((scope, i) => {
+      const token = vector.generations[i]!;
+      let index = this.#indexes.get(scope);
+      if (index === undefined || this.list[index]!.token !== token) {
+        index = this.list.push({ key: scope.generationKey, token, ttlMs: generationTtl(definition.ttlMs) }) - 1;
+        this.#indexes.set(scope, index);
+      }
+      return index;
+    });
+  }
+}
