@@ -28,6 +28,7 @@ import { outage } from './measures/outage.js';
 import { relayClaim } from './measures/relay-claim.js';
 import { relayDrain } from './measures/relay-drain.js';
 import { rivalHit } from './measures/rival-hit.js';
+import { stampede } from './measures/stampede.js';
 import { writeFlat } from './measures/write-flat.js';
 import { writeStrict } from './measures/write-strict.js';
 import { writeTriggerBulk } from './measures/write-trigger-bulk.js';
@@ -47,6 +48,7 @@ const MEASURES: Readonly<Record<string, Measure>> = {
   'miss.batch': missBatch,
   'bump.many': bumpMany,
   outage,
+  stampede,
   'write.strict': writeStrict,
   'write.trigger.single': writeTriggerSingle,
   'write.trigger.bulk': writeTriggerBulk,

@@ -11,11 +11,13 @@ import { Freshness } from './read/freshness.js';
 import { keyPrefix } from './model/key.js';
 import { logTo } from './telemetry/log.js';
 import { LoadCap } from './read/load-cap.js';
+import { Leases } from './read/leases.js';
 import { Loads } from './read/loads.js';
 import { Lookup } from './read/lookup.js';
 import type { CheckedOptions } from './options.js';
 import type { CallLabels } from './read/call.js';
 import { Reader } from './read/reader.js';
+import { SafeLookup } from './read/safe-lookup.js';
 import { ScopeRegistry } from './model/scope-registry.js';
 import type { Source } from './ports/source.js';
 import { StoreClock } from './read/store-clock.js';
@@ -92,13 +94,15 @@ export class Engine {
     this.filler = filler;
     this.verifier = verifier;
     const work = new InFlight();
-    const loads = new Loads({ source, cap, filler, telemetry, clock, work });
-    this.loads = loads;
+    const leases = new Leases({ store, storeClock, breaker: breakers.fill, telemetry, options, work });
     const unbumped = new UnbumpedScopes({ bump: this.#bumpAgain, retryMs: options.breakerRetryMs });
     this.unbumped = unbumped;
-    this.reader = new Reader({
-      ...{ store, lookup, breaker: breakers.read, loads, unbumped, verifier, telemetry, options, work },
+    const safeLookup = new SafeLookup({
+      ...{ store, lookup, breaker: breakers.read, unbumped, telemetry, readDeadlineMs: options.readDeadlineMs },
     });
+    const loads = new Loads({ source, cap, lookup: safeLookup, leases, filler, telemetry, clock, work });
+    this.loads = loads;
+    this.reader = new Reader({ lookup: safeLookup, loads, verifier, telemetry, work });
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper({
       store,

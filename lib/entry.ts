@@ -45,7 +45,8 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    *
    * A hit costs one command, shared with all fetches of the same turn of the event loop; the first read of a scope in a
    * process, and the first read after a bump by another process, cost two. A miss costs one query, shared with the
-   * turn's other misses of this entry, and one fill command after the answer. If the store fails or takes longer than
+   * turn's other misses of this entry, one command before it (`leases`) and one fill command after the answer. While
+   * another process loads the entry, the call waits for its value. If the store fails or takes longer than
    * `readDeadlineMs`, the answer comes from the source. Throws IdError, LoaderContractError, and the loader's own
    * errors.
    */
@@ -58,7 +59,7 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * Returns the values of `ids: [n] -> values: [n]`, same order; duplicates are read once and share their value.
    *
    * Costs one command for each 1,000 distinct ids or 100,000 characters of scope paths, one query for each
-   * `loadBatchMax` misses, and fill commands after the answer. Throws the errors of `fetch`.
+   * `loadBatchMax` misses, one claim for each 500 misses, and fill commands after the answer. Throws the errors of `fetch`.
    */
   async fetchMany(ids: readonly Ids[], options?: FetchOptions<Transaction>): Promise<Value[]> {
     const values = await this.#read(ids, options, this.fetchMany);
@@ -77,7 +78,10 @@ export class Entry<Ids extends object, Value, Transaction = never> {
     inFlight.track(looking);
     const looked = await looking;
     if (looked.outcome === 'bypass') return looked;
-    if (looked.outcome === 'miss') return looked;
+    if (looked.outcome === 'miss') {
+      const { outcome, cause, vector, bumped } = looked;
+      return { outcome, cause, vector, bumped };
+    }
     const vector = new Vector(address, looked.location, looked.capturedAtMs);
     return looked.outcome === 'absent'
       ? { outcome: 'absent', vector }
@@ -106,7 +110,7 @@ export class Entry<Ids extends object, Value, Transaction = never> {
     const stored = value === undefined && this.#definition.shape !== 'list' ? ABSENT : value;
     const filling = filler.seal(vector, stored).then((sealed) => filler.fill([sealed], options?.attributes));
     inFlight.track(filling);
-    return (await filling) === 1 ? 'filled' : 'refused';
+    return (await filling).filled === 1 ? 'filled' : 'refused';
   }
 
   /**

@@ -42,6 +42,10 @@ export interface CacheSettings {
   readonly loadSoftTimeoutMs?: number;
   /** Time after which a load is told to stop and its callers reject with LoadTimeoutError, in ms. 0: no limit. */
   readonly loadHardTimeoutMs?: number;
+  /** Whether one process loads an entry while the others wait for it. */
+  readonly leases?: boolean;
+  /** How long the others wait for a process that died while it loaded, in ms; a live one renews its lease. */
+  readonly leaseTtlMs?: number;
   /** Most bytes of one encoded value; a larger value is returned and not stored. */
   readonly maxValueBytes?: number;
   /** Most scopes whose generation this process remembers; about 1 kB each. */
@@ -73,7 +77,7 @@ export type CheckedOptions = Required<Omit<CacheSettings, 'log' | 'maxStalenessM
 const OPTIONS: ReadonlySet<string> = new Set<keyof CacheSettings | 'store' | 'source' | 'clock'>([
   ...(['name', 'store', 'source', 'clock', 'schemaVersion', 'ttlMs', 'ttlJitter', 'readDeadlineMs'] as const),
   ...(['breakerFailures', 'breakerRetryMs', 'loadsMax', 'loadQueueMax', 'loadQueueTimeoutMs'] as const),
-  ...(['loadSoftTimeoutMs', 'loadHardTimeoutMs'] as const),
+  ...(['loadSoftTimeoutMs', 'loadHardTimeoutMs', 'leases', 'leaseTtlMs'] as const),
   ...(['bumpDeadlineMs', 'fillDeadlineMs', 'closeDeadlineMs', 'loadBatchMax', 'maxValueBytes'] as const),
   ...([
     'rememberedScopesMax',
@@ -115,6 +119,8 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     loadQueueTimeoutMs: wholeNumber('loadQueueTimeoutMs', settings.loadQueueTimeoutMs ?? 5_000, 1, 3_600_000),
     loadSoftTimeoutMs: wholeNumber('loadSoftTimeoutMs', settings.loadSoftTimeoutMs ?? 1_000, 1, 3_600_000),
     loadHardTimeoutMs: wholeNumber('loadHardTimeoutMs', settings.loadHardTimeoutMs ?? 0, 0, 3_600_000),
+    leases: settings.leases ?? true,
+    leaseTtlMs: wholeNumber('leaseTtlMs', settings.leaseTtlMs ?? 1_000, 100, 60_000),
     maxValueBytes: wholeNumber('maxValueBytes', settings.maxValueBytes ?? 1 << 20, 1, 512 << 20),
     rememberedScopesMax: wholeNumber('rememberedScopesMax', settings.rememberedScopesMax ?? 50_000, 1, 10_000_000),
     maxStalenessMs,

@@ -4,7 +4,7 @@
  *     offset  bytes
  *     0       2      'gc'
  *     2       1      format, 1; every change of this layout or of a payload's raises it
- *     3       1      tag: 'a' absent, without a payload, or the codec's
+ *     3       1      tag: 'a' absent or 'u' unstorable, without a payload, or the codec's
  *     4       4      CRC-32, big-endian, of key, tag and payload in this order
  *     8              payload of the codec
  *
@@ -21,6 +21,9 @@ import { decode, encode } from './codec.js';
 
 /** The cached fact that there is no such row: neither null nor an empty list nor a miss. */
 export const ABSENT: unique symbol = Symbol('gencache.absent');
+
+/** The cached fact that the value can't be stored: it is too large, or would not come back identical. */
+export const UNSTORABLE: unique symbol = Symbol('gencache.unstorable');
 
 /** Reason why an entry's bytes are not this key's value; each is a miss, counted by reason and logged. */
 export type UnreadableReason =
@@ -43,10 +46,11 @@ const MAGIC = 0x67_63;
 const FORMAT = 1;
 const HEADER_BYTES = 8;
 const ABSENT_TAG = 'a';
+const UNSTORABLE_TAG = 'u';
 
-/** Returns the bytes to store under `key` for a value, or for `ABSENT`. Throws `UnencodableValueError`. */
+/** Returns the bytes to store under `key` for a value, `ABSENT` or `UNSTORABLE`. Throws `UnencodableValueError`. */
 export function seal(key: string, value: unknown): Buffer {
-  const { tag, bytes: payload } = value === ABSENT ? { tag: ABSENT_TAG, bytes: NOTHING } : encode(value);
+  const { tag, bytes: payload } = value === ABSENT ? AN_ABSENCE : value === UNSTORABLE ? A_MARKER : encode(value);
   const bytes = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
   bytes.writeUInt16BE(MAGIC, 0);
   bytes[2] = FORMAT;
@@ -54,6 +58,11 @@ export function seal(key: string, value: unknown): Buffer {
   bytes.writeUInt32BE(crc32(payload, crc32(key + tag)), 4);
   bytes.set(payload, HEADER_BYTES);
   return bytes;
+}
+
+/** The first bytes of a stored value, which differ from those of every other value but for one in 2^32. */
+export function head(bytes: Buffer): Buffer {
+  return bytes.subarray(0, HEADER_BYTES);
 }
 
 /**
@@ -116,9 +125,11 @@ export function open(key: string, bytes: Buffer, checksum?: KeyChecksum): Opened
     );
   }
   try {
-    if (tag !== ABSENT_TAG) return { ok: true, value: decode(tag, payload) };
-    if (payload.length === 0) return { ok: true, value: ABSENT };
-    throw new TypeError(`An absent entry must have no payload, but got ${payload.length} bytes`);
+    const symbol = tag === ABSENT_TAG ? ABSENT : tag === UNSTORABLE_TAG ? UNSTORABLE : undefined;
+    if (symbol === undefined) return { ok: true, value: decode(tag, payload) };
+    if (payload.length === 0) return { ok: true, value: symbol };
+    const kind = symbol === ABSENT ? 'absent' : 'unstorable';
+    throw new TypeError(`An ${kind} entry must have no payload, but got ${payload.length} bytes`);
   } catch (error) {
     return refuse(
       'payload',
@@ -129,6 +140,8 @@ export function open(key: string, bytes: Buffer, checksum?: KeyChecksum): Opened
 }
 
 const NOTHING = Buffer.alloc(0);
+const AN_ABSENCE = { tag: ABSENT_TAG, bytes: NOTHING };
+const A_MARKER = { tag: UNSTORABLE_TAG, bytes: NOTHING };
 const WRITERS = 'The next read loads it again. If this recurs, find the other program that writes to this key.';
 
 function hex(checksum: number): string {

@@ -44,6 +44,8 @@ interface CommonOptions<Out, K extends KeyKinds> {
    * Default: the cache's `loadHardTimeoutMs`. A result that comes later is stored all the same.
    */
   readonly loadHardTimeoutMs?: number;
+  /** Whether one process loads the entry while the others wait for it. Default: the cache's `leases`. */
+  readonly leases?: boolean;
   /** Ids that distinguish entries of one scope: `{ setting: text() }`. They have no generation of their own. */
   readonly key?: K;
   /** Returns further scopes whose bump invalidates the entry ("tags" elsewhere), as a function of its ids alone. */
@@ -139,6 +141,7 @@ export class EntryDefinition {
   readonly loadSoftTimeoutMs: number;
   /** 0 for no limit. */
   readonly loadHardTimeoutMs: number;
+  readonly leases: boolean;
   readonly schema: StandardSchemaV1 | undefined;
   readonly load: (ids: readonly AnyIds[], context: LoadContext) => PromiseLike<readonly unknown[]>;
   readonly by: (row: unknown) => AnyIds;
@@ -186,6 +189,7 @@ export class EntryDefinition {
     this.loadsMax = options.loadsMax === undefined ? share : limit('loadsMax', 1, 1_000_000);
     this.loadSoftTimeoutMs = limit('loadSoftTimeoutMs', 1, 3_600_000);
     this.loadHardTimeoutMs = limit('loadHardTimeoutMs', 0, 3_600_000);
+    this.leases = options.leases ?? defaults.leases;
     this.schema = options.schema;
     this.load = shape === 'value' ? asRows(load as unknown as ValueLoad) : load!;
     this.by = by ?? (() => ({}));
@@ -233,7 +237,7 @@ interface EntryDefinitionOptions {
   readonly shape: Shape;
   readonly options: RowOptions | ValueOptions<AnyIds, KeyKinds, unknown, unknown>;
   /** The cache's settings, for options that the entry leaves out. */
-  readonly defaults: EntryLimits & { readonly ttlMs: number };
+  readonly defaults: EntryLimits & { readonly ttlMs: number; readonly leases: boolean };
 }
 
 export type Shape = 'one' | 'list' | 'value';

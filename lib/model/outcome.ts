@@ -27,7 +27,9 @@ export type MissCause =
   /** The generations exist, and the entry does not: it was never filled, expired, or was evicted. */
   | 'not_filled'
   /** The entry exists and can't be used; a `decodeFailure` event gives the reason. */
-  | 'undecodable';
+  | 'undecodable'
+  /** The value of this entry can't be stored, as an earlier load found: it is loaded at each read. */
+  | 'unstorable';
 
 /** Reason of a bypass. */
 export type BypassReason =

@@ -2,13 +2,17 @@ import { open } from '../codec/envelope.js';
 import type { Address } from '../model/entry-definition.js';
 import type { Vector } from '../model/vector.js';
 import type { Call } from './call.js';
-import type { LookupResult } from './lookup.js';
+import type { LookupResult, Miss } from './lookup.js';
 
 /** One distinct entry of a batch, and the calls that wait for it. */
 export class BatchSlot {
   readonly address: Address;
-  /** The vector of a miss, which its fill needs; undefined otherwise. */
-  vector: Vector | undefined;
+  /** The miss that the load fills; undefined after a bypass. */
+  missed: Miss | undefined;
+  /** The token of the entry's lease, while this process holds it. */
+  lease: string | undefined;
+  /** The instant, by the monotonic clock, until which this slot waits for loads of other processes. */
+  waitsUntilMs: number | undefined;
   /** The first call for this entry; most slots have no other. */
   readonly owner: Call;
   readonly #position: number;
@@ -50,7 +54,12 @@ export class BatchSlot {
     return slots;
   }
 
-  /** Resolves when every one of these slots has its value, or its error, from a load. */
+  /** The vector of the miss. */
+  get vector(): Vector | undefined {
+    return this.missed?.vector;
+  }
+
+  /** Resolves when every one of these slots has its value or its error from a load, or waits for another process. */
   static answered(slots: readonly BatchSlot[]): Promise<void> {
     let left = slots.length;
     return new Promise((resolve) => {
@@ -109,8 +118,9 @@ export class BatchSlot {
   /** Gives a loaded value to every call of this slot and of the slots that joined it. */
   settle(loaded: Loaded): void {
     this.#loaded = loaded;
-    this.#answer(loaded);
-    for (const joined of this.#joined ?? []) joined.#answer(copied(loaded));
+    this.give(loaded);
+    for (const joined of this.#joined ?? []) joined.settle(copied(loaded));
+    this.leave();
   }
 
   /** Rejects every call of this slot and of the slots that joined it. */
@@ -118,22 +128,17 @@ export class BatchSlot {
     this.owner.fail(error);
     for (const { call } of this.#others ?? []) call.fail(error);
     for (const joined of this.#joined ?? []) joined.fail(error);
-    this.#answered();
+    this.leave();
   }
 
   /** Gives a later slot this slot's value, at once if it is loaded. */
   join(later: BatchSlot): void {
-    if (this.#loaded) later.#answer(copied(this.#loaded));
+    if (this.#loaded) later.settle(copied(this.#loaded));
     else (this.#joined ??= []).push(later);
   }
 
-  #answer(loaded: Loaded): void {
-    this.give(loaded);
-    this.#answered();
-  }
-
-  /** A load that comes after its timeout answers once more. */
-  #answered(): void {
+  /** Ends the wait of `answered`. Idempotent: a load that comes after its timeout answers once more. */
+  leave(): void {
     this.#onAnswered?.();
     this.#onAnswered = undefined;
   }

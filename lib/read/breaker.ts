@@ -52,6 +52,10 @@ export class Breaker {
     return true;
   }
 
+  get isOpen(): boolean {
+    return this.#retryAtMs !== undefined;
+  }
+
   succeeded(): void {
     this.#failures = 0;
     if (this.#retryAtMs === undefined) return;

@@ -2,7 +2,7 @@ import type { Clock } from '../ports/clock.js';
 import { withDeadline } from '../async/deadline.js';
 import type { Breaker } from './breaker.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
-import { ABSENT, seal } from '../codec/envelope.js';
+import { ABSENT, seal, UNSTORABLE } from '../codec/envelope.js';
 import {
   type GencacheError,
   OversizedValueError,
@@ -22,6 +22,15 @@ import { Vector } from '../model/vector.js';
 export interface Sealed {
   readonly vector: Vector;
   readonly bytes: Buffer;
+  /** The stored fact that the value can't be stored, which counts as no fill. */
+  readonly isMarker?: true;
+}
+
+interface FillResult {
+  /** Number of stored entries. */
+  readonly filled: number;
+  /** Whether the store has answered for each entry, and so has released its lease. */
+  readonly isSettled: boolean;
 }
 
 const FOREIGN_ENTRY =
@@ -86,6 +95,11 @@ export class Filler {
     return { vector, bytes };
   }
 
+  /** Returns what is stored in place of a value that was refused, so that no process waits for its load. */
+  static marker(vector: Vector): Sealed {
+    return { vector, bytes: seal(vector.entryKey, UNSTORABLE), isMarker: true };
+  }
+
   /** Emits the refused fill of a value that the caller gets and the store does not. */
   refuse(address: Address, reason: RefusalReason, attributes: Attributes | undefined, error?: Error): void {
     this.#emit(address.definition, attributes, 0, { [reason]: 1 }, error);
@@ -100,41 +114,49 @@ export class Filler {
   }
 
   /**
-   * Stores `sealed: [n]`, all of one definition. Resolves, when the store has answered, to the number of stored entries.
-   * Costs one command for each 500 entries or 1 MiB; one more for the first fill of a process that knows the time of the
-   * store from no claim. `lease` is the token of the entries' leases. Never rejects: a store failure is counted and refuses
-   * the fill.
+   * Stores `sealed: [n]`, all of one definition. Costs one command for each 500 entries or 1 MiB; one more for the first
+   * fill of a process that knows the store's time from no claim. `lease` is the token of the entries' leases, which the same
+   * commands release. Never rejects: a store failure is counted and refuses the fill.
    */
-  async fill(sealed: readonly Sealed[], attributes: Attributes | undefined, lease?: string): Promise<number> {
+  async fill(sealed: readonly Sealed[], attributes: Attributes | undefined, lease?: string): Promise<FillResult> {
     let filled = 0;
-    for (const chunk of chunks(sealed)) filled += await this.#fillChunk(chunk, attributes, lease);
-    return filled;
+    let isSettled = true;
+    for (const chunk of chunks(sealed)) {
+      const result = await this.#fillChunk(chunk, attributes, lease);
+      filled += result.filled;
+      isSettled &&= result.isSettled;
+    }
+    return { filled, isSettled };
   }
 
   async #fillChunk(
     chunk: readonly Sealed[],
     attributes: Attributes | undefined,
     lease: string | undefined,
-  ): Promise<number> {
+  ): Promise<FillResult> {
     const nowMs = this.#clock.nowMs();
     const guards = new Guards();
     const entries: FillBatch['entries'][number][] = [];
-    for (const { vector, bytes } of chunk) {
+    const counted: boolean[] = [];
+    for (const { vector, bytes, isMarker } of chunk) {
       const address = Vector.addressOf(vector);
       const ttlMs =
         jittered(address.definition.ttlMs, this.#options.ttlJitter) - Math.ceil(nowMs - vector.capturedAtMs);
       if (ttlMs < 1) {
-        this.refuse(address, 'expired', attributes);
+        if (!isMarker) this.refuse(address, 'expired', attributes);
         continue;
       }
       entries.push({ key: vector.entryKey, bytes, ttlMs, guards: guards.add(vector) });
+      counted.push(!isMarker);
     }
-    if (entries.length === 0) return 0;
+    if (entries.length === 0) return { filled: 0, isSettled: false };
     const { definition } = Vector.addressOf(chunk[0]!.vector);
-    if (!this.#breaker.admits()) {
-      this.#emit(definition, attributes, 0, { breaker_open: entries.length });
-      return 0;
-    }
+    const unfilled = (reason: RefusalReason): FillResult => {
+      const refused = counted.filter(Boolean).length;
+      if (refused > 0) this.#emit(definition, attributes, 0, { [reason]: refused });
+      return { filled: 0, isSettled: false };
+    };
+    if (!this.#breaker.admits()) return unfilled('breaker_open');
     try {
       const { replies, timeMs } = await withDeadline('fill', this.#options.fillDeadlineMs, async (deadline) => {
         await this.#storeClock.known(deadline);
@@ -143,20 +165,22 @@ export class Filler {
       });
       this.#storeClock.note(timeMs);
       this.#breaker.succeeded();
-      let fills = 0;
+      let filled = 0;
       const reasons: Partial<Record<RefusalReason, number>> = {};
-      for (const reply of replies) {
-        if (reply === 'filled') fills++;
+      for (const [i, reply] of replies.entries()) {
+        if (!counted[i]) continue;
+        if (reply === 'filled') filled++;
         else reasons[reply] = (reasons[reply] ?? 0) + 1;
       }
-      this.#emit(definition, attributes, fills, reasons, reasons.foreign ? new Error(FOREIGN_ENTRY) : undefined);
-      return fills;
+      if (counted.includes(true)) {
+        this.#emit(definition, attributes, filled, reasons, reasons.foreign ? new Error(FOREIGN_ENTRY) : undefined);
+      }
+      return { filled, isSettled: entries.length === chunk.length };
     } catch (error) {
       const { cache } = definition;
       this.#telemetry.emit('storeFailure', { cache, operation: 'fill', error: error as GencacheError });
       this.#breaker.failed(error as GencacheError);
-      this.#emit(definition, attributes, 0, { store_failure: entries.length });
-      return 0;
+      return unfilled('store_failure');
     }
   }
 

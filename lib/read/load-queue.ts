@@ -42,6 +42,8 @@ export class LoadQueue {
   readonly #gathering = new Map<BatchSlot, number>();
   /** Slots that load under a vector, by entry key, which holds the vector: from the call until their fill has settled. */
   readonly #byVector = new Map<string, BatchSlot>();
+  /** The slots that a gathering slot of their entry waits for, with those that they are loaded with. */
+  readonly #called = new Map<BatchSlot, readonly BatchSlot[]>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor({ cap, start, refuse }: LoadQueueOptions) {
@@ -78,7 +80,6 @@ export class LoadQueue {
       else {
         entry.gathering = slot;
         this.#gathering.set(slot, monotonicMs());
-        slot.owner.loads++;
       }
       promote(lane, entry);
     }
@@ -124,7 +125,6 @@ export class LoadQueue {
 
   #call(definition: EntryDefinition, lane: Lane): void {
     const slots: BatchSlot[] = [];
-    const entries: EntryLoads[] = [];
     for (const slot of lane.ready) {
       if (slots.length === definition.loadBatchMax) break;
       lane.ready.delete(slot);
@@ -134,30 +134,39 @@ export class LoadQueue {
       entry.running++;
       if (slot.vector !== undefined) this.#byVector.set(slot.vector.entryKey, slot);
       slots.push(slot);
-      entries.push(entry);
     }
-    let waitedFor = true;
-    /** At the soft timeout, or when the loader has settled: no slot waits for this load any longer. */
-    const leave = () => {
-      if (!waitedFor) return;
-      waitedFor = false;
-      for (const [i, entry] of entries.entries()) {
-        entry.running--;
-        promote(lane, entry);
-        if (entry.running === 0 && entry.gathering === undefined) lane.entries.delete(slots[i]!.address.id);
-      }
-      if (lane.entries.size === 0) this.#lanes.delete(definition);
-    };
+    for (const slot of slots) this.#called.set(slot, slots);
+    /** Those that have not left this call: a slot that left may be in another one. */
+    const waitedFor = () => slots.filter((slot) => this.#called.get(slot) === slots);
     const timer = setTimeout(() => {
-      this.end(slots);
-      leave();
-      this.#callNext();
+      const late = waitedFor();
+      this.end(late);
+      this.release(late);
     }, definition.loadSoftTimeoutMs).unref();
     const loading = this.#start(definition, slots).then(() => {
       clearTimeout(timer);
-      leave();
+      this.#leave(waitedFor());
     });
     this.#cap.take(definition, loading);
+  }
+
+  /** Lets gathering slots wait no longer for the load of these slots: it takes too long, or another process loads them. */
+  release(slots: readonly BatchSlot[]): void {
+    this.#leave(slots);
+    this.#callNext();
+  }
+
+  #leave(slots: readonly BatchSlot[]): void {
+    for (const slot of slots) {
+      if (!this.#called.delete(slot)) continue;
+      const { definition, id } = slot.address;
+      const lane = this.#lanes.get(definition)!;
+      const entry = lane.entries.get(id)!;
+      entry.running--;
+      promote(lane, entry);
+      if (entry.running === 0 && entry.gathering === undefined) lane.entries.delete(id);
+      if (lane.entries.size === 0) this.#lanes.delete(definition);
+    }
   }
 
   /**
@@ -225,7 +234,7 @@ function join(gathering: BatchSlot, slot: BatchSlot): void {
   gathering.join(slot);
   // The reply with this vector has arrived before the load is called, so the load may fill under it. The latest vector is
   // the most likely to stand at the fill.
-  gathering.vector = slot.vector ?? gathering.vector;
+  if (slot.missed !== undefined) gathering.missed = slot.missed;
 }
 
 /** Makes the gathering slot of an entry ready, unless it waits for loads of its entry. */

@@ -1,9 +1,15 @@
 /**
  * Loads slots: calls loaders under the cap, gives the values to the callers, and fills behind. `load-queue.ts` has the
- * rules for slots that share a load. No call is rejected for the ids of another (`load-apart.ts`).
+ * rules for slots that share a load, `leases.ts` those for processes that share one. No call is rejected for the ids of
+ * another (`load-apart.ts`).
+ *
+ *     queue -> claim -> yours: load, answer, fill
+ *       ^        |----> held by another process: wait -> look up -> answer
+ *       |--------|----> changed, or waited for long enough
  */
 import type { InFlight } from '../async/in-flight.js';
 import { inNoContext } from '../async/no-context.js';
+import { monotonicMs } from '../async/scheduling.js';
 import { seal } from '../codec/envelope.js';
 import type { EntryDefinition } from '../model/entry-definition.js';
 import { Vector } from '../model/vector.js';
@@ -18,11 +24,18 @@ import { withinHardTimeout } from './hard-timeout.js';
 import { type FailedLoad, loadApart } from './load-apart.js';
 import type { BegunLoad, LoadCap } from './load-cap.js';
 import { LoadQueue } from './load-queue.js';
+import { LeaseWaiters } from './lease-waiters.js';
+import type { Leases } from './leases.js';
 import { load, type LoadRequest } from './loader.js';
+import { lookupChunks } from './lookup-chunks.js';
+import type { LookupResult } from './lookup.js';
+import type { SafeLookup } from './safe-lookup.js';
 
 interface LoadsOptions {
   readonly source: Source<object, unknown>;
   readonly cap: LoadCap;
+  readonly lookup: SafeLookup;
+  readonly leases: Leases;
   readonly filler: Filler;
   readonly telemetry: Emitter;
   readonly clock: Clock;
@@ -37,14 +50,20 @@ export class Loads {
   readonly #telemetry: Emitter;
   readonly #clock: Clock;
   readonly #work: InFlight;
+  readonly #lookup: SafeLookup;
+  readonly #leases: Leases;
   readonly #queue: LoadQueue;
+  readonly #waiters: LeaseWaiters;
   /** The loads whose loader has not settled. */
   readonly #running = new Set<AbortController>();
   #overdue = 0;
 
-  constructor({ source, cap, filler, telemetry, clock, work }: LoadsOptions) {
+  constructor({ source, cap, lookup, leases, filler, telemetry, clock, work }: LoadsOptions) {
     this.#source = source;
     this.#cap = cap;
+    this.#lookup = lookup;
+    this.#leases = leases;
+    this.#waiters = new LeaseWaiters({ look: (slots) => leases.look(slots), ended: this.#goOn });
     this.#filler = filler;
     this.#telemetry = telemetry;
     this.#clock = clock;
@@ -57,7 +76,12 @@ export class Loads {
   }
 
   get counts(): LoadCounts {
-    return { running: this.#cap.running, overdue: this.#overdue, waiting: this.#queue.waiting };
+    return {
+      running: this.#cap.running,
+      overdue: this.#overdue,
+      waiting: this.#queue.waiting,
+      elsewhere: this.#waiters.size,
+    };
   }
 
   /** Joins a slot to the running load of its vector. Returns false if no load of that vector runs. */
@@ -68,12 +92,13 @@ export class Loads {
   /** Rejects the callers of slots. */
   fail(slots: readonly BatchSlot[], error: unknown): void {
     this.#queue.end(slots);
+    this.#leases.fail(slots);
     for (const slot of slots) slot.fail(error);
   }
 
   /** Rejects the calls that wait for a load, and tells the loads that run to stop. */
   close(error: Error): void {
-    for (const slot of this.#queue.close()) this.fail([slot], error);
+    for (const slot of [...this.#queue.close(), ...this.#waiters.close()]) this.fail([slot], error);
     for (const stop of this.#running) stop.abort(error);
   }
 
@@ -104,10 +129,79 @@ export class Loads {
     }
   }
 
-  /** Loads slots, and loads them apart if that fails. Resolves when the first loader has settled. */
+  /** Loads slots that other processes do not load. Resolves when the first loader has settled. Never rejects. */
   #start(definition: EntryDefinition, slots: readonly BatchSlot[]): Promise<unknown> {
+    const claimed = slots.filter((slot) => isLeasable(slot) && !this.#leases.isOwn(slot));
+    return claimed.length === 0 ? this.#call(definition, slots) : this.#claim(definition, slots, claimed);
+  }
+
+  /** Claims leases, loads what is to be loaded here, and only then, holding no place under the cap, waits for the rest. */
+  async #claim(definition: EntryDefinition, slots: readonly BatchSlot[], claimed: readonly BatchSlot[]): Promise<void> {
+    const claims = await this.#leases.claim(claimed);
+    const held = claimed.filter((_, i) => claims[i] === 'held');
+    const changed = claimed.filter((_, i) => claims[i] === 'filled' || claims[i] === 'moved');
+    const elsewhere = new Set([...held, ...changed]);
+    const own = elsewhere.size === 0 ? slots : slots.filter((slot) => !elsewhere.has(slot));
+    const loaded = own.length === 0 ? undefined : this.#call(definition, own);
+    if (elsewhere.size > 0) {
+      this.#queue.release([...elsewhere]);
+      for (const slot of elsewhere) this.#keepWaiting(slot);
+      this.#waiters.add(held);
+      if (changed.length > 0) this.#lookUpAgain(changed);
+    }
+    await loaded;
+  }
+
+  /** Keeps a slot among the work under way while it waits for another process; its batch goes on. */
+  #keepWaiting(slot: BatchSlot): void {
+    slot.waitsUntilMs ??= monotonicMs() + slot.address.definition.loadSoftTimeoutMs;
+    slot.leave();
+    this.#work.track(BatchSlot.answered([slot]));
+  }
+
+  /** Goes on with slots that no other process loads any longer; `late` ones have waited for long enough. */
+  readonly #goOn = (ended: readonly BatchSlot[], late: readonly BatchSlot[]): void => {
+    if (ended.length > 0) this.#lookUpAgain(ended);
+    if (late.length > 0) this.#queueAgain(late);
+  };
+
+  /** Looks up slots whose entry or generations changed, and answers them or queues them again. */
+  #lookUpAgain(slots: readonly BatchSlot[]): void {
+    // Their vector changes, so no later slot joins them by it.
+    this.#queue.end(slots);
+    const wanted: BatchSlot[] = [];
+    for (const slot of slots) {
+      if (slot.isWanted) wanted.push(slot);
+      else slot.leave();
+    }
+    for (const chunk of lookupChunks(wanted)) {
+      const looking = this.#lookup.read(chunk.map(({ address }) => address)).then((looked) => {
+        const missed = chunk.filter((slot, i) => !answered(slot, looked[i]!));
+        if (missed.length > 0) this.#queueAgain(missed);
+      });
+      this.#work.track(looking);
+    }
+  }
+
+  #queueAgain(slots: readonly BatchSlot[]): void {
+    const groups = new Map<EntryDefinition, BatchSlot[]>();
+    for (const slot of slots) {
+      const { definition } = slot.address;
+      const group = groups.get(definition);
+      if (group) group.push(slot);
+      else groups.set(definition, [slot]);
+    }
+    this.#queue.end(slots);
+    for (const [definition, group] of groups) this.#queue.add(definition, group);
+  }
+
+  /** Loads slots, and loads them apart if that fails. Resolves when the first loader has settled. */
+  #call(definition: EntryDefinition, slots: readonly BatchSlot[]): Promise<unknown> {
+    for (const slot of slots) slot.owner.loads++;
     const { answer, settled } = this.#begin(definition, slots);
-    this.#work.track(answer.then((failed) => failed && this.#loadApart(definition, failed)));
+    const loaded = answer.then((failed) => failed && this.#loadApart(definition, failed));
+    this.#leases.renewUntil(loaded, slots);
+    this.#work.track(loaded);
     return settled;
   }
 
@@ -193,20 +287,37 @@ export class Loads {
   ): Promise<void> {
     // All values are sealed before a caller gets one: rows may share objects, and a caller may change its value.
     const sealed: (Sealed | undefined)[] = [];
-    for (const [i, { vector }] of slots.entries()) {
-      sealed.push(vector && (await this.#seal(vector, values[i], attributes)));
+    for (const [i, { missed }] of slots.entries()) {
+      sealed.push(
+        missed?.cause === 'unstorable' ? undefined : missed && (await this.#seal(missed.vector, values[i], attributes)),
+      );
     }
     const loaded = slots.map((slot, i) => {
       const key = slot.vector?.entryKey ?? '';
-      return { value: values[i], bytes: sealed[i]?.bytes ?? (slot.shared ? encoded(key, values[i]) : undefined), key };
+      const bytes = sealed[i]?.bytes ?? (slot.shared ? encoded(key, values[i]) : undefined);
+      return { value: values[i], bytes, key };
     });
     // A value without a stored form can't be copied, so no later slot joins its load.
     this.#queue.end(slots.filter((_, i) => sealed[i] === undefined));
     for (const [i, slot] of slots.entries()) {
       slot.settle(loaded[i]!);
     }
+    this.#work.track(this.#fill(slots, sealed, attributes));
+  }
+
+  async #fill(
+    slots: readonly BatchSlot[],
+    sealed: readonly (Sealed | undefined)[],
+    attributes: Attributes | undefined,
+  ): Promise<void> {
+    const lease = slots.find((slot) => slot.lease !== undefined)?.lease;
     const toFill = sealed.filter((item) => item !== undefined);
-    this.#work.track(this.#filler.fill(toFill, attributes).then(() => this.#queue.end(slots)));
+    const unstorable = slots.filter(({ lease: own }, i) => own !== undefined && sealed[i] === undefined);
+    if (unstorable.length > 0) toFill.push(...unstorable.map(({ vector }) => Filler.marker(vector!)));
+    const { isSettled } = await this.#filler.fill(toFill, attributes, lease);
+    if (isSettled) this.#leases.end(slots);
+    else this.#leases.fail(slots);
+    this.#queue.end(slots);
   }
 
   /** Returns the stored form of a loaded value. Returns undefined for a refused value, and emits the refusal. */
@@ -218,6 +329,22 @@ export class Loads {
       return undefined;
     }
   }
+}
+
+/** Whether a slot is to be loaded by one process alone. A load without a vector stores nothing that another could wait for. */
+function isLeasable({ address, missed, waitsUntilMs }: BatchSlot): boolean {
+  if (!address.definition.leases || missed === undefined || missed.cause === 'unstorable') return false;
+  // A value that is to be replaced, and can't be told from another one.
+  if (missed.replaced?.length === 0) return false;
+  return waitsUntilMs === undefined || monotonicMs() < waitsUntilMs;
+}
+
+/** Answers a slot with what a lookup found after all its readers began. Returns false if it is to be loaded. */
+function answered(slot: BatchSlot, looked: LookupResult): boolean {
+  slot.missed = looked.outcome === 'miss' ? looked : undefined;
+  if (looked.outcome === 'miss' || looked.outcome === 'bypass') return false;
+  slot.settle({ value: looked.value, bytes: looked.bytes, key: looked.location.key });
+  return true;
 }
 
 function* loadBatches({ loadBatchMax }: EntryDefinition, slots: readonly BatchSlot[]): Generator<readonly BatchSlot[]> {

@@ -24,7 +24,7 @@
  * A crash between two commands leaves at most a minted generation, which expires.
  */
 import type { Deadline } from '../async/deadline.js';
-import { ABSENT, KeyChecksum, open } from '../codec/envelope.js';
+import { ABSENT, head, KeyChecksum, open, UNSTORABLE } from '../codec/envelope.js';
 import { mismatch } from '../codec/schema.js';
 import type { Address } from '../model/entry-definition.js';
 import type { EntryLocation } from '../model/entry-location.js';
@@ -60,8 +60,13 @@ interface StoredEntry<Outcome> {
   readonly bytes: Buffer;
 }
 
+export type Miss = Extract<Outcome<never>, { readonly outcome: 'miss' }> & {
+  /** The first bytes of the value that can't be used, and that a load is to replace. */
+  readonly replaced?: Buffer | undefined;
+};
+
 /** The result of a lookup of one address. */
-export type LookupResult = Hit | Exclude<Outcome<never>, { readonly outcome: 'hit' | 'absent' }>;
+export type LookupResult = Hit | Miss | Extract<Outcome<never>, { readonly outcome: 'bypass' }>;
 
 interface LookupOptions {
   readonly store: Store;
@@ -304,9 +309,12 @@ function answer(
   const opened = open(location.key, bytes, location.checksum);
   if (opened.ok) {
     const { value } = opened;
+    if (value === UNSTORABLE) {
+      return { outcome: 'miss', vector: new Vector(address, location, capturedAtMs), cause: 'unstorable' };
+    }
     return { outcome: value === ABSENT ? 'absent' : 'hit', location, capturedAtMs, value, bytes };
   }
-  return unusable(new Vector(address, location, capturedAtMs), failures, opened.reason, opened.message);
+  return unusable(new Vector(address, location, capturedAtMs), bytes, failures, opened);
 }
 
 /** Returns the result for an address without a vector. `foreign` is its scope with a foreign generation. */
@@ -327,11 +335,17 @@ function bypass(
   return { outcome: 'bypass', reason: 'foreign_generation' };
 }
 
-function unusable(vector: Vector, failures: DecodeFailureEvent[], reason: string, message: string): LookupResult {
+function unusable(
+  vector: Vector,
+  bytes: Buffer,
+  failures: DecodeFailureEvent[],
+  { reason, message }: { readonly reason: string; readonly message: string },
+): Miss {
   const { definition, scope } = Vector.addressOf(vector);
   const { cache, namespace, name: entry } = definition;
   failures.push({ cache, namespace, entry, path: scope.path, reason, message });
-  return { outcome: 'miss', vector, cause: 'undecodable' };
+  // A copy of the bytes that tell the value: the reply's buffer is not kept for them.
+  return { outcome: 'miss', vector, cause: 'undecodable', replaced: Buffer.from(head(bytes)) };
 }
 
 /** Checks hits against the schema of their entry, if it has one. */
@@ -343,7 +357,7 @@ async function checkSchemas({ addresses, results, failures, deadline }: Pass): P
     const issue = await deadline.race(mismatch(schema, result.value), (cause) => cause);
     if (issue === undefined) continue;
     const vector = new Vector(addresses[i]!, result.location, result.capturedAtMs);
-    results[i] = unusable(vector, failures, 'schema', issue);
+    results[i] = unusable(vector, result.bytes, failures, { reason: 'schema', message: issue });
   }
 }
 

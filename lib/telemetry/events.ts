@@ -154,7 +154,7 @@ export interface DecodeFailureEvent extends Labels {
 
 export interface StoreFailureEvent {
   readonly cache: string;
-  readonly operation: 'read' | 'mint' | 'fill' | 'bump' | 'delete' | 'connection';
+  readonly operation: 'read' | 'mint' | 'lease' | 'fill' | 'bump' | 'delete' | 'connection';
   readonly error: Error;
 }
 

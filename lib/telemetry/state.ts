@@ -34,6 +34,8 @@ export interface LoadCounts {
   readonly overdue: number;
   /** Entries that wait for their load to begin. */
   readonly waiting: number;
+  /** Entries that wait while another process loads them. */
+  readonly elsewhere: number;
 }
 
 /** Follows the events of a cache, and tells its present state. */

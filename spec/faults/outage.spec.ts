@@ -188,7 +188,7 @@ describe('Redis', () => {
       await cache.close();
       isClosed = true;
       client.disconnect();
-      expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0 });
+      expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0, elsewhere: 0 });
     });
   }
 });

@@ -102,7 +102,7 @@ describe('a load on Knex with a hard timeout', () => {
       schemaOf(db),
     ]);
     await cache.settled();
-    expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0 });
+    expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0, elsewhere: 0 });
     proxy.holdsNew = false;
     expect(await far('item').select('id')).to.deep.equal([{ id: 1 }]);
   });

@@ -45,6 +45,8 @@ export class Process {
     this.cache = new GenerationalCache({
       ...{ name, store: this.#store.store },
       ...{ readDeadlineMs: 10_000, fillDeadlineMs: 10_000, bumpDeadlineMs: 10_000 },
+      // A process that waits for the held load of another one would take no further step.
+      leases: false,
     });
     lend({ what: `a process of ${name}`, close: () => this.cache.close() });
     this.#items = this.cache.namespace('item', integer());

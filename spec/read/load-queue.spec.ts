@@ -366,10 +366,10 @@ describe('the cap on loads', () => {
     await read(2);
     await turn();
     expect(ids()).to.deep.equal([[1]]);
-    expect(cache.state.loads).to.deep.equal({ running: 1, overdue: 1, waiting: 1 });
+    expect(cache.state.loads).to.deep.equal({ running: 1, overdue: 1, waiting: 1, elsewhere: 0 });
     loads[0]!.end.resolve();
     await eventually(() => expect(ids()).to.deep.equal([[1], [2]]));
-    expect(cache.state.loads).to.deep.equal({ running: 1, overdue: 0, waiting: 0 });
+    expect(cache.state.loads).to.deep.equal({ running: 1, overdue: 0, waiting: 0, elsewhere: 0 });
   });
 
   it('holds for the calls that follow a failed one', async () => {

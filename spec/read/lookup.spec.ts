@@ -3,7 +3,15 @@
  * with a connection of its own; `EVAL` is a script's first use on a connection, and one command as well.
  */
 import { expect } from 'chai';
-import { GenerationalCache, integer, memoryStore, nullable, type Store, text } from '../../lib/index.js';
+import {
+  type CacheSettings,
+  GenerationalCache,
+  integer,
+  memoryStore,
+  nullable,
+  type Store,
+  text,
+} from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { bypassStore, observe } from '../../lib/testing/index.js';
 import { recordCommands } from '../support/commands.js';
@@ -11,9 +19,13 @@ import { lend } from '../support/lenders.js';
 import { lendRedis, redisUrl, uniqueName } from '../support/redis.js';
 
 /** One process: entries at four depths, whose loader counts its calls. */
-function lendProcess(name = uniqueName(), store: Store = redisStore(lendRedis({ lazyConnect: true }))) {
+function lendProcess(
+  name = uniqueName(),
+  store: Store = redisStore(lendRedis({ lazyConnect: true })),
+  settings: Partial<CacheSettings> = {},
+) {
   // Long deadlines, since MONITOR makes a shared server slow.
-  const cache = new GenerationalCache({ name, store, readDeadlineMs: 30_000, fillDeadlineMs: 30_000 });
+  const cache = new GenerationalCache({ ...settings, name, store, readDeadlineMs: 30_000, fillDeadlineMs: 30_000 });
   lend({ what: `the cache ${name}`, close: () => cache.close() });
   const connected = new Promise((resolve) => cache.on('storeUp', resolve));
   const loads: number[] = [];
@@ -42,7 +54,7 @@ function lendProcess(name = uniqueName(), store: Store = redisStore(lendRedis({ 
 
 const CITY = { region: 1, country: null, city: 3 };
 
-/** The commands of the work and of the fills behind it, by name: MGET, MINT, FILL, BUMP. */
+/** The commands of the work and of the fills behind it, by name: MGET, MINT, CLAIM, FILL, BUMP. */
 async function commandsOf(process: ReturnType<typeof lendProcess>, work: () => Promise<unknown>): Promise<string[]> {
   return (await argumentsOf(process, work)).map(([command]) => command!);
 }
@@ -61,8 +73,11 @@ async function argumentsOf(process: ReturnType<typeof lendProcess>, work: () => 
 /** The name of a script, by the last arguments of its call. */
 function scriptName([name, , keys, ...rest]: string[]): string {
   if (name !== 'EVAL' && name !== 'EVALSHA') return name!;
-  const [first] = rest.slice(Number(keys));
-  return first!.startsWith('0.') ? 'MINT' : /^[0-9]+$/.test(first!) ? 'FILL' : 'BUMP';
+  const [first, , third] = rest.slice(Number(keys));
+  if (first!.startsWith('0.')) return 'MINT';
+  if (!/^[0-9]+$/.test(first!)) return 'BUMP';
+  // The instant from which TTLs count, or the TTL of a lease.
+  return Number(third) > 1e12 ? 'FILL' : 'CLAIM';
 }
 
 describe('a lookup', () => {
@@ -115,6 +130,7 @@ describe('a lookup', () => {
       expect(await commandsOf(fresh, () => fresh.city.fetchMany([CITY, { ...CITY, city: 4 }]))).to.deep.equal([
         'MGET', // the first hits; the second city has no generation
         'MINT', // of the second
+        'CLAIM', // of its lease
         'FILL', // of the second
       ]);
       expect(fresh.loads).to.deep.equal([1]);
@@ -138,19 +154,20 @@ describe('a lookup', () => {
   });
 
   describe('that misses', () => {
-    it('without generations is three commands and one call of the loader, for any number of entries', async () => {
+    it('without generations is four commands and one call of the loader, for any number of entries', async () => {
       const process = lendProcess();
       await process.total.fetch({}); // connected
       const ids = Array.from({ length: 100 }, (_, city) => ({ ...CITY, city }));
       expect(await commandsOf(process, () => process.city.fetchMany(ids))).to.deep.equal([
         'MGET', // only global has a generation
         'MINT', // of region, country and 100 cities
+        'CLAIM', // of 100 leases
         'FILL', // of 100 entries, behind the answer
       ]);
       expect(process.loads).to.deep.equal([1, 100]);
     });
 
-    it('after this process’s own bump is two commands', async () => {
+    it('after this process’s own bump is three commands', async () => {
       const process = lendProcess();
       await process.city.fetch(CITY);
       await process.cache.settled();
@@ -159,11 +176,12 @@ describe('a lookup', () => {
       ]);
       expect(await commandsOf(process, () => process.city.fetch(CITY))).to.deep.equal([
         'MGET', // under the generation that the bump gave
+        'CLAIM',
         'FILL',
       ]);
     });
 
-    it('after another process’s bump is three commands', async () => {
+    it('after another process’s bump is four commands', async () => {
       const [one, other] = [lendProcess()].flatMap((process) => [process, lendProcess(process.name)]);
       await one!.city.fetch(CITY);
       await one!.cache.settled();
@@ -172,9 +190,18 @@ describe('a lookup', () => {
       expect(await commandsOf(other!, () => other!.city.fetch(CITY))).to.deep.equal([
         'MGET', // the global generation is not as remembered
         'MGET', // no entry under the new one
+        'CLAIM',
         'FILL',
       ]);
       expect(other!.loads).to.deep.equal([1]);
+    });
+
+    it('without leases is one command less', async () => {
+      const process = lendProcess(undefined, undefined, { leases: false });
+      await process.city.fetch(CITY);
+      await process.cache.settled();
+      await process.cache.bump();
+      expect(await commandsOf(process, () => process.city.fetch(CITY))).to.deep.equal(['MGET', 'FILL']);
     });
 
     it('follows a bump that costs one command for each 1,000 scopes', async () => {
@@ -207,7 +234,7 @@ describe('a lookup', () => {
       const read = () => process.city.fetchMany(cities.map((city) => ({ ...CITY, city })));
       const expected = cities.map((city) => JSON.stringify({ ...CITY, city }));
       const missing = await argumentsOf(process, async () => expect(await read()).to.deep.equal(expected));
-      expect(missing.map(([command]) => command)).to.deep.equal(['MGET', 'MINT', 'FILL']);
+      expect(missing.map(([command]) => command)).to.deep.equal(['MGET', 'MINT', 'CLAIM', 'FILL']);
       expect(process.loads).to.deep.equal([1, 2]);
       const [warm] = await argumentsOf(process, async () => expect(await read()).to.deep.equal(expected));
       expect(warm).to.have.length(1 + 3 + 3 + 3); // MGET; global, region, country; three cities; three entries
@@ -226,10 +253,14 @@ describe('a lookup', () => {
           label.fetch({ label: 'a' }),
         ]);
       };
-      expect(await commandsOf(process, read)).to.deep.equal([
+      const cold = await commandsOf(process, read);
+      expect(cold.slice(0, 2)).to.deep.equal([
         'MGET', // no generation exists
         'MINT', // of all of them
-        ...['FILL', 'FILL', 'FILL', 'FILL', 'FILL'], // one for each entry name
+      ]);
+      expect(cold.slice(2).toSorted()).to.deep.equal([
+        ...Array<string>(5).fill('CLAIM'), // one for each entry name
+        ...Array<string>(5).fill('FILL'),
       ]);
       expect(process.loads.toSorted()).to.deep.equal([1, 1, 1, 1, 2]);
       expect(await commandsOf(process, read)).to.deep.equal([
@@ -275,12 +306,13 @@ describe('a lookup', () => {
       const [cold, warm] = [await argumentsOf(process, read), await argumentsOf(process, read)];
       expect(process.loads).to.deep.equal([1_000, 1_000, 1_000, 1_000, 1_000]);
       const count = (name: string) => cold.filter(([command]) => command === name).length;
-      expect([count('MGET'), count('MINT'), count('FILL')]).to.deep.equal([5, 5, 10]); // of 1,000, 1,000 and 500
+      expect([count('MGET'), count('MINT')]).to.deep.equal([5, 5]); // of 1,000
+      expect([count('CLAIM'), count('FILL')]).to.deep.equal([10, 10]); // of 500
       expect(warm.map(([command]) => command)).to.deep.equal(['MGET', 'MGET', 'MGET', 'MGET', 'MGET']);
       // Global, and for each of 1,000 entries its region, country and city, and itself.
       expect(warm.map((command) => command.length - 1)).to.deep.equal(Array.from({ length: 5 }, () => 4_001));
       const bytes = (command: string[]) => command.reduce((sum, argument) => sum + argument.length + 15, 0);
-      expect(Math.max(...[...cold, ...warm].map((command) => command.length))).to.be.at.most(6_600); // a FILL of 500
+      expect(Math.max(...[...cold, ...warm].map((command) => command.length))).to.be.at.most(7_100); // a FILL of 500, with their leases
       expect(Math.max(...[...cold, ...warm].map(bytes))).to.be.below(1 << 20);
     });
 

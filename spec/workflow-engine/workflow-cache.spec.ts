@@ -60,8 +60,8 @@ describe('WorkflowCache', () => {
       },
       { from: name },
     );
-    // generations (all missing), mint, fill
-    expect(cold.commands.map(([command]) => command)).to.deep.equal(['MGET', 'EVAL', 'EVAL']);
+    // generations (all missing), mint, leases, fill
+    expect(cold.commands.map(([command]) => command)).to.deep.equal(['MGET', 'EVAL', 'EVAL', 'EVAL']);
     expect(queries).to.have.length(1);
     const warm = await recordCommands(redisUrl(), () => workflows.getWorkflowsByDetectors([1, 2, 3], 1), {
       from: name,

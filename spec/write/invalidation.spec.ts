@@ -181,7 +181,7 @@ describeOnEachStore('a bump', ({ place, sendsCommands }) => {
           ...[...new Set(bumped.map(({ level }) => level))].map(() => 'EVALSHA'), // a bump for each namespace
           'MGET', // the reader: a generation is not as remembered
           'MGET', // the reader once more, under the generations just seen
-          ...Array.from({ length: fills }, () => 'EVALSHA'), // a fill for each entry name with misses
+          ...Array.from({ length: 2 * fills }, () => 'EVALSHA'), // a claim and a fill for each entry name with misses
           'MGET', // the writer: it remembers its bump, and every entry hits
         );
       }

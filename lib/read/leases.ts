@@ -1,0 +1,168 @@
+/**
+ * Leases: one load of an entry and vector, whatever the number of processes (docs/protocol.md, rules 21 to 21c).
+ *
+ *     claim -> yours: load, renew meanwhile -> fill and release, in one step
+ *           |                               -> failed: the others load without a lease
+ *           -> held: wait, look again, look up as soon as it changed (lease-waiters.ts)
+ *
+ * A lease spares loads and makes nothing exact: a load without one is as right. So wherever the store can't be asked, or
+ * does not answer, the load goes on without a lease. A holder that dies costs the others the lease's TTL.
+ */
+import { withDeadline } from '../async/deadline.js';
+import type { InFlight } from '../async/in-flight.js';
+import { clearInterval, monotonicMs, setInterval } from '../async/scheduling.js';
+import type { EntryKey } from '../model/key.js';
+import { nonce } from '../model/generation.js';
+import type { Claim, Store } from '../ports/store.js';
+import type { Emitter } from '../telemetry/emitter.js';
+import type { BatchSlot } from './batch-slot.js';
+import type { Breaker } from './breaker.js';
+import { Guards } from './guards.js';
+import type { StoreClock } from './store-clock.js';
+
+interface LeasesOptions {
+  readonly store: Store;
+  readonly storeClock: StoreClock;
+  /** Asked whether it is open, and never told: a store that is full refuses fills and answers claims. */
+  readonly breaker: Pick<Breaker, 'isOpen'>;
+  readonly telemetry: Emitter;
+  readonly options: { readonly leaseTtlMs: number; readonly readDeadlineMs: number };
+  /** Counts commands under way. */
+  readonly work: InFlight;
+}
+
+/** Most entries of one claim command. */
+const CLAIM_ENTRIES_MAX = 500;
+/** Renewals within the TTL of a lease. */
+const RENEWALS_PER_TTL = 3;
+
+export class Leases {
+  readonly #store: Store;
+  readonly #storeClock: StoreClock;
+  readonly #breaker: Pick<Breaker, 'isOpen'>;
+  readonly #telemetry: Emitter;
+  readonly #options: LeasesOptions['options'];
+  readonly #work: InFlight;
+  /** The entries whose leases this process holds. */
+  readonly #own = new Set<EntryKey>();
+
+  constructor({ store, storeClock, breaker, telemetry, options, work }: LeasesOptions) {
+    this.#store = store;
+    this.#storeClock = storeClock;
+    this.#breaker = breaker;
+    this.#telemetry = telemetry;
+    this.#options = options;
+    this.#work = work;
+  }
+
+  /**
+   * Takes the leases of slots that have missed: `slots: [n] -> [n]`. Costs one command for each 500. Never rejects: without
+   * an answer of the store every slot is `leaseless`.
+   */
+  async claim(slots: readonly BatchSlot[]): Promise<Claim[]> {
+    const token = nonce();
+    const claims = await this.#ask(slots, token);
+    for (const [i, claim] of claims.entries()) {
+      if (claim !== 'yours') continue;
+      slots[i]!.lease = token;
+      this.#own.add(slots[i]!.vector!.entryKey);
+    }
+    return claims;
+  }
+
+  /** Whether this process holds the lease of a slot's entry: a further load here does not wait for the first one. */
+  isOwn({ vector }: BatchSlot): boolean {
+    return vector !== undefined && this.#own.has(vector.entryKey);
+  }
+
+  /** Forgets the leases of slots, which their fill has released, or which lapse. */
+  end(slots: readonly BatchSlot[]): void {
+    for (const slot of slots) {
+      if (slot.lease !== undefined) this.#own.delete(slot.vector!.entryKey);
+      slot.lease = undefined;
+    }
+  }
+
+  /** Looks without taking. */
+  look(slots: readonly BatchSlot[]): Promise<Claim[]> {
+    return this.#ask(slots, undefined);
+  }
+
+  /** Renews the leases of slots until their load has ended, or nobody waits for it any longer. */
+  renewUntil(loaded: Promise<unknown>, slots: readonly BatchSlot[]): void {
+    const held = slots.filter(({ lease }) => lease !== undefined);
+    if (held.length === 0) return;
+    const { leaseTtlMs } = this.#options;
+    const { loadSoftTimeoutMs } = held[0]!.address.definition;
+    const endsAtMs = monotonicMs() + loadSoftTimeoutMs;
+    const renewal = setInterval(() => {
+      if (monotonicMs() >= endsAtMs) clearInterval(renewal);
+      else this.#send(held, (keys, token, deadline) => this.#store.renewLeases(keys, token, leaseTtlMs, deadline));
+    }, leaseTtlMs / RENEWALS_PER_TTL).unref();
+    const end = () => clearInterval(renewal);
+    loaded.then(end, end);
+  }
+
+  /** Tells the other processes that the load of these slots failed, or can't be stored: they wait for it no longer. */
+  fail(slots: readonly BatchSlot[]): void {
+    this.#send(slots, (keys, token, deadline) => this.#store.failLeases(keys, token, deadline));
+    this.end(slots);
+  }
+
+  async #ask(slots: readonly BatchSlot[], token: string | undefined): Promise<Claim[]> {
+    const claims: Claim[] = [];
+    for (let start = 0; start < slots.length; start += CLAIM_ENTRIES_MAX) {
+      const chunk = slots.slice(start, start + CLAIM_ENTRIES_MAX);
+      claims.push(...(this.#breaker.isOpen ? chunk.map(leaseless) : await this.#askOnce(chunk, token)));
+    }
+    return claims;
+  }
+
+  async #askOnce(slots: readonly BatchSlot[], token: string | undefined): Promise<readonly Claim[]> {
+    const guards = new Guards();
+    const entries = slots.map(({ missed }) => {
+      const { vector, replaced } = missed!;
+      return { key: vector.entryKey, guards: guards.add(vector), replaced };
+    });
+    const { readDeadlineMs, leaseTtlMs: ttlMs } = this.#options;
+    try {
+      const { claims, timeMs } = await withDeadline('claim', readDeadlineMs, (deadline) =>
+        this.#store.claim({ guards: guards.list, entries, token, ttlMs }, deadline),
+      );
+      this.#storeClock.note(timeMs);
+      return claims;
+    } catch (error) {
+      this.#failed(slots, error as Error);
+      return slots.map(leaseless);
+    }
+  }
+
+  /** Sends a command for the leases that this process holds. */
+  #send(slots: readonly BatchSlot[], command: LeaseCommand): void {
+    const keys = new Map<string, EntryKey[]>();
+    for (const { lease, vector } of slots) {
+      if (lease === undefined) continue;
+      const own = keys.get(lease);
+      if (own) own.push(vector!.entryKey);
+      else keys.set(lease, [vector!.entryKey]);
+    }
+    for (const [token, own] of keys) {
+      const sending = withDeadline('lease', this.#options.readDeadlineMs, (deadline) => command(own, token, deadline));
+      this.#work.track(sending.catch((error: unknown) => this.#failed(slots, error as Error)));
+    }
+  }
+
+  #failed(slots: readonly BatchSlot[], error: Error): void {
+    this.#telemetry.emit('storeFailure', { cache: slots[0]!.address.definition.cache, operation: 'lease', error });
+  }
+}
+
+type LeaseCommand = (
+  keys: readonly EntryKey[],
+  token: string,
+  deadline: Parameters<Store['failLeases']>[2],
+) => Promise<void>;
+
+function leaseless(): Claim {
+  return 'leaseless';
+}

@@ -1,0 +1,92 @@
+import { Deadline } from '../async/deadline.js';
+import { setImmediate } from '../async/scheduling.js';
+import type { GencacheError } from '../errors/errors.js';
+import type { Address } from '../model/entry-definition.js';
+import type { Store } from '../ports/store.js';
+import type { Emitter } from '../telemetry/emitter.js';
+import type { Breaker } from './breaker.js';
+import type { Lookup, LookupResult } from './lookup.js';
+
+interface SafeLookupOptions {
+  readonly store: Store;
+  readonly lookup: Lookup;
+  readonly breaker: Breaker;
+  readonly unbumped: MissingBumps;
+  readonly telemetry: Emitter;
+  readonly readDeadlineMs: number;
+}
+
+/** The scopes whose bump by this process failed. */
+interface MissingBumps {
+  readonly size: number;
+  includes(scopes: Address['scopes']): boolean;
+}
+
+/** Looks up, and never rejects: where the store must not be asked, or fails, every entry is a bypass. */
+export class SafeLookup {
+  readonly #store: Store;
+  readonly #lookup: Lookup;
+  readonly #breaker: Breaker;
+  readonly #unbumped: MissingBumps;
+  readonly #telemetry: Emitter;
+  readonly #readDeadlineMs: number;
+
+  constructor({ store, lookup, breaker, unbumped, telemetry, readDeadlineMs }: SafeLookupOptions) {
+    this.#store = store;
+    this.#lookup = lookup;
+    this.#breaker = breaker;
+    this.#unbumped = unbumped;
+    this.#telemetry = telemetry;
+    this.#readDeadlineMs = readDeadlineMs;
+  }
+
+  /** Looks up `addresses: [n] -> [n]` under one deadline for all its commands. */
+  read(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
+    if (this.#store.bypassed) return Promise.resolve(addresses.map(() => BYPASS_STORE));
+    // Before the lookup: a bump that succeeds meanwhile does not make an earlier reply new.
+    return this.#unbumped.size > 0 ? this.#readBumped(addresses) : this.#ask(addresses);
+  }
+
+  /** Looks up the entries that miss no bump of this process. */
+  async #readBumped(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
+    const bumped = addresses.filter(({ scopes }) => !this.#unbumped.includes(scopes));
+    const looked = new Map<Address, LookupResult>();
+    if (bumped.length > 0) {
+      const results = await this.#ask(bumped);
+      for (const [i, address] of bumped.entries()) looked.set(address, results[i]!);
+    }
+    return addresses.map((address) => looked.get(address) ?? UNBUMPED);
+  }
+
+  async #ask(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
+    if (!this.#breaker.admits()) {
+      // A caller that reads again without a pause lets the event loop go on, and the connection come back.
+      await new Promise(setImmediate);
+      return addresses.map(() => BREAKER_OPEN);
+    }
+    const deadline = new Deadline('read', this.#readDeadlineMs);
+    try {
+      const looked = await this.#lookup.read(addresses, deadline);
+      this.#breaker.succeeded();
+      return looked;
+    } catch (error) {
+      const { cache } = addresses[0]!.definition;
+      this.#telemetry.emit('storeFailure', { cache, operation: 'read', error: error as GencacheError });
+      this.#breaker.failed(error as GencacheError);
+      return addresses.map(() => UNREACHED);
+    } finally {
+      deadline.clear();
+    }
+  }
+}
+
+/** Compared by identity: the store failed a whole lookup, not only its second command. */
+const UNREACHED: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
+const BREAKER_OPEN: LookupResult = { outcome: 'bypass', reason: 'breaker_open' };
+const UNBUMPED: LookupResult = { outcome: 'bypass', reason: 'unbumped' };
+const BYPASS_STORE: LookupResult = { outcome: 'bypass', reason: 'bypass_store' };
+
+/** Whether the store gave no answer to a whole lookup. */
+export function isUnreached(result: LookupResult): boolean {
+  return result === UNREACHED || result === BREAKER_OPEN;
+}
