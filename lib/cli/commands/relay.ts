@@ -42,6 +42,10 @@ export const relayCommand: Command = {
     },
     poll: { value: 'MS', help: 'pause after a poll that found no event; default: 50' },
     batch: { value: 'N', help: 'events in one transaction, roughly; default: 1000' },
+    'backlog-max': {
+      value: 'MS',
+      help: 'after this time away, one bump of everything comes before events that old; 0 for never; default: 30000',
+    },
     listen: { help: 'listens for the hints that `notifyRelays` switches on' },
     report: { value: 'MS', help: 'interval of the report lines, 0 for none; default: 10000' },
     verbose: { help: 'writes a line for each batch' },
@@ -83,6 +87,7 @@ async function start(
     maxStalenessMs: args.numbers('max-staleness', { least: 100, most: 3_600_000 }),
     pollMs: args.number('poll', { least: 1, most: 3_600_000 }) ?? 50,
     batchMax: args.number('batch', { least: 1, most: 100_000 }) ?? 1_000,
+    backlogMaxMs: args.number('backlog-max', { least: 0, most: 3_600_000 }) ?? 30_000,
     listen: args.flag('listen'),
   };
   const redis = redisTemplate(args, terminal);

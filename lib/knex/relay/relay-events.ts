@@ -13,7 +13,7 @@ export interface RelayEvents {
   deadLetter: [{ readonly cache: string; readonly deadLetters: readonly DeadLetter[] }];
   /** Once a minute while a migration's lock is taken: the events that it holds are bumped each second until it is free. */
   heldByMigration: [{ readonly cache: string; readonly locks: ReleasedEvents['locks'] }];
-  /** After everything was bumped, because a server went back in time, or may have. */
+  /** After everything was bumped: a server went back in time, or may have; or the relay was away and events had waited. */
   repair: [{ readonly cache: string; readonly cause: RepairCause }];
   /** A fact that the operator should know: a bump deleted foreign values. */
   warning: [{ readonly cache: string; readonly message: string }];

@@ -29,7 +29,9 @@ export function logRelay(log: Logger, telemetry: Emitter<RelayEvents>): void {
   });
   telemetry.on('repair', ({ cache, cause }) => {
     if (cause === 'first') log.info(`${cache}: relaying from now on; global bumped`);
-    else log.warn(`${cache}: global bumped, since bumps or commits may have been lost: ${cause}`);
+    else if (cause === 'backlog') {
+      log.warn(`${cache}: global bumped before relaying, since the relay was away and events had waited: ${cause}`);
+    } else log.warn(`${cache}: global bumped, since bumps or commits may have been lost: ${cause}`);
   });
   telemetry.on('warning', ({ cache, message }) => log.warn(`${cache}: ${message}`));
   telemetry.on('contested', ({ cache }) =>

@@ -29,6 +29,11 @@ export interface RelayOptions extends OutboxOptions {
    * its events over, in ms. Default: 10,000, and five times `bumpDeadlineMs` at least.
    */
   readonly silenceMaxMs?: number;
+  /**
+   * A relay that was away for longer than this time, and finds an event older than it, bumps everything once before it
+   * relays, in ms; 0 for never. Default: 30,000.
+   */
+  readonly backlogMaxMs?: number;
   /** Time for which `stop()` waits for claimed events, in ms. Default: 5,000. */
   readonly stopDeadlineMs?: number;
   /** Whether to listen for the NOTIFY that `notifyRelays` makes triggers send: a hint that ends a pause. Default: false. */
@@ -41,17 +46,21 @@ export interface RelaySettings extends Omit<RelayContext, 'onForeign'> {
   readonly bounds: readonly number[];
   readonly pollMs: number;
   readonly batchMax: number;
+  readonly backlogMaxMs: number;
   readonly stopDeadlineMs: number;
   readonly listen: boolean;
 }
 
 const SILENCE_MAX_MS = 10_000;
+/** Longer than a restart of a lone relay, and shorter than the default TTL, past which no entry is that old. */
+const BACKLOG_MAX_MS = 30_000;
 const OPTION_MAX_MS = 3_600_000;
 
 /** Throws ConfigurationError. */
 export function relaySettings({ schema, maxStalenessMs = [], ...options }: RelayOptions): RelaySettings {
   const settings: RelaySettings = {
     ...{ pollMs: 50, batchMax: 1_000, bumpDeadlineMs: 1_000, stopDeadlineMs: 5_000, listen: false },
+    backlogMaxMs: BACKLOG_MAX_MS,
     silenceMaxMs: Math.max(SILENCE_MAX_MS, 5 * (options.bumpDeadlineMs ?? 0)),
     ...options,
     outbox: schema === undefined ? {} : { schema },
@@ -71,6 +80,7 @@ export function relaySettings({ schema, maxStalenessMs = [], ...options }: Relay
     ['batchMax', 1],
     ['bumpDeadlineMs', 1],
     ['silenceMaxMs', 1],
+    ['backlogMaxMs', 0],
     ['stopDeadlineMs', 0],
   ] as const) {
     wholeNumber(option, settings[option], least, OPTION_MAX_MS);

@@ -69,7 +69,8 @@ export class Relay {
     this.#report = new RelayReport(cache, options.log);
     this.#context = { ...settings, onForeign: this.#report.foreign };
     this.#reader = new OutboxReader({ db, cache, outbox, answerMs: Math.min(ANSWER_MS, 2 * silenceMaxMs) });
-    this.#trust = new Trust({ ...settings, bounds, reader: this.#reader });
+    const checkEveryMs = Math.max(this.#pollMs, this.#checkEveryMs);
+    this.#trust = new Trust({ ...settings, bounds, reader: this.#reader, checkEveryMs });
     store.listen?.((signal) => {
       if (signal.kind === 'down') this.#failed('store', signal.error);
       if (signal.kind === 'up') this.#hint();
@@ -141,12 +142,16 @@ export class Relay {
     return Math.min(pollMs, ...bounds.map((boundMs) => boundMs / CHECKS_PER_BOUND));
   }
 
+  /** A turn checks the servers if the last check is older; with bounds, each turn does. */
+  get #checkEveryMs(): number {
+    return this.#settings.bounds.length > 0 ? 0 : CHECK_EVERY_MS;
+  }
+
   /** `busy`: there is more to do. `worked`: a batch was not full, so little can be left. */
   async #turn(): Promise<'busy' | 'worked' | 'idle'> {
-    const { batchMax, bounds } = this.#settings;
+    const { batchMax } = this.#settings;
     const nowMs = monotonicMs();
-    const checkEveryMs = bounds.length > 0 ? 0 : CHECK_EVERY_MS;
-    const due = !this.#trusted || nowMs - this.#checkedAtMs >= checkEveryMs;
+    const due = !this.#trusted || nowMs - this.#checkedAtMs >= this.#checkEveryMs;
     const survey = due ? await this.#check() : await this.#reader.survey();
     this.#report.polled(survey, this.#trusted);
     if (!this.#trusted) return 'idle';

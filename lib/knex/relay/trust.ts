@@ -13,6 +13,9 @@
  *   the other server took, after the global bump here.
  * - The row is right and the mark is not (a flush; a relay that died between the two steps): the script runs again, unless
  *   the mark names another PostgreSQL.
+ * - Row and mark name these servers, and no check of this relay has succeeded for longer than `backlogMaxMs`: if events
+ *   wait for longer than that, and no repair covers them, the relay begins a new epoch of the same servers, row first, and
+ *   repairs before it relays (docs/protocol.md, rule 23a).
  *
  * Several relays do this side by side: the row is updated by compare-and-set, and a script that runs twice costs one
  * more global bump. In a split brain, with a primary on each side, relays of both sides would set the row in turns: a
@@ -28,10 +31,11 @@ import { type FreshnessKey, freshnessKey, generationKey, keyPrefix, type MarkKey
 import { type Renewal, StoreUnavailableError } from '../../ports/store.js';
 import { generationTtl } from '../../model/ttl.js';
 import { claimAuthority, type Incarnations, type Epoch } from '../outbox/authority.js';
+import { hasBacklog } from '../outbox/backlog.js';
 import type { OutboxReader } from '../outbox/outbox-reader.js';
-import type { OutboxSurvey } from '../outbox/survey.js';
+import type { Authority, OutboxSurvey } from '../outbox/survey.js';
 import type { RelayContext } from './relay-batch.js';
-import { EventAges } from './event-ages.js';
+import { EventAges, type Instant } from './event-ages.js';
 
 /** The result of a check. */
 export interface TrustCheck {
@@ -53,7 +57,9 @@ export type RepairCause =
   /** Another incarnation of PostgreSQL: a restart, a crash, a promotion, a restore. */
   | 'source'
   /** The store has lost the mark (a flush, an eviction), or a repair was not finished. */
-  | 'mark';
+  | 'mark'
+  /** The relay was away, and events wait for longer than `backlogMaxMs`. */
+  | 'backlog';
 
 /** How long another relay's claim of authority stands before this one contests it, in ms. */
 const CONTEST_AFTER_MS = 5_000;
@@ -65,6 +71,10 @@ export interface TrustOptions extends Omit<RelayContext, 'onForeign'> {
   readonly reader: OutboxReader;
   /** The bounds to guarantee, in ms. */
   readonly bounds: readonly number[];
+  /** The time without a successful check, and the age of an event, that make a backlog, in ms; 0 for never. */
+  readonly backlogMaxMs: number;
+  /** The time between two checks of a relay at work, in ms. */
+  readonly checkEveryMs: number;
 }
 
 export class Trust {
@@ -80,6 +90,8 @@ export class Trust {
   #ownEpoch: string | undefined;
   /** Another relay's claim of authority, and the instant at which this relay saw it first. */
   #otherClaim: { readonly epoch: string; readonly seenAtMs: number } | undefined;
+  /** The beginning of the last check that left the relay trusted. */
+  #trustedAt: Instant | undefined;
 
   constructor(options: TrustOptions) {
     const prefix = keyPrefix(options.cache);
@@ -92,6 +104,12 @@ export class Trust {
   async check(): Promise<TrustCheck> {
     const ownMs = monotonicMs();
     const timeMs = await this.#run('time', (deadline) => this.#options.store.timeMs(deadline));
+    const check = await this.#check({ timeMs, ownMs });
+    if (check.trusted) this.#trustedAt = { timeMs, ownMs };
+    return check;
+  }
+
+  async #check(now: Instant): Promise<TrustCheck> {
     const redis = this.#options.store.incarnation;
     if (redis === undefined) throw unknownIncarnation();
     const surveyed = await this.#options.reader.survey(this.#ages.earlierSnapshots);
@@ -99,16 +117,18 @@ export class Trust {
     const known = this.#incarnations;
     this.#incarnations = { redis, postgres };
     if (known !== undefined && (known.redis !== redis || known.postgres !== postgres)) this.#ages.reset();
-    const ageMs = this.#ages.check({ timeMs, ownMs }, surveyed);
+    const ageMs = this.#ages.check(now, surveyed);
 
     const { authority } = surveyed;
     if (authority?.redis !== redis || authority.postgres !== postgres) {
       return this.#takeAuthority({ redis, postgres }, surveyed);
     }
     const found = await this.#run('renew', (deadline) =>
-      this.#options.store.renew(this.#renewal(authority, timeMs, ageMs), deadline),
+      this.#options.store.renew(this.#renewal(authority, now.timeMs, ageMs), deadline),
     );
-    if (found === 'renewed') return { survey: surveyed, trusted: true };
+    if (found === 'renewed') {
+      return this.#wasAway(now) ? this.#repairBacklog(authority, surveyed) : { survey: surveyed, trusted: true };
+    }
     if (found === 'unmarked') {
       if (await this.#isAnothers(authority)) return { survey: surveyed, trusted: false };
       await this.#repair(authority);
@@ -116,6 +136,36 @@ export class Trust {
     }
     this.#options.store.revalidate?.();
     return { survey: surveyed, trusted: false };
+  }
+
+  /**
+   * Whether this relay has just begun, or no check left it trusted for longer than `backlogMaxMs` and its own pause. The
+   * time is the longer of two, as in `EventAges`: this process's clock stands still while the machine sleeps.
+   */
+  #wasAway({ timeMs, ownMs }: Instant): boolean {
+    const { backlogMaxMs, checkEveryMs } = this.#options;
+    if (backlogMaxMs === 0) return false;
+    const last = this.#trustedAt;
+    return last === undefined || Math.max(timeMs - last.timeMs, ownMs - last.ownMs) > backlogMaxMs + checkEveryMs;
+  }
+
+  /**
+   * Repairs before the first event is relayed, if events wait for longer than `backlogMaxMs` that no repair covers. Of
+   * several relays that return together one begins the epoch; the others find it at their next check. At most a query, a
+   * statement and a command.
+   */
+  async #repairBacklog(authority: Authority, surveyed: OutboxSurvey): Promise<TrustCheck> {
+    const { db, cache, outbox, backlogMaxMs } = this.#options;
+    // No event is older than the lag, and an event that counts is younger than the epoch.
+    const mayBeBacklog = Math.min(surveyed.lagMs ?? 0, authority.sinceMs) > backlogMaxMs;
+    if (!mayBeBacklog || !(await hasBacklog(db, { cache, olderThanMs: backlogMaxMs, outbox }))) {
+      return { survey: surveyed, trusted: true };
+    }
+    const epoch = await claimAuthority(db, authority, { cache, seen: authority, outbox });
+    if (epoch === undefined) return { survey: surveyed, trusted: false };
+    this.#ownEpoch = epoch.epoch;
+    await this.#repair(epoch);
+    return { survey: surveyed, trusted: true, repaired: 'backlog' };
   }
 
   async #takeAuthority(found: Incarnations, surveyed: OutboxSurvey): Promise<TrustCheck> {

@@ -97,6 +97,27 @@ describeCommand('gencache relay', () => {
     await relay.end('SIGTERM');
   });
 
+  for (const [limit, said] of [
+    ['1000', /warn +\S+: global bumped before relaying, .*: backlog\n/],
+    ['0', /started\n/],
+  ] as const) {
+    it(`bumps global before events older than --backlog-max ${limit}${limit === '0' ? ': never' : ''}`, async () => {
+      const first = startGencache(['relay', '--cache', cache], env);
+      await first.said(/global bumped/);
+      await first.end('SIGTERM');
+      await record('item=1');
+      await db('gencache_outbox').update({ recorded_at: db.raw(`recorded_at - interval '1 hour'`) });
+      await db('gencache_authority').update({ changed_at: db.raw(`changed_at - interval '2 hours'`) });
+      const relay = startGencache(['relay', '--cache', cache, '--backlog-max', limit], env);
+      await relay.said(said);
+      await eventually(async () => expect(await db('gencache_outbox').where({ cache })).to.deep.equal([]), {
+        withinMs: 15_000,
+      });
+      const { err } = await relay.end('SIGTERM');
+      expect(err).to.match(limit === '0' ? /; 0 repairs; / : /; 1 repairs; /);
+    });
+  }
+
   it('holds one to three sessions, named gencache-relay', async () => {
     const relay = startGencache(['relay', '--cache', cache], env);
     await relay.said(/global bumped/);

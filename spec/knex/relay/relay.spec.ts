@@ -788,6 +788,10 @@ describe('a relay', () => {
         'silenceMaxMs must be an integer from 1 to 3600000, but got 0. Leave it out for the default.',
       ],
       [
+        { backlogMaxMs: Infinity },
+        'backlogMaxMs must be an integer from 0 to 3600000, but got Infinity. Leave it out for the default.',
+      ],
+      [
         { stopDeadlineMs: -1 },
         'stopDeadlineMs must be an integer from 0 to 3600000, but got -1. Leave it out for the default.',
       ],
