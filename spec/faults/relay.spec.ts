@@ -4,10 +4,13 @@
  * Bounded readers may leave the cache meanwhile, and never read a value older than the bound. However far the relay has
  * got, it or another relay bumps the commit.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'chai';
+import { eventually } from '../support/deferred.js';
 import type { Stop } from './gate.js';
 import { lendServers, Scene, type Servers, type WatchedRelay } from './scene.js';
 import type { GatedProgram } from './program.js';
-import { RELAY, type Step } from './steps.js';
+import { RELAY, REPAIRING, type Step } from './steps.js';
 import type { Reader } from './reader.js';
 
 const ITEM = 1;
@@ -100,6 +103,103 @@ describe('a relay', () => {
         stop.release();
         await scene.verify(other);
         await scene.verify(relay);
+      });
+    }
+  });
+
+  describe('that is stopped for twice the bound under load', () => {
+    const BACKLOG_MAX_MS = 500;
+
+    it('leaves bounded readers exact, others as old as the stop, and everything hits when it continues', async () => {
+      const opened = await Scene.relayed(servers, { backlogMaxMs: BACKLOG_MAX_MS });
+      const { unbounded } = opened;
+      ({ scene, program, relay, bounded } = opened);
+      const { boundMs, history } = scene;
+      const over = new AbortController();
+      const load = (async () => {
+        for (let i = 0; !over.signal.aborted; i++) {
+          await scene.changeOften(scene.items[i % scene.items.length]!, 1);
+          await sleep(10);
+        }
+      })();
+      await eventually(() => expect(history.changes.length).to.be.above(20));
+      await Promise.all([bounded.hitting(), unbounded.hitting()]);
+
+      const suspendedMs = performance.now();
+      program.suspend();
+      await bounded.away();
+      const awayMs = performance.now() - suspendedMs;
+      expect(awayMs).to.be.below(3 * boundMs);
+      await sleep(Math.max(0, 2 * boundMs - awayMs));
+      expect(await scene.waiting()).to.be.above(50);
+
+      const resumedMs = performance.now();
+      program.resume();
+      await eventually(() => expect(relay.repairs).to.deep.equal(['first', 'backlog']));
+      const repairedMs = performance.now();
+      await Promise.all([bounded.hitting(), unbounded.hitting()]);
+      await sleep(boundMs / 2);
+      over.abort();
+      await load;
+
+      const reads = [bounded, unbounded].map((reader) => reader.takeReads());
+      history.judgeBound(reads[0]!, boundMs);
+      // When the stop began, the relay kept the bound.
+      history.judgeBound(reads[1]!, boundMs + repairedMs - suspendedMs);
+      const later = reads[1]!.filter(({ beganMs }) => beganMs >= repairedMs);
+      expect(later.length).to.be.above(20);
+      for (const read of later) history.judgeBound([read], read.beganMs - resumedMs);
+      for (const each of reads) {
+        const during = each.filter(({ beganMs }) => beganMs > suspendedMs && beganMs < resumedMs);
+        expect(during.length, 'reads during the stop').to.be.above(50);
+        expect(
+          Math.max(...each.map(({ beganMs, answeredMs }) => answeredMs - beganMs)),
+          'the longest read',
+        ).to.be.below(3 * boundMs);
+      }
+      await scene.verify(relay);
+      expect(relay.repairs).to.deep.equal(['first', 'backlog']);
+    });
+  });
+
+  describe('that finds an old backlog', () => {
+    /** The outbox of a relay that was killed, with old events. Resolves when the next relay is stopped before this step. */
+    async function stopNextAt(step: Step): Promise<Stop> {
+      await open();
+      await program.kill();
+      await scene.changeAll();
+      await scene.ageEvents();
+      program = await scene.program();
+      const stop = program.stopAt(step);
+      relay = scene.runRelay(program);
+      await stop.reached;
+      return stop;
+    }
+
+    for (const [name, step] of Object.entries<Step>(REPAIRING)) {
+      const cause = step === REPAIRING['the repair'] ? 'mark' : 'backlog';
+
+      it(`and is killed before ${name}: the next relay repairs`, async () => {
+        await stopNextAt(step);
+        expect(await scene.waiting()).to.equal(scene.items.length);
+        await program.kill();
+        const other = scene.relay();
+        await scene.verify(other);
+        expect(other.repairs).to.deep.equal([cause]);
+      });
+
+      it(`and is stopped before ${name}: another relay repairs and relays, and the late one repairs no backlog after it`, async () => {
+        const stop = await stopNextAt(step);
+        program.suspend();
+        const other = scene.relay();
+        await scene.relayed(other);
+        program.resume();
+        stop.release();
+        await scene.verify(other);
+        await scene.verify(relay);
+        expect(other.repairs).to.deep.equal([cause]);
+        // A script that was under way repeats the repair of the same epoch.
+        expect(relay.repairs).to.deep.equal(cause === 'mark' ? ['backlog'] : []);
       });
     }
   });

@@ -115,9 +115,9 @@ export class Scene {
   }
 
   /** Starts a relay in a process of its own. */
-  runRelay(program: GatedProgram): WatchedRelay {
+  runRelay(program: GatedProgram, options: { readonly backlogMaxMs?: number } = {}): WatchedRelay {
     const watched: WatchedRelay = { polls: [], repairs: [] };
-    program.run('relay', this, { boundMs: this.boundMs, pollMs: POLL_MS });
+    program.run('relay', this, { boundMs: this.boundMs, pollMs: POLL_MS, ...options });
     const follow = async () => {
       for (;;) {
         const line = await program.line<{ kind: string; trusted: boolean; lagMs: number; cause: string }>();
@@ -130,14 +130,14 @@ export class Scene {
   }
 
   /** A scene with a relay in a process of its own, at work by now, and readers with and without a bound. */
-  static async relayed(servers: Servers) {
+  static async relayed(servers: Servers, options: { readonly backlogMaxMs?: number } = {}) {
     const scene = await Scene.open(servers);
     const program = await scene.program();
-    const relay = scene.runRelay(program);
+    const relay = scene.runRelay(program, options);
     const bounded = scene.reader();
-    scene.reader({ bounded: false });
+    const unbounded = scene.reader({ bounded: false });
     await scene.settled(relay);
-    return { scene, program, relay, bounded };
+    return { scene, program, relay, bounded, unbounded };
   }
 
   /** Starts a writer in a process of its own, which changes one item. */
@@ -240,6 +240,12 @@ export class Scene {
   /** Makes the present epoch an hour older, so that another server may become authoritative at once. */
   async ageEpoch(): Promise<void> {
     await this.db('gencache_authority').update({ changed_at: this.db.raw(`changed_at - interval '1 hour'`) });
+  }
+
+  /** Makes the events that wait an hour older, and the present epoch even older. */
+  async ageEvents(): Promise<void> {
+    await this.db('gencache_outbox').update({ recorded_at: this.db.raw(`recorded_at - interval '1 hour'`) });
+    await this.db('gencache_authority').update({ changed_at: this.db.raw(`changed_at - interval '2 hours'`) });
   }
 
   async waiting(): Promise<number> {
