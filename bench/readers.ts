@@ -12,6 +12,11 @@ export class Readers {
 
   static async start(count: number, opening: Opening): Promise<Readers> {
     const processes = Array.from({ length: count }, () => fork(new URL('./reading-process.js', import.meta.url)));
+    for (const child of processes) {
+      child.once('exit', (code, signal) => {
+        if (signal !== 'SIGTERM') child.emit('error', new Error(`A reading process ended with ${String(code)}.`));
+      });
+    }
     const readers = new Readers(processes);
     await Promise.all(processes.map((child) => ask(child, { open: opening })));
     return readers;
@@ -35,10 +40,7 @@ export class Readers {
 
 async function ask(child: ChildProcess, order: ReadingOrder): Promise<unknown> {
   child.send(order);
-  const died = once(child, 'exit').then(([code]) => {
-    throw new Error(`A reading process ended with ${String(code)}.`);
-  });
-  died.catch(() => {});
-  const [answer] = (await Promise.race([once(child, 'message'), died])) as [unknown];
+  // `once` rejects with an `error`, which `start` makes of an exit.
+  const [answer] = (await once(child, 'message')) as [unknown];
   return answer;
 }

@@ -5,7 +5,6 @@ import { inNoContext } from './async/no-context.js';
 import { monotonicMs } from './async/scheduling.js';
 import { endsWithin } from './async/ends-within.js';
 import { ClosedError } from './errors/errors.js';
-import type { Attributes } from './telemetry/events.js';
 import { Filler } from './read/filler.js';
 import { Freshness } from './read/freshness.js';
 import { keyPrefix } from './model/key.js';
@@ -76,14 +75,14 @@ export class Engine {
     this.#longestTtlMs = options.ttlMs;
     this.scopes = new ScopeRegistry(prefix, options.rememberedScopesMax);
     const freshness = maxStalenessMs === undefined ? undefined : this.#freshness(maxStalenessMs);
-    const lookup = new Lookup({ store, prefix, schemaVersion, telemetry, clock, freshness });
+    const storeClock = new StoreClock(store, clock);
+    const lookup = new Lookup({ store, prefix, schemaVersion, telemetry, clock, storeClock, freshness });
     const breaker = (operation: 'read' | 'fill') =>
       new Breaker({
         ...{ clock, limits: options },
         changed: (isOpen, error) => telemetry.emit('breakerChanged', { cache: name, operation, isOpen, error }),
       });
     const breakers = { read: breaker('read'), fill: breaker('fill') };
-    const storeClock = new StoreClock(store, clock);
     const filler = new Filler({ store, storeClock, breaker: breakers.fill, telemetry, clock, options });
     const cap = new LoadCap(options);
     const verifier =
@@ -181,17 +180,18 @@ export class Engine {
     return this;
   }
 
-  /** Adds the TTL of an entry: generations must outlive the entries they guard, so a bump needs the longest TTL. */
+  /** Adds the longest time that an entry is stored: generations must outlive the entries they guard, so a bump needs the longest TTL. */
   declareTtl(ttlMs: number): void {
     this.#longestTtlMs = Math.max(this.#longestTtlMs, ttlMs);
   }
 
   /** Returns the labels of a call: its attributes, and with `logStacks` its stack. */
   readonly labels = (
-    options: { attributes?: Attributes } | undefined,
+    options: Partial<Pick<CallLabels, 'attributes' | 'onStale'>> | undefined,
     caller: (...args: never) => unknown,
   ): CallLabels => ({
     attributes: options?.attributes,
+    onStale: options?.onStale,
     stack: this.stack(caller),
   });
 

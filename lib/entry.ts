@@ -5,7 +5,7 @@ import { ABSENT } from './codec/envelope.js';
 import { ConfigurationError } from './errors/errors.js';
 import type { Attributes } from './telemetry/events.js';
 import type { Engine } from './engine.js';
-import type { Outcome } from './model/outcome.js';
+import type { Outcome, Staleness } from './model/outcome.js';
 import { Vector } from './model/vector.js';
 
 /** Options of a read. */
@@ -20,6 +20,11 @@ export interface FetchOptions<Transaction> extends ReadOptions {
    * the transaction's own writes (docs/protocol.md, rule 2).
    */
   readonly trx?: Transaction;
+  /**
+   * Called for each value that is served beyond its TTL (`staleMs`, `staleOnErrorMs`), before the call has its answer.
+   * `index`: the position of its ids in the call.
+   */
+  readonly onStale?: (stale: Staleness & { readonly index: number }) => void;
 }
 
 /**
@@ -83,6 +88,10 @@ export class Entry<Ids extends object, Value, Transaction = never> {
       return { outcome, cause, vector, bumped };
     }
     const vector = new Vector(address, looked.location, looked.capturedAtMs);
+    if (looked.outcome === 'stale') {
+      const value = (looked.value === ABSENT ? undefined : looked.value) as Value | undefined;
+      return { outcome: 'stale', value, vector, staleForMs: looked.staleForMs };
+    }
     return looked.outcome === 'absent'
       ? { outcome: 'absent', vector }
       : { outcome: 'hit', value: looked.value as Value, vector };
@@ -108,7 +117,7 @@ export class Entry<Ids extends object, Value, Transaction = never> {
       );
     }
     const stored = value === undefined && this.#definition.shape !== 'list' ? ABSENT : value;
-    const filling = filler.seal(vector, stored).then((sealed) => filler.fill([sealed], options?.attributes));
+    const filling = filler.seal(vector, stored, 0).then((sealed) => filler.fill([sealed], options?.attributes));
     inFlight.track(filling);
     return (await filling).filled === 1 ? 'filled' : 'refused';
   }

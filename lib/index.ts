@@ -25,7 +25,7 @@ export type {
 } from './model/entry-definition.js';
 export type { Generation } from './model/generation.js';
 export { type IdKind, int4, integer, nullable, text, uuid } from './model/id-kind.js';
-export type { BypassReason, MissCause, Outcome } from './model/outcome.js';
+export type { BypassReason, MissCause, Outcome, Staleness, StaleReason } from './model/outcome.js';
 export type { Scope } from './model/scope.js';
 export type { Vector } from './model/vector.js';
 export type { BumpOptions, Namespace } from './namespace.js';

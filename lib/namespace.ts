@@ -146,7 +146,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
       options: options as never,
       defaults,
     });
-    this.#engine.declareTtl(definition.ttlMs);
+    this.#engine.declareTtl(definition.storedMs);
     this.#entries.add(name);
     return definition;
   }

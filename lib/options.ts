@@ -1,9 +1,10 @@
-import { share, wholeNumber } from './errors/option-checks.js';
+import { fraction, wholeNumber } from './errors/option-checks.js';
 import { checkBound } from './model/staleness-bound.js';
 import { checkCacheName } from './model/cache-name.js';
 import { ConfigurationError } from './errors/errors.js';
+import { EARLY_REFRESH_MAX } from './model/entry-definition.js';
 import type { Logger } from './telemetry/log.js';
-import { checkTtl } from './model/ttl.js';
+import { checkTtl, TTL_MAX_MS } from './model/ttl.js';
 
 /** The settings of a cache. The README's table gives the unit and the reason of every default. */
 export interface CacheSettings {
@@ -46,6 +47,12 @@ export interface CacheSettings {
   readonly leases?: boolean;
   /** How long the others wait for a process that died while it loaded, in ms; a live one renews its lease. */
   readonly leaseTtlMs?: number;
+  /** How long beyond its TTL a value is served at once, while one process loads it anew, in ms. */
+  readonly staleMs?: number;
+  /** How long beyond its TTL a value is served if its load fails, or takes longer than `loadSoftTimeoutMs`, in ms. */
+  readonly staleOnErrorMs?: number;
+  /** How early a hit may load an entry anew, by the duration of its load: 1 is the optimum of XFetch; 0: never. */
+  readonly earlyRefresh?: number;
   /** Most bytes of one encoded value; a larger value is returned and not stored. */
   readonly maxValueBytes?: number;
   /** Most scopes whose generation this process remembers; about 1 kB each. */
@@ -78,6 +85,7 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof CacheSettings | 'store' | 'so
   ...(['name', 'store', 'source', 'clock', 'schemaVersion', 'ttlMs', 'ttlJitter', 'readDeadlineMs'] as const),
   ...(['breakerFailures', 'breakerRetryMs', 'loadsMax', 'loadQueueMax', 'loadQueueTimeoutMs'] as const),
   ...(['loadSoftTimeoutMs', 'loadHardTimeoutMs', 'leases', 'leaseTtlMs'] as const),
+  ...(['staleMs', 'staleOnErrorMs', 'earlyRefresh'] as const),
   ...(['bumpDeadlineMs', 'fillDeadlineMs', 'closeDeadlineMs', 'loadBatchMax', 'maxValueBytes'] as const),
   ...([
     'rememberedScopesMax',
@@ -106,7 +114,7 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     name,
     schemaVersion: wholeNumber('schemaVersion', settings.schemaVersion ?? 1, 0, Number.MAX_SAFE_INTEGER),
     ttlMs: checkTtl(settings.ttlMs ?? 60_000, `cache "${name}"`),
-    ttlJitter: share('ttlJitter', settings.ttlJitter ?? 0.1),
+    ttlJitter: fraction('ttlJitter', settings.ttlJitter ?? 0.1, 1),
     readDeadlineMs: wholeNumber('readDeadlineMs', settings.readDeadlineMs ?? 100, 1, 60_000),
     bumpDeadlineMs: wholeNumber('bumpDeadlineMs', settings.bumpDeadlineMs ?? 1_000, 1, 60_000),
     fillDeadlineMs: wholeNumber('fillDeadlineMs', settings.fillDeadlineMs ?? 1_000, 1, 60_000),
@@ -121,10 +129,13 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     loadHardTimeoutMs: wholeNumber('loadHardTimeoutMs', settings.loadHardTimeoutMs ?? 0, 0, 3_600_000),
     leases: settings.leases ?? true,
     leaseTtlMs: wholeNumber('leaseTtlMs', settings.leaseTtlMs ?? 1_000, 100, 60_000),
+    staleMs: wholeNumber('staleMs', settings.staleMs ?? 0, 0, TTL_MAX_MS),
+    staleOnErrorMs: wholeNumber('staleOnErrorMs', settings.staleOnErrorMs ?? 0, 0, TTL_MAX_MS),
+    earlyRefresh: fraction('earlyRefresh', settings.earlyRefresh ?? 0, EARLY_REFRESH_MAX),
     maxValueBytes: wholeNumber('maxValueBytes', settings.maxValueBytes ?? 1 << 20, 1, 512 << 20),
     rememberedScopesMax: wholeNumber('rememberedScopesMax', settings.rememberedScopesMax ?? 50_000, 1, 10_000_000),
     maxStalenessMs,
-    verifyRate: share('verifyRate', settings.verifyRate ?? 0),
+    verifyRate: fraction('verifyRate', settings.verifyRate ?? 0, 1),
     verifyDelayMs: wholeNumber('verifyDelayMs', settings.verifyDelayMs ?? maxStalenessMs ?? 1_000, 0, 3_600_000),
     verifyDeletes: settings.verifyDeletes ?? true,
     log: settings.log,

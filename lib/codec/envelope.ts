@@ -3,10 +3,12 @@
  *
  *     offset  bytes
  *     0       2      'gc'
- *     2       1      format, 1; every change of this layout or of a payload's raises it
+ *     2       1      format, 1, or 2 with a life; every change of these layouts or of a payload's raises it
  *     3       1      tag: 'a' absent or 'u' unstorable, without a payload, or the codec's
- *     4       4      CRC-32, big-endian, of key, tag and payload in this order
- *     8              payload of the codec
+ *     4       4      CRC-32, big-endian, of key, tag, and all bytes from 8 on in this order; '+' follows the tag in format 2
+ *     8       8      format 2: the instant until which the value is fresh, in ms by the store's clock, a float64
+ *     16      4      format 2: the duration of its load, in ms
+ *     8 or 20        payload of the codec
  *
  * **Invariant.** `open` returns the value that `seal` got for the same key, or a reason; it never throws.
  *
@@ -38,25 +40,41 @@ export type UnreadableReason =
   /** Intact, but not readable here: for instance V8's format of a newer Node. */
   | 'payload';
 
+/** What an entry says of its age, which is stored longer than it is fresh, or refreshed earlier than it expires. */
+export interface Life {
+  /** The instant until which the value is fresh, in ms by the store's clock. */
+  readonly freshUntilMs: number;
+  /** The duration of its load, in ms. */
+  readonly loadMs: number;
+}
+
 export type Opened =
-  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: true; readonly value: unknown; readonly life: Life | undefined }
   | { readonly ok: false; readonly reason: UnreadableReason; readonly message: string };
 
 const MAGIC = 0x67_63;
 const FORMAT = 1;
+const FORMAT_WITH_LIFE = 2;
 const HEADER_BYTES = 8;
+const LIFE_BYTES = 12;
 const ABSENT_TAG = 'a';
 const UNSTORABLE_TAG = 'u';
 
 /** Returns the bytes to store under `key` for a value, `ABSENT` or `UNSTORABLE`. Throws `UnencodableValueError`. */
-export function seal(key: string, value: unknown): Buffer {
+export function seal(key: string, value: unknown, life?: Life): Buffer {
   const { tag, bytes: payload } = value === ABSENT ? AN_ABSENCE : value === UNSTORABLE ? A_MARKER : encode(value);
-  const bytes = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
+  const headerBytes = life === undefined ? HEADER_BYTES : HEADER_BYTES + LIFE_BYTES;
+  const bytes = Buffer.allocUnsafe(headerBytes + payload.length);
   bytes.writeUInt16BE(MAGIC, 0);
-  bytes[2] = FORMAT;
+  bytes[2] = life === undefined ? FORMAT : FORMAT_WITH_LIFE;
   bytes[3] = tag.charCodeAt(0);
-  bytes.writeUInt32BE(crc32(payload, crc32(key + tag)), 4);
-  bytes.set(payload, HEADER_BYTES);
+  if (life !== undefined) {
+    bytes.writeDoubleBE(life.freshUntilMs, HEADER_BYTES);
+    bytes.writeUInt32BE(Math.min(Math.round(life.loadMs), 0xff_ff_ff_ff), HEADER_BYTES + 8);
+  }
+  bytes.set(payload, headerBytes);
+  const checked = life === undefined ? payload : bytes.subarray(HEADER_BYTES);
+  bytes.writeUInt32BE(crc32(checked, crc32(key + (life === undefined ? tag : `${tag}+`))), 4);
   return bytes;
 }
 
@@ -88,7 +106,7 @@ export class KeyChecksum {
 }
 
 /**
- * Returns the value that was sealed for `key`, or `ABSENT`, or the reason why the bytes are unusable. Never throws; the
+ * Returns the value that was sealed for `key`, or `ABSENT` or `UNSTORABLE`, or the reason why the bytes are unusable. Never throws; the
  * value shares no memory with `bytes`. `checksum`: that of this key, from a caller that opens the key repeatedly.
  */
 export function open(key: string, bytes: Buffer, checksum?: KeyChecksum): Opened {
@@ -106,17 +124,20 @@ export function open(key: string, bytes: Buffer, checksum?: KeyChecksum): Opened
       WRITERS,
     );
   }
-  if (bytes[2] !== FORMAT) {
+  const format = bytes[2];
+  if (format !== FORMAT && (format !== FORMAT_WITH_LIFE || bytes.length < HEADER_BYTES + LIFE_BYTES)) {
     return refuse(
       'format',
-      `The entry at ${key} must have format ${FORMAT}, but has format ${bytes[2]}.`,
+      `The entry at ${key} must have format ${FORMAT} or ${FORMAT_WITH_LIFE}, but has format ${format}, in ${bytes.length} bytes.`,
       'This is expected while two releases run side by side, and ends with the last entry of the other release.',
     );
   }
   const tag = String.fromCharCode(bytes[3]!);
-  const payload = bytes.subarray(HEADER_BYTES);
+  const checked = bytes.subarray(HEADER_BYTES);
   const stored = bytes.readUInt32BE(4);
-  const computed = crc32(payload, checksum === undefined ? crc32(key + tag) : checksum.of(tag));
+  const hasLife = format === FORMAT_WITH_LIFE;
+  const seed = hasLife ? `${tag}+` : tag;
+  const computed = crc32(checked, checksum === undefined ? crc32(key + seed) : checksum.of(seed));
   if (stored !== computed) {
     return refuse(
       'checksum',
@@ -124,10 +145,12 @@ export function open(key: string, bytes: Buffer, checksum?: KeyChecksum): Opened
       WRITERS,
     );
   }
+  const payload = hasLife ? checked.subarray(LIFE_BYTES) : checked;
+  const life = hasLife ? { freshUntilMs: checked.readDoubleBE(0), loadMs: checked.readUInt32BE(8) } : undefined;
   try {
     const symbol = tag === ABSENT_TAG ? ABSENT : tag === UNSTORABLE_TAG ? UNSTORABLE : undefined;
-    if (symbol === undefined) return { ok: true, value: decode(tag, payload) };
-    if (payload.length === 0) return { ok: true, value: symbol };
+    if (symbol === undefined) return { ok: true, value: decode(tag, payload), life };
+    if (payload.length === 0) return { ok: true, value: symbol, life };
     const kind = symbol === ABSENT ? 'absent' : 'unstorable';
     throw new TypeError(`An ${kind} entry must have no payload, but got ${payload.length} bytes`);
   } catch (error) {

@@ -15,10 +15,10 @@ export function wholeNumber(
   );
 }
 
-/** Returns `value` if it is a number from 0 to 1. Throws ConfigurationError. */
-export function share(option: string, value: number): number {
-  if (typeof value === 'number' && value >= 0 && value <= 1) return value;
+/** Returns `value` if it is a number from 0 to `most`, fractions included. Throws ConfigurationError. */
+export function fraction(option: string, value: number, most: number, without = 'the default'): number {
+  if (typeof value === 'number' && value >= 0 && value <= most) return value;
   throw new ConfigurationError(
-    `${option} must be a number from 0 to 1, but got ${describe(value)}. Leave it out for the default.`,
+    `${option} must be a number from 0 to ${most}, but got ${describe(value)}. Leave it out for ${without}.`,
   );
 }

@@ -2,13 +2,13 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { inNoContext } from '../async/no-context.js';
 import { describe } from '../errors/describe.js';
 import { ConfigurationError } from '../errors/errors.js';
-import { wholeNumber } from '../errors/option-checks.js';
+import { fraction, wholeNumber } from '../errors/option-checks.js';
 import { canonicalId, type NamespaceNode } from './namespace-node.js';
 import type { IdKind } from './id-kind.js';
 import { isName, NAME_RULE } from './key.js';
 import type { Scope } from './scope.js';
 import { RegisteredScope } from './scope-registry.js';
-import { checkTtl } from './ttl.js';
+import { checkTtl, TTL_MAX_MS } from './ttl.js';
 
 /** Kinds of the ids that distinguish entries of one scope, by name. */
 export type KeyKinds = Readonly<Record<string, IdKind<unknown, unknown>>>;
@@ -46,6 +46,21 @@ interface CommonOptions<Out, K extends KeyKinds> {
   readonly loadHardTimeoutMs?: number;
   /** Whether one process loads the entry while the others wait for it. Default: the cache's `leases`. */
   readonly leases?: boolean;
+  /**
+   * How long beyond its TTL a value is served at once, marked as stale, while one process loads it anew, in ms. Default: the
+   * cache's `staleMs`, 0. A writer without a bump is then unseen for `ttlMs` and `staleMs` together.
+   */
+  readonly staleMs?: number;
+  /**
+   * How long beyond its TTL a value is served, marked as stale, if its load fails or takes longer than `loadSoftTimeoutMs`, in
+   * ms. Default: the cache's `staleOnErrorMs`, 0.
+   */
+  readonly staleOnErrorMs?: number;
+  /**
+   * How early a hit may load an entry anew, before it expires, by the duration of its load: 1 is the optimum of XFetch
+   * (Vattani et al., VLDB 2015), more is earlier. Default: the cache's `earlyRefresh`, 0 for never.
+   */
+  readonly earlyRefresh?: number;
   /** Ids that distinguish entries of one scope: `{ setting: text() }`. They have no generation of their own. */
   readonly key?: K;
   /** Returns further scopes whose bump invalidates the entry ("tags" elsewhere), as a function of its ids alone. */
@@ -142,6 +157,15 @@ export class EntryDefinition {
   /** 0 for no limit. */
   readonly loadHardTimeoutMs: number;
   readonly leases: boolean;
+  readonly staleMs: number;
+  readonly staleOnErrorMs: number;
+  readonly earlyRefresh: number;
+  /** How long beyond its TTL a value stays in the store, in ms. */
+  readonly graceMs: number;
+  /** Longest time that a value stays in the store, in ms. */
+  readonly storedMs: number;
+  /** Whether stored values tell their age: otherwise they are fresh as long as they are stored. */
+  readonly hasLife: boolean;
   readonly schema: StandardSchemaV1 | undefined;
   readonly load: (ids: readonly AnyIds[], context: LoadContext) => PromiseLike<readonly unknown[]>;
   readonly by: (row: unknown) => AnyIds;
@@ -190,6 +214,17 @@ export class EntryDefinition {
     this.loadSoftTimeoutMs = limit('loadSoftTimeoutMs', 1, 3_600_000);
     this.loadHardTimeoutMs = limit('loadHardTimeoutMs', 0, 3_600_000);
     this.leases = options.leases ?? defaults.leases;
+    this.staleMs = limit('staleMs', 0, TTL_MAX_MS);
+    this.staleOnErrorMs = limit('staleOnErrorMs', 0, TTL_MAX_MS);
+    this.earlyRefresh = fraction(
+      `earlyRefresh of entry "${name}"`,
+      options.earlyRefresh ?? defaults.earlyRefresh,
+      EARLY_REFRESH_MAX,
+      'that of the cache',
+    );
+    this.graceMs = Math.max(this.staleMs, this.staleOnErrorMs);
+    this.storedMs = this.ttlMs + this.graceMs;
+    this.hasLife = this.graceMs > 0 || this.earlyRefresh > 0;
     this.schema = options.schema;
     this.load = shape === 'value' ? asRows(load as unknown as ValueLoad) : load!;
     this.by = by ?? (() => ({}));
@@ -222,6 +257,9 @@ export class EntryDefinition {
   }
 }
 
+/** Most of `earlyRefresh`: beyond it, loads of all durations would be due at each hit. */
+export const EARLY_REFRESH_MAX = 100;
+
 /** The share of the cache's `loadsMax` that an entry has by default. */
 const SHARE_OF_LOADS = 0.8;
 
@@ -237,7 +275,7 @@ interface EntryDefinitionOptions {
   readonly shape: Shape;
   readonly options: RowOptions | ValueOptions<AnyIds, KeyKinds, unknown, unknown>;
   /** The cache's settings, for options that the entry leaves out. */
-  readonly defaults: EntryLimits & { readonly ttlMs: number; readonly leases: boolean };
+  readonly defaults: EntryLimits & Pick<EntryDefinition, 'ttlMs' | 'leases' | 'earlyRefresh'>;
 }
 
 export type Shape = 'one' | 'list' | 'value';
@@ -256,6 +294,8 @@ export interface EntryLimits {
   readonly loadsMax: number;
   readonly loadSoftTimeoutMs: number;
   readonly loadHardTimeoutMs: number;
+  readonly staleMs: number;
+  readonly staleOnErrorMs: number;
 }
 
 function union(lineage: readonly RegisteredScope[], dependencies: readonly Scope[]): readonly RegisteredScope[] {

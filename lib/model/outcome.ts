@@ -1,13 +1,18 @@
 import type { Vector } from './vector.js';
 
-/**
- * The result of a lookup. Every outcome but a bypass carries the vector of the lookup, which a fill needs.
- * There is no outcome `stale`: no cache offers a grace yet.
- */
+/** The result of a lookup. Every outcome but a bypass carries the vector of the lookup, which a fill needs. */
 export type Outcome<Value> =
   | { readonly outcome: 'hit'; readonly value: Value; readonly vector: Vector }
   /** The cached fact that there is no such row. */
   | { readonly outcome: 'absent'; readonly vector: Vector }
+  /** A value beyond its TTL, and within `staleMs`; undefined where there was no such row. */
+  | {
+      readonly outcome: 'stale';
+      readonly value: Value | undefined;
+      readonly vector: Vector;
+      /** The time since the end of its TTL, in ms. */
+      readonly staleForMs: number;
+    }
   | {
       readonly outcome: 'miss';
       readonly cause: MissCause;
@@ -30,6 +35,24 @@ export type MissCause =
   | 'undecodable'
   /** The value of this entry can't be stored, as an earlier load found: it is loaded at each read. */
   | 'unstorable';
+
+/** Reason why a reader got a stale value. */
+export type StaleReason =
+  /** Within `staleMs`: one process loads the value anew. */
+  | 'refreshing'
+  /** Within `staleOnErrorMs`: the load failed. */
+  | 'error'
+  /** Within `staleOnErrorMs`: the load takes longer than `loadSoftTimeoutMs`. */
+  | 'slow';
+
+/** A stale value that a reader got. */
+export interface Staleness {
+  readonly reason: StaleReason;
+  /** The time since the end of its TTL, in ms. */
+  readonly staleForMs: number;
+  /** The error of the load, for the reason `error`. */
+  readonly error?: unknown;
+}
 
 /** Reason of a bypass. */
 export type BypassReason =

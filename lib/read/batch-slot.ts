@@ -1,16 +1,22 @@
+import { clearTimeout, setTimeout } from '../async/scheduling.js';
 import { open } from '../codec/envelope.js';
 import type { Address } from '../model/entry-definition.js';
 import type { Vector } from '../model/vector.js';
 import type { Call } from './call.js';
-import type { LookupResult, Miss } from './lookup.js';
+import type { StaleReason } from '../model/outcome.js';
+import type { LookupResult, Miss, StaleEntry } from './lookup.js';
 
 /** One distinct entry of a batch, and the calls that wait for it. */
 export class BatchSlot {
   readonly address: Address;
   /** The miss that the load fills; undefined after a bypass. */
   missed: Miss | undefined;
+  /** What this slot's callers get if their load fails, or takes too long. */
+  fallback: StaleEntry | undefined;
   /** The token of the entry's lease, while this process holds it. */
   lease: string | undefined;
+  /** Whether the slot loads an entry behind an answer: it waits for no other process. */
+  readonly isRefresh: boolean;
   /** The instant, by the monotonic clock, until which this slot waits for loads of other processes. */
   waitsUntilMs: number | undefined;
   /** The first call for this entry; most slots have no other. */
@@ -21,8 +27,10 @@ export class BatchSlot {
   #loaded: Loaded | undefined;
   #others: { readonly call: Call; readonly position: number }[] | undefined;
   #onAnswered: (() => void) | undefined;
+  #patience: NodeJS.Timeout | undefined;
 
-  constructor(address: Address, owner: Call, position: number) {
+  constructor(address: Address, owner: Call, position: number, isRefresh = false) {
+    this.isRefresh = isRefresh;
     this.address = address;
     this.owner = owner;
     this.#position = position;
@@ -75,6 +83,11 @@ export class BatchSlot {
     return this.#joined !== undefined || (this.#others?.some(({ call }) => call !== this.owner) ?? false);
   }
 
+  /** Whether no caller waits for this entry, which is loaded behind an answer. */
+  get isBehind(): boolean {
+    return this.isRefresh && this.callers.length === 1;
+  }
+
   /** Whether a call still waits for this entry. */
   get isWanted(): boolean {
     return !this.owner.isSettled || this.callers.some((call) => !call.isSettled);
@@ -120,15 +133,42 @@ export class BatchSlot {
     this.#loaded = loaded;
     this.give(loaded);
     for (const joined of this.#joined ?? []) joined.settle(copied(loaded));
-    this.leave();
+    this.#answered();
   }
 
-  /** Rejects every call of this slot and of the slots that joined it. */
+  /**
+   * Gives every call a stale value that the lookup of this slot found. It is not given to slots that joined this one: their
+   * readers may have begun after a bump that the value precedes (docs/protocol.md, rule 20b).
+   */
+  giveStale({ value, bytes, location, staleForMs }: StaleEntry, reason: StaleReason, error?: unknown): void {
+    const staleness = { reason, staleForMs, ...(error !== undefined && { error }) };
+    const waiting = [{ call: this.owner, position: this.#position }, ...(this.#others ?? [])];
+    let last: Call | undefined;
+    let own = value;
+    for (const { call, position } of waiting) {
+      if (call !== last) {
+        call.countStale(this.address, staleness);
+        if (last !== undefined) own = decoded(location.key, bytes);
+      }
+      last = call;
+      call.giveStale(position, own, staleness);
+    }
+    this.#answered();
+  }
+
+  /** At that time gives the calls the stale value that their lookup found, if it found one. The load goes on. */
+  fallBackAfter(ms: number): void {
+    const { fallback } = this;
+    if (fallback !== undefined) this.#patience = setTimeout(() => this.giveStale(fallback, 'slow'), ms).unref();
+  }
+
+  /** Rejects every call of this slot and of the slots that joined it, but for those that have a stale value to fall back on. */
   fail(error: unknown): void {
+    if (this.fallback !== undefined) this.giveStale(this.fallback, 'error', error);
     this.owner.fail(error);
     for (const { call } of this.#others ?? []) call.fail(error);
     for (const joined of this.#joined ?? []) joined.fail(error);
-    this.leave();
+    this.#answered();
   }
 
   /** Gives a later slot this slot's value, at once if it is loaded. */
@@ -141,6 +181,11 @@ export class BatchSlot {
   leave(): void {
     this.#onAnswered?.();
     this.#onAnswered = undefined;
+  }
+
+  #answered(): void {
+    clearTimeout(this.#patience);
+    this.leave();
   }
 
   #waitFor(call: Call, position: number): void {

@@ -1,13 +1,15 @@
 import { monotonicMs } from '../async/scheduling.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import type { Attributes, ReadEvent } from '../telemetry/events.js';
-import type { BypassReason } from '../model/outcome.js';
+import type { BypassReason, Staleness } from '../model/outcome.js';
 import type { LookupResult } from './lookup.js';
 
 /** Labels that a caller attached to its call. */
 export interface CallLabels {
   readonly attributes: Attributes | undefined;
   readonly stack: string | undefined;
+  /** Called for each stale value, before the call has its answer. */
+  readonly onStale?: ((stale: Staleness & { readonly index: number }) => void) | undefined;
 }
 
 interface CallOptions {
@@ -38,10 +40,12 @@ export class Call {
   bypasses = 0;
   bypassReasons: Partial<Record<BypassReason, number>> = NO_REASONS;
   missed: ReadEvent['missed'][number][] = NONE;
+  stale: StaleServed[] = NO_STALE;
   /** Number of entries that this call loads; an entry that an earlier call loads counts there. */
   loads = 0;
   failed = false;
 
+  readonly #onStale: CallLabels['onStale'];
   readonly #onSettled: (call: Call) => void;
   readonly #values: unknown[];
   #pending: number;
@@ -53,6 +57,7 @@ export class Call {
     this.addresses = addresses;
     this.attributes = labels.attributes;
     this.stack = labels.stack;
+    this.#onStale = labels.onStale;
     this.#onSettled = onSettled;
     this.#values = new Array<unknown>(addresses.length);
     this.#pending = addresses.length;
@@ -65,6 +70,8 @@ export class Call {
   count(address: Address, looked: LookupResult): void {
     if (looked.outcome === 'hit') this.hits++;
     else if (looked.outcome === 'absent') this.absentHits++;
+    else if (looked.outcome === 'stale')
+      return; // counted when it is served
     else if (looked.outcome === 'miss') {
       if (this.missed === NONE) this.missed = [];
       this.missed.push({ path: address.scope.path, cause: looked.cause, bumped: looked.bumped });
@@ -88,6 +95,26 @@ export class Call {
     this.#resolve(this.#values);
   }
 
+  /** Counts a stale value, of one distinct entry, that the call gets in place of its miss. */
+  countStale({ scope }: Address, staleness: Staleness): void {
+    if (this.isSettled) return;
+    const missed = this.missed.findIndex(({ path }) => path === scope.path);
+    if (missed >= 0) this.missed.splice(missed, 1);
+    if (this.stale === NO_STALE) this.stale = [];
+    this.stale.push({ path: scope.path, ...staleness });
+  }
+
+  /** Gives a stale value. */
+  giveStale(position: number, value: unknown, staleness: Staleness): void {
+    if (this.isSettled) return;
+    try {
+      this.#onStale?.({ ...staleness, index: position });
+    } catch (error) {
+      return this.fail(error);
+    }
+    this.give(position, value);
+  }
+
   fail(error: unknown): void {
     if (this.#pending <= 0) return;
     this.#pending = -1;
@@ -97,6 +124,13 @@ export class Call {
   }
 }
 
+/** A stale value that a call got. */
+export interface StaleServed extends Staleness {
+  readonly path: string;
+}
+
+/** Shared by all calls without a stale value. */
+const NO_STALE: StaleServed[] = [];
 /** Shared by all calls without a miss. */
 const NONE: ReadEvent['missed'][number][] = [];
 /** Shared by all calls without a bypass. */

@@ -22,6 +22,8 @@ import { Vector } from '../model/vector.js';
 export interface Sealed {
   readonly vector: Vector;
   readonly bytes: Buffer;
+  /** Time from the capture of the vector until the entry leaves the store, in ms. */
+  readonly storedMs: number;
   /** The stored fact that the value can't be stored, which counts as no fill. */
   readonly isMarker?: true;
 }
@@ -82,22 +84,30 @@ export class Filler {
 
   /**
    * Returns the stored form of a value. The reader seals a value before its caller gets it, since the caller may change
-   * it. Throws SchemaMismatchError, UnencodableValueError and OversizedValueError.
+   * it. `loadMs`: the duration of its load. Throws SchemaMismatchError, UnencodableValueError and OversizedValueError.
    */
-  async seal(vector: Vector, value: unknown): Promise<Sealed> {
+  async seal(vector: Vector, value: unknown, loadMs: number): Promise<Sealed> {
     const address = Vector.addressOf(vector);
-    const { schema } = address.definition;
+    const { schema, ttlMs, graceMs, hasLife } = address.definition;
     const issue = schema && value !== ABSENT ? await mismatch(schema, value) : undefined;
     if (issue !== undefined) throw new SchemaMismatchError(issue);
-    const bytes = seal(vector.entryKey, value);
-    const { maxValueBytes } = this.#options;
+    const { maxValueBytes, ttlJitter } = this.#options;
+    const freshMs = jittered(ttlMs, ttlJitter);
+    const storeMs = hasLife ? this.#storeClock.at(vector.capturedAtMs) : undefined;
+    const bytes = seal(
+      vector.entryKey,
+      value,
+      storeMs === undefined ? undefined : { freshUntilMs: storeMs + freshMs, loadMs },
+    );
     if (bytes.length > maxValueBytes) throw oversized(address, bytes.length, maxValueBytes);
-    return { vector, bytes };
+    // A value that tells no age is fresh for as long as it is stored.
+    return { vector, bytes, storedMs: storeMs === undefined ? freshMs : freshMs + graceMs };
   }
 
   /** Returns what is stored in place of a value that was refused, so that no process waits for its load. */
   static marker(vector: Vector): Sealed {
-    return { vector, bytes: seal(vector.entryKey, UNSTORABLE), isMarker: true };
+    const { ttlMs: storedMs } = Vector.addressOf(vector).definition;
+    return { vector, bytes: seal(vector.entryKey, UNSTORABLE), storedMs, isMarker: true };
   }
 
   /** Emits the refused fill of a value that the caller gets and the store does not. */
@@ -138,10 +148,9 @@ export class Filler {
     const guards = new Guards();
     const entries: FillBatch['entries'][number][] = [];
     const counted: boolean[] = [];
-    for (const { vector, bytes, isMarker } of chunk) {
+    for (const { vector, bytes, storedMs, isMarker } of chunk) {
       const address = Vector.addressOf(vector);
-      const ttlMs =
-        jittered(address.definition.ttlMs, this.#options.ttlJitter) - Math.ceil(nowMs - vector.capturedAtMs);
+      const ttlMs = storedMs - Math.ceil(nowMs - vector.capturedAtMs);
       if (ttlMs < 1) {
         if (!isMarker) this.refuse(address, 'expired', attributes);
         continue;

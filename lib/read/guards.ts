@@ -22,7 +22,7 @@ export class Guards {
       const token = vector.generations[i]!;
       let index = this.#indexes.get(scope);
       if (index === undefined || this.list[index]!.token !== token) {
-        index = this.list.push({ key: scope.generationKey, token, ttlMs: generationTtl(definition.ttlMs) }) - 1;
+        index = this.list.push({ key: scope.generationKey, token, ttlMs: generationTtl(definition.storedMs) }) - 1;
         this.#indexes.set(scope, index);
       }
       return index;

@@ -14,18 +14,19 @@ interface LeaseWaitersOptions {
   readonly ended: (slots: readonly BatchSlot[], late: readonly BatchSlot[]) => void;
 }
 
-/** Pause between two polls, in ms: it grows while the same slots wait. Jitter shortens it by up to a half. */
+/** Pause between two polls: a fifth of the time that the last slot has waited, within these limits, in ms. */
 const PAUSE_MIN_MS = 5;
 const PAUSE_MAX_MS = 25;
-/** Least ratio of the pause to the time that the poll before it took: many waiting slots must not keep the store busy. */
-const PAUSES_PER_POLL = 5;
+const PAUSES_PER_WAIT = 5;
+/** Least pause for each waiting slot, in ms: the store spends some 3 µs on each, and other processes poll too. */
+const PAUSE_PER_SLOT_MS = 0.05;
 
 export class LeaseWaiters {
   readonly #look: LeaseWaitersOptions['look'];
   readonly #ended: LeaseWaitersOptions['ended'];
   readonly #waiting = new Set<BatchSlot>();
-  #pauseMs = PAUSE_MIN_MS;
-  #pollMs = 0;
+  /** When the last slot came. */
+  #addedAtMs = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor({ look, ended }: LeaseWaitersOptions) {
@@ -42,7 +43,7 @@ export class LeaseWaiters {
   add(slots: readonly BatchSlot[]): void {
     if (slots.length === 0) return;
     for (const slot of slots) this.#waiting.add(slot);
-    this.#pauseMs = PAUSE_MIN_MS;
+    this.#addedAtMs = monotonicMs();
     this.#timer ??= this.#schedule();
   }
 
@@ -55,20 +56,18 @@ export class LeaseWaiters {
   }
 
   #schedule(): NodeJS.Timeout {
-    const pauseMs = Math.max(this.#pauseMs, PAUSES_PER_POLL * this.#pollMs) * (0.5 + Math.random() / 2);
-    this.#pauseMs = Math.min(PAUSE_MAX_MS, this.#pauseMs * 1.5);
+    const shareMs = (monotonicMs() - this.#addedAtMs) / PAUSES_PER_WAIT;
+    const pauseMs = Math.max(PAUSE_MIN_MS, Math.min(PAUSE_MAX_MS, shareMs), PAUSE_PER_SLOT_MS * this.#waiting.size);
     // Polls are for all that wait, and belong to none of their callers.
-    return inNoContext(setTimeout, this.#pollNow, pauseMs);
+    return inNoContext(setTimeout, this.#pollNow, pauseMs * (0.5 + Math.random() / 2)); // jitter
   }
 
   readonly #pollNow = (): void => void this.#poll();
 
   async #poll(): Promise<void> {
-    const startedAtMs = monotonicMs();
     const slots = [...this.#waiting];
     const claims = await this.#look(slots);
     const nowMs = monotonicMs();
-    this.#pollMs = nowMs - startedAtMs;
     const ended: BatchSlot[] = [];
     const late: BatchSlot[] = [];
     for (const [i, slot] of slots.entries()) {

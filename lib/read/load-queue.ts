@@ -19,6 +19,7 @@
  */
 import { clearTimeout, monotonicMs, setImmediate, setTimeout } from '../async/scheduling.js';
 import type { EntryDefinition } from '../model/entry-definition.js';
+import { Vector } from '../model/vector.js';
 import type { BatchSlot } from './batch-slot.js';
 import type { LoadCap } from './load-cap.js';
 
@@ -65,6 +66,12 @@ export class LoadQueue {
     if (!running || vector.capturedAtMs - running.vector!.capturedAtMs >= address.definition.ttlMs) return false;
     running.join(slot);
     return true;
+  }
+
+  /** Whether a load of an entry is queued, or runs under this vector. */
+  isUnderWay(vector: Vector): boolean {
+    const { definition, id } = Vector.addressOf(vector);
+    return this.#byVector.has(vector.entryKey) || this.#lanes.get(definition)?.entries.get(id)?.gathering !== undefined;
   }
 
   /** Queues slots of one entry, and calls what may begin. A full queue refuses them. */

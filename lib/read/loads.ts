@@ -19,6 +19,7 @@ import type { Emitter } from '../telemetry/emitter.js';
 import type { Attributes } from '../telemetry/events.js';
 import type { LoadCounts } from '../telemetry/state.js';
 import { BatchSlot } from './batch-slot.js';
+import { Call } from './call.js';
 import { Filler, type Sealed } from './filler.js';
 import { withinHardTimeout } from './hard-timeout.js';
 import { type FailedLoad, loadApart } from './load-apart.js';
@@ -28,7 +29,8 @@ import { LeaseWaiters } from './lease-waiters.js';
 import type { Leases } from './leases.js';
 import { load, type LoadRequest } from './loader.js';
 import { lookupChunks } from './lookup-chunks.js';
-import type { LookupResult } from './lookup.js';
+import { type LookupResult, type Miss, missOf } from './lookup.js';
+import { Refreshes } from './refreshes.js';
 import type { SafeLookup } from './safe-lookup.js';
 
 interface LoadsOptions {
@@ -41,6 +43,13 @@ interface LoadsOptions {
   readonly clock: Clock;
   /** Counts loads and fills under way. */
   readonly work: InFlight;
+}
+
+/** Of a batch that was loaded. */
+interface LoadedBatch {
+  readonly attributes: Attributes | undefined;
+  /** The duration of its load, in ms. */
+  readonly loadMs: number;
 }
 
 export class Loads {
@@ -56,6 +65,7 @@ export class Loads {
   readonly #waiters: LeaseWaiters;
   /** The loads whose loader has not settled. */
   readonly #running = new Set<AbortController>();
+  readonly #refreshes = new Refreshes();
   #overdue = 0;
 
   constructor({ source, cap, lookup, leases, filler, telemetry, clock, work }: LoadsOptions) {
@@ -86,7 +96,26 @@ export class Loads {
 
   /** Joins a slot to the running load of its vector. Returns false if no load of that vector runs. */
   join(slot: BatchSlot): boolean {
-    return this.#queue.join(slot);
+    const joined = this.#queue.join(slot);
+    if (joined) slot.fallBackAfter(slot.address.definition.loadSoftTimeoutMs);
+    return joined;
+  }
+
+  /**
+   * Loads an entry behind an answer, unless a load of it is under way here or in another process. `missed`: the lookup of
+   * what is to be replaced.
+   */
+  refresh(missed: Miss): void {
+    const { entryKey } = missed.vector;
+    const address = Vector.addressOf(missed.vector);
+    if (this.#refreshes.rests(entryKey) || this.#queue.isUnderWay(missed.vector)) return;
+    const { definition } = address;
+    const call = new Call({ definition, addresses: [address], labels: NO_LABELS, onSettled: () => {} });
+    // No caller waits for it; a failed load has its own event.
+    call.answer.catch(() => this.#refreshes.rest(entryKey));
+    const slot = new BatchSlot(address, call, 0, true);
+    slot.missed = missed;
+    this.#queue.add(definition, [slot]);
   }
 
   /** Rejects the callers of slots. */
@@ -107,6 +136,7 @@ export class Loads {
    * waits for any more, after an error, is left out.
    */
   async load(definition: EntryDefinition, slots: readonly BatchSlot[]): Promise<void> {
+    for (const slot of slots) slot.fallBackAfter(definition.loadSoftTimeoutMs);
     const chunks = loadBatches(definition, slots);
     const loadNext = async () => {
       for (const chunk of chunks) {
@@ -138,18 +168,31 @@ export class Loads {
   /** Claims leases, loads what is to be loaded here, and only then, holding no place under the cap, waits for the rest. */
   async #claim(definition: EntryDefinition, slots: readonly BatchSlot[], claimed: readonly BatchSlot[]): Promise<void> {
     const claims = await this.#leases.claim(claimed);
-    const held = claimed.filter((_, i) => claims[i] === 'held');
-    const changed = claimed.filter((_, i) => claims[i] === 'filled' || claims[i] === 'moved');
-    const elsewhere = new Set([...held, ...changed]);
+    // Another process has refreshed it, does so, or has tried in vain.
+    const behind = claimed.filter((slot, i) => claims[i] !== 'yours' && slot.isBehind);
+    for (const slot of behind) this.#drop(slot);
+    const dropped = new Set(behind);
+    const held = claimed.filter((slot, i) => claims[i] === 'held' && !dropped.has(slot));
+    const changed = claimed.filter(
+      (slot, i) => (claims[i] === 'filled' || claims[i] === 'moved') && !dropped.has(slot),
+    );
+    const elsewhere = new Set([...behind, ...held, ...changed]);
     const own = elsewhere.size === 0 ? slots : slots.filter((slot) => !elsewhere.has(slot));
     const loaded = own.length === 0 ? undefined : this.#call(definition, own);
     if (elsewhere.size > 0) {
       this.#queue.release([...elsewhere]);
-      for (const slot of elsewhere) this.#keepWaiting(slot);
+      for (const slot of [...held, ...changed]) this.#keepWaiting(slot);
       this.#waiters.add(held);
       if (changed.length > 0) this.#lookUpAgain(changed);
     }
     await loaded;
+  }
+
+  /** Ends a slot that no caller waits for. */
+  #drop(slot: BatchSlot): void {
+    this.#refreshes.rest(slot.vector!.entryKey);
+    this.#queue.end([slot]);
+    slot.leave();
   }
 
   /** Keeps a slot among the work under way while it waits for another process; its batch goes on. */
@@ -236,11 +279,12 @@ export class Loads {
       attributes,
     };
     // A load that begins where another one ended would run in what that loader left of an async context.
+    const startedAtMs = monotonicMs();
     const loading = trx === undefined ? inNoContext(load, request) : load(request);
     const finished = loading.then(
       async (values) => {
         try {
-          await this.#settle(slots, values, attributes);
+          await this.#settle(slots, values, { attributes, loadMs: monotonicMs() - startedAtMs });
         } catch (error) {
           // No step above should throw; an unexpected error must not leave the calls pending.
           this.fail(slots, error);
@@ -280,19 +324,15 @@ export class Loads {
   }
 
   /** Gives loaded values to their callers, and fills behind. */
-  async #settle(
-    slots: readonly BatchSlot[],
-    values: readonly unknown[],
-    attributes: Attributes | undefined,
-  ): Promise<void> {
+  async #settle(slots: readonly BatchSlot[], values: readonly unknown[], loaded: LoadedBatch): Promise<void> {
     // All values are sealed before a caller gets one: rows may share objects, and a caller may change its value.
     const sealed: (Sealed | undefined)[] = [];
     for (const [i, { missed }] of slots.entries()) {
       sealed.push(
-        missed?.cause === 'unstorable' ? undefined : missed && (await this.#seal(missed.vector, values[i], attributes)),
+        missed?.cause === 'unstorable' ? undefined : missed && (await this.#seal(missed.vector, values[i], loaded)),
       );
     }
-    const loaded = slots.map((slot, i) => {
+    const answers = slots.map((slot, i) => {
       const key = slot.vector?.entryKey ?? '';
       const bytes = sealed[i]?.bytes ?? (slot.shared ? encoded(key, values[i]) : undefined);
       return { value: values[i], bytes, key };
@@ -300,9 +340,9 @@ export class Loads {
     // A value without a stored form can't be copied, so no later slot joins its load.
     this.#queue.end(slots.filter((_, i) => sealed[i] === undefined));
     for (const [i, slot] of slots.entries()) {
-      slot.settle(loaded[i]!);
+      slot.settle(answers[i]!);
     }
-    this.#work.track(this.#fill(slots, sealed, attributes));
+    this.#work.track(this.#fill(slots, sealed, loaded.attributes));
   }
 
   async #fill(
@@ -321,15 +361,17 @@ export class Loads {
   }
 
   /** Returns the stored form of a loaded value. Returns undefined for a refused value, and emits the refusal. */
-  async #seal(vector: Vector, value: unknown, attributes: Attributes | undefined): Promise<Sealed | undefined> {
+  async #seal(vector: Vector, value: unknown, { attributes, loadMs }: LoadedBatch): Promise<Sealed | undefined> {
     try {
-      return await this.#filler.seal(vector, value);
+      return await this.#filler.seal(vector, value, loadMs);
     } catch (error) {
       this.#filler.refuse(Vector.addressOf(vector), Filler.reasonOf(error), attributes, error as Error);
       return undefined;
     }
   }
 }
+
+const NO_LABELS = { attributes: undefined, stack: undefined };
 
 /** Whether a slot is to be loaded by one process alone. A load without a vector stores nothing that another could wait for. */
 function isLeasable({ address, missed, waitsUntilMs }: BatchSlot): boolean {
@@ -341,8 +383,10 @@ function isLeasable({ address, missed, waitsUntilMs }: BatchSlot): boolean {
 
 /** Answers a slot with what a lookup found after all its readers began. Returns false if it is to be loaded. */
 function answered(slot: BatchSlot, looked: LookupResult): boolean {
-  slot.missed = looked.outcome === 'miss' ? looked : undefined;
-  if (looked.outcome === 'miss' || looked.outcome === 'bypass') return false;
+  if (looked.outcome === 'miss') slot.missed = looked;
+  // Its TTL has passed meanwhile.
+  else slot.missed = looked.outcome === 'stale' ? missOf(slot.address, looked) : undefined;
+  if (looked.outcome === 'miss' || looked.outcome === 'stale' || looked.outcome === 'bypass') return false;
   slot.settle({ value: looked.value, bytes: looked.bytes, key: looked.location.key });
   return true;
 }

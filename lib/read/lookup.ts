@@ -45,28 +45,36 @@ import type { Clock } from '../ports/clock.js';
 import type { Store } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { DecodeFailureEvent } from '../telemetry/events.js';
+import { ageOf } from './age.js';
 import type { Freshness } from './freshness.js';
 import { LookupRound, type RoundState } from './lookup-round.js';
+import type { StoreClock } from './store-clock.js';
 
-/** An entry that the store holds, or a cached absence. It is decoded once; each further caller gets a value of its own from `bytes`. */
-export type Hit = StoredEntry<'hit'> | StoredEntry<'absent'>;
-
+/** An entry that the store holds. It is decoded once; each further caller gets a value of its own from `bytes`. */
 interface StoredEntry<Outcome> {
   readonly outcome: Outcome;
   readonly location: EntryLocation;
   readonly capturedAtMs: number;
-  /** ABSENT for `absent`. */
+  /** ABSENT for a cached absence. */
   readonly value: unknown;
   readonly bytes: Buffer;
 }
 
+/** A fresh entry, or a cached absence. `isDue`: to be loaded anew, although it is fresh. */
+export type Hit = (StoredEntry<'hit'> | StoredEntry<'absent'>) & { readonly isDue?: true };
+
+/** An entry beyond its TTL. */
+export type StaleEntry = StoredEntry<'stale'> & { readonly staleForMs: number };
+
 export type Miss = Extract<Outcome<never>, { readonly outcome: 'miss' }> & {
   /** The first bytes of the value that can't be used, and that a load is to replace. */
   readonly replaced?: Buffer | undefined;
+  /** What the caller gets if the load fails, or takes too long. */
+  readonly fallback?: StaleEntry | undefined;
 };
 
 /** The result of a lookup of one address. */
-export type LookupResult = Hit | Miss | Extract<Outcome<never>, { readonly outcome: 'bypass' }>;
+export type LookupResult = Hit | StaleEntry | Miss | Extract<Outcome<never>, { readonly outcome: 'bypass' }>;
 
 interface LookupOptions {
   readonly store: Store;
@@ -74,6 +82,7 @@ interface LookupOptions {
   readonly schemaVersion: number;
   readonly telemetry: Emitter;
   readonly clock: Clock;
+  readonly storeClock: StoreClock;
   /** undefined for a cache without a bound. */
   readonly freshness: Freshness | undefined;
 }
@@ -94,14 +103,16 @@ export class Lookup {
   readonly #schemaVersion: number;
   readonly #telemetry: Emitter;
   readonly #clock: Clock;
+  readonly #storeClock: StoreClock;
   readonly #freshness: Freshness | undefined;
 
-  constructor({ store, prefix, schemaVersion, telemetry, clock, freshness }: LookupOptions) {
+  constructor({ store, prefix, schemaVersion, telemetry, clock, storeClock, freshness }: LookupOptions) {
     this.#store = store;
     this.#prefix = prefix;
     this.#schemaVersion = schemaVersion;
     this.#telemetry = telemetry;
     this.#clock = clock;
+    this.#storeClock = storeClock;
     this.#freshness = freshness;
   }
 
@@ -112,7 +123,11 @@ export class Lookup {
   async read(addresses: readonly Address[], deadline: Deadline): Promise<LookupResult[]> {
     const capturedAtMs = this.#clock.nowMs();
     const round = new LookupRound(addresses);
-    const replies = await this.#ask(round, deadline);
+    let replies;
+    // The store's clock tells the age of an entry. Asked once, beside the first read.
+    if (hasLife(addresses) && this.#storeClock.at(0) === undefined) {
+      [replies] = await Promise.all([this.#ask(round, deadline), this.#storeClock.known(deadline)]);
+    } else replies = await this.#ask(round, deadline);
     if (!this.#isFresh(replies, capturedAtMs)) return addresses.map(() => NOT_FRESH);
     round.see(replies);
     const pass: Pass = { addresses, deadline, capturedAtMs, results: [], failures: [] };
@@ -125,7 +140,8 @@ export class Lookup {
       const location = round.locations[i];
       const bytes = location === undefined ? null : replies[next++]!;
       const state = round.stateOf(i);
-      if (state === 'same') results.push(answer(address, location!, capturedAtMs, bytes, failures, NOT_FILLED));
+      if (state === 'same')
+        results.push(this.#answer(pass, address, { location: location!, capturedAtMs, bytes }, NOT_FILLED));
       else {
         if (state === 'missing') unminted.push(i);
         else if (state === 'moved') moved.push(i);
@@ -186,7 +202,7 @@ export class Lookup {
         const position = round.position(i, k);
         if (round.seen[position] === 'missing') missing.add(position);
       }
-      longestTtlMs = Math.max(longestTtlMs, definition.ttlMs);
+      longestTtlMs = Math.max(longestTtlMs, definition.storedMs);
     }
     const positions = [...missing];
     const keys = positions.map((position) => round.scopes[position]!.generationKey);
@@ -247,12 +263,39 @@ export class Lookup {
       if (state === 'same') {
         const bytes = replies[round.scopes.length + k]!;
         const cause = bumped === undefined ? NOT_FILLED : { cause: 'bumped' as const, bumped };
-        pass.results[i] = answer(address, round.locations[k]!, capturedAtMs, bytes, pass.failures, cause);
+        pass.results[i] = this.#answer(pass, address, { location: round.locations[k]!, capturedAtMs, bytes }, cause);
       } else if (state === 'moved') {
         const vector = new Vector(address, this.#location(round, k, round.seen)!, capturedAtMs);
         pass.results[i] = { outcome: 'miss', vector, cause: 'bumped', bumped };
       } else pass.results[i] = bypass(state, address, pass.failures, round.foreignScope(k));
     }
+  }
+
+  /** Returns the answer of one atomic read that showed the whole vector: the entry, or a miss with this cause. */
+  #answer(
+    { failures }: Pass,
+    address: Address,
+    { location, capturedAtMs, bytes }: Found,
+    { cause, bumped }: { readonly cause: MissCause; readonly bumped?: string },
+  ): LookupResult {
+    if (bytes === null) return { outcome: 'miss', vector: new Vector(address, location, capturedAtMs), cause, bumped };
+    const opened = open(location.key, bytes, location.checksum);
+    if (!opened.ok) return unusable(new Vector(address, location, capturedAtMs), bytes, failures, opened);
+    const { value, life } = opened;
+    if (value === UNSTORABLE) {
+      return { outcome: 'miss', vector: new Vector(address, location, capturedAtMs), cause: 'unstorable' };
+    }
+    const outcome = value === ABSENT ? 'absent' : 'hit';
+    if (life === undefined) return { outcome, location, capturedAtMs, value, bytes };
+
+    // Without the store's time the entry counts as expired: a cache without a grace reads one of a cache that has it.
+    const storeMs = this.#storeClock.at(capturedAtMs);
+    const freshForMs = storeMs === undefined ? -Infinity : life.freshUntilMs - storeMs;
+    const age = ageOf(address.definition, life, freshForMs);
+    if (age === 'fresh') return { outcome, location, capturedAtMs, value, bytes };
+    if (age === 'due') return { outcome, location, capturedAtMs, value, bytes, isDue: true };
+    const stale: StaleEntry = { outcome: 'stale', location, capturedAtMs, value, bytes, staleForMs: -freshForMs };
+    return age === 'stale' ? stale : missOf(address, stale, age === 'fallback' ? stale : undefined);
   }
 
   /** Makes the entries of a failed second command bypasses; the first command's answers stand. */
@@ -296,25 +339,16 @@ const LOST: LookupResult = { outcome: 'bypass', reason: 'generation_lost' };
 const UNDER_QUARANTINE: LookupResult = { outcome: 'bypass', reason: 'quarantine' };
 const NOT_FRESH: LookupResult = { outcome: 'bypass', reason: 'not_fresh' };
 
-/** Returns the answer of one atomic read that showed the whole vector: the entry, or a miss with this cause. */
-function answer(
-  address: Address,
-  location: EntryLocation,
-  capturedAtMs: number,
-  bytes: Buffer | null,
-  failures: DecodeFailureEvent[],
-  { cause, bumped }: { readonly cause: MissCause; readonly bumped?: string },
-): LookupResult {
-  if (bytes === null) return { outcome: 'miss', vector: new Vector(address, location, capturedAtMs), cause, bumped };
-  const opened = open(location.key, bytes, location.checksum);
-  if (opened.ok) {
-    const { value } = opened;
-    if (value === UNSTORABLE) {
-      return { outcome: 'miss', vector: new Vector(address, location, capturedAtMs), cause: 'unstorable' };
-    }
-    return { outcome: value === ABSENT ? 'absent' : 'hit', location, capturedAtMs, value, bytes };
-  }
-  return unusable(new Vector(address, location, capturedAtMs), bytes, failures, opened);
+/** An entry in an atomic read that showed the whole vector; null if it is not there. */
+interface Found {
+  readonly location: EntryLocation;
+  readonly capturedAtMs: number;
+  readonly bytes: Buffer | null;
+}
+
+/** Returns a copy of the bytes that tell a value from others: the buffer of the whole reply is not kept for them. */
+function tell(bytes: Buffer): Buffer {
+  return Buffer.from(head(bytes));
 }
 
 /** Returns the result for an address without a vector. `foreign` is its scope with a foreign generation. */
@@ -344,8 +378,13 @@ function unusable(
   const { definition, scope } = Vector.addressOf(vector);
   const { cache, namespace, name: entry } = definition;
   failures.push({ cache, namespace, entry, path: scope.path, reason, message });
-  // A copy of the bytes that tell the value: the reply's buffer is not kept for them.
-  return { outcome: 'miss', vector, cause: 'undecodable', replaced: Buffer.from(head(bytes)) };
+  return { outcome: 'miss', vector, cause: 'undecodable', replaced: tell(bytes) };
+}
+
+/** Returns the miss of an entry that a load is to replace. */
+export function missOf(address: Address, entry: Hit | StaleEntry, fallback?: StaleEntry): Miss {
+  const vector = new Vector(address, entry.location, entry.capturedAtMs);
+  return { outcome: 'miss', vector, cause: 'not_filled', replaced: tell(entry.bytes), fallback };
 }
 
 /** Checks hits against the schema of their entry, if it has one. */
@@ -353,12 +392,19 @@ async function checkSchemas({ addresses, results, failures, deadline }: Pass): P
   for (let i = 0; i < results.length; i++) {
     const result = results[i]!;
     const { schema } = addresses[i]!.definition;
-    if (schema === undefined || result.outcome !== 'hit') continue;
-    const issue = await deadline.race(mismatch(schema, result.value), (cause) => cause);
+    if (schema === undefined || result.outcome === 'bypass' || result.outcome === 'absent') continue;
+    const found = result.outcome === 'miss' ? result.fallback : result;
+    if (found === undefined || found.value === ABSENT) continue;
+    const issue = await deadline.race(mismatch(schema, found.value), (cause) => cause);
     if (issue === undefined) continue;
-    const vector = new Vector(addresses[i]!, result.location, result.capturedAtMs);
-    results[i] = unusable(vector, result.bytes, failures, { reason: 'schema', message: issue });
+    const vector = new Vector(addresses[i]!, found.location, found.capturedAtMs);
+    results[i] = unusable(vector, found.bytes, failures, { reason: 'schema', message: issue });
   }
+}
+
+function hasLife(addresses: readonly Address[]): boolean {
+  for (const { definition } of addresses) if (definition.hasLife) return true;
+  return false;
 }
 
 function hasSchema(addresses: readonly Address[]): boolean {

@@ -12,7 +12,7 @@ import type { Emitter } from '../telemetry/emitter.js';
 import { BatchSlot } from './batch-slot.js';
 import { Call, type CallLabels } from './call.js';
 import type { Loads } from './loads.js';
-import type { LookupResult } from './lookup.js';
+import { type LookupResult, missOf } from './lookup.js';
 import { lookupChunks } from './lookup-chunks.js';
 import { isUnreached, type SafeLookup } from './safe-lookup.js';
 import type { Verifier } from './verifier.js';
@@ -71,6 +71,7 @@ export class Reader {
     const call = this.#call(address.definition, [address], labels);
     const [looked] = await this.#lookup.read([address]);
     call.count(address, looked!);
+    if (looked!.outcome === 'stale') call.countStale(address, { reason: 'refreshing', staleForMs: looked!.staleForMs });
     this.#report(call);
     return looked!;
   }
@@ -114,17 +115,24 @@ export class Reader {
     if (looked.outcome === 'hit' || looked.outcome === 'absent') {
       this.#verifier?.consider(slot.address, looked, slot.owner.attributes);
       slot.give({ value: looked.value, bytes: looked.bytes, key: looked.location.key });
+      if (looked.isDue) this.#loads.refresh(missOf(slot.address, looked));
+      return true;
+    }
+    if (looked.outcome === 'stale') {
+      slot.giveStale(looked, 'refreshing');
+      this.#loads.refresh(missOf(slot.address, looked));
       return true;
     }
     if (looked.outcome === 'miss') {
       slot.missed = looked;
+      slot.fallback = looked.fallback;
       return this.#loads.join(slot);
     }
     return false;
   }
 
   readonly #report = (call: Call): void => {
-    const { definition, attributes, stack, hits, absentHits, bypasses, bypassReasons, missed } = call;
+    const { definition, attributes, stack, hits, absentHits, bypasses, bypassReasons, missed, stale } = call;
     const { loadBatchMax } = definition;
     this.#telemetry.emit('read', {
       cache: definition.cache,
@@ -133,7 +141,7 @@ export class Reader {
       attributes,
       hits,
       absentHits,
-      staleHits: 0,
+      staleHits: stale.length,
       misses: missed.length,
       missed,
       bypasses,
@@ -142,6 +150,10 @@ export class Reader {
       queriesAvoided: call.failed ? 0 : Math.ceil(call.distinct / loadBatchMax) - Math.ceil(call.loads / loadBatchMax),
       stack,
     });
+    for (const served of stale) {
+      const { cache, namespace, name: entry } = definition;
+      this.#telemetry.emit('staleHit', { cache, namespace, entry, attributes, ...served });
+    }
   };
 }
 

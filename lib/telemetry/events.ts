@@ -1,4 +1,4 @@
-import type { BypassReason, MissCause } from '../model/outcome.js';
+import type { BypassReason, MissCause, Staleness } from '../model/outcome.js';
 import type { Vector } from '../model/vector.js';
 
 /**
@@ -8,6 +8,8 @@ import type { Vector } from '../model/vector.js';
 export interface CacheEvents {
   /** By the reader, once per call of `fetch`, `fetchMany` or `lookup`, when the call has its answer. */
   read: [ReadEvent];
+  /** By the reader, for each entry of a call that got a stale value, after the call's `read`. */
+  staleHit: [StaleHitEvent];
   /** By the loader, once per call of the user's `load`, when it has settled. */
   load: [LoadEvent];
   /**
@@ -57,7 +59,7 @@ interface Labels {
 export interface ReadEvent extends Labels {
   readonly hits: number;
   readonly absentHits: number;
-  /** Hits served beyond their time, within a grace that the owner set. Always 0 until a cache offers such a grace. */
+  /** Values served beyond their TTL, within `staleMs` or `staleOnErrorMs`. */
   readonly staleHits: number;
   readonly misses: number;
   readonly bypasses: number;
@@ -80,6 +82,10 @@ export interface ReadEvent extends Labels {
   readonly stack?: string | undefined;
 }
 
+export interface StaleHitEvent extends Labels, Staleness {
+  readonly path: string;
+}
+
 export interface LoadEvent extends Labels {
   /** Number of ids that `load` got. */
   readonly ids: number;
@@ -87,7 +93,7 @@ export interface LoadEvent extends Labels {
   readonly durationMs: number;
   /** Always 1: a call of `load` counts as one query. */
   readonly queries: number;
-  /** `read`: the load answers a call. `verify`: the load verifies hits. */
+  /** `read`: the load answers a call, or refreshes an entry behind an answer. `verify`: the load verifies hits. */
   readonly purpose: 'read' | 'verify';
   readonly error?: unknown;
 }

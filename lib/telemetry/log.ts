@@ -63,6 +63,12 @@ export function logTo(log: Logger, telemetry: Emitter, everyMs = CONDITION_EVERY
   telemetry.on('storeFailure', ({ cache, operation, error }) => {
     warn(`store ${operation} ${kindOf(error)}`, `${cache}: store failed, ${operation}: ${error.message}`);
   });
+  telemetry.on('staleHit', ({ cache, namespace, entry, path, reason, error }) => {
+    if (reason === 'refreshing') return;
+    const cause =
+      reason === 'slow' ? 'its load is slow' : `its load failed: ${(error as Error)?.message ?? describe(error)}`;
+    warn(`stale ${namespace} ${entry} ${reason}`, `${cache}: ${entry} at ${path || 'global'} served stale: ${cause}`);
+  });
   telemetry.on('staleEntry', ({ cache, entry, path, vector, deleted }) => {
     const place = `${entry} at ${path || 'global'} under ${String(vector)}`;
     log.error(`${cache}: stale entry confirmed${deleted ? ', and deleted' : ''}: ${place}`);

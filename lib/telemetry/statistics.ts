@@ -11,8 +11,8 @@ export const COUNTERS = {
   hits: 'read',
   /** Hits of a cached absence: there is no such row. */
   absent_hits: 'read',
-  /** Hits beyond their time, within a grace. */
-  stale_hits: 'read',
+  /** Values served beyond their TTL, by `reason`. */
+  stale_hits: 'staleHit',
   /** Misses, by `cause`. */
   misses: 'read',
   /** Entries read from the source while the store must not be used, by `reason`. */
@@ -71,14 +71,14 @@ export class Statistics {
 
   constructor(telemetry: Emitter) {
     telemetry.on('read', (event) => {
-      const { hits, absentHits, staleHits, missed, bypasses, bypassReasons, queriesAvoided } = event;
+      const { hits, absentHits, missed, bypasses, bypassReasons, queriesAvoided } = event;
       if (hits > 0) this.#add('hits', hits, event);
       if (absentHits > 0) this.#add('absent_hits', absentHits, event);
-      if (staleHits > 0) this.#add('stale_hits', staleHits, event);
       if (missed.length > 0) this.#addEach('misses', countBy(missed), event, 'cause');
       if (bypasses > 0) this.#addEach('bypasses', Object.entries(bypassReasons), event, 'reason');
       if (queriesAvoided > 0) this.#add('queries_avoided', queriesAvoided, event);
     });
+    telemetry.on('staleHit', (event) => this.#add('stale_hits', 1, event, { reason: event.reason }));
     telemetry.on('load', (event) => {
       this.#add(event.purpose === 'read' ? 'queries_run' : 'queries_verifying', event.queries, event);
       this.#add('load_duration_ms', event.durationMs, event);

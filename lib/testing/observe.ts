@@ -27,6 +27,7 @@ export interface Observation {
 /** The names of all events; a missing name does not compile. */
 const NAMES: Readonly<Record<Name, true>> = {
   read: true,
+  staleHit: true,
   load: true,
   fill: true,
   bump: true,

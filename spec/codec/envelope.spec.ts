@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { crc32 } from 'node:zlib';
 
-import { ABSENT, open, seal } from '../../lib/codec/envelope.js';
+import { ABSENT, UNSTORABLE, open, seal } from '../../lib/codec/envelope.js';
 
 const KEY = 'gc:workflow_engine:1:{42}:workflows';
 const value = { id: 42, name: 'Disk full', updatedAt: new Date('2026-11-01T12:00:00.000Z') };
@@ -18,14 +18,14 @@ describe('envelope', function () {
   this.timeout(20_000);
 
   it('opens a value that was sealed under the same key', () => {
-    expect(open(KEY, seal(KEY, value))).to.deep.equal({ ok: true, value });
-    expect(open(KEY, seal(KEY, null))).to.deep.equal({ ok: true, value: null });
-    expect(open(KEY, seal(KEY, undefined))).to.deep.equal({ ok: true, value: undefined });
-    expect(open(KEY, seal(KEY, [1n]))).to.deep.equal({ ok: true, value: [1n] });
+    expect(open(KEY, seal(KEY, value))).to.deep.equal({ ok: true, value, life: undefined });
+    expect(open(KEY, seal(KEY, null))).to.deep.equal({ ok: true, value: null, life: undefined });
+    expect(open(KEY, seal(KEY, undefined))).to.deep.equal({ ok: true, value: undefined, life: undefined });
+    expect(open(KEY, seal(KEY, [1n]))).to.deep.equal({ ok: true, value: [1n], life: undefined });
   });
 
   it('keeps absent apart from null, undefined and an empty list', () => {
-    expect(open(KEY, seal(KEY, ABSENT))).to.deep.equal({ ok: true, value: ABSENT });
+    expect(open(KEY, seal(KEY, ABSENT))).to.deep.equal({ ok: true, value: ABSENT, life: undefined });
     expect(seal(KEY, ABSENT)).to.have.length(8);
   });
 
@@ -33,12 +33,25 @@ describe('envelope', function () {
     expect(seal(KEY, [1, 2])).to.have.length(8 + '[1,2]'.length);
   });
 
+  it('keeps a life, for 12 bytes more', () => {
+    const life = { freshUntilMs: 1_795_000_000_123.5, loadMs: 250 };
+    for (const sample of [[1, 2], ABSENT, [1n]]) {
+      const sealed = seal(KEY, sample, life);
+      expect(sealed).to.have.length(12 + seal(KEY, sample).length);
+      expect(open(KEY, sealed)).to.deep.equal({ ok: true, value: sample, life });
+    }
+  });
+
+  it('keeps the fact that a value is unstorable', () => {
+    expect(open(KEY, seal(KEY, UNSTORABLE))).to.deep.equal({ ok: true, value: UNSTORABLE, life: undefined });
+  });
+
   it('throws for a value that would not come back identical', () => {
     expect(() => seal(KEY, { a: () => 1 })).to.throw('value.a is a function');
   });
 
   // A change here is a new format: raise FORMAT, or releases side by side read each other's entries wrongly.
-  describe('the stored form, format 1', () => {
+  describe('the stored form, formats 1 and 2', () => {
     const GOLDEN: readonly (readonly [name: string, value: unknown, hex: string])[] = [
       ['absent', ABSENT, '67630161778e5ece'],
       [
@@ -52,10 +65,17 @@ describe('envelope', function () {
         '676301646be751485b5b5b302c226174225d2c5b315d5d2c5b7b226174223a22323032362d31312d30315431323a30303a30302e3030305a227d2c22313937302d30312d30315430303a30303a30302e3030305a225d5d',
       ],
     ];
+    it('of a value with a life is the same bytes as ever, both ways', () => {
+      const life = { freshUntilMs: 1_795_000_000_123.5, loadMs: 250 };
+      const hex = '6763026aba2d250a427a1ee565e7b800000000fa5b312c325d';
+      expect(seal(KEY, [1, 2], life).toString('hex')).to.equal(hex);
+      expect(open(KEY, Buffer.from(hex, 'hex'))).to.deep.equal({ ok: true, value: [1, 2], life });
+    });
+
     for (const [name, golden, hex] of GOLDEN) {
       it(`of ${name} is the same bytes as ever, both ways`, () => {
         expect(seal(KEY, golden).toString('hex')).to.equal(hex);
-        expect(open(KEY, Buffer.from(hex, 'hex'))).to.deep.equal({ ok: true, value: golden });
+        expect(open(KEY, Buffer.from(hex, 'hex'))).to.deep.equal({ ok: true, value: golden, life: undefined });
       });
     }
 
@@ -72,7 +92,7 @@ describe('envelope', function () {
         ['list', [-0, undefined, Buffer.from('abc')]],
         ['f', new Float64Array([0.5])],
       ]);
-      expect(opened).to.deep.equal({ ok: true, value: golden });
+      expect(opened).to.deep.equal({ ok: true, value: golden, life: undefined });
     });
   });
 
@@ -106,7 +126,7 @@ describe('envelope', function () {
         ok: false,
         reason: 'format',
         message:
-          `The entry at ${KEY} must have format 1, but has format 0. ` +
+          `The entry at ${KEY} must have format 1 or 2, but has format 0, in ${bytes.length} bytes. ` +
           'This is expected while two releases run side by side, and ends with the last entry of the other release.',
       });
     });
@@ -155,10 +175,11 @@ describe('envelope', function () {
 
   describe('against damage', () => {
     const samples = [ABSENT, { a: 1, b: 'text' }, value, [1n, Buffer.from('abc'), new Map([[1, -0]])]];
+    const lives = [undefined, { freshUntilMs: 1_795_000_000_123.5, loadMs: 250 }];
+    const sealedSamples = samples.flatMap((sample) => lives.map((life) => seal(KEY, sample, life)));
 
     it('finds every flipped bit', () => {
-      for (const sample of samples) {
-        const sealed = seal(KEY, sample);
+      for (const sealed of sealedSamples) {
         for (let bit = 0; bit < sealed.length * 8; bit++) {
           const damaged = Buffer.from(sealed);
           damaged[bit >> 3]! ^= 1 << (bit & 7);
@@ -169,10 +190,10 @@ describe('envelope', function () {
     });
 
     it('finds every truncation, and extra bytes', () => {
-      for (const sample of samples) {
-        const sealed = seal(KEY, sample);
+      for (const sealed of sealedSamples) {
+        const isLong = sealed[2] === 2;
         for (let length = 0; length < sealed.length; length++) {
-          const reason = length < 8 ? 'truncated' : 'checksum';
+          const reason = length < 8 ? 'truncated' : isLong && length < 20 ? 'format' : 'checksum';
           expect(open(KEY, sealed.subarray(0, length)), `${length} bytes`).to.include({ ok: false, reason });
         }
         expect(open(KEY, Buffer.concat([sealed, Buffer.from('x')]))).to.include({ ok: false, reason: 'checksum' });
@@ -210,6 +231,6 @@ describe('envelope', function () {
     const sealed = seal(KEY, [Buffer.from('abc'), new Float64Array([1.5])]);
     const opened = open(KEY, sealed);
     sealed.fill(0);
-    expect(opened).to.deep.equal({ ok: true, value: [Buffer.from('abc'), new Float64Array([1.5])] });
+    expect(opened).to.deep.equal({ ok: true, value: [Buffer.from('abc'), new Float64Array([1.5])], life: undefined });
   });
 });
