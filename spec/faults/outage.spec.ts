@@ -1,194 +1,72 @@
+/**
+ * Outages of Redis, on every step of the ladder. The steps of one outage share its Redis and run beside each other, each
+ * with its own 20 readers, writer, relay and tables; the observer checks what the step promises, and no more.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import { Redis } from 'ioredis';
-import { GenerationalCache, integer } from '../../lib/index.js';
-import { redisStore } from '../../lib/store/redis/index.js';
-import { eventually } from '../support/deferred.js';
-import { lend } from '../support/lenders.js';
-import { type Proxy, startProxy } from '../support/proxy.js';
-import { lendRedis, privateRedis, uniqueName } from '../support/redis.js';
-import type { RedisServer } from '../support/servers/redis-server.js';
+import { startProxy } from '../support/proxy.js';
+import { lendRedis, privateRedis } from '../support/redis.js';
+import { Installation } from './installation.js';
+import { LADDER } from './ladder.js';
+import { watchResources } from './leftovers.js';
+import { OUTAGES } from './outages.js';
 
-const ITEMS = 10;
-const READERS = 20;
-const LOAD_MS = 5;
-const LOADS_MAX = 4;
-const FAULT_MS = 1_200;
+const FAULT_MS = 1_000;
+const READS_MIN = 100;
 
-/** A fault, made and ended; `during` goes on in between. */
-interface Fault {
-  readonly args?: readonly string[];
-  make(server: RedisServer, proxy: Proxy): Promise<unknown> | void;
-  during?(server: RedisServer, proxy: Proxy): Promise<unknown>;
-  end?(server: RedisServer, proxy: Proxy): Promise<unknown> | void;
-  /** Whether a bump may fail meanwhile; where it may not, one that does is an error. */
-  readonly bumpsFail: boolean;
-}
+for (const [what, outage] of Object.entries(OUTAGES)) {
+  describe(`Redis ${what}`, () => {
+    const outcomes = new Map<string, Promise<void>>();
+    let refusals = 0;
+    let leavesNothing: Promise<void>;
 
-const admin = (server: RedisServer) => lendRedis({ url: server.url });
-
-const FAULTS: Readonly<Record<string, Fault>> = {
-  'refuses connections': {
-    bumpsFail: true,
-    make: (server) => server.kill('SIGKILL'),
-    end: (server) => server.restart(),
-  },
-  'is stopped': {
-    bumpsFail: true,
-    make: (server) => server.pause(),
-    end: (server) => server.resume(),
-  },
-  'is slow by 10 ms': {
-    bumpsFail: false,
-    make: (_, proxy) => void (proxy.delayMs = 10),
-    end: (_, proxy) => void (proxy.delayMs = 0),
-  },
-  'is slow by 300 ms': {
-    bumpsFail: false,
-    make: (_, proxy) => void (proxy.delayMs = 300),
-    end: (_, proxy) => void (proxy.delayMs = 0),
-  },
-  'is slow by 3,000 ms': {
-    bumpsFail: true,
-    make: (_, proxy) => void (proxy.delayMs = 3_000),
-    end(_, proxy) {
-      proxy.delayMs = 0;
-      proxy.cut();
-    },
-  },
-  'flaps every 200 ms': {
-    bumpsFail: true,
-    make() {},
-    async during(_, proxy) {
-      proxy.refuse();
-      proxy.cut();
-      await sleep(200);
-      await proxy.accept();
-      await sleep(200);
-    },
-  },
-  'has no room': {
-    bumpsFail: false,
-    async make(server) {
-      await admin(server).config('SET', 'maxmemory-policy', 'noeviction');
-      await admin(server).config('SET', 'maxmemory', '1');
-    },
-    end: (server) => admin(server).config('SET', 'maxmemory', '0'),
-  },
-  'loads its data': {
-    args: [
-      '--key-load-delay',
-      '500',
-      '--loading-process-events-interval-bytes',
-      '1024',
-      '--enable-debug-command',
-      'yes',
-    ],
-    bumpsFail: true,
-    async make(server) {
-      await admin(server).call('DEBUG', 'POPULATE', '3000', 'filler', '100');
-      await admin(server).call('SAVE');
-      await server.kill('SIGKILL');
-      void server.restart().catch(() => {});
-    },
-    end: (server) => eventually(() => admin(server).ping()),
-  },
-  'is a replica': {
-    bumpsFail: true,
-    make: (server) => admin(server).replicaof('127.0.0.1', 1),
-    end: (server) => admin(server).replicaof('NO', 'ONE'),
-  },
-  'forgets its scripts': {
-    bumpsFail: false,
-    make() {},
-    async during(server) {
-      await admin(server).script('FLUSH');
-      await sleep(5);
-    },
-  },
-  'loses its connections in the middle of replies': {
-    bumpsFail: true,
-    make() {},
-    during: (_, proxy) => Promise.race([proxy.dropReplies(), sleep(50)]),
-  },
-};
-
-describe('Redis', () => {
-  for (const [what, fault] of Object.entries(FAULTS)) {
-    it(`${what}: no read fails, hangs or is old, the source gets no more than the cap, and hits return`, async () => {
-      const server = await privateRedis({ args: fault.args ?? [] });
+    before(async function () {
+      this.timeout(60_000);
+      const { refuses, args = [] } = outage;
+      const server = await privateRedis({ args });
       const proxy = await startProxy(server.port);
-      const client = new Redis(proxy.url, { lazyConnect: true });
-      const cache = new GenerationalCache({ name: uniqueName(), store: redisStore(client), loadsMax: LOADS_MAX });
-      let isClosed = false;
-      lend({ what: 'the cache', close: () => (isClosed ? undefined : cache.close()) });
-      const versions = Array.from({ length: ITEMS }, () => 1);
-      let running = 0;
-      let runningMax = 0;
-      const items = cache.namespace('item', integer());
-      const value = items.one('value', {
-        async load(ids) {
-          runningMax = Math.max(runningMax, ++running);
-          const rows = ids.map(({ item }) => ({ item, version: versions[Number(item)]! }));
-          await sleep(LOAD_MS).finally(() => running--);
-          return rows;
-        },
-        by: ({ item }) => ({ item }),
-        value: ({ version }) => version,
-      });
-      const over = new AbortController();
-      let reads = 0;
-      /** The version of each item whose bump has resolved: no reader that begins later may get an older one. */
-      const bumped = [...versions];
-      const reader = async () => {
-        while (!over.signal.aborted) {
-          const item = Math.floor(Math.random() * ITEMS);
-          const least = bumped[item]!;
-          expect(await value.fetch({ item }), `item ${item}`).to.be.at.least(least);
-          reads++;
-        }
-      };
-      const writer = async () => {
-        while (!over.signal.aborted) {
-          const item = Math.floor(Math.random() * ITEMS);
-          const version = ++versions[item]!;
-          await items.bump({ item }).then(
-            () => (bumped[item] = version),
-            (error: unknown) => {
-              if (!fault.bumpsFail) throw error;
-            },
-          );
-          await sleep(20);
-        }
-      };
-      await eventually(async () => expect((await value.lookup({ item: 0 })).outcome).to.not.equal('bypass'));
-      const running20 = [...Array.from({ length: READERS }, reader), writer()];
-      await sleep(100);
+      const outageOf = { server, proxy, admin: lendRedis({ url: server.url }) };
+      await outageOf.admin.ping();
+      const nothingLeft = watchResources();
+      const installations = await Promise.all(
+        Object.entries(LADDER).map(
+          async ([name, step]) => [name, await Installation.open({ step, url: proxy.url, refuses })] as const,
+        ),
+      );
+      await Promise.all(installations.map(([, installation]) => installation.start()));
 
-      await fault.make(server, proxy);
-      const before = reads;
+      await outage.make(outageOf);
+      const before = installations.map(([, { progress }]) => progress);
       for (const untilMs = performance.now() + FAULT_MS; performance.now() < untilMs;) {
-        await (fault.during?.(server, proxy) ?? sleep(50));
+        await (outage.during?.(outageOf) ?? sleep(50));
       }
-      expect(reads - before, 'reads during the fault').to.be.above(100);
-      await fault.end?.(server, proxy);
+      const during = installations.map(([, { progress }], i) => progress.reads - before[i]!.reads);
+      refusals = installations.reduce((sum, [, { progress }]) => sum + progress.refusals, 0);
+      await outage.end?.(outageOf);
 
-      await eventually(async () => {
-        for (let item = 0; item < ITEMS; item++) await value.fetch({ item });
-        expect((await value.lookup({ item: 0 })).outcome).to.equal('hit');
-        expect(cache.state).to.deep.include({
-          connection: { ...cache.state.connection, isUp: true },
-          reads: { ...cache.state.reads, isUp: true },
-          fills: { ...cache.state.fills, isUp: true },
-        });
+      const recovering = installations.map(async ([name, installation], i) => {
+        const outcome = (async () => {
+          expect(during[i], 'reads during the outage').to.be.above(READS_MIN);
+          await installation.recover();
+          installation.judge();
+        })();
+        outcomes.set(name, outcome);
+        await outcome.catch(() => {});
       });
-      over.abort();
-      await Promise.all(running20);
-      expect(runningMax).to.be.at.most(LOADS_MAX);
-      await cache.close();
-      isClosed = true;
-      client.disconnect();
-      expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0, elsewhere: 0 });
+      await Promise.all(recovering);
+      leavesNothing = Promise.all(installations.map(([, installation]) => installation.close())).then(nothingLeft);
+      await leavesNothing.catch(() => {});
     });
-  }
-});
+
+    for (const name of Object.keys(LADDER)) {
+      it(`${name}: no read fails, hangs or is older than promised, and hits return`, () => outcomes.get(name));
+    }
+
+    it(`refuses ${outage.refuses}`, () => {
+      if (outage.refuses === 'no writes') expect(refusals).to.equal(0);
+      else expect(refusals).to.be.above(0);
+    });
+
+    it('leaves no timer, connection or listener behind when the caches are closed', () => leavesNothing);
+  });
+}
