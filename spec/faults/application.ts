@@ -7,7 +7,7 @@ import { knexSource } from '../../lib/knex/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
-import { countListeners } from './leftovers.js';
+import { type NothingLeft, watchListeners } from './leftovers.js';
 import { Promises, type Read } from './promises.js';
 
 /** Longest pause of a reader between two reads, in ms: leaves the servers some of two cores. */
@@ -35,9 +35,7 @@ export class Application {
   readonly #value;
   readonly #options: ApplicationOptions;
   readonly #client: Redis;
-  /** The connections that the library opened beside the client. */
-  readonly #opened: Redis[] = [];
-  readonly #listeners;
+  readonly #nothingLeft: NothingLeft;
   #running = 0;
   #runningMax = 0;
   #closed = false;
@@ -46,13 +44,7 @@ export class Application {
     const { name, db, url, loadsMax, bumpDeadlineMs, boundMs } = options;
     this.#options = options;
     this.#client = new Redis(url, { lazyConnect: true });
-    const duplicate = this.#client.duplicate.bind(this.#client);
-    this.#client.duplicate = (override) => {
-      const opened = duplicate(override);
-      this.#opened.push(opened);
-      return opened;
-    };
-    this.#listeners = countListeners(this.#client, db);
+    this.#nothingLeft = watchListeners(this.#client, db);
     this.cache = new GenerationalCache({
       ...{ name, store: redisStore(this.#client), source: knexSource(db), loadsMax, bumpDeadlineMs },
       ...(boundMs !== undefined && { maxStalenessMs: boundMs }),
@@ -113,11 +105,7 @@ export class Application {
     await this.cache.close();
     this.#closed = true;
     expect(this.cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0 });
-    expect(countListeners(this.#client, this.#options.db), 'listeners').to.deep.equal(this.#listeners);
-    expect(this.#opened).to.not.have.length(0);
-    await eventually(() => {
-      for (const { status } of this.#opened) expect(status).to.equal('end');
-    });
+    await this.#nothingLeft();
     this.#client.disconnect();
   }
 

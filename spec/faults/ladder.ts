@@ -20,6 +20,9 @@ export interface LadderStep {
   change(installation: Installation, item: number): Promise<void>;
 }
 
+/** Shorter than an outage. */
+const BOUND_MS = 500;
+
 export const LADDER: Readonly<Record<string, LadderStep>> = {
   'step 1, bump by hand': {
     hasOutbox: false,
@@ -57,11 +60,11 @@ export const LADDER: Readonly<Record<string, LadderStep>> = {
   'step 4a, a bound': {
     hasOutbox: true,
     hasTriggers: true,
-    boundMs: 500,
+    boundMs: BOUND_MS,
     async change({ db, both }, item) {
       const version = await raise(db, item);
-      const fromMs = performance.now() + 500;
-      for (const { promises } of both) promises.add(item, version, '500 ms after the commit', fromMs);
+      const fromMs = performance.now() + BOUND_MS;
+      for (const { promises } of both) promises.add(item, version, 'the end of the bound', fromMs);
     },
   },
   'step 4b, strict commits': {

@@ -5,10 +5,10 @@ import type { Redis } from 'ioredis';
 import type { Knex } from 'knex';
 import { eventually } from '../support/deferred.js';
 
-/** Asserts that this process has no timer, socket or server more than when `watchResources` was called. */
+/** Asserts that nothing was left behind since it was made; waits for sockets to close. */
 export type NothingLeft = () => Promise<void>;
 
-/** Counts the resources that keep the event loop alive, by kind. */
+/** Watches what keeps the event loop alive: timers, sockets, servers. */
 export function watchResources(): NothingLeft {
   const before = resources();
   return () =>
@@ -18,8 +18,24 @@ export function watchResources(): NothingLeft {
     });
 }
 
-/** Counts the listeners of a client and of a Knex, of its pool too, by event; to be compared with a later count. */
-export function countListeners(client: Redis, db: Knex): Record<string, Record<string, number>> {
+/** Watches the listeners of a client, a Knex and its pool, and the connections that are opened beside the client. */
+export function watchListeners(client: Redis, db: Knex): NothingLeft {
+  const opened: Redis[] = [];
+  const duplicate = client.duplicate.bind(client);
+  client.duplicate = (override) => {
+    const connection = duplicate(override);
+    opened.push(connection);
+    return connection;
+  };
+  const before = countListeners(client, db);
+  return () =>
+    eventually(() => {
+      expect(countListeners(client, db), 'listeners').to.deep.equal(before);
+      expect([...new Set(opened.map(({ status }) => status))], 'states of connections').to.deep.equal(['end']);
+    });
+}
+
+function countListeners(client: Redis, db: Knex): Record<string, Record<string, number>> {
   const { client: knexClient } = db as unknown as { client: EventEmitter & { pool: { emitter: EventEmitter } } };
   return {
     redis: listenersOf(client),
