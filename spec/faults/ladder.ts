@@ -3,7 +3,7 @@
  * readers may not get from then on.
  *
  * On each step with an outbox there is one promise more, which the installation notes by itself: an event goes away only
- * after its bump, so a version whose change has no event left is the oldest that any reader may get (protocol, rule 8).
+ * after its bump, so a version whose change has no event left is the oldest that any reader may get.
  */
 import type { Knex } from 'knex';
 import { BumpError } from '../../lib/index.js';
@@ -30,7 +30,7 @@ export const LADDER: Readonly<Record<string, LadderStep>> = {
     async change({ db, writing, reading, refused }, item) {
       const version = await raise(db, item);
       const error = await writing.items.bump({ item }).catch((thrown: unknown) => thrown);
-      // Also after a bump that failed: its process knows that (rule 23a).
+      // Also after a bump that failed: its process bypasses the scope until one has succeeded.
       writing.promises.add(item, version, 'the end of the bump');
       if (error === undefined) reading.promises.add(item, version, 'the bump');
       else if (error instanceof BumpError) refused(error);
