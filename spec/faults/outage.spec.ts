@@ -27,8 +27,8 @@ for (const [what, outage] of Object.entries(OUTAGES)) {
       const { refuses, args = [] } = outage;
       const server = await privateRedis({ args });
       const proxy = await startProxy(server.port);
-      const outageOf = { server, proxy, admin: lendRedis({ url: server.url }) };
-      await outageOf.admin.ping();
+      const target = { server, proxy, admin: lendRedis({ url: server.url }) };
+      await target.admin.ping();
       const nothingLeft = watchResources();
       const installations = await Promise.all(
         Object.entries(LADDER).map(
@@ -41,15 +41,15 @@ for (const [what, outage] of Object.entries(OUTAGES)) {
       const reads = () => installations.map(([, { progress }], i) => progress.reads - before[i]!);
       const refused = () => installations.reduce((sum, [, { progress }]) => sum + progress.refusals, 0);
       const isFelt = () => Math.min(...reads()) >= READS_MIN && (refuses === 'no writes' || refused() > 0);
-      await outage.make(outageOf);
+      await outage.make(target);
       const madeMs = performance.now();
       for (let lastedMs = 0; lastedMs < FAULT_MS || (!isFelt() && lastedMs < FAULT_MAX_MS);) {
-        await (outage.during?.(outageOf) ?? sleep(50));
+        await (outage.during?.(target) ?? sleep(50));
         lastedMs = performance.now() - madeMs;
       }
       const during = reads();
       refusals = refused();
-      await outage.end?.(outageOf);
+      await outage.end?.(target);
 
       const recovering = installations.map(async ([name, installation], i) => {
         const outcome = (async () => {

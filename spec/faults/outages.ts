@@ -5,7 +5,7 @@ import type { Proxy } from '../support/proxy.js';
 import type { RedisServer } from '../support/servers/redis-server.js';
 
 /** A Redis of an outage's own. */
-export interface Outaged {
+export interface OutageTarget {
   readonly server: RedisServer;
   /** The way of caches and relays to it. */
   readonly proxy: Proxy;
@@ -20,9 +20,9 @@ export type Refused = 'no writes' | 'quarantines' | 'writes';
 export interface Outage {
   /** Arguments of redis-server. */
   readonly args?: readonly string[];
-  make(redis: Outaged): Promise<unknown> | void;
-  during?(redis: Outaged): Promise<unknown>;
-  end?(redis: Outaged): Promise<unknown> | void;
+  make(target: OutageTarget): Promise<unknown> | void;
+  during?(target: OutageTarget): Promise<unknown>;
+  end?(target: OutageTarget): Promise<unknown> | void;
   /** The writes that Redis refuses meanwhile; any other that fails is an error. */
   readonly refuses: Refused;
 }
