@@ -104,7 +104,7 @@ export class Application {
   async close(): Promise<void> {
     await this.cache.close();
     this.#closed = true;
-    expect(this.cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0 });
+    expect(this.cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0, elsewhere: 0 });
     await this.#nothingLeft();
     this.#client.disconnect();
   }

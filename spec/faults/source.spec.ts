@@ -82,7 +82,7 @@ describe('the source', () => {
       for (const error of await inTime(Promise.all(errors))) expect(error).to.have.property('code', 'LOAD_TIMEOUT');
       await eventually(async () => expect(await held.waiting()).to.equal(0));
       await cache.settled();
-      expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0 });
+      expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0, elsewhere: 0 });
       await held.release();
       expect(await value.fetch({ item: FILLED })).to.equal(1);
       await close(source);
@@ -96,7 +96,7 @@ describe('the source', () => {
       const other = await open(source, { name: cache.name, query });
       const held = await lock(db);
       expect(await rejection(value.fetch({ item: FILLED }))).to.have.property('code', 'LOAD_TIMEOUT');
-      expect(cache.state.loads).to.deep.equal({ running: 1, overdue: 1, waiting: 0 });
+      expect(cache.state.loads).to.deep.equal({ running: 1, overdue: 1, waiting: 0, elsewhere: 0 });
       await hits();
       await held.release();
       await cache.settled();
@@ -168,7 +168,7 @@ describe('the source', () => {
       proxy.cut();
       proxy.release();
       await inTime(cache.settled());
-      expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0 });
+      expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0, elsewhere: 0 });
       await eventually(async () => expect(await value.fetch({ item: FILLED })).to.equal(1));
       await close(source);
     });
@@ -304,7 +304,7 @@ async function open(
     /** Closes the cache, and `db`; asserts that nothing is left. */
     async close(db?: Knex): Promise<void> {
       await inTime(cache.close());
-      expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0 });
+      expect(cache.state.loads).to.deep.equal({ running: 0, overdue: 0, waiting: 0, elsewhere: 0 });
       await noListenerLeft();
       client.disconnect();
       await db?.destroy();
