@@ -28,6 +28,7 @@ import { outage } from './measures/outage.js';
 import { relayClaim } from './measures/relay-claim.js';
 import { relayDrain } from './measures/relay-drain.js';
 import { rivalHit } from './measures/rival-hit.js';
+import { staleRefresh } from './measures/stale-refresh.js';
 import { stampede } from './measures/stampede.js';
 import { writeFlat } from './measures/write-flat.js';
 import { writeStrict } from './measures/write-strict.js';
@@ -49,6 +50,7 @@ const MEASURES: Readonly<Record<string, Measure>> = {
   'bump.many': bumpMany,
   outage,
   stampede,
+  'stale.refresh': staleRefresh,
   'write.strict': writeStrict,
   'write.trigger.single': writeTriggerSingle,
   'write.trigger.bulk': writeTriggerBulk,

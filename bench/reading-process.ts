@@ -38,9 +38,9 @@ export interface ReadingReport {
 
 export const instantMs = () => Number(process.hrtime.bigint()) / 1e6;
 
-function open({ redisUrl, cache: name, ttlMs, loadMs }: Opening) {
+function open({ redisUrl, cache: name, ttlMs, staleMs = 0, loadMs }: Opening) {
   const cache = new GenerationalCache({
-    ...{ name, ttlMs, readDeadlineMs: 10_000 },
+    ...{ name, ttlMs, staleMs, readDeadlineMs: 10_000 },
     store: redisStore(new Redis(redisUrl, { lazyConnect: true })),
   });
   const counts = { loaded: 0, running: 0, runningMax: 0 };
