@@ -140,8 +140,7 @@ export class Lookup {
       const location = round.locations[i];
       const bytes = location === undefined ? null : replies[next++]!;
       const state = round.stateOf(i);
-      if (state === 'same')
-        results.push(this.#answer(pass, address, { location: location!, capturedAtMs, bytes }, NOT_FILLED));
+      if (state === 'same') results.push(this.#answer(address, location!, capturedAtMs, bytes, failures, NOT_FILLED));
       else {
         if (state === 'missing') unminted.push(i);
         else if (state === 'moved') moved.push(i);
@@ -263,7 +262,7 @@ export class Lookup {
       if (state === 'same') {
         const bytes = replies[round.scopes.length + k]!;
         const cause = bumped === undefined ? NOT_FILLED : { cause: 'bumped' as const, bumped };
-        pass.results[i] = this.#answer(pass, address, { location: round.locations[k]!, capturedAtMs, bytes }, cause);
+        pass.results[i] = this.#answer(address, round.locations[k]!, capturedAtMs, bytes, pass.failures, cause);
       } else if (state === 'moved') {
         const vector = new Vector(address, this.#location(round, k, round.seen)!, capturedAtMs);
         pass.results[i] = { outcome: 'miss', vector, cause: 'bumped', bumped };
@@ -273,9 +272,11 @@ export class Lookup {
 
   /** Returns the answer of one atomic read that showed the whole vector: the entry, or a miss with this cause. */
   #answer(
-    { failures }: Pass,
     address: Address,
-    { location, capturedAtMs, bytes }: Found,
+    location: EntryLocation,
+    capturedAtMs: number,
+    bytes: Buffer | null,
+    failures: DecodeFailureEvent[],
     { cause, bumped }: { readonly cause: MissCause; readonly bumped?: string },
   ): LookupResult {
     if (bytes === null) return { outcome: 'miss', vector: new Vector(address, location, capturedAtMs), cause, bumped };
@@ -338,13 +339,6 @@ const STORE_FAILURE: LookupResult = { outcome: 'bypass', reason: 'store_failure'
 const LOST: LookupResult = { outcome: 'bypass', reason: 'generation_lost' };
 const UNDER_QUARANTINE: LookupResult = { outcome: 'bypass', reason: 'quarantine' };
 const NOT_FRESH: LookupResult = { outcome: 'bypass', reason: 'not_fresh' };
-
-/** An entry in an atomic read that showed the whole vector; null if it is not there. */
-interface Found {
-  readonly location: EntryLocation;
-  readonly capturedAtMs: number;
-  readonly bytes: Buffer | null;
-}
 
 /** Returns a copy of the bytes that tell a value from others: the buffer of the whole reply is not kept for them. */
 function tell(bytes: Buffer): Buffer {
