@@ -1,33 +1,28 @@
 /**
- * Loads slots: calls loaders under the cap, gives the values to the callers, and fills behind. `load-queue.ts` has the
- * rules for slots that share a load, `leases.ts` those for processes that share one. No call is rejected for the ids of
- * another (`load-apart.ts`).
+ * Has slots loaded, under the cap: `load-queue.ts` has the rules for slots that share a load, `leases.ts` those for processes
+ * that share one, `load-runner.ts` runs one. No call is rejected for the ids of another (`load-apart.ts`).
  *
  *     queue -> claim -> yours: load, answer, fill
  *       ^        |----> held by another process: wait -> look up -> answer
  *       |--------|----> changed, or waited for long enough
  */
 import type { InFlight } from '../async/in-flight.js';
-import { inNoContext } from '../async/no-context.js';
 import { monotonicMs } from '../async/scheduling.js';
-import { seal } from '../codec/envelope.js';
 import type { EntryDefinition } from '../model/entry-definition.js';
 import { Vector } from '../model/vector.js';
 import type { Clock } from '../ports/clock.js';
 import type { Source } from '../ports/source.js';
 import type { Emitter } from '../telemetry/emitter.js';
-import type { Attributes } from '../telemetry/events.js';
 import type { LoadCounts } from '../telemetry/state.js';
 import { BatchSlot } from './batch-slot.js';
 import { Call } from './call.js';
-import { Filler, type Sealed } from './filler.js';
-import { withinHardTimeout } from './hard-timeout.js';
+import type { Filler } from './filler.js';
 import { type FailedLoad, loadApart } from './load-apart.js';
-import type { BegunLoad, LoadCap } from './load-cap.js';
+import type { LoadCap } from './load-cap.js';
 import { LoadQueue } from './load-queue.js';
+import { LoadRunner } from './load-runner.js';
 import { LeaseWaiters } from './lease-waiters.js';
 import type { Leases } from './leases.js';
-import { load, type LoadRequest } from './loader.js';
 import { lookupChunks } from './lookup-chunks.js';
 import { type LookupResult, type Miss, missOf } from './lookup.js';
 import { Refreshes } from './refreshes.js';
@@ -45,37 +40,27 @@ interface LoadsOptions {
   readonly work: InFlight;
 }
 
-/** Of a batch that was loaded. */
-interface LoadedBatch {
-  readonly attributes: Attributes | undefined;
-  /** The duration of its load, in ms. */
-  readonly loadMs: number;
-}
-
 export class Loads {
-  readonly #source: Source<object, unknown>;
   readonly #cap: LoadCap;
-  readonly #filler: Filler;
-  readonly #telemetry: Emitter;
   readonly #clock: Clock;
   readonly #work: InFlight;
   readonly #lookup: SafeLookup;
   readonly #leases: Leases;
   readonly #queue: LoadQueue;
   readonly #waiters: LeaseWaiters;
-  /** The loads whose loader has not settled. */
-  readonly #running = new Set<AbortController>();
+  readonly #runner: LoadRunner;
   readonly #refreshes = new Refreshes();
-  #overdue = 0;
 
   constructor({ source, cap, lookup, leases, filler, telemetry, clock, work }: LoadsOptions) {
-    this.#source = source;
     this.#cap = cap;
     this.#lookup = lookup;
     this.#leases = leases;
     this.#waiters = new LeaseWaiters({ look: (slots) => leases.look(slots), ended: this.#goOn });
-    this.#filler = filler;
-    this.#telemetry = telemetry;
+    this.#runner = new LoadRunner({
+      ...{ source, leases, filler, telemetry, work },
+      ended: (slots) => this.#queue.end(slots),
+      fail: (slots, error) => this.fail(slots, error),
+    });
     this.#clock = clock;
     this.#work = work;
     this.#queue = new LoadQueue({
@@ -88,7 +73,7 @@ export class Loads {
   get counts(): LoadCounts {
     return {
       running: this.#cap.running,
-      overdue: this.#overdue,
+      overdue: this.#runner.overdue,
       waiting: this.#queue.waiting,
       elsewhere: this.#waiters.size,
     };
@@ -115,6 +100,7 @@ export class Loads {
     call.answer.catch(() => this.#refreshes.rest(entryKey));
     const slot = new BatchSlot(address, call, 0, true);
     slot.missed = missed;
+    this.#work.track(BatchSlot.answered([slot]));
     this.#queue.add(definition, [slot]);
   }
 
@@ -128,7 +114,7 @@ export class Loads {
   /** Rejects the calls that wait for a load, and tells the loads that run to stop. */
   close(error: Error): void {
     for (const slot of [...this.#queue.close(), ...this.#waiters.close()]) this.fail([slot], error);
-    for (const stop of this.#running) stop.abort(error);
+    this.#runner.stop(error);
   }
 
   /**
@@ -154,7 +140,7 @@ export class Loads {
   /** Loads slots on the caller's transaction: never queued, since it has its connection, and never shared. */
   async loadWithin(trx: unknown, definition: EntryDefinition, slots: readonly BatchSlot[]): Promise<void> {
     for (const chunk of loadBatches(definition, slots)) {
-      const failed = await this.#begin(definition, chunk, trx).answer;
+      const failed = await this.#runner.begin(definition, chunk, trx).answer;
       if (failed) this.fail(failed.slots, failed.error);
     }
   }
@@ -241,7 +227,7 @@ export class Loads {
   /** Loads slots, and loads them apart if that fails. Resolves when the first loader has settled. */
   #call(definition: EntryDefinition, slots: readonly BatchSlot[]): Promise<unknown> {
     for (const slot of slots) slot.owner.loads++;
-    const { answer, settled } = this.#begin(definition, slots);
+    const { answer, settled } = this.#runner.begin(definition, slots);
     const loaded = answer.then((failed) => failed && this.#loadApart(definition, failed));
     this.#leases.renewUntil(loaded, slots);
     this.#work.track(loaded);
@@ -253,7 +239,7 @@ export class Loads {
       ...{ clock: this.#clock, failed },
       load: async (slots) => {
         try {
-          return await this.#cap.run(definition, () => this.#begin(definition, slots));
+          return await this.#cap.run(definition, () => this.#runner.begin(definition, slots));
         } catch {
           // No room in time: the callers get the error of their own load.
           return { slots, error: failed.error };
@@ -261,113 +247,6 @@ export class Loads {
       },
       fail: ({ slots, error }) => this.fail(slots, error),
     });
-  }
-
-  /**
-   * Calls the loader for slots, and answers them when it has settled. The answer resolves to the load if the loader failed:
-   * its slots are unanswered then. Never rejects.
-   */
-  #begin(definition: EntryDefinition, slots: readonly BatchSlot[], trx?: unknown): BegunLoad<FailedLoad | undefined> {
-    const attributes = commonAttributes(slots);
-    const stop = new AbortController();
-    const request: LoadRequest = {
-      definition,
-      addresses: slots.map((slot) => slot.address),
-      context: () => ({ ...this.#context(definition, trx, stop.signal), signal: stop.signal }),
-      telemetry: this.#telemetry,
-      purpose: 'read',
-      attributes,
-    };
-    // A load that begins where another one ended would run in what that loader left of an async context.
-    const startedAtMs = monotonicMs();
-    const loading = trx === undefined ? inNoContext(load, request) : load(request);
-    const finished = loading.then(
-      async (values) => {
-        try {
-          await this.#settle(slots, values, { attributes, loadMs: monotonicMs() - startedAtMs });
-        } catch (error) {
-          // No step above should throw; an unexpected error must not leave the calls pending.
-          this.fail(slots, error);
-        }
-        return undefined;
-      },
-      (error: unknown) => ({ slots, error }),
-    );
-    this.#running.add(stop);
-    const ended = () => void this.#running.delete(stop);
-    const settled = loading.then(ended, ended);
-    return { answer: this.#within(definition, slots, finished, stop), settled };
-  }
-
-  #context({ loadHardTimeoutMs }: EntryDefinition, trx: unknown, signal: AbortSignal): object {
-    // A cancelled query would take the caller's transaction with it.
-    const cancellable = trx === undefined && loadHardTimeoutMs > 0 && this.#source.cancellable?.(signal);
-    return cancellable || this.#source.context(trx);
-  }
-
-  /** Rejects the callers of a load that takes longer than its hard timeout. Its values are stored when they come. */
-  async #within(
-    definition: EntryDefinition,
-    slots: readonly BatchSlot[],
-    finished: Promise<FailedLoad | undefined>,
-    stop: AbortController,
-  ): Promise<FailedLoad | undefined> {
-    try {
-      return await withinHardTimeout(definition, finished, stop);
-    } catch (error) {
-      // `finished` never rejects: this is the timeout.
-      this.#overdue++;
-      this.#work.track(finished.finally(() => this.#overdue--));
-      this.fail(slots, error);
-      return undefined;
-    }
-  }
-
-  /** Gives loaded values to their callers, and fills behind. */
-  async #settle(slots: readonly BatchSlot[], values: readonly unknown[], loaded: LoadedBatch): Promise<void> {
-    // All values are sealed before a caller gets one: rows may share objects, and a caller may change its value.
-    const sealed: (Sealed | undefined)[] = [];
-    for (const [i, { missed }] of slots.entries()) {
-      sealed.push(
-        missed?.cause === 'unstorable' ? undefined : missed && (await this.#seal(missed.vector, values[i], loaded)),
-      );
-    }
-    const answers = slots.map((slot, i) => {
-      const key = slot.vector?.entryKey ?? '';
-      const bytes = sealed[i]?.bytes ?? (slot.shared ? encoded(key, values[i]) : undefined);
-      return { value: values[i], bytes, key };
-    });
-    // A value without a stored form can't be copied, so no later slot joins its load.
-    this.#queue.end(slots.filter((_, i) => sealed[i] === undefined));
-    for (const [i, slot] of slots.entries()) {
-      slot.settle(answers[i]!);
-    }
-    this.#work.track(this.#fill(slots, sealed, loaded.attributes));
-  }
-
-  async #fill(
-    slots: readonly BatchSlot[],
-    sealed: readonly (Sealed | undefined)[],
-    attributes: Attributes | undefined,
-  ): Promise<void> {
-    const lease = slots.find((slot) => slot.lease !== undefined)?.lease;
-    const toFill = sealed.filter((item) => item !== undefined);
-    const unstorable = slots.filter(({ lease: own }, i) => own !== undefined && sealed[i] === undefined);
-    if (unstorable.length > 0) toFill.push(...unstorable.map(({ vector }) => Filler.marker(vector!)));
-    const { isSettled } = await this.#filler.fill(toFill, attributes, lease);
-    if (isSettled) this.#leases.end(slots);
-    else this.#leases.fail(slots);
-    this.#queue.end(slots);
-  }
-
-  /** Returns the stored form of a loaded value. Returns undefined for a refused value, and emits the refusal. */
-  async #seal(vector: Vector, value: unknown, { attributes, loadMs }: LoadedBatch): Promise<Sealed | undefined> {
-    try {
-      return await this.#filler.seal(vector, value, loadMs);
-    } catch (error) {
-      this.#filler.refuse(Vector.addressOf(vector), Filler.reasonOf(error), attributes, error as Error);
-      return undefined;
-    }
   }
 }
 
@@ -393,26 +272,4 @@ function answered(slot: BatchSlot, looked: LookupResult): boolean {
 
 function* loadBatches({ loadBatchMax }: EntryDefinition, slots: readonly BatchSlot[]): Generator<readonly BatchSlot[]> {
   for (let start = 0; start < slots.length; start += loadBatchMax) yield slots.slice(start, start + loadBatchMax);
-}
-
-/** Returns the stored form of a value that several callers share and no fill stores; undefined for an unencodable value. */
-function encoded(key: string, value: unknown): Buffer | undefined {
-  try {
-    return seal(key, value);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Returns the attributes of the calls if all are equal; otherwise undefined. */
-function commonAttributes(slots: readonly BatchSlot[]): Attributes | undefined {
-  const { attributes } = slots[0]!.owner;
-  if (attributes === undefined) return undefined;
-  return slots.every(({ owner }) => areEqual(owner.attributes, attributes)) ? attributes : undefined;
-}
-
-function areEqual(one: Attributes | undefined, other: Attributes): boolean {
-  if (one === other) return true;
-  const names = Object.keys(one ?? {});
-  return names.length === Object.keys(other).length && names.every((name) => Object.is(one![name], other[name]));
 }
