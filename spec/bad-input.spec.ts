@@ -44,6 +44,19 @@ describe('a declaration', () => {
     });
   }
 
+  it('rejects an option of an entry that does not exist', () => {
+    const misspelt = { stalMs: 1_000, load, by } as unknown as { load: typeof load; by: typeof by };
+    const error = thrownBy(() => lendItems().items.one('value', misspelt));
+    expect(error).to.be.instanceOf(ConfigurationError);
+    expect(error)
+      .to.have.property('message')
+      .that.matches(/^The options of an entry must be among .*staleMs.*"stalMs"/);
+    const rows = { load: async () => 1, by } as unknown as { load: () => Promise<number> };
+    expect(thrownBy(() => lendItems().items.value('value', rows)))
+      .to.have.property('message')
+      .that.includes('"by"');
+  });
+
   it('rejects a TTL of a cache that is not finite', () => {
     const error = thrownBy(() => new GenerationalCache({ name: 'shop', store: memoryStore(), ttlMs: Infinity }));
     expect(error).to.have.property(

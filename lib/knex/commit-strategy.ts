@@ -8,6 +8,8 @@ import type { TransactionId } from './outbox/transaction-id.js';
  * belongs to one transaction.
  */
 export interface CommitStrategy extends BumpAfterCommit {
+  /** Runs before BEGIN: a wait has no locks then. Never rejects. */
+  beforeBegin(): Promise<void>;
   /** SQL that runs after the last statement of the work, and before the transaction's id is read. */
   readonly preparation: string;
   /** Runs before COMMIT is sent, in a transaction that has written something. A rejection rolls it back. */

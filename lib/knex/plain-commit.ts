@@ -15,6 +15,8 @@ export class PlainCommit implements CommitStrategy {
     this.#bumps = bumps;
   }
 
+  async beforeBegin(): Promise<void> {}
+
   async beforeCommit(): Promise<void> {}
 
   async aborted(): Promise<void> {}

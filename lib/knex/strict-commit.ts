@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { withDeadline } from '../async/deadline.js';
 import { GencacheError } from '../errors/errors.js';
 import type { BumpTarget, Committed } from '../ports/source.js';
 import { Quarantine } from '../write/quarantine.js';
@@ -37,18 +38,34 @@ export interface StrictCommitOptions {
 export class StrictCommit implements CommitStrategy {
   readonly #cache: string;
   readonly #outbox: OutboxOptions;
+  readonly #bumps: BumpTarget;
   readonly #quarantine: Quarantine;
+  /** Why the store was away before BEGIN. */
+  #away: Error | undefined;
   /** PostgreSQL ends a session that is silent for this long between its last statement and COMMIT. */
   readonly #silenceMaxMs: number;
   #lookups: readonly OutboxEvent[] = [];
 
   constructor({ bumps, outbox, quarantineMs }: StrictCommitOptions) {
     const { store, cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = bumps;
+    this.#bumps = bumps;
     this.#cache = cache;
     this.#outbox = outbox;
     this.#silenceMaxMs = Math.floor(quarantineMs / 2);
     const setWithinMs = this.#silenceMaxMs;
     this.#quarantine = new Quarantine({ store, cache, deadlineMs, lastsMs: quarantineMs, setWithinMs, onForeign });
+  }
+
+  /**
+   * Waits for a store that is known to be away, for as long as a quarantine would. A transaction that records nothing needs
+   * no store, so it begins in any case. No command while the store is there.
+   */
+  async beforeBegin(): Promise<void> {
+    const { store, bumpDeadlineMs } = this.#bumps;
+    if (store.incarnation !== undefined) return;
+    await withDeadline('quarantine', bumpDeadlineMs, (deadline) => store.timeMs(deadline)).catch((error: unknown) => {
+      this.#away = error as Error;
+    });
   }
 
   /** Deferred triggers, the last that can add events, run now; from then on the session must not fall silent. */
@@ -72,6 +89,8 @@ export class StrictCommit implements CommitStrategy {
     const { paths } = await scopesOf(trx, events, this.#outbox);
     this.#lookups = events.filter(({ unresolved }) => unresolved !== null);
     try {
+      // It has been waited for already.
+      if (this.#away && paths.length > 0 && this.#bumps.store.incarnation === undefined) throw this.#away;
       await this.#quarantine.set(paths);
     } catch (error) {
       throw new QuarantineError(error as Error);

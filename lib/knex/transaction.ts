@@ -1,11 +1,11 @@
 /**
  * A transaction whose bumps have happened when it resolves (ladder steps 2 and 4b). A plain and a strict commit run the
- * same steps; the strategy of the commit fills in the three in brackets:
+ * same steps; the strategy of the commit fills in the four in brackets:
  *
- *     BEGIN  work  [preparation]  id  [before COMMIT]  COMMIT  read events  [bump]  delete events
+ *     [before BEGIN]  BEGIN  work  [preparation]  id  [before COMMIT]  COMMIT  read events  [bump]  delete events
  *
- *     plain   no preparation         nothing          bump
- *     strict  deferred triggers run  quarantine       lift of the quarantine, and bump
+ *     plain   nothing           no preparation         nothing          bump
+ *     strict  a store is there  deferred triggers run  quarantine       lift of the quarantine, and bump
  *
  * The transaction passes through these states, and a crash, or another process, may come between any two steps:
  *
@@ -59,6 +59,7 @@ export async function transact<T>({ writer, bumps, begun, work, options }: Trans
   const { strict = false, isolationLevel } = options;
   const { quarantineMs } = limits;
   const strategy: CommitStrategy = strict ? new StrictCommit({ bumps, outbox, quarantineMs }) : new PlainCommit(bumps);
+  await strategy.beforeBegin();
   const trx = await db.transaction(isolationLevel === undefined ? {} : { isolationLevel });
   begun(trx);
   let value: T;

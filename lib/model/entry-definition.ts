@@ -193,6 +193,14 @@ export class EntryDefinition {
         );
       }
     }
+    const known = OPTIONS[shape === 'value' ? 'value' : 'rows'];
+    const unknown = Object.keys(options).find((option) => !known.has(option));
+    if (unknown !== undefined) {
+      throw new ConfigurationError(
+        `The options of an entry must be among ${[...known].join(', ')}, but got ` +
+          `"${unknown}" (entry "${name}"). Correct the name, or leave the option out.`,
+      );
+    }
     for (const key of Object.keys(options.key ?? {})) {
       if (!isName(key) || namespace.idNames.includes(key)) {
         throw new ConfigurationError(
@@ -262,6 +270,16 @@ export const EARLY_REFRESH_MAX = 100;
 
 /** The share of the cache's `loadsMax` that an entry has by default. */
 const SHARE_OF_LOADS = 0.8;
+
+const COMMON_OPTIONS = [
+  ...(['ttlMs', 'loadsMax', 'loadSoftTimeoutMs', 'loadHardTimeoutMs', 'leases'] as const),
+  ...(['staleMs', 'staleOnErrorMs', 'earlyRefresh', 'key', 'dependsOn', 'schema', 'load'] as const),
+] satisfies readonly (keyof ValueOptions<AnyIds, KeyKinds, unknown, unknown>)[];
+/** All options: a misspelt option would have no effect, so every other name is rejected. */
+const OPTIONS: Readonly<Record<'rows' | 'value', ReadonlySet<string>>> = {
+  value: new Set(COMMON_OPTIONS),
+  rows: new Set<keyof RowOptions>([...COMMON_OPTIONS, 'loadBatchMax', 'by', 'value']),
+};
 
 const ROLES = {
   load: 'that reads the rows, or the value, of the ids it is given',

@@ -88,7 +88,7 @@ export class Leases {
     return this.#ask(slots, undefined);
   }
 
-  /** Renews the leases of slots until their load has ended, or nobody waits for it any longer. */
+  /** Renews the leases of slots until their load has ended, or has taken longer than the soft timeout. */
   renewUntil(loaded: Promise<unknown>, slots: readonly BatchSlot[]): void {
     const held = slots.filter(({ lease }) => lease !== undefined);
     if (held.length === 0) return;
@@ -111,14 +111,19 @@ export class Leases {
 
   async #ask(slots: readonly BatchSlot[], token: string | undefined): Promise<Claim[]> {
     const claims: Claim[] = [];
+    let answers = !this.#breaker.isOpen;
     for (let start = 0; start < slots.length; start += CLAIM_ENTRIES_MAX) {
       const chunk = slots.slice(start, start + CLAIM_ENTRIES_MAX);
-      claims.push(...(this.#breaker.isOpen ? chunk.map(leaseless) : await this.#askOnce(chunk, token)));
+      // After one missed deadline the rest skips the store, so that a load waits for one deadline only.
+      const claimed = answers ? await this.#askOnce(chunk, token) : undefined;
+      answers = claimed !== undefined;
+      claims.push(...(claimed ?? chunk.map(() => 'leaseless' as const)));
     }
     return claims;
   }
 
-  async #askOnce(slots: readonly BatchSlot[], token: string | undefined): Promise<readonly Claim[]> {
+  /** Returns undefined if the store gave no answer. */
+  async #askOnce(slots: readonly BatchSlot[], token: string | undefined): Promise<readonly Claim[] | undefined> {
     const guards = new Guards();
     const entries = slots.map(({ missed }) => {
       const { vector, replaced } = missed!;
@@ -133,7 +138,7 @@ export class Leases {
       return claims;
     } catch (error) {
       this.#failed(slots, error as Error);
-      return slots.map(leaseless);
+      return undefined;
     }
   }
 
@@ -162,7 +167,3 @@ type LeaseCommand = (
   token: string,
   deadline: Parameters<Store['failLeases']>[2],
 ) => Promise<void>;
-
-function leaseless(): Claim {
-  return 'leaseless';
-}

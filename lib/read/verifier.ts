@@ -235,8 +235,9 @@ function valueOf({ vector, bytes }: Sample): unknown {
 
 /** Returns whether the loaded value encodes to the served bytes: some values, an invalid Date for one, do not equal themselves. */
 function sealsAlike({ vector, bytes }: Sample, loaded: unknown): boolean {
+  const opened = open(vector.entryKey, bytes);
   try {
-    return seal(vector.entryKey, loaded).equals(bytes);
+    return opened.ok && seal(vector.entryKey, loaded, opened.life).equals(bytes);
   } catch {
     return false;
   }

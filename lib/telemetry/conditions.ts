@@ -2,11 +2,14 @@ import { monotonicMs } from '../async/scheduling.js';
 
 /** Most conditions that are remembered; the oldest is forgotten, and its next line is written at once. */
 const CONDITIONS_MAX = 1_000;
+/** How often a condition that ends and begins again is written in an interval. */
+const BEGINNINGS_MAX = 5;
 
 /**
  * Collapses the lines of a log that are about one condition: the first line is written at once, then one in each interval
  * with the number of those left out, and at the end of the condition how many there were since the last line. An outage of
- * the store would otherwise write a line for each read.
+ * the store would otherwise write a line for each read. A condition that comes and goes, such as a connection that flaps,
+ * writes its first beginnings and ends of each interval alone.
  */
 export class Conditions {
   readonly #everyMs: number;
@@ -20,7 +23,9 @@ export class Conditions {
   write(condition: string, line: string, write: (line: string) => void): void {
     const nowMs = monotonicMs();
     const known = this.#known.get(condition);
-    if (known !== undefined && nowMs - known.writtenAtMs < this.#everyMs) {
+    const isRecent = known !== undefined && nowMs - known.writtenAtMs < this.#everyMs;
+    const beginnings = isRecent ? known.beginnings + (known.hasEnded ? 1 : 0) : 1;
+    if (isRecent && (!known.hasEnded || beginnings > BEGINNINGS_MAX)) {
       known.leftOut++;
       return;
     }
@@ -28,24 +33,40 @@ export class Conditions {
     this.#known.delete(condition);
     const [oldest] = this.#known.keys();
     if (this.#known.size >= CONDITIONS_MAX) this.#known.delete(oldest!);
-    this.#known.set(condition, { writtenAtMs: nowMs, leftOut: 0 });
+    const writtenAtMs = isRecent ? known.writtenAtMs : nowMs;
+    this.#known.set(condition, { writtenAtMs, leftOut: 0, hasEnded: false, beginnings });
   }
 
-  /** Ends every condition whose name begins so. Returns the number of lines left out, as the end of a line. */
-  end(prefix: string): string {
+  /**
+   * Ends every condition whose name begins so. Returns the number of lines left out, as the end of a line; undefined if no
+   * line is to be written, since the beginning was left out.
+   */
+  end(prefix: string): string | undefined {
     let count = 0;
+    let hasBeginning = false;
+    let isSilent = false;
     for (const [condition, known] of this.#known) {
       if (!condition.startsWith(prefix)) continue;
+      if (known.hasEnded) {
+        isSilent ||= known.leftOut > 0;
+        continue;
+      }
       count += known.leftOut;
-      this.#known.delete(condition);
+      known.leftOut = 0;
+      known.hasEnded = true;
+      hasBeginning = true;
     }
-    return leftOut({ leftOut: count });
+    return isSilent && !hasBeginning ? undefined : leftOut({ leftOut: count });
   }
 }
 
 interface Condition {
+  /** When the first line of the interval was written. */
   readonly writtenAtMs: number;
   leftOut: number;
+  hasEnded: boolean;
+  /** How often it was written that it began, in the interval. */
+  readonly beginnings: number;
 }
 
 function leftOut(condition: Pick<Condition, 'leftOut'> | undefined): string {

@@ -21,6 +21,10 @@ const CONDITION_EVERY_MS = 60_000;
 export function logTo(log: Logger, telemetry: Emitter, everyMs = CONDITION_EVERY_MS): void {
   const conditions = new Conditions(everyMs);
   const warn = (condition: string, line: string) => conditions.write(condition, line, (text) => log.warn(text));
+  const ended = (condition: string, line: string) => {
+    const leftOut = conditions.end(condition);
+    if (leftOut !== undefined) log.info(line + leftOut);
+  };
   telemetry.on('read', ({ cache, entry, missed, bypassReasons, stack }) => {
     for (const { path, cause, bumped } of missed) {
       const by = bumped === undefined ? '' : ` by ${bumped || 'global'}`;
@@ -80,10 +84,12 @@ export function logTo(log: Logger, telemetry: Emitter, everyMs = CONDITION_EVERY
   });
   telemetry.on('breakerChanged', ({ cache, operation, isOpen, error }) => {
     const [skipped, resumed] = BREAKER_LINES[operation];
-    if (isOpen) log.warn(`${cache}: ${skipped}, since the store failed several times in a row: ${error!.message}`);
-    else log.info(`${cache}: ${resumed}${conditions.end(`store ${operation}`)}`);
+    if (isOpen) {
+      const line = `${cache}: ${skipped}, since the store failed several times in a row: ${error!.message}`;
+      warn(`store ${operation} breaker`, line);
+    } else ended(`store ${operation}`, `${cache}: ${resumed}`);
   });
-  telemetry.on('storeUp', ({ cache }) => log.info(`${cache}: store is up${conditions.end('store connection')}`));
+  telemetry.on('storeUp', ({ cache }) => ended('store connection', `${cache}: store is up`));
   telemetry.on('warning', ({ cache, message }) => log.warn(`${cache}: ${message}`));
 }
 

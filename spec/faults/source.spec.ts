@@ -5,6 +5,7 @@
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
 import type { Knex } from 'knex';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { GenerationalCache, integer, type CacheSettings } from '../../lib/index.js';
 import { installOutbox, type KnexContext, knexSource } from '../../lib/knex/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
@@ -152,6 +153,25 @@ describe('the source', () => {
       await eventually(async () => expect(await value.fetch({ item: FILLED })).to.equal(1));
       await hits();
       await close(source);
+    });
+
+    it('serves what is beyond its TTL within staleMs and staleOnErrorMs, and rejects what it has never had', async () => {
+      const server = await privatePostgres({ durable: true });
+      await createItems(lendKnex(server.url));
+      const stale = { ttlMs: 300, ttlJitter: 0, staleMs: 600_000 };
+      const onError = { ttlMs: 300, ttlJitter: 0, staleOnErrorMs: 600_000 };
+      for (const options of [stale, onError]) {
+        const { source, value, close } = await open(lendKnex(server.url), options);
+        expect(await value.fetch({ item: FILLED })).to.equal(1);
+        await sleep(400);
+        await server.kill('SIGKILL');
+        const reads = Array.from({ length: READERS }, () => value.fetch({ item: FILLED }));
+        expect(await inTime(Promise.all(reads))).to.deep.equal(Array(READERS).fill(1));
+        expect(await rejection(value.fetch({ item: FILLED + 1 }))).to.have.property('code', 'ECONNREFUSED');
+        await server.restart();
+        await eventually(async () => expect(await value.fetch({ item: FILLED + 1 })).to.equal(1));
+        await close(source);
+      }
     });
 
     it('without a word: misses reject at the hard timeout, hits go on, and all is as before when it is back', async () => {

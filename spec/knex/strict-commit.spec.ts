@@ -344,14 +344,50 @@ describe('a strict commit', () => {
     expect(await writer.set(6, { strict: true })).to.include({ bump: 'done', strict: 'kept' });
   });
 
-  it('rejects after one wait when the quarantine could not be sent: there is nothing to lift', async () => {
+  it('waits before BEGIN while the connection is known to be lost, and then rejects without a further wait', async () => {
     const server = await privateRedis();
     await open({ redis: server.url, bumpDeadlineMs: 1_000 }, { redis: server.url });
     await server.kill('SIGKILL');
+    await eventually(() => expect(writer.cache.state.connection?.isUp).to.equal(false));
+    const times: number[] = [performance.now()];
+    const work = writer.change(5);
+    const committing = writer.cache.transaction(
+      async (trx) => {
+        times.push(performance.now());
+        await work(trx);
+        times.push(performance.now());
+      },
+      { strict: true },
+    );
+    const error = await rejection(committing);
+    times.push(performance.now());
+    expect(error).to.be.instanceOf(QuarantineError);
+    const [calledAtMs, begunAtMs, workedAtMs, rejectedAtMs] = times as [number, number, number, number];
+    expect(begunAtMs - calledAtMs).to.be.within(900, 5_000);
+    expect(rejectedAtMs - workedAtMs).to.be.below(900);
+    expect(await price()).to.equal(0);
+    expect(await recorded(db)).to.deep.equal([]);
+  });
+
+  it('commits on a dead Redis if it records nothing, and if Redis is back before BEGIN', async () => {
+    const server = await privateRedis();
+    await open({ redis: server.url, bumpDeadlineMs: 200 }, { redis: server.url });
+    await server.kill('SIGKILL');
+    await eventually(() => expect(writer.cache.state.connection?.isUp).to.equal(false));
+    expect(await writer.cache.transaction(async () => 'nothing', { strict: true })).to.include({ value: 'nothing' });
+    await server.restart();
+    await eventually(async () => expect(await writer.set(6, { strict: true })).to.include({ strict: 'kept' }));
+  });
+
+  it('rejects after one wait when the quarantine could not be sent: there is nothing to lift', async () => {
+    const server = await privateRedis();
+    await open({ redis: server.url, bumpDeadlineMs: 1_000 }, { redis: server.url });
     let endedAtMs = 0;
     const committing = writer.cache.transaction(
       async (trx) => {
         await writer.change(5)(trx);
+        await server.kill('SIGKILL');
+        await eventually(() => expect(writer.cache.state.connection?.isUp).to.equal(false));
         endedAtMs = performance.now();
       },
       { strict: true },

@@ -91,7 +91,9 @@ describe('telemetry', () => {
 
   it('counts the refused fills of one command by the reason of each', async () => {
     const replies = ['moved', 'filled', 'foreign', 'moved'] as const;
-    const { cache, value, rows } = lendCache({ store: { ...memoryStore(), fill: async () => ({ replies, timeMs: 0 }) } });
+    const { cache, value, rows } = lendCache({
+      store: { ...memoryStore(), fill: async () => ({ replies, timeMs: 0 }) },
+    });
     for (const item of [1, 2, 3, 4]) rows.set(item, `value ${item}`);
     const fills: FillEvent[] = [];
     cache.on('fill', (event) => fills.push(event));

@@ -51,6 +51,23 @@ describe('the log of failures', () => {
     ]);
   });
 
+  it('has the first five beginnings and ends of a condition that flaps, in each interval', async () => {
+    const { lines, telemetry, fail } = lendLog(200);
+    const flap = () => {
+      fail('connection', 'ECONNREFUSED');
+      telemetry.emit('storeUp', { cache: 'shop' });
+    };
+    for (let i = 0; i < 50; i++) flap();
+    const pair = ['warn shop: store failed, connection: ECONNREFUSED', 'info shop: store is up'];
+    expect(lines).to.deep.equal(Array(5).fill(pair).flat());
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    flap();
+    expect(lines.slice(10)).to.deep.equal([
+      'warn shop: store failed, connection: ECONNREFUSED (45 more since the last line)',
+      'info shop: store is up',
+    ]);
+  });
+
   it('tells conditions apart by operation and kind of error, and entries by name and reason', () => {
     const { lines, telemetry, fail } = lendLog();
     fail('read');
