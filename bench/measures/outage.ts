@@ -20,6 +20,8 @@ const KEYS = 40;
 const LOAD_MS = 20;
 const UNCOUNTED_MS = 1_000;
 const BLOCK_MS = 1_000;
+/** The default, for one entry alone: four fifths of 10. */
+const LOADS_MAX = 8;
 
 type Read = (key: number) => Promise<unknown>;
 
@@ -44,15 +46,18 @@ async function load(): Promise<void> {
 }
 
 function open(store: Store, name: string) {
+  const loads = { running: 0, runningMax: 0 };
   const cache = new GenerationalCache({ name, store, ttlMs: 600_000 });
   const value = cache.namespace('key', integer()).one('value', {
     async load(ids) {
+      loads.runningMax = Math.max(loads.runningMax, ++loads.running);
       await load();
+      loads.running--;
       return ids.map(({ key }) => ({ key, value: 'x'.repeat(600) }));
     },
     by: ({ key }) => ({ key }),
   });
-  return { cache, value };
+  return { cache, value, loads };
 }
 
 async function warm(value: Entry<{ key: number }, unknown>, cache: { settled(): Promise<void> }): Promise<void> {
@@ -153,8 +158,7 @@ async function joins(name: string, subject: string, store: Store, bound?: number
 async function recovery(): Promise<Row> {
   const server = await startRedis();
   const client = new Redis(server.url, { lazyConnect: true });
-  const { cache, value } = open(redisStore(client), 'outage-recovery');
-  let runningMax = 0;
+  const { cache, value, loads } = open(redisStore(client), 'outage-recovery');
   try {
     await warm(value, cache);
     server.pause();
@@ -168,16 +172,17 @@ async function recovery(): Promise<Row> {
     for (;;) {
       const before = counts();
       await readFor((key) => value.fetch({ key }), 100);
-      runningMax = Math.max(runningMax, cache.state.loads.running);
       const after = counts();
       if ((after.hits - before.hits) / (after.all - before.all) >= 0.9) break;
     }
+    if (loads.runningMax > LOADS_MAX)
+      throw new Error(`A cache runs ${LOADS_MAX} loads at once at most, but ran ${loads.runningMax}.`);
     const ms = performance.now() - backAtMs;
     return {
       ...{ name: 'outage.recovery', subject: 'from Redis’ return to a hit ratio of 0.9', commands: null },
       ...{ baseline: 'the longest interval between two probes of the breaker, 1 s', ratio: ms / 1_000 },
       ...{ interval: [ms / 1_000, ms / 1_000], subjectMs: ms, baselineMs: 1_000 },
-      note: `${runningMax} loads at once at most, of 10`,
+      note: `${loads.runningMax} loads at once at most, of ${LOADS_MAX}`,
     };
   } finally {
     server.resume();
