@@ -128,8 +128,29 @@ describeOnEachStore('a lease', ({ place }) => {
     expect(await one.fetch()).to.deep.equal({ version: 2 }); // the late fill is harmless
   });
 
+  it('that moved answers all readers that waited for it, also where they join a load that waits for room', async () => {
+    const { origin, processes } = lendAll(2, { loadsMax: 1 });
+    const [one, other] = processes as [(typeof processes)[0], (typeof processes)[0]];
+    const before = one.fetch();
+    await eventually(() => expect(origin.loads).to.have.length(1));
+    const waiting = other.fetch();
+    await elsewhere(other);
+    const joined = other.fetch(); // joins the one that waits
+    expect((await other.value.lookup({ item: 1 })).outcome).to.equal('miss');
+    const elsewhereItem = other.fetch(9); // takes the room
+    await eventually(() => expect(origin.loads).to.have.length(2));
+    origin.version = 2;
+    await one.items.bump({ item: 1 });
+    const after = other.fetch();
+    await eventually(() => expect(other.cache.state.loads).to.deep.include({ waiting: 1, elsewhere: 0 }));
+    origin.isHeld = false;
+    for (const { end } of origin.loads) end.resolve();
+    expect(await Promise.all([waiting, joined, after])).to.deep.equal(Array(3).fill({ version: 2 }));
+    await Promise.all([before, elsewhereItem]);
+  });
+
   it('ends when the load fails: every process loads once, and its readers get its error', async () => {
-    const { origin, processes } = lendAll(3);
+    const { origin, processes } = lendAll(3, { leaseTtlMs: 60_000 });
     const reads = processes.map(({ fetch }) => rejection(fetch()));
     await eventually(() =>
       expect(processes.filter(({ cache }) => cache.state.loads.elsewhere === 1)).to.have.length(2),
@@ -145,7 +166,7 @@ describeOnEachStore('a lease', ({ place }) => {
   });
 
   it('ends when the value can’t be stored: each process loads for its own readers, and waits for no other', async () => {
-    const { origin, processes } = lendAll(3);
+    const { origin, processes } = lendAll(3, { leaseTtlMs: 60_000 });
     origin.make = (version) => ({ version, render() {} });
     const reads = processes.map(({ fetch }) => fetch());
     await eventually(() =>
