@@ -27,6 +27,8 @@ export class BatchSlot {
   #loaded: Loaded | undefined;
   #others: { readonly call: Call; readonly position: number }[] | undefined;
   #onAnswered: (() => void) | undefined;
+  /** Whether this slot's own calls have their value: a load may end after a stale value was given in its place. */
+  #isGiven = false;
   #patience: NodeJS.Timeout | undefined;
 
   constructor(address: Address, owner: Call, position: number, isRefresh = false) {
@@ -117,6 +119,8 @@ export class BatchSlot {
    * `bytes`, since a caller may change its value. Calls share a value without a stored form.
    */
   give({ value, bytes, key }: Loaded): void {
+    if (this.#isGiven) return;
+    this.#isGiven = true;
     this.owner.give(this.#position, value);
     if (this.#others === undefined) return;
     let last = this.owner;
@@ -141,6 +145,8 @@ export class BatchSlot {
    * readers may have begun after a bump that the value precedes (docs/protocol.md, rule 20b).
    */
   giveStale({ value, bytes, location, staleForMs }: StaleEntry, reason: StaleReason, error?: unknown): void {
+    if (this.#isGiven) return;
+    this.#isGiven = true;
     const staleness = { reason, staleForMs, ...(error !== undefined && { error }) };
     const waiting = [{ call: this.owner, position: this.#position }, ...(this.#others ?? [])];
     let last: Call | undefined;
@@ -165,8 +171,10 @@ export class BatchSlot {
   /** Rejects every call of this slot and of the slots that joined it, but for those that have a stale value to fall back on. */
   fail(error: unknown): void {
     if (this.fallback !== undefined) this.giveStale(this.fallback, 'error', error);
-    this.owner.fail(error);
-    for (const { call } of this.#others ?? []) call.fail(error);
+    if (!this.#isGiven) {
+      this.owner.fail(error);
+      for (const { call } of this.#others ?? []) call.fail(error);
+    }
     for (const joined of this.#joined ?? []) joined.fail(error);
     this.#answered();
   }
