@@ -96,8 +96,10 @@ export class Loads {
     if (this.#refreshes.rests(entryKey) || this.#queue.isUnderWay(missed.vector)) return;
     const { definition } = address;
     const call = new Call({ definition, addresses: [address], labels: NO_LABELS, onSettled: () => {} });
+    this.#refreshes.begin(entryKey);
     // No caller waits for it; a failed load has its own event.
-    call.answer.catch(() => this.#refreshes.rest(entryKey));
+    const ended = () => this.#refreshes.end(entryKey);
+    call.answer.then(ended, () => this.#refreshes.rest(entryKey));
     const slot = new BatchSlot(address, call, 0, true);
     slot.missed = missed;
     this.#work.track(BatchSlot.answered([slot]));

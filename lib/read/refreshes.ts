@@ -10,8 +10,20 @@ const RESTING_MAX = 10_000;
 export class Refreshes {
   /** The instants, by the monotonic clock, until which entries rest: the oldest first. */
   readonly #untilMs = new Map<EntryKey, number>();
+  /** The entries that this process loads behind answers. A load that is slow is not helped by a second one. */
+  readonly #begun = new Set<EntryKey>();
 
+  begin(key: EntryKey): void {
+    this.#begun.add(key);
+  }
+
+  end(key: EntryKey): void {
+    this.#begun.delete(key);
+  }
+
+  /** Ends an attempt in vain. */
   rest(key: EntryKey): void {
+    this.end(key);
     this.#untilMs.delete(key);
     this.#untilMs.set(key, monotonicMs() + REST_MS);
     const nowMs = monotonicMs();
@@ -21,7 +33,9 @@ export class Refreshes {
     }
   }
 
+  /** Whether an entry is not to be loaded behind an answer now. */
   rests(key: EntryKey): boolean {
+    if (this.#begun.has(key)) return true;
     const untilMs = this.#untilMs.get(key);
     return untilMs !== undefined && monotonicMs() < untilMs;
   }
