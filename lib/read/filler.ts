@@ -172,7 +172,7 @@ export class Filler {
         const asOfMs = Math.floor(this.#storeClock.at(nowMs)!);
         return this.#store.fill({ guards: guards.list, entries, asOfMs, lease }, deadline);
       });
-      this.#storeClock.note(timeMs);
+      this.#storeClock.note(timeMs, nowMs);
       this.#breaker.succeeded();
       let filled = 0;
       const reasons: Partial<Record<RefusalReason, number>> = {};

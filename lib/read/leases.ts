@@ -130,11 +130,12 @@ export class Leases {
       return { key: vector.entryKey, guards: guards.add(vector), replaced };
     });
     const { readDeadlineMs, leaseTtlMs: ttlMs } = this.#options;
+    const sentAtMs = this.#storeClock.ownMs;
     try {
       const { claims, timeMs } = await withDeadline('claim', readDeadlineMs, (deadline) =>
         this.#store.claim({ guards: guards.list, entries, token, ttlMs }, deadline),
       );
-      this.#storeClock.note(timeMs);
+      this.#storeClock.note(timeMs, sentAtMs);
       return claims;
     } catch (error) {
       this.#failed(slots, error as Error);
