@@ -185,10 +185,14 @@ export class BatchSlot {
     else (this.#joined ??= []).push(later);
   }
 
-  /** Ends the wait of `answered`. Idempotent: a load that comes after its timeout answers once more. */
+  /**
+   * Ends the wait of `answered` for this slot and those that joined it. Idempotent: a load that comes after its timeout
+   * answers once more.
+   */
   leave(): void {
     this.#onAnswered?.();
     this.#onAnswered = undefined;
+    for (const joined of this.#joined ?? []) joined.leave();
   }
 
   #answered(): void {
