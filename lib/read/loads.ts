@@ -50,6 +50,8 @@ export class Loads {
   readonly #waiters: LeaseWaiters;
   readonly #runner: LoadRunner;
   readonly #refreshes = new Refreshes();
+  /** What calls that wait for a load are rejected with, after `close`. */
+  #closed: Error | undefined;
 
   constructor({ source, cap, lookup, leases, filler, telemetry, clock, work }: LoadsOptions) {
     this.#cap = cap;
@@ -115,6 +117,7 @@ export class Loads {
 
   /** Rejects the calls that wait for a load, and tells the loads that run to stop. */
   close(error: Error): void {
+    this.#closed = error;
     for (const slot of [...this.#queue.close(), ...this.#waiters.close()]) this.fail([slot], error);
     this.#runner.stop(error);
   }
@@ -169,9 +172,12 @@ export class Loads {
     const loaded = own.length === 0 ? undefined : this.#call(definition, own);
     if (elsewhere.size > 0) {
       this.#queue.release([...elsewhere]);
-      for (const slot of [...held, ...changed]) this.#keepWaiting(slot);
-      this.#waiters.add(held);
-      if (changed.length > 0) this.#lookUpAgain(changed);
+      if (this.#closed) this.fail([...held, ...changed], this.#closed);
+      else {
+        for (const slot of [...held, ...changed]) this.#keepWaiting(slot);
+        this.#waiters.add(held);
+        if (changed.length > 0) this.#lookUpAgain(changed);
+      }
     }
     await loaded;
   }
@@ -215,6 +221,7 @@ export class Loads {
   }
 
   #queueAgain(slots: readonly BatchSlot[]): void {
+    if (this.#closed) return this.fail(slots, this.#closed);
     const groups = new Map<EntryDefinition, BatchSlot[]>();
     for (const slot of slots) {
       const { definition } = slot.address;
