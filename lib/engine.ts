@@ -1,7 +1,7 @@
 import { Breaker } from './read/breaker.js';
 import { Bumper } from './write/bumper.js';
 import type { Clock } from './ports/clock.js';
-import { inNoContext } from './async/no-context.js';
+import { inNoContext, inThisContext } from './async/no-context.js';
 import { monotonicMs } from './async/scheduling.js';
 import { endsWithin } from './async/ends-within.js';
 import { ClosedError } from './errors/errors.js';
@@ -24,6 +24,7 @@ import { StateTracker } from './telemetry/state.js';
 import { Statistics } from './telemetry/statistics.js';
 import type { Store, StoreSignal } from './ports/store.js';
 import { Emitter } from './telemetry/emitter.js';
+import { guarded } from './telemetry/guarded.js';
 import { generationTtl } from './model/ttl.js';
 import { emitBumps } from './write/bump-target.js';
 import { bumpPaths } from './write/bump-paths.js';
@@ -191,7 +192,7 @@ export class Engine {
     caller: (...args: never) => unknown,
   ): CallLabels => ({
     attributes: options?.attributes,
-    onStale: options?.onStale,
+    onStale: options?.onStale && inThisContext(guarded('onStale', options.onStale)),
     stack: this.stack(caller),
   });
 

@@ -22,7 +22,8 @@ export interface FetchOptions<Transaction> extends ReadOptions {
   readonly trx?: Transaction;
   /**
    * Called for each value that is served beyond its TTL (`staleMs`, `staleOnErrorMs`), before the call has its answer.
-   * `index`: the position of its ids in the call.
+   * `index`: the position of its ids in the call. It runs in the call's async context; an error of it reaches no caller, as
+   * that of an event's listener.
    */
   readonly onStale?: (stale: Staleness & { readonly index: number }) => void;
 }

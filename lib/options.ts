@@ -1,4 +1,4 @@
-import { fraction, wholeNumber } from './errors/option-checks.js';
+import { flag, fraction, wholeNumber } from './errors/option-checks.js';
 import { checkBound } from './model/staleness-bound.js';
 import { checkCacheName } from './model/cache-name.js';
 import { ConfigurationError } from './errors/errors.js';
@@ -127,7 +127,7 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     loadQueueTimeoutMs: wholeNumber('loadQueueTimeoutMs', settings.loadQueueTimeoutMs ?? 5_000, 1, 3_600_000),
     loadSoftTimeoutMs: wholeNumber('loadSoftTimeoutMs', settings.loadSoftTimeoutMs ?? 1_000, 1, 3_600_000),
     loadHardTimeoutMs: wholeNumber('loadHardTimeoutMs', settings.loadHardTimeoutMs ?? 0, 0, 3_600_000),
-    leases: settings.leases ?? true,
+    leases: flag('leases', settings.leases ?? true),
     leaseTtlMs: wholeNumber('leaseTtlMs', settings.leaseTtlMs ?? 1_000, 100, 60_000),
     staleMs: wholeNumber('staleMs', settings.staleMs ?? 0, 0, TTL_MAX_MS),
     staleOnErrorMs: wholeNumber('staleOnErrorMs', settings.staleOnErrorMs ?? 0, 0, TTL_MAX_MS),
@@ -137,8 +137,8 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     maxStalenessMs,
     verifyRate: fraction('verifyRate', settings.verifyRate ?? 0, 1),
     verifyDelayMs: wholeNumber('verifyDelayMs', settings.verifyDelayMs ?? maxStalenessMs ?? 1_000, 0, 3_600_000),
-    verifyDeletes: settings.verifyDeletes ?? true,
+    verifyDeletes: flag('verifyDeletes', settings.verifyDeletes ?? true),
     log: settings.log,
-    logStacks: settings.logStacks ?? false,
+    logStacks: flag('logStacks', settings.logStacks ?? false),
   };
 }

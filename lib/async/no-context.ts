@@ -3,6 +3,11 @@ import { AsyncResource } from 'node:async_hooks';
 /** The async context in which the application loaded this package: before its first request, so no request's. */
 const LOADING = new AsyncResource('gencache');
 
+/** Returns a function that calls `work` in the async context of now, whoever calls it. */
+export function inThisContext<Work extends (this: unknown, ...args: never) => unknown>(work: Work): Work {
+  return AsyncResource.bind(work as never) as unknown as Work;
+}
+
 /**
  * Calls `work` in no caller's async context: an AsyncLocalStorage of the application holds no store in it, nor in what
  * `work` starts. Callers share loads, timers and connections, which would otherwise run in the context of the caller that

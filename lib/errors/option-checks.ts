@@ -15,6 +15,14 @@ export function wholeNumber(
   );
 }
 
+/** Returns `value` if it is true or false. Throws ConfigurationError. */
+export function flag(option: string, value: boolean, without = 'the default'): boolean {
+  if (typeof value === 'boolean') return value;
+  throw new ConfigurationError(
+    `${option} must be true or false, but got ${describe(value)}. Leave it out for ${without}.`,
+  );
+}
+
 /** Returns `value` if it is a number from 0 to `most`, fractions included. Throws ConfigurationError. */
 export function fraction(option: string, value: number, most: number, without = 'the default'): number {
   if (typeof value === 'number' && value >= 0 && value <= most) return value;

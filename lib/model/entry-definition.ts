@@ -2,7 +2,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { inNoContext } from '../async/no-context.js';
 import { describe } from '../errors/describe.js';
 import { ConfigurationError } from '../errors/errors.js';
-import { fraction, wholeNumber } from '../errors/option-checks.js';
+import { flag, fraction, wholeNumber } from '../errors/option-checks.js';
 import { canonicalId, type NamespaceNode } from './namespace-node.js';
 import type { IdKind } from './id-kind.js';
 import { isName, NAME_RULE } from './key.js';
@@ -221,7 +221,7 @@ export class EntryDefinition {
     this.loadsMax = options.loadsMax === undefined ? share : limit('loadsMax', 1, 1_000_000);
     this.loadSoftTimeoutMs = limit('loadSoftTimeoutMs', 1, 3_600_000);
     this.loadHardTimeoutMs = limit('loadHardTimeoutMs', 0, 3_600_000);
-    this.leases = options.leases ?? defaults.leases;
+    this.leases = flag(`leases of entry "${name}"`, options.leases ?? defaults.leases, 'that of the cache');
     this.staleMs = limit('staleMs', 0, TTL_MAX_MS);
     this.staleOnErrorMs = limit('staleOnErrorMs', 0, TTL_MAX_MS);
     this.earlyRefresh = fraction(

@@ -107,11 +107,7 @@ export class Call {
   /** Gives a stale value. */
   giveStale(position: number, value: unknown, staleness: Staleness): void {
     if (this.isSettled) return;
-    try {
-      this.#onStale?.({ ...staleness, index: position });
-    } catch (error) {
-      return this.fail(error);
-    }
+    this.#onStale?.({ ...staleness, index: position });
     this.give(position, value);
   }
 

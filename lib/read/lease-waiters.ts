@@ -4,12 +4,12 @@
  */
 import { inNoContext } from '../async/no-context.js';
 import { clearTimeout, monotonicMs, setTimeout } from '../async/scheduling.js';
-import type { Claim } from '../ports/store.js';
 import type { BatchSlot } from './batch-slot.js';
+import type { LeaseClaim } from './leases.js';
 
 interface LeaseWaitersOptions {
   /** Looks at the leases of slots: `slots: [n] -> [n]`. Never rejects. */
-  readonly look: (slots: readonly BatchSlot[]) => Promise<readonly Claim[]>;
+  readonly look: (slots: readonly BatchSlot[]) => Promise<readonly LeaseClaim[]>;
   /** Takes slots whose lease is no longer held, or that have waited for long enough (`late`). */
   readonly ended: (slots: readonly BatchSlot[], late: readonly BatchSlot[]) => void;
 }

@@ -31,6 +31,9 @@ interface LeasesOptions {
   readonly work: InFlight;
 }
 
+/** `unanswered`: the store gave no answer, so the entry is loaded without a lease. */
+export type LeaseClaim = Claim | 'unanswered';
+
 /** Most entries of one claim command. */
 const CLAIM_ENTRIES_MAX = 500;
 /** Renewals within the TTL of a lease. */
@@ -56,10 +59,9 @@ export class Leases {
   }
 
   /**
-   * Takes the leases of slots that have missed: `slots: [n] -> [n]`. Costs one command for each 500. Never rejects: without
-   * an answer of the store every slot is `leaseless`.
+   * Takes the leases of slots that have missed: `slots: [n] -> [n]`. Costs one command for each 500. Never rejects.
    */
-  async claim(slots: readonly BatchSlot[]): Promise<Claim[]> {
+  async claim(slots: readonly BatchSlot[]): Promise<LeaseClaim[]> {
     const token = nonce();
     const claims = await this.#ask(slots, token);
     for (const [i, claim] of claims.entries()) {
@@ -84,7 +86,7 @@ export class Leases {
   }
 
   /** Looks without taking. */
-  look(slots: readonly BatchSlot[]): Promise<Claim[]> {
+  look(slots: readonly BatchSlot[]): Promise<LeaseClaim[]> {
     return this.#ask(slots, undefined);
   }
 
@@ -109,15 +111,15 @@ export class Leases {
     this.end(slots);
   }
 
-  async #ask(slots: readonly BatchSlot[], token: string | undefined): Promise<Claim[]> {
-    const claims: Claim[] = [];
+  async #ask(slots: readonly BatchSlot[], token: string | undefined): Promise<LeaseClaim[]> {
+    const claims: LeaseClaim[] = [];
     let answers = !this.#breaker.isOpen;
     for (let start = 0; start < slots.length; start += CLAIM_ENTRIES_MAX) {
       const chunk = slots.slice(start, start + CLAIM_ENTRIES_MAX);
       // After one missed deadline the rest skips the store, so that a load waits for one deadline only.
       const claimed = answers ? await this.#askOnce(chunk, token) : undefined;
       answers = claimed !== undefined;
-      claims.push(...(claimed ?? chunk.map(() => 'leaseless' as const)));
+      claims.push(...(claimed ?? chunk.map(() => 'unanswered' as const)));
     }
     return claims;
   }

@@ -136,8 +136,7 @@ export class LoadRunner {
     // All values are sealed before a caller gets one: rows may share objects, and a caller may change its value.
     const sealed: (Sealed | undefined)[] = [];
     for (const [i, { missed }] of slots.entries()) {
-      const fills = missed !== undefined && missed.cause !== 'unstorable';
-      sealed.push(fills ? await this.#seal(missed.vector, values[i], loaded) : undefined);
+      sealed.push(missed && (await this.#seal(missed.vector, values[i], loaded)));
     }
     const answers = slots.map((slot, i) => {
       const key = slot.vector?.entryKey ?? '';

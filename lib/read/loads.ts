@@ -160,7 +160,7 @@ export class Loads {
   async #claim(definition: EntryDefinition, slots: readonly BatchSlot[], claimed: readonly BatchSlot[]): Promise<void> {
     const claims = await this.#leases.claim(claimed);
     // Another process has refreshed it, does so, or has tried in vain.
-    const behind = claimed.filter((slot, i) => claims[i] !== 'yours' && slot.isBehind);
+    const behind = claimed.filter((slot, i) => claims[i] !== 'yours' && claims[i] !== 'unanswered' && slot.isBehind);
     for (const slot of behind) this.#drop(slot);
     const dropped = new Set(behind);
     const held = claimed.filter((slot, i) => claims[i] === 'held' && !dropped.has(slot));

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { CacheEvents } from './events.js';
+import { guarded } from './guarded.js';
 
 /**
  * The events of a cache or a relay. A listener runs synchronously inside the operation that emits, which waits for it.
@@ -10,18 +11,9 @@ export class Emitter<Events extends { [K in keyof Events]: readonly [unknown] } 
 
   /** Adds a listener of an event. Returns the function that removes it. */
   on<K extends keyof Events & string>(name: K, listener: (event: Events[K][0]) => void): () => void {
-    const warn = (error: unknown): void =>
-      process.emitWarning(`A gencache listener of "${name}" threw: ${String(error)}`, 'GencacheListenerWarning');
-    const guarded = (event: Events[K][0]) => {
-      try {
-        const result: unknown = listener(event);
-        if (result instanceof Promise) result.catch(warn);
-      } catch (error) {
-        warn(error);
-      }
-    };
-    this.#emitter.on(name, guarded);
-    return () => this.#emitter.off(name, guarded);
+    const safe = guarded(`listener of "${name}"`, listener);
+    this.#emitter.on(name, safe);
+    return () => this.#emitter.off(name, safe);
   }
 
   emit<K extends keyof Events & string>(name: K, event: Events[K][0]): void {

@@ -13,7 +13,13 @@ describe('a claim under way when close() has waited for long enough', () => {
     const name = uniqueName();
     const end = deferred();
     const lendProcess = (store: Store) => {
-      const cache = new GenerationalCache({ name, store, closeDeadlineMs: 50, loadSoftTimeoutMs: 60_000, leaseTtlMs: 60_000 });
+      const cache = new GenerationalCache({
+        name,
+        store,
+        closeDeadlineMs: 50,
+        loadSoftTimeoutMs: 60_000,
+        leaseTtlMs: 60_000,
+      });
       lend({
         what: `a process of ${name}`,
         close() {

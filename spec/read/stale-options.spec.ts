@@ -2,7 +2,14 @@ import { expect } from 'chai';
 import { AsyncLocalStorage } from 'node:async_hooks';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type CacheOptions, ConfigurationError, GenerationalCache, integer, memoryStore, type Store } from '../../lib/index.js';
+import {
+  type CacheOptions,
+  ConfigurationError,
+  GenerationalCache,
+  integer,
+  memoryStore,
+  type Store,
+} from '../../lib/index.js';
 import { lend } from '../support/lenders.js';
 import { uniqueName } from '../support/redis.js';
 
@@ -38,9 +45,7 @@ describe('the options of leases and stale values', () => {
     const options = { name: uniqueName(), store: memoryStore() };
     expect(() => new GenerationalCache({ ...options, leases })).to.throw(ConfigurationError);
     const cache = new GenerationalCache(options);
-    expect(() =>
-      cache.one('value', { leases, load: async () => [1], by: () => ({}) }),
-    ).to.throw(ConfigurationError);
+    expect(() => cache.one('value', { leases, load: async () => [1], by: () => ({}) })).to.throw(ConfigurationError);
   });
 
   it('calls onStale in the async context of its call', async () => {

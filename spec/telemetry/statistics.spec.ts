@@ -7,7 +7,7 @@ const TENANTS = 2_500;
 
 describe('statistics of more label sets than a cache keeps', () => {
   function lendShop() {
-    const cache = new GenerationalCache({ name: 'shop', store: memoryStore(), loadBatchMax: 10_000, leases: false });
+    const cache = new GenerationalCache({ name: 'shop', store: memoryStore(), loadBatchMax: 10_000 });
     lend({ what: 'the cache', close: () => cache.close() });
     const items = cache.namespace('item', integer());
     const declare = (name: string) =>
