@@ -66,9 +66,10 @@ describe('the options of leases and stale values', () => {
     process.removeAllListeners('unhandledRejection');
     process.on('unhandledRejection', listener);
     try {
-      const onStale = async () => {
+      const failing = async () => {
         throw new Error('the header was sent already');
       };
+      const onStale = failing as () => unknown as () => void;
       await value.fetch({ item: 1 }, { onStale }).catch(() => {});
       await sleep(10);
     } finally {
