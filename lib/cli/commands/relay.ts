@@ -47,6 +47,7 @@ export const relayCommand: Command = {
       help: 'after this time away, one bump of everything comes before events that old; 0 for never; default: 30000',
     },
     listen: { help: 'listens for the hints that `notifyRelays` switches on' },
+    fenced: { help: 'the host ends a primary of PostgreSQL that was succeeded: bounds do without its timeline' },
     report: { value: 'MS', help: 'interval of the report lines, 0 for none; default: 10000' },
     verbose: { help: 'writes a line for each batch' },
     ...DATABASE_OPTIONS,
@@ -89,6 +90,7 @@ async function start(
     batchMax: args.number('batch', { least: 1, most: 100_000 }) ?? 1_000,
     backlogMaxMs: args.number('backlog-max', { least: 0, most: 3_600_000 }) ?? 30_000,
     listen: args.flag('listen'),
+    fenced: args.flag('fenced'),
   };
   const redis = redisTemplate(args, terminal);
   const missing = await findMissingRights(db, outbox, RELAY_COMMAND_RIGHTS);

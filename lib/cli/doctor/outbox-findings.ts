@@ -2,8 +2,11 @@ import type { Knex } from 'knex';
 import { installedRelease, OUTBOX_RELEASE } from '../../knex/install/install-outbox.js';
 import { EVERYWHERE } from '../../knex/outbox/event-position.js';
 import { type OutboxOptions, qualifier } from '../../knex/outbox/location.js';
+import { executeRemedy } from '../../knex/outbox/explain-error.js';
 import { findHiddenTables, HiddenRowsError } from '../../knex/outbox/row-security.js';
-import { type Authority, surveyOutbox } from '../../knex/outbox/survey.js';
+import { completed, hasLineage, type LineageGap, readIncarnation } from '../../knex/outbox/incarnation.js';
+import { ANSWER_MS, type Authority, surveyOutbox } from '../../knex/outbox/survey.js';
+import { describeGaps, lineageRemedy } from '../../knex/outbox/lineage-remedy.js';
 import { type CacheNames, findCacheNames } from '../cache-names.js';
 import { explainError } from '../explain-error.js';
 import {
@@ -88,7 +91,12 @@ export async function checkOutbox(
     findings.push(broken('rights', `the role ${role} lacks ${describeMissingRights(missing)}`, remedy));
   }
   try {
-    const { authority, postgres } = await surveyOutbox(db, { cache, ranges: EVERYWHERE, outbox });
+    const { authority, life } = await surveyOutbox(db, { cache, ranges: EVERYWHERE, outbox });
+    const incarnation =
+      life === undefined ? undefined : await readIncarnation(db, life, { outbox, answerMs: ANSWER_MS });
+    // A relay whose role may see more wrote that into its row.
+    const postgres = incarnation && completed(incarnation.postgres, authority?.postgres);
+    if (postgres !== undefined && !hasLineage(postgres)) findings.push(lineageFinding(incarnation!.gaps));
     const backlog = await readBacklog(db, cache, outbox);
     findings.push(...backlogFindings(backlog));
     const names = await findCacheNames(db, cache, outbox);
@@ -98,6 +106,15 @@ export async function checkOutbox(
   } catch (error) {
     return { findings: [...findings, unreadableFinding(role, error, missing)], isUnreadable: true };
   }
+}
+
+/** Relays with this role notice every failover, and can't tell a primary that was succeeded from its successor (docs/protocol.md, rule 11). */
+function lineageFinding(gaps: readonly LineageGap[]): Finding {
+  return warn(
+    'lineage',
+    `${describeGaps(gaps)}: relays with this role guarantee no bound, unless they are told that the host fences`,
+    lineageRemedy(gaps),
+  );
 }
 
 /** The finding about the waiting events. `isRelayAlive`: undefined if unknown. */
@@ -213,7 +230,7 @@ function unreadableFinding(role: string, error: unknown, missing: readonly Missi
   const remedy =
     missing.length > 0
       ? `As the owner of the outbox, run: ${grantStatements(role, missing)}`
-      : 'Grant the role the tables of the outbox.';
+      : (executeRemedy(error, role) ?? 'Grant the role the tables of the outbox.');
   return broken(
     'outbox',
     `the role ${role} can't read the outbox: ${explainError(error)}`,

@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import { endsWithin } from '../../async/ends-within.js';
 import { ConfigurationError } from '../../errors/errors.js';
+import { quoted } from '../postgres/identifiers.js';
 import { isSqlstate, serverMessageOf } from '../postgres/sqlstate.js';
 import type { OutboxOptions } from './location.js';
 import { explainMissingOutbox, OUTBOX_TABLE } from './missing-outbox.js';
@@ -39,6 +40,10 @@ export async function explainOutboxError(
     );
   }
   if (hidden !== false) return hidden;
+  const remedy = executeRemedy(error, role);
+  if (remedy !== undefined) {
+    return new ConfigurationError(`PostgreSQL refused the role ${role}: ${serverMessageOf(error)}. ${remedy}`, cause);
+  }
   return new ConfigurationError(
     `PostgreSQL refused ${found === undefined ? 'the role' : `the role ${role}`}: ${serverMessageOf(error)}. As the owner of ` +
       `the outbox, grant the role USAGE on its schema; ${describeRights(rights)}.`,
@@ -59,11 +64,25 @@ async function findRefusal(db: Knex, outbox: OutboxOptions, rights: NeededRights
   return { role, missing, hidden: tables.length > 0 && new HiddenRowsError(tables) };
 }
 
+/** The function of PostgreSQL's own that every role may call until that is revoked, and that gencache can't do without. */
+const NEEDED_FUNCTION = /(?:^|[^A-Za-z0-9_])(pg_postmaster_start_time)(?![A-Za-z0-9_])/;
+
+/** The statement that mends a refusal of a function of PostgreSQL's own; undefined for other errors. */
+export function executeRemedy(error: unknown, role: string): string | undefined {
+  if (!(error instanceof Error) || !isSqlstate(error, 'insufficient privilege')) return undefined;
+  const [, name] = NEEDED_FUNCTION.exec(serverMessageOf(error)) ?? [];
+  return name && `As a superuser, run: grant execute on function pg_catalog.${name}() to ${quoted(role)};`;
+}
+
 /** Not the refusal of a table of the application's own. */
 function isRefusal(error: Error, { schema }: OutboxOptions): boolean {
   if (!isSqlstate(error, 'insufficient privilege')) return false;
   const message = serverMessageOf(error);
-  return OUTBOX_TABLE.test(message) || (schema !== undefined && message.endsWith(` ${schema}`));
+  return (
+    OUTBOX_TABLE.test(message) ||
+    NEEDED_FUNCTION.test(message) ||
+    (schema !== undefined && message.endsWith(` ${schema}`))
+  );
 }
 
 function describeRights(rights: NeededRights): string {

@@ -3,6 +3,7 @@ import type { Knex } from 'knex';
 import { noteBoot } from './authority.js';
 import type { EventRanges } from './event-position.js';
 import { Frontier } from './frontier.js';
+import { type Incarnation, readIncarnation } from './incarnation.js';
 import type { OutboxOptions } from './location.js';
 import { type EarlierSnapshots, type OutboxSurvey, surveyOutbox } from './survey.js';
 
@@ -26,8 +27,9 @@ export interface OutboxReaderOptions {
 export class OutboxReader {
   readonly #options: OutboxReaderOptions;
   readonly #frontier = new Frontier();
-  /** The incarnation of PostgreSQL that the frontier belongs to. */
-  #postgres: string | undefined;
+  /** The life of PostgreSQL that the frontier belongs to, and its incarnation. */
+  #life: string | undefined;
+  #incarnation: Incarnation | undefined;
   #rescannedAtMs = monotonicMs();
 
   constructor(options: OutboxReaderOptions) {
@@ -39,24 +41,35 @@ export class OutboxReader {
     return this.#frontier;
   }
 
-  /** One query; two or three in another incarnation of PostgreSQL. Rejects as the source does. */
-  async survey(earlier?: EarlierSnapshots): Promise<OutboxSurvey & { readonly postgres: string }> {
+  /** One query; up to six in another life of PostgreSQL. Rejects as the source does. */
+  async survey(earlier?: EarlierSnapshots): Promise<OutboxSurvey & Incarnation> {
     this.#rescanIfDue();
     const { db, outbox } = this.#options;
     let surveyed = await this.#look(earlier);
-    if (surveyed.postgres === undefined) {
+    if (surveyed.life === undefined) {
       await noteBoot(db, outbox);
       surveyed = await this.#look(earlier);
     }
-    if (this.#postgres !== undefined && this.#postgres !== surveyed.postgres) {
+    if (this.#life !== undefined && this.#life !== surveyed.life) {
       // Transaction ids may be given again: the frontier knows those of another history.
       this.#frontier.reset();
       surveyed = await this.#look(earlier);
     }
-    const postgres = surveyed.postgres!;
-    this.#postgres = postgres;
+    const incarnation = await this.#incarnationOf(surveyed.life);
     this.#frontier.advance(surveyed);
-    return { ...surveyed, postgres };
+    return { ...surveyed, ...incarnation };
+  }
+
+  /** Read once in each life: later surveys find the same. */
+  async #incarnationOf(life: string | undefined): Promise<Incarnation> {
+    if (this.#incarnation === undefined || this.#life !== life) {
+      const { outbox, answerMs, db } = this.#options;
+      const read = life === undefined ? undefined : await readIncarnation(db, life, { outbox, answerMs });
+      if (read === undefined) throw new Error('PostgreSQL was replaced, or crashed, while the outbox was read.');
+      this.#life = life;
+      this.#incarnation = read;
+    }
+    return this.#incarnation;
   }
 
   #look(earlier: EarlierSnapshots | undefined): Promise<OutboxSurvey> {

@@ -1,5 +1,6 @@
 import type { EventPosition, EventRanges } from './event-position.js';
 import type { Knex } from 'knex';
+import { lifeSql } from './incarnation.js';
 import { type OutboxOptions, qualifier } from './location.js';
 import { checkHiddenTables, type MayHide, mayHideSql } from './row-security.js';
 import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
@@ -8,8 +9,8 @@ import { query } from '../postgres/query.js';
 /** The state of the outbox for one cache, in one snapshot. */
 export interface OutboxSurvey {
   readonly snapshot: Snapshot;
-  /** The incarnation of PostgreSQL: system, timeline, start, and a boot id that a crash erases; undefined right after a crash. */
-  readonly postgres: string | undefined;
+  /** The life of PostgreSQL: start, and a boot id that a crash erases (`incarnation.ts`); undefined right after a crash. */
+  readonly life: string | undefined;
   /** The authoritative incarnations; undefined before the first epoch. */
   readonly authority: Authority | undefined;
   /** Those of the frontier's pending transactions that have events. */
@@ -91,10 +92,7 @@ export async function surveyOutbox(
        )
        select
          pg_current_snapshot()::text as snapshot,
-         (select concat_ws('/', (select system_identifier from pg_control_system()),
-                   substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),
-                   extract(epoch from pg_postmaster_start_time()), id)
-          from ${at}gencache_boot) as postgres,
+         ${lifeSql(location)} as life,
          (select jsonb_build_object('redis', redis, 'postgres', postgres, 'epoch', epoch,
                    'sinceMs', extract(epoch from clock_timestamp() - changed_at) * 1000)
           from ${at}gencache_authority where cache = :cache) as authority,
@@ -113,14 +111,14 @@ export async function surveyOutbox(
     },
     { answerMs },
   );
-  const { snapshot, postgres, authority, found, lagMs, mayHide } = rows[0]!;
+  const { snapshot, life, authority, found, lagMs, mayHide } = rows[0]!;
   await checkHiddenTables(db, location, { mayHide, tables: READ_TABLES });
   const of = (kind: string) =>
     (found ?? []).filter((each) => each[0] === kind).map(([, xid, seq]) => ({ xid: BigInt(xid), seq: BigInt(seq) }));
   const tail = of('tail');
   return {
     snapshot: parseSnapshot(snapshot),
-    postgres: postgres ?? undefined,
+    life: life ?? undefined,
     authority: authority ?? undefined,
     pendingEvents: of('pending'),
     tail,
@@ -138,7 +136,7 @@ const READ_TABLES = ['outbox', 'dead_letter', 'authority', 'boot'] as const;
 
 interface Row {
   readonly snapshot: string;
-  readonly postgres: string | null;
+  readonly life: string | null;
   readonly authority: Authority | null;
   readonly found: readonly (readonly [kind: string, xid: string, seq: string])[] | null;
   readonly lagMs: string | null;

@@ -36,6 +36,11 @@ export interface RelayOptions extends OutboxOptions {
   readonly backlogMaxMs?: number;
   /** Time for which `stop()` waits for claimed events, in ms. Default: 5,000. */
   readonly stopDeadlineMs?: number;
+  /**
+   * Whether the host ensures that a primary of PostgreSQL that was succeeded takes no more queries (fencing). A relay that
+   * PostgreSQL does not tell its system and timeline guarantees bounds only then. Default: false.
+   */
+  readonly fenced?: boolean;
   /** Whether to listen for the NOTIFY that `notifyRelays` makes triggers send: a hint that ends a pause. Default: false. */
   readonly listen?: boolean;
   readonly log?: Logger;
@@ -49,6 +54,7 @@ export interface RelaySettings extends Omit<RelayContext, 'onForeign'> {
   readonly backlogMaxMs: number;
   readonly stopDeadlineMs: number;
   readonly listen: boolean;
+  readonly fenced: boolean;
 }
 
 const SILENCE_MAX_MS = 10_000;
@@ -59,7 +65,7 @@ const OPTION_MAX_MS = 3_600_000;
 /** Throws ConfigurationError. */
 export function relaySettings({ schema, maxStalenessMs = [], ...options }: RelayOptions): RelaySettings {
   const settings: RelaySettings = {
-    ...{ pollMs: 50, batchMax: 1_000, bumpDeadlineMs: 1_000, stopDeadlineMs: 5_000, listen: false },
+    ...{ pollMs: 50, batchMax: 1_000, bumpDeadlineMs: 1_000, stopDeadlineMs: 5_000, listen: false, fenced: false },
     backlogMaxMs: BACKLOG_MAX_MS,
     silenceMaxMs: Math.max(SILENCE_MAX_MS, 5 * (options.bumpDeadlineMs ?? 0)),
     ...options,

@@ -2,11 +2,13 @@ import { monotonicMs } from '../../async/scheduling.js';
 import type { Logger } from '../../telemetry/log.js';
 import { foreignDeleted } from '../../write/bump-scopes.js';
 import { Emitter } from '../../telemetry/emitter.js';
+import type { Incarnation } from '../outbox/incarnation.js';
 import type { OutboxSurvey } from '../outbox/survey.js';
 import type { ReleasedEvents } from './held-by-migration.js';
 import type { RelayedBatch } from './relay-batch.js';
 import type { RelayEvents } from './relay-events.js';
 import { logRelay } from './relay-log.js';
+import { describeUnknownLineage } from '../outbox/lineage-remedy.js';
 import type { RepairCause } from './trust.js';
 
 /** The state of a relay, and its counts since it began. */
@@ -39,6 +41,8 @@ export class RelayReport {
   #failures = 0;
   #heldReportedAtMs = -Infinity;
   #contestReportedAtMs = -Infinity;
+  /** The incarnation whose unknown lineage was reported. */
+  #unknownLineageOf: string | undefined;
 
   constructor(cache: string, log: Logger | undefined) {
     this.#cache = cache;
@@ -87,6 +91,16 @@ export class RelayReport {
   readonly foreign = (paths: readonly string[]): void => {
     this.#emitter.emit('warning', { cache: this.#cache, message: foreignDeleted(paths) });
   };
+
+  /** Once for each incarnation of PostgreSQL. */
+  unknownLineage(
+    { postgres, gaps }: Incarnation,
+    settings: { readonly bounds: readonly number[]; readonly fenced: boolean },
+  ): void {
+    if (this.#unknownLineageOf === postgres) return;
+    this.#unknownLineageOf = postgres;
+    this.#emitter.emit('warning', { cache: this.#cache, message: describeUnknownLineage(gaps, settings) });
+  }
 
   repaired(cause: RepairCause): void {
     this.#repairs++;

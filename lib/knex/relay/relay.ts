@@ -185,11 +185,12 @@ export class Relay {
 
   /** Until the check has ended, the outcome of the last one stands: a failed check ends in `#failed`. */
   async #check(): Promise<OutboxSurvey> {
-    const { survey, trusted, repaired, isContested } = await this.#trust.check();
+    const { survey, trusted, repaired, isContested, unknownLineage } = await this.#trust.check();
     this.#trusted = trusted;
     this.#checkedAtMs = monotonicMs();
     if (repaired !== undefined) this.#report.repaired(repaired);
     if (isContested === true) this.#report.contested();
+    if (unknownLineage !== undefined) this.#report.unknownLineage(unknownLineage, this.#settings);
     return survey;
   }
 

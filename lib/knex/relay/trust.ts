@@ -33,6 +33,7 @@ import { generationTtl } from '../../model/ttl.js';
 import { claimAuthority, type Incarnations, type Epoch } from '../outbox/authority.js';
 import { hasBacklog } from '../outbox/backlog.js';
 import type { OutboxReader } from '../outbox/outbox-reader.js';
+import { completed, hasLineage, type Incarnation, isSameLife, succession } from '../outbox/incarnation.js';
 import type { Authority, OutboxSurvey } from '../outbox/survey.js';
 import type { RelayContext } from './relay-batch.js';
 import { EventAges, type Instant } from './event-ages.js';
@@ -46,6 +47,8 @@ export interface TrustCheck {
   readonly repaired?: RepairCause;
   /** Whether another relay has made another Redis authoritative, and this relay still finds the server that it had. */
   readonly isContested?: boolean;
+  /** Set if the lineage of PostgreSQL is unknown: the incarnation, and why. */
+  readonly unknownLineage?: Incarnation | undefined;
 }
 
 /** The cause of a repair, which bumps everything. */
@@ -75,6 +78,8 @@ export interface TrustOptions extends Omit<RelayContext, 'onForeign'> {
   readonly backlogMaxMs: number;
   /** The time between two checks of a relay at work, in ms. */
   readonly checkEveryMs: number;
+  /** Whether a primary that was succeeded is known to take no more queries, so that bounds need no lineage. */
+  readonly fenced: boolean;
 }
 
 export class Trust {
@@ -113,7 +118,13 @@ export class Trust {
     const redis = this.#options.store.incarnation;
     if (redis === undefined) throw unknownIncarnation();
     const surveyed = await this.#options.reader.survey(this.#ages.earlierSnapshots);
-    const { postgres } = surveyed;
+    // Another relay's role may see more of the same server: it wrote that into the row.
+    const postgres = completed(surveyed.postgres, surveyed.authority?.postgres);
+    const check = await this.#checkAs({ redis, postgres }, surveyed, now);
+    return hasLineage(postgres) ? check : { ...check, unknownLineage: surveyed };
+  }
+
+  async #checkAs({ redis, postgres }: Incarnations, surveyed: OutboxSurvey, now: Instant): Promise<TrustCheck> {
     const known = this.#incarnations;
     this.#incarnations = { redis, postgres };
     if (known !== undefined && (known.redis !== redis || known.postgres !== postgres)) this.#ages.reset();
@@ -209,7 +220,9 @@ export class Trust {
   async #isAnothers({ postgres, redis }: Epoch): Promise<boolean> {
     const mark = await this.#assertNotSucceeded(postgres);
     const [markedRedis, marked] = mark?.split(' ') ?? [];
-    if (mark === null || marked === undefined || markedRedis !== redis || marked === postgres) return false;
+    if (mark === null || marked === undefined || markedRedis !== redis || isSameLife(marked, postgres)) {
+      return false;
+    }
     const nowMs = monotonicMs();
     if (this.#otherMark?.mark !== mark) this.#otherMark = { mark, seenAtMs: nowMs };
     return nowMs - this.#otherMark.seenAtMs < CONTEST_AFTER_MS;
@@ -217,15 +230,16 @@ export class Trust {
 
   /**
    * A primary that was succeeded, and runs on unfenced, has an outbox without writers: its relay must guarantee no bound. The
-   * mark tells, since the successor has a higher timeline. Returns the mark. Throws on a succeeded primary. One command.
+   * mark tells, since the successor has a higher timeline. Returns the mark. Throws on a succeeded primary, unless the
+   * lineage of either is unknown. One command.
    */
   async #assertNotSucceeded(postgres: string): Promise<string | null> {
     const mark = await this.#run('mark', (deadline) => this.#options.store.readMark(this.#markKey, deadline));
-    const [system, timeline] = postgres.split('/');
-    const [otherSystem, otherTimeline] = mark?.split(' ')[1]?.split('/') ?? [];
-    if (system === otherSystem && timeline! < otherTimeline!) {
+    const marked = mark?.split(' ')[1];
+    const succeeded = marked === undefined ? undefined : succession(postgres, marked);
+    if (succeeded !== undefined) {
       throw new Error(
-        `This PostgreSQL, of timeline ${timeline}, was succeeded by one of timeline ${otherTimeline}, whose events ` +
+        `This PostgreSQL, of timeline ${succeeded.own}, was succeeded by one of timeline ${succeeded.later}, whose events ` +
           'another relay bumps. This relay guarantees no bound. Connect it to the successor, and stop the old primary.',
       );
     }
@@ -244,14 +258,18 @@ export class Trust {
     await this.#run('repair', (deadline) => this.#options.store.repair(repair, deadline));
   }
 
-  /** A key past its bound is left out: if the store's clock was set back after `timeMs`, a renewal would keep it alive. */
+  /**
+   * A key past its bound is left out: if the store's clock was set back after `timeMs`, a renewal would keep it alive. Without
+   * a lineage all keys are: the relay of a primary that was succeeded could not tell.
+   */
   #renewal(authority: Epoch, timeMs: number, ageMs = Infinity): Renewal {
+    const keepsBounds = this.#options.fenced || hasLineage(authority.postgres);
     return {
       markKey: this.#markKey,
       mark: markOf(authority),
       incarnation: authority.redis,
       keys: this.#keys
-        .filter(({ boundMs }) => ageMs < boundMs)
+        .filter(({ boundMs }) => keepsBounds && ageMs < boundMs)
         .map(({ key, boundMs }) => ({ key, untilMs: Math.floor(timeMs + boundMs - ageMs) })),
       asOfMs: Math.floor(timeMs),
       nonce: nonce(),

@@ -92,7 +92,7 @@ class Model {
     }
     return {
       ...{ snapshot, pendingEvents, tail, isTailCut: tail.length === TAIL_MAX, heldByMigration: [...held.values()] },
-      ...{ postgres: 'p', authority: undefined, lagMs: undefined },
+      ...{ life: 'p', authority: undefined, lagMs: undefined },
     };
   }
 
@@ -256,7 +256,7 @@ describe('the age of the oldest event', () => {
   const surveyed = (xid: bigint, ...events: bigint[]): OutboxSurvey => ({
     ...{ snapshot: parseSnapshot(`1:${xid + 1n}:`), pendingEvents: [], heldByMigration: [], isTailCut: false },
     tail: events.map((each) => ({ xid: each, seq: 1n })),
-    ...{ postgres: 'p', authority: undefined, lagMs: undefined },
+    ...{ life: 'p', authority: undefined, lagMs: undefined },
   });
 
   it('is undefined until the outbox was empty or all events of the first check are gone', () => {
