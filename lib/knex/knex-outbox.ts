@@ -2,6 +2,7 @@ import type { Knex } from 'knex';
 import { describe } from '../errors/describe.js';
 import { ConfigurationError } from '../errors/errors.js';
 import type { BumpTarget, Committed, Outbox, TransactionOptions } from '../ports/source.js';
+import { explainReadOnly } from './outbox/explain-error.js';
 import type { OutboxOptions } from './outbox/location.js';
 import { recordEvents } from './outbox/record.js';
 import { settleEvents } from './outbox/settle.js';
@@ -29,7 +30,11 @@ export class KnexOutbox implements Outbox<Knex.Transaction> {
     checkTransaction(trx);
     const { cache } = bumps;
     const events = paths.map((path) => ({ cache, path, source: cause, operation: 'bump' }));
-    const xid = await recordEvents(trx, events, this.#writer.outbox).catch(this.#explain);
+    const xid = await recordEvents(trx, events, this.#writer.outbox)
+      .catch(async (error: unknown) => {
+        throw await explainReadOnly(this.#writer.db, error);
+      })
+      .catch(this.#explain);
     this.#follow(trx, xid, bumps);
   }
 

@@ -92,6 +92,8 @@ async function checkSource({ db, outbox }: Database, cache: string): Promise<Sou
     const finding = broken('PostgreSQL', `the server is unreachable: ${explainError(error)}`, remedy);
     return { isReadable: false, findings: [finding] };
   }
+  // Its unlogged table can't be read there, and no relay works there.
+  if (server.isStandby) return { isReadable: false, findings: server.findings };
   const checked = await checkOutbox(db, outbox, { cache, role: server.role });
   const findings = [...server.findings, ...checked.findings];
   if (checked.facts === undefined) return { isReadable: checked.isUnreadable !== true, findings };

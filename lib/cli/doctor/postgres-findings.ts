@@ -14,7 +14,11 @@ interface ServerRow {
 }
 
 /** Checks the server itself. One query. Rejects if the server is unreachable. */
-export async function checkPostgres(db: Knex): Promise<{ readonly findings: Finding[]; readonly role: string }> {
+export async function checkPostgres(db: Knex): Promise<{
+  readonly findings: Finding[];
+  readonly role: string;
+  readonly isStandby: boolean;
+}> {
   const rows = await query<ServerRow>(
     db,
     `select current_setting('server_version') as version, current_setting('server_version_num')::int as number,
@@ -22,7 +26,7 @@ export async function checkPostgres(db: Knex): Promise<{ readonly findings: Find
        current_setting('fsync') as fsync, current_user as role`,
   );
   const row = rows[0]!;
-  return { findings: [serverFinding(row), durabilityFinding(row)], role: row.role };
+  return { findings: [serverFinding(row), durabilityFinding(row)], role: row.role, isStandby: row.standby };
 }
 
 function serverFinding({ version, number, standby }: ServerRow): Finding {

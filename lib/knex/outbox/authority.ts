@@ -2,6 +2,7 @@ import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from './location.js';
 import { ANSWER_MS } from './survey.js';
 import { query } from '../postgres/query.js';
+import { queryReadWrite } from '../postgres/read-write.js';
 
 /** One incarnation of each server. */
 export interface Incarnations {
@@ -47,7 +48,7 @@ export async function claimAuthority(
   { cache, seen, outbox }: { readonly cache: string; readonly seen: Epoch | undefined; readonly outbox: OutboxOptions },
 ): Promise<Epoch | undefined> {
   const table = `${qualifier(outbox)}gencache_authority`;
-  const rows = await query<{ epoch: string }>(
+  const rows = await queryReadWrite<{ epoch: string }>(
     db,
     seen === undefined
       ? `insert into ${table} (cache, redis, postgres) values (:cache, :redis, :postgres) on conflict do nothing
@@ -64,5 +65,5 @@ export async function claimAuthority(
 /** Notes the boot after a crash, under a new id: surveys name it from then on. One statement. */
 export async function noteBoot(db: Knex, options: OutboxOptions): Promise<void> {
   const sql = `insert into ${qualifier(options)}gencache_boot default values on conflict do nothing`;
-  await query(db, sql, undefined, { answerMs: ANSWER_MS });
+  await queryReadWrite(db, sql, undefined, { answerMs: ANSWER_MS });
 }

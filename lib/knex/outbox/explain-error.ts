@@ -2,6 +2,7 @@ import type { Knex } from 'knex';
 import { endsWithin } from '../../async/ends-within.js';
 import { ConfigurationError } from '../../errors/errors.js';
 import { quoted } from '../postgres/identifiers.js';
+import { query } from '../postgres/query.js';
 import { isSqlstate, serverMessageOf } from '../postgres/sqlstate.js';
 import type { OutboxOptions } from './location.js';
 import { explainMissingOutbox, OUTBOX_TABLE } from './missing-outbox.js';
@@ -18,14 +19,15 @@ import { findHiddenTables, HiddenRowsError } from './row-security.js';
 const FIND_MS = 1_000;
 
 /**
- * The error of a query; a ConfigurationError with the remedy where there is no outbox of this release, and where PostgreSQL
- * refuses the role. Up to three queries on another connection, after a refusal alone.
+ * The error of a query; a ConfigurationError with the remedy where there is no outbox of this release, where PostgreSQL refuses
+ * the role, and where it is a standby. Up to three queries on another connection, after such an error alone.
  */
 export async function explainOutboxError(
   db: Knex,
   error: unknown,
   { outbox, rights }: { readonly outbox: OutboxOptions; readonly rights: NeededRights },
 ): Promise<unknown> {
+  if (error instanceof Error && isOfStandby(error)) return explainReadOnly(db, error);
   if (!(error instanceof Error) || !isRefusal(error, outbox)) return explainMissingOutbox(error, outbox);
   let found: Refusal | undefined;
   const finding = findRefusal(db, outbox, rights).then((refusal) => void (found = refusal));
@@ -49,6 +51,35 @@ export async function explainOutboxError(
       `the outbox, grant the role USAGE on its schema; ${describeRights(rights)}.`,
     cause,
   );
+}
+
+/**
+ * The error of a statement of gencache's own that PostgreSQL refused since it may only read there: a ConfigurationError with the
+ * remedy. One query on another connection, after such a refusal alone.
+ */
+export async function explainReadOnly(db: Knex, error: unknown): Promise<unknown> {
+  if (!(error instanceof Error) || !(isSqlstate(error, 'read-only transaction') || isOfStandby(error))) return error;
+  let rows: { standby: boolean }[] = [];
+  const asking = query<{ standby: boolean }>(db, 'select pg_catalog.pg_is_in_recovery() as standby');
+  await endsWithin(
+    FIND_MS,
+    asking.then((found) => void (rows = found)),
+  );
+  const [found] = rows;
+  if (found === undefined || (!found.standby && isOfStandby(error))) return error;
+  return new ConfigurationError(
+    found.standby
+      ? `The outbox needs the primary of PostgreSQL, but this server is a standby: ${serverMessageOf(error)}. Connect \`db\` to the ` +
+          'primary. After a promotion this server works as well.'
+      : `The outbox needs a transaction that may write, but this one is read-only: ${serverMessageOf(error)}. Begin it with ` +
+          '`set transaction read write`, or switch `default_transaction_read_only` off.',
+    { cause: error },
+  );
+}
+
+/** Perhaps: a standby has no unlogged tables, and gencache_boot is one. */
+function isOfStandby(error: Error): boolean {
+  return isSqlstate(error, 'feature not supported');
 }
 
 interface Refusal {

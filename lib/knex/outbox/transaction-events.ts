@@ -4,6 +4,8 @@ import { type OutboxOptions, qualifier } from './location.js';
 import { checkHiddenTables, type MayHide, mayHideSql } from './row-security.js';
 import { serverSql, type TransactionId } from './transaction-id.js';
 import { query } from '../postgres/query.js';
+import { queryReadWrite } from '../postgres/read-write.js';
+import { ANSWER_MS } from './survey.js';
 import { literal } from '../postgres/sql-text.js';
 
 /** The events of a transaction that are still in the outbox, claimed or not. One query, no locks. Throws HiddenRowsError. */
@@ -37,7 +39,7 @@ export async function deleteEventsOf(
   }: { readonly cache: string; readonly server: string | undefined; readonly outbox: OutboxOptions },
 ): Promise<void> {
   const at = qualifier(outbox);
-  await query(
+  await queryReadWrite(
     db,
     `with authority as (select redis from ${at}gencache_authority where cache = :cache for share)
      delete from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and seq = any(array(
@@ -47,5 +49,6 @@ export async function deleteEventsOf(
      and ${serverSql(outbox)} = :postgres
      and not row_security_active(${literal(`${at}gencache_authority`)})`,
     { cache, xid: xid.id, server: server ?? null, postgres: xid.server ?? null },
+    { answerMs: ANSWER_MS },
   );
 }

@@ -17,6 +17,11 @@ interface SqlstateEntry {
 }
 
 const SQLSTATES = {
+  '0A000': {
+    name: 'feature not supported',
+    meaning: 'among others: a standby has no unlogged tables',
+    retry: false,
+  },
   '08': {
     name: 'connection exception',
     meaning: 'the connection was lost, or a pooler lost its own',
@@ -25,6 +30,11 @@ const SQLSTATES = {
     commitUnknown: true,
   },
   '25': { name: 'invalid transaction state', meaning: 'the transaction had failed or ended before', retry: true },
+  '25006': {
+    name: 'read-only transaction',
+    meaning: 'the transaction may not write: a read-only default, or a standby',
+    retry: true,
+  },
   '25P01': { name: 'no active SQL transaction', meaning: 'raw SQL ended the transaction', retry: true },
   '28': {
     name: 'invalid authorization',

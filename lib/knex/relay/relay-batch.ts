@@ -67,7 +67,7 @@ export async function relayBatch(context: RelayContext, ranges: EventRanges, bat
 /**
  * Runs `work` in a transaction that may bump. One query beside BEGIN and COMMIT.
  *
- * - Each statement sees all earlier commits, whatever isolation is the default.
+ * - Each statement sees all earlier commits, and may write, whatever the defaults are.
  * - PostgreSQL refuses a query from which row level security would hide rows.
  * - PostgreSQL ends the session if this process is suspended or cut off.
  * - COMMIT does not wait for the disk: the transaction only deletes bumped events, and after a crash that undoes this they
@@ -84,7 +84,7 @@ export function inBumpTransaction<T>(
       async (trx) => {
         await query(
           trx,
-          `set transaction isolation level read committed;
+          `set transaction isolation level read committed, read write;
            set local idle_in_transaction_session_timeout = ${silenceMaxMs}; set local synchronous_commit = off;
            set local row_security = off`,
         );
