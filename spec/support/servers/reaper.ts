@@ -19,7 +19,7 @@ import { chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-export type ServerKind = 'redis' | 'postgres';
+export type ServerKind = 'redis' | 'postgres' | 'pgbouncer';
 
 /** A user and its group, for a server that refuses to run as root. */
 export interface Account {
