@@ -18,10 +18,12 @@ export interface Database {
   readonly outbox: OutboxOptions;
 }
 
-/** The name and the pool of the sessions in PostgreSQL. */
+/** The name, the pool and the limits of the sessions in PostgreSQL. */
 interface Sessions {
   readonly name?: string;
   readonly pool?: Knex.PoolConfig;
+  /** Time after which a server that does not answer is away, in ms. */
+  readonly connectMs?: number;
 }
 
 /**
@@ -31,7 +33,7 @@ export async function withDatabase<T>(
   args: Arguments,
   terminal: Terminal,
   work: (database: Database) => Promise<T>,
-  { name = 'gencache', pool = { min: 0, max: 2 } }: Sessions = {},
+  { name = 'gencache', pool = { min: 0, max: 2 }, connectMs = CONNECT_MS }: Sessions = {},
 ): Promise<T> {
   const url = serverUrl(args, terminal, {
     option: 'database',
@@ -47,11 +49,11 @@ export async function withDatabase<T>(
     connection: {
       connectionString: url,
       application_name: name,
-      connectionTimeoutMillis: CONNECT_MS,
+      connectionTimeoutMillis: connectMs,
       keepAlive: true,
       keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
     },
-    acquireConnectionTimeout: 2 * CONNECT_MS,
+    acquireConnectionTimeout: 2 * connectMs,
     pool,
     // A failed query rejects; Knex would print it besides.
     log: { warn() {}, error() {}, debug() {}, deprecate() {} },

@@ -26,6 +26,9 @@ const REPORT_EVERY_MS = 10_000;
 /** The relay's own limit for its end, and the time to close its connections. */
 const STOP_MS = 8_000;
 
+/** A host that scaled to zero takes some seconds to wake, half a minute at most: that is no failure, in ms. */
+const CONNECT_MS = 30_000;
+
 /** The application name of its sessions in PostgreSQL. */
 const SESSION_NAME = 'gencache-relay';
 
@@ -72,7 +75,8 @@ export const relayCommand: Command = {
       await relayUntil(stopping.signal, relay, { cache: args.cache(), log, reportMs });
       return OK;
     };
-    return withDatabase(args, terminal, work, { name: SESSION_NAME, pool: { min: 1, max: 3 } });
+    const sessions = { name: SESSION_NAME, pool: { min: 1, max: 3 }, connectMs: CONNECT_MS };
+    return withDatabase(args, terminal, work, sessions);
   },
 };
 

@@ -43,6 +43,10 @@ export const doctorCommand: Command = {
       multiple: true,
       help: 'a bound that a relay must keep; default: looks for the usual bounds',
     },
+    poll: {
+      value: 'MS',
+      help: 'the longest `--poll` of the relays: a relay that pauses for so long is alive; default: 50',
+    },
     json: JSON_OPTION,
     ...DATABASE_OPTIONS,
     ...REDIS_OPTIONS,
@@ -54,18 +58,19 @@ export const doctorCommand: Command = {
     const cache = args.cache();
     const expected = expectedStep(args);
     const wantedMs = args.numbers('max-staleness', { least: 100, most: 3_600_000 });
+    const pollMs = args.number('poll', { least: 1, most: 3_600_000 }) ?? 50;
     const source = await withDatabase(args, terminal, (database) => checkSource(database, cache), {
       name: 'gencache-doctor',
     });
-    const store = await withRedis(args, terminal, (redis) => checkStore(redis, cache, source, wantedMs)).catch(
-      (error: unknown): StoreCheck => {
-        if (error instanceof UsageError) throw error;
-        const remedy = 'Check REDIS_URL (or --redis), the server and the network.';
-        return { findings: [broken('Redis', `the server is unreachable: ${explainError(error)}`, remedy)] };
-      },
-    );
+    const store = await withRedis(args, terminal, (redis) =>
+      checkStore(redis, { cache, source, boundsMs: wantedMs, pollMs }),
+    ).catch((error: unknown): StoreCheck => {
+      if (error instanceof UsageError) throw error;
+      const remedy = 'Check REDIS_URL (or --redis), the server and the network.';
+      return { findings: [broken('Redis', `the server is unreachable: ${explainError(error)}`, remedy)] };
+    });
     const facts: InstallationFacts = { ...source, ...store };
-    const findings = [...source.findings, ...store.findings, ...combinedFindings(cache, facts, wantedMs)];
+    const findings = [...source.findings, ...store.findings, ...combinedFindings(cache, facts, { wantedMs, pollMs })];
     const standing = standingOf(facts, cache);
     const reached = expected === undefined || reaches(standing, expected);
     const isSound = findings.every(({ status }) => status !== 'broken');
@@ -115,26 +120,39 @@ interface StoreCheck {
 
 async function checkStore(
   redis: Redis,
-  cache: string,
-  { outbox }: SourceCheck,
-  boundsMs: readonly number[],
+  {
+    cache,
+    source: { outbox },
+    boundsMs,
+    pollMs,
+  }: {
+    readonly cache: string;
+    readonly source: SourceCheck;
+    readonly boundsMs: readonly number[];
+    readonly pollMs: number;
+  },
 ): Promise<StoreCheck> {
   const { findings, facts } = await checkRedis(redis);
   // Without an outbox a relay has no work.
   if (outbox === undefined) return { findings, redis: facts };
-  const watch = await watchRelay(redis, { cache, incarnation: facts.incarnation, boundsMs });
+  const watch = await watchRelay(redis, { cache, incarnation: facts.incarnation, boundsMs, pollMs });
   return { findings, redis: facts, watch };
 }
 
 /** The findings that need both servers. Without Redis, only the finding about waiting events is left. */
-function combinedFindings(cache: string, facts: InstallationFacts, wantedMs: readonly number[]): Finding[] {
+function combinedFindings(
+  cache: string,
+  facts: InstallationFacts,
+  { wantedMs, pollMs }: { readonly wantedMs: readonly number[]; readonly pollMs: number },
+): Finding[] {
   const { outbox, triggers, redis, watch } = facts;
   if (outbox === undefined) {
     return facts.isReadable ? wantedMs.map((boundMs) => missingBoundFinding(cache, boundMs)) : [];
   }
   const findings: Finding[] = [];
   if (isMisspelt(facts)) findings.push(warn('cache', describeMisspelling(cache, outbox.names), CHECK_NAME));
-  if (redis === undefined || watch === undefined) return [...findings, lagFinding(outbox, undefined)];
+  if (redis === undefined || watch === undefined)
+    return [...findings, lagFinding(outbox, { pollMs, isRelayAlive: undefined })];
   const relay = {
     ...{ cache, outbox, redis, watch },
     hasTriggers: (triggers?.tables ?? 0) > 0,
@@ -142,8 +160,9 @@ function combinedFindings(cache: string, facts: InstallationFacts, wantedMs: rea
   };
   findings.push(...relayFindings(relay));
   // The relays of the authoritative server, and their bounds, are unknown on this one.
-  if (!watch.isAlive && isAnotherServer(outbox, redis)) return [...findings, lagFinding(outbox, undefined)];
-  return [...findings, lagFinding(outbox, watch.isAlive), ...boundFindings(relay, wantedMs)];
+  if (!watch.isAlive && isAnotherServer(outbox, redis))
+    return [...findings, lagFinding(outbox, { pollMs, isRelayAlive: undefined })];
+  return [...findings, lagFinding(outbox, { pollMs, isRelayAlive: watch.isAlive }), ...boundFindings(relay, wantedMs)];
 }
 
 function expectedStep(args: Arguments): ExpectedStep | undefined {

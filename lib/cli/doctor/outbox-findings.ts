@@ -117,13 +117,16 @@ function lineageFinding(gaps: readonly LineageGap[]): Finding {
   );
 }
 
-/** The finding about the waiting events. `isRelayAlive`: undefined if unknown. */
-export function lagFinding({ waiting, lagMs, size }: OutboxFacts, isRelayAlive: boolean | undefined): Finding {
+/** The finding about the waiting events. `isRelayAlive`: undefined if unknown. `pollMs`: the longest pause of the relays. */
+export function lagFinding(
+  { waiting, lagMs, size }: OutboxFacts,
+  { isRelayAlive, pollMs }: { readonly isRelayAlive: boolean | undefined; readonly pollMs: number },
+): Finding {
   if (waiting === 0) return ok('lag', 'no event waits');
   const short = `events that wait: ${counted(waiting)}, the oldest for ${duration(lagMs)}`;
   const fact = `${short}; the outbox takes ${size}`;
   if (isRelayAlive === false) return broken('lag', `${fact}; no relay is alive to bump them`, 'Run a relay.');
-  if (lagMs <= LAG_MAX_MS) return ok('lag', short);
+  if (lagMs <= LAG_MAX_MS + pollMs) return ok('lag', short);
   if (isRelayAlive === undefined) {
     return broken('lag', fact, 'Mend Redis, run the doctor again, and read the log of the relay.');
   }

@@ -6,7 +6,7 @@ import { MARK_TTL_MS } from '../../ports/store.js';
 
 /** The traces of relays in Redis, after a watch of 3 s at most. */
 export interface RelayWatch {
-  /** Whether a relay renewed the mark during the watch. */
+  /** Whether a relay renewed the mark during the watch, or one pause of the relays before it at the longest. */
   readonly isAlive: boolean;
   /** The mark that stands, and the time since its last renewal, in ms. */
   readonly mark: string | undefined;
@@ -44,13 +44,18 @@ export interface WatchedRelay {
   readonly incarnation: string | undefined;
   /** The bounds that a relay must keep; if empty, the likely ones are looked for. */
   readonly boundsMs: readonly number[];
+  /** The longest pause of the relays, in ms. */
+  readonly pollMs: number;
 }
 
 /**
  * Watches the mark until a relay renews it, 3 s at most. Each check of a relay makes the mark expire an hour later, so the
  * expiry tells the instant of the last check. Reads only: one command each 50 ms. Asks for keys by name, and scans none.
  */
-export async function watchRelay(redis: Redis, { cache, incarnation, boundsMs }: WatchedRelay): Promise<RelayWatch> {
+export async function watchRelay(
+  redis: Redis,
+  { cache, incarnation, boundsMs, pollMs }: WatchedRelay,
+): Promise<RelayWatch> {
   const prefix = keyPrefix(cache);
   const first = await readMark(redis, markKey(prefix));
   let last = first;
@@ -66,10 +71,11 @@ export async function watchRelay(redis: Redis, { cache, incarnation, boundsMs }:
   const globals = await redis.exists(generationKey(prefix, ''));
   // A value that names another server is left over from it; readers ignore it.
   const isKept = (i: number) => incarnation !== undefined && values[i]?.startsWith(`${incarnation} `) === true;
+  const silentMs = last === undefined ? undefined : Math.max(0, last.nowMs - last.expiresAtMs + MARK_TTL_MS);
   return {
-    isAlive: isRenewed(first, last),
+    isAlive: isRenewed(first, last) || (pollMs > WATCH_MS && silentMs !== undefined && silentMs < pollMs + WATCH_MS),
     mark: last?.mark,
-    silentMs: last === undefined ? undefined : Math.max(0, last.nowMs - last.expiresAtMs + MARK_TTL_MS),
+    silentMs,
     boundsMs: asked.filter((_, i) => isKept(i)),
     unkept: asked
       .filter((boundMs, i) => required.has(boundMs) && !isKept(i))
