@@ -95,14 +95,22 @@ async function findRefusal(db: Knex, outbox: OutboxOptions, rights: NeededRights
   return { role, missing, hidden: tables.length > 0 && new HiddenRowsError(tables) };
 }
 
-/** The function of PostgreSQL's own that every role may call until that is revoked, and that gencache can't do without. */
-const NEEDED_FUNCTION = /(?:^|[^A-Za-z0-9_])(pg_postmaster_start_time)(?![A-Za-z0-9_])/;
+/** Functions of PostgreSQL's own, with their arguments, that every role may call until that is revoked, and that have no substitute. */
+const NEEDED_FUNCTIONS = {
+  pg_postmaster_start_time: '',
+  pg_current_snapshot: '',
+  pg_visible_in_snapshot: 'xid8, pg_snapshot',
+  pg_current_xact_id: '',
+  pg_current_xact_id_if_assigned: '',
+} as const;
+const NEEDED_FUNCTION = new RegExp(`(?:^|[^A-Za-z0-9_])(${Object.keys(NEEDED_FUNCTIONS).join('|')})(?![A-Za-z0-9_])`);
 
 /** The statement that mends a refusal of a function of PostgreSQL's own; undefined for other errors. */
 export function executeRemedy(error: unknown, role: string): string | undefined {
   if (!(error instanceof Error) || !isSqlstate(error, 'insufficient privilege')) return undefined;
-  const [, name] = NEEDED_FUNCTION.exec(serverMessageOf(error)) ?? [];
-  return name && `As a superuser, run: grant execute on function pg_catalog.${name}() to ${quoted(role)};`;
+  const name = NEEDED_FUNCTION.exec(serverMessageOf(error))?.[1] as keyof typeof NEEDED_FUNCTIONS | undefined;
+  if (name === undefined) return undefined;
+  return `As a superuser, run: grant execute on function pg_catalog.${name}(${NEEDED_FUNCTIONS[name]}) to ${quoted(role)};`;
 }
 
 /** Not the refusal of a table of the application's own. */
