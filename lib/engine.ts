@@ -1,6 +1,7 @@
 import { Breaker } from './read/breaker.js';
 import { Bumper } from './write/bumper.js';
 import type { Clock } from './ports/clock.js';
+import type { EntryDefinition } from './model/entry-definition.js';
 import { inNoContext, inThisContext } from './async/no-context.js';
 import { monotonicMs } from './async/scheduling.js';
 import { endsWithin } from './async/ends-within.js';
@@ -63,6 +64,8 @@ export class Engine {
   readonly verifier: Verifier | undefined;
   /** Bumps, lookups, explicit fills and deletes under way. */
   readonly inFlight = new InFlight();
+  /** In the order of their declaration. */
+  readonly entries: EntryDefinition[] = [];
   #longestTtlMs: number;
   #closing: Promise<void> | undefined;
 

@@ -148,6 +148,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
     });
     this.#engine.declareTtl(definition.storedMs);
     this.#entries.add(name);
+    this.#engine.entries.push(definition);
     return definition;
   }
 }

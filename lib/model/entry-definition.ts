@@ -244,6 +244,11 @@ export class EntryDefinition {
     this.#names = [...namespace.idNames, ...this.#keyNames];
   }
 
+  /** The names of its ids: the namespaces', root first, then the key's. */
+  get idNames(): readonly string[] {
+    return this.#names;
+  }
+
   /** Returns the address of the entry of `ids`. Throws IdError. */
   address(ids: AnyIds): Address {
     const { scope, values } = this.#namespace.bind(ids, this.#keyNames);
