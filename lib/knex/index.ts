@@ -22,3 +22,4 @@ export type { RelayOptions } from './relay/relay-options.js';
 export type { RelayStatus } from './relay/relay-report.js';
 export { QuarantineError } from './strict-commit.js';
 export * from './triggers/index.js';
+export * from './coverage/index.js';

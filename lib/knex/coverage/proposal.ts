@@ -1,0 +1,143 @@
+import type { InstalledDefinition } from '../triggers/trigger-registry.js';
+import type { TriggerBump } from '../triggers/trigger-definition.js';
+import type { ReadRelation } from './relations.js';
+import type { Proposal } from './report.js';
+import type { Route } from './routes.js';
+
+/** A table that needs a sentence, and all that is known of it. */
+export interface NeededWatch {
+  readonly relation: ReadRelation;
+  /** The columns that some entry reads. */
+  readonly columns: ReadonlySet<string>;
+  /** For each occurrence in a query the route to its scope; undefined where none was derived. */
+  readonly routes: readonly (Route | undefined)[];
+  /** The definition that the sentence takes the place of. */
+  readonly installed: InstalledDefinition | undefined;
+  /** Whether the search path finds a table, so that its name needs no schema. */
+  readonly isVisible: (table: { readonly schema: string | null; readonly table: string }) => boolean;
+}
+
+/** The sentence to paste for a table. */
+export function propose(cache: string, { relation, columns, routes, installed, isVisible }: NeededWatch): Proposal {
+  const open: string[] = [];
+  const bumps = new Set<string>();
+  for (const bump of installed?.bumps ?? []) bumps.add(bumpText(visibly(bump.lookUp, isVisible), bump.ids));
+  for (const route of routes) bumps.add(bumpOf(route, relation, open));
+  const options = [`cache: ${text(cache)}`];
+  const schema = installed === undefined ? (relation.visible ? undefined : relation.schema) : installed.schema;
+  if (schema !== undefined && !relation.visible) options.push(`schema: ${text(schema)}`);
+  if (installed !== undefined && installed.name !== 'default') options.push(`name: ${text(installed.name)}`);
+  if (installed !== undefined && installed.truncate !== '') options.push(`truncate: ${text(installed.truncate)}`);
+  if (installed !== undefined && installed.limit !== 1_000) options.push(`limit: ${installed.limit}`);
+  if (installed?.subscriber === true) options.push('subscriber: true');
+  const all = [...relation.columns.values()];
+  const needed = all.filter((column) => columns.has(column) || installed?.columns?.includes(column) === true);
+  if (installed?.columns !== null && needed.length > 0 && needed.length < all.length) {
+    options.push(`columns: [${needed.map(text).join(', ')}]`);
+  }
+  const sentence = [
+    ...open.map((line) => `// ${line}`),
+    `await onChangeOf(db, ${text(installed?.table ?? relation.name)}, { ${options.join(', ')} })`,
+    ...[...bumps].map((bump) => `  ${bump}`),
+    '  .install();',
+  ];
+  return { table: relation.shown, sentence: sentence.join('\n'), open, replaces: installed !== undefined };
+}
+
+/** `.bump({ customer: 'customer_id' })`; adds to `open` where the owner must look. */
+function bumpOf(route: Route | undefined, relation: ReadRelation, open: string[]): string {
+  if (route === undefined) {
+    open.push(
+      `FILL IN: the query does not show which scope a row of ${relation.shown} belongs to. Until then each change bumps everything.`,
+    );
+    return '.bump({})';
+  }
+  if (route.hops.length > 1) {
+    const chain = [relation.shown, ...route.hops.map((hop) => hop.relation.shown)].join(' -> ');
+    open.push(`FILL IN: the scope is ${route.hops.length} look-ups away (${chain}):`);
+    for (const [i, hop] of route.hops.entries()) {
+      const before = i === 0 ? relation.shown : route.hops[i - 1]!.relation.shown;
+      const pairs = hop.on.map(({ column, changed }) => `${hop.relation.shown}.${column} = ${before}.${changed}`);
+      open.push(`  ${pairs.join(' and ')}`);
+    }
+    const ids = route.ids.map(
+      ({ namespace, column, of }) =>
+        `${namespace}: ${of === 'changed' ? relation.shown : route.hops.at(-1)!.relation.shown}.${column}`,
+    );
+    open.push(`  ids: ${ids.join(', ')}. Until then each change bumps everything.`);
+    return '.bump({})';
+  }
+  const [hop] = route.hops;
+  if (route.byForeignKey) {
+    open.push(
+      `CHECK: no statement joins ${relation.shown}; its foreign key${hop === undefined ? '' : ` to or beside ${hop.relation.shown}`} stands in for that.`,
+    );
+  }
+  if (!route.complete) {
+    open.push(
+      `NOTE: the query shows ${route.ids.map(({ namespace }) => namespace).join(', ')} alone, so each change bumps all below.`,
+    );
+  }
+  return bumpText(
+    hop === undefined
+      ? null
+      : { schema: hop.relation.visible ? null : hop.relation.schema, table: hop.relation.name, on: hop.on },
+    route.ids,
+  );
+}
+
+function visibly(lookUp: TriggerBump['lookUp'], isVisible: NeededWatch['isVisible']): TriggerBump['lookUp'] {
+  return lookUp !== null && isVisible(lookUp) ? { ...lookUp, schema: null } : lookUp;
+}
+
+function bumpText(lookUp: TriggerBump['lookUp'], ids: Route['ids']): string {
+  const named = ids.map(({ namespace, column, of }) => {
+    const value = lookUp !== null && of === 'changed' ? `changed(${text(column)})` : text(column);
+    return `${key(namespace)}: ${value}`;
+  });
+  const bump = `.bump(${object(named)})`;
+  if (lookUp === null) return bump;
+  const on = object(lookUp.on.map(({ column, changed }) => `${key(column)}: ${text(changed)}`));
+  const schema = lookUp.schema === null ? '' : `, { schema: ${text(lookUp.schema)} }`;
+  return `.lookUp(${text(lookUp.table)}, ${on}${schema})${bump}`;
+}
+
+/** The migration with all sentences. */
+export function migrationOf(cache: string, proposals: readonly Proposal[], relations: readonly ReadRelation[]): string {
+  if (proposals.length === 0) return '';
+  const body = proposals.map(({ sentence }) => indented(sentence)).join('\n\n');
+  const removed = proposals.flatMap(({ replaces }, i) => {
+    const { schema, name, visible, shown } = relations[i]!;
+    const options = `cache: ${text(cache)}${visible ? '' : `, schema: ${text(schema)}`}`;
+    return replaces
+      ? [`  // ${shown} had triggers before: install their earlier sentence again.`]
+      : [`  await removeTriggers(db, ${text(name)}, { ${options} });`];
+  });
+  const imports = [
+    ...(body.includes('changed(') ? ['changed'] : []),
+    'onChangeOf',
+    ...(removed.some((line) => line.includes('await')) ? ['removeTriggers'] : []),
+  ];
+  return (
+    `import type { Knex } from 'knex';\nimport { ${imports.join(', ')} } from 'gencache/knex';\n\n` +
+    `export async function up(db: Knex): Promise<void> {\n${body}\n}\n\n` +
+    `export async function down(db: Knex): Promise<void> {\n${removed.join('\n')}\n}\n`
+  );
+}
+
+export function indented(lines: string, by = '  '): string {
+  return lines.replaceAll(/^(?=.)/gm, by);
+}
+
+function object(fields: readonly string[]): string {
+  return fields.length === 0 ? '{}' : `{ ${fields.join(', ')} }`;
+}
+
+/** A text in TypeScript. */
+function text(value: string): string {
+  return `'${value.replaceAll(/['\\]/g, String.raw`\$&`).replaceAll('\n', String.raw`\n`)}'`;
+}
+
+function key(name: string): string {
+  return /^[A-Za-z_$][\w$]*$/.test(name) ? name : text(name);
+}
