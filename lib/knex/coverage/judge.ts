@@ -93,7 +93,7 @@ export function judge(read: ReadTable, definitions: readonly InstalledDefinition
   return { findings, routes };
 }
 
-const PASTE = 'Install the sentence below in a migration.';
+const PASTE = 'Paste the migration below.';
 
 function reachOf(
   { bumps }: InstalledDefinition,

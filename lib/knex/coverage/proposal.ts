@@ -20,9 +20,10 @@ export interface NeededWatch {
 /** The sentence to paste for a table. */
 export function propose(cache: string, { relation, columns, routes, installed, isVisible }: NeededWatch): Proposal {
   const open: string[] = [];
+  const notes: string[] = [];
   const bumps = new Set<string>();
   for (const bump of installed?.bumps ?? []) bumps.add(bumpText(visibly(bump.lookUp, isVisible), bump.ids));
-  for (const route of routes) bumps.add(bumpOf(route, relation, open));
+  for (const route of routes) bumps.add(bumpOf(route, relation, open, notes));
   const options = [`cache: ${text(cache)}`];
   const schema = installed === undefined ? (relation.visible ? undefined : relation.schema) : installed.schema;
   if (schema !== undefined && !relation.visible) options.push(`schema: ${text(schema)}`);
@@ -36,16 +37,16 @@ export function propose(cache: string, { relation, columns, routes, installed, i
     options.push(`columns: [${needed.map(text).join(', ')}]`);
   }
   const sentence = [
-    ...open.map((line) => `// ${line}`),
-    `await onChangeOf(db, ${text(installed?.table ?? relation.name)}, { ${options.join(', ')} })`,
-    ...[...bumps].map((bump) => `  ${bump}`),
+    ...new Set([...open, ...notes].map((line) => `// ${line}`)),
+    `await onChangeOf(db, ${text(installed?.table ?? relation.name)}, ${optionsText(options)})`,
+    ...[...bumps].map((bump) => indented(bump)),
     '  .install();',
   ];
   return { table: relation.shown, sentence: sentence.join('\n'), open, replaces: installed !== undefined };
 }
 
-/** `.bump({ customer: 'customer_id' })`; adds to `open` where the owner must look. */
-function bumpOf(route: Route | undefined, relation: ReadRelation, open: string[]): string {
+/** `.bump({ customer: 'customer_id' })`; adds to `open` where the owner must look, and to `notes` where a bump is wide. */
+function bumpOf(route: Route | undefined, relation: ReadRelation, open: string[], notes: string[]): string {
   if (route === undefined) {
     open.push(
       `FILL IN: the query does not show which scope a row of ${relation.shown} belongs to. Until then each change bumps everything.`,
@@ -74,9 +75,8 @@ function bumpOf(route: Route | undefined, relation: ReadRelation, open: string[]
     );
   }
   if (!route.complete) {
-    open.push(
-      `NOTE: the query shows ${route.ids.map(({ namespace }) => namespace).join(', ')} alone, so each change bumps all below.`,
-    );
+    const names = route.ids.map(({ namespace }) => namespace).join(', ');
+    notes.push(`NOTE: this leads to ${names} alone, so each change bumps everything below.`);
   }
   return bumpText(
     hop === undefined
@@ -99,7 +99,7 @@ function bumpText(lookUp: TriggerBump['lookUp'], ids: Route['ids']): string {
   if (lookUp === null) return bump;
   const on = object(lookUp.on.map(({ column, changed }) => `${key(column)}: ${text(changed)}`));
   const schema = lookUp.schema === null ? '' : `, { schema: ${text(lookUp.schema)} }`;
-  return `.lookUp(${text(lookUp.table)}, ${on}${schema})${bump}`;
+  return `.lookUp(${text(lookUp.table)}, ${on}${schema})\n${bump}`;
 }
 
 /** The migration with all sentences. */
@@ -127,6 +127,12 @@ export function migrationOf(cache: string, proposals: readonly Proposal[], relat
 
 export function indented(lines: string, by = '  '): string {
   return lines.replaceAll(/^(?=.)/gm, by);
+}
+
+/** On one line where that is short. */
+function optionsText(options: readonly string[]): string {
+  const line = `{ ${options.join(', ')} }`;
+  return line.length <= 80 ? line : `{\n${options.map((option) => `  ${option},`).join('\n')}\n}`;
 }
 
 function object(fields: readonly string[]): string {

@@ -10,8 +10,7 @@ export interface Occurrence {
 }
 
 /**
- * A part of a query whose conditions hold for its own rows alone: the optional side of an outer join, or a subquery in an
- * expression. A condition restricts the rows of its region and of those within it.
+ * A part of a query whose conditions hold for its own rows alone: the optional side of an outer join, or a subquery. A condition restricts the rows of its region and of those within it.
  */
 export interface Region {
   readonly outer: Region | undefined;
@@ -104,6 +103,7 @@ class Graph implements QueryGraph {
   readonly functions = new Set<string>();
   readsClock = false;
   readonly #views: ReadonlyMap<string, TreeNode>;
+  readonly #required = new Set<TreeNode>();
   readonly #isEquality: (operator: string) => boolean;
 
   constructor(views: ReadonlyMap<string, TreeNode>, isEquality: (operator: string) => boolean) {
@@ -182,7 +182,7 @@ class Graph implements QueryGraph {
       const relation = String(rte.fields['relid']);
       const view = this.#views.get(relation);
       this.relations.add(relation);
-      if (view !== undefined) level.inner.set(i, this.#enter(view, undefined, region));
+      if (view !== undefined) level.inner.set(i, this.#enter(view, undefined, { outer: region }));
       else {
         const occurrence = { id: this.occurrences.length, relation, region };
         this.occurrences.push(occurrence);
@@ -190,7 +190,7 @@ class Graph implements QueryGraph {
       }
     } else if (kind === SUBQUERY && nameOf(rte) !== PARAMETERS) {
       const inside = child(rte, 'subquery');
-      if (inside !== undefined) level.inner.set(i, this.#enter(inside, level, region));
+      if (inside !== undefined) level.inner.set(i, this.#enter(inside, level, { outer: region }));
     } else
       this.#expressions(
         [
@@ -206,8 +206,22 @@ class Graph implements QueryGraph {
 
   /** Takes the equalities of a condition, all of which hold: those within OR hold for no row alone. */
   #condition(tree: Tree | undefined, level: Level, region: Region): void {
+    this.#addRequired(tree);
     for (const [left, right] of this.#pairs(tree, level)) this.#equal(left, right, region);
     this.#expressions(tree, level, region);
+  }
+
+  /** `exists (...)` and `a in (...)`, outside of OR and NOT: they restrict the outer rows as an inner join does. */
+  #addRequired(tree: Tree | undefined): void {
+    if (isList(tree)) for (const each of tree) this.#addRequired(each);
+    else if (isNode(tree) && tree.type === 'BOOLEXPR' && tree.fields['boolop'] === 'and')
+      this.#addRequired(tree.fields['args']);
+    else if (isNode(tree) && tree.type === 'SUBLINK' && ['0', '2'].includes(String(tree.fields['subLinkType']))) {
+      const inside = child(tree, 'subselect');
+      // An aggregate over no rows is a row.
+      const lasts = inside === undefined || ROWS_OF_NONE.some((field) => !NOTHING.has(inside.fields[field]));
+      if (!lasts) this.#required.add(tree);
+    }
   }
 
   #equal(left: Source, right: Source, region: Region): void {
@@ -272,7 +286,7 @@ class Graph implements QueryGraph {
       if (type === 'VAR' && number(node, 'varattno') <= 0) this.#wholeRow(node, level);
       if (type !== 'SUBLINK') return true;
       const inside = child(node, 'subselect');
-      const within: Region = { outer: region };
+      const within: Region = this.#required.has(node) ? region : { outer: region };
       if (inside !== undefined) {
         const inner = this.#enter(inside, level, within);
         this.#member(node, level, inner, within);
@@ -391,6 +405,7 @@ class Graph implements QueryGraph {
 const UNNEST = '2331';
 /** Parts of a query by which one row decides on others, so that a condition outside does not restrict the rows inside. */
 const CHOOSES = ['limitCount', 'limitOffset', 'hasWindowFuncs', 'hasDistinctOn'];
+const ROWS_OF_NONE = ['hasAggs', 'groupingSets', 'havingQual', 'setOperations'];
 const NOTHING: ReadonlySet<Tree | undefined> = new Set([undefined, null, 'false']);
 /** Explicit and implicit casts: https://github.com/postgres/postgres/blob/REL_15_STABLE/src/include/nodes/primnodes.h */
 const CASTS = new Set(['1', '2']);

@@ -19,7 +19,11 @@ export function coverageText(report: Omit<CoverageReport, 'text'>): string {
     const found = report.findings.filter((finding) => finding.severity === severity);
     if (found.length === 0) continue;
     lines.push('', `${HEADINGS[severity]}:`);
-    for (const finding of found) lines.push(...findingLines(finding));
+    for (const [i, finding] of found.entries()) {
+      lines.push(findingLine(finding, report.entries.length > 1));
+      // One remedy for the findings above it.
+      if (finding.remedy !== found[i + 1]?.remedy) lines.push(`    -> ${finding.remedy}`);
+    }
   }
   if (report.migration !== '') {
     lines.push('', 'The migration to paste; bump everything once after it:', '', indented(report.migration.trimEnd()));
@@ -37,9 +41,8 @@ function headline({ cache, ok, entries, findings }: Omit<CoverageReport, 'text'>
   return `${read}: ${parts.join(', ')}.`;
 }
 
-function findingLines({ severity, entries, message, remedy }: CoverageFinding): string[] {
-  const of = entries.length > 0 ? `  [${entries.join(', ')}]` : '';
-  return [`  ${MARKS[severity]} ${message}${of}`, `    -> ${remedy}`];
+function findingLine({ severity, entries, message }: CoverageFinding, named: boolean): string {
+  return `  ${MARKS[severity]} ${message}${named && entries.length > 0 ? `  [${entries.join(', ')}]` : ''}`;
 }
 
 function count(number: number, one: string, many = `${one}s`): string {

@@ -90,32 +90,30 @@ export class Routes {
       .map((hop) => hop.occurrence);
   }
 
+  /**
+   * The row's own columns, if they name a scope below global: a chain of look-ups must end at a table whose rows do, since a
+   * look-up finds no rows that the same transaction deletes. Else the nearest such table; of several as near the one reached
+   * by primary keys, then the one that names the most.
+   */
   #search(start: Occurrence, equalities: readonly Equality[]): Route | undefined {
-    let best: Route | undefined;
+    const byForeignKey = equalities.length > this.#equalities.length;
     let states: { at: Occurrence; hops: readonly Hop[] }[] = [{ at: start, hops: [] }];
     const met = new Set([start]);
     for (let depth = 0; depth <= HOPS_MAX && states.length > 0; depth++) {
-      for (const { at, hops } of states) {
-        for (const lineage of this.#lineages) {
-          const ids = this.#idsAt(lineage, start, at, equalities);
-          if (ids.length > (best?.ids.length ?? 0)) {
-            const byForeignKey = equalities.length > this.#equalities.length;
-            best = {
-              ids,
-              hops: ids.some(({ of }) => of === 'looked up') ? hops : [],
-              complete: ids.length === lineage.length,
-              byForeignKey,
-            };
-          }
-        }
-      }
+      const routes = states.flatMap(({ at, hops }) =>
+        this.#lineages
+          .map((lineage) => ({ ids: this.#idsAt(lineage, start, at, equalities), lineage }))
+          .filter(({ ids }) => ids.length > 0)
+          .map(({ ids, lineage }) => ({ ids, hops, complete: ids.length === lineage.length, byForeignKey })),
+      );
+      if (routes.length > 0) return routes.reduce((best, route) => (isBetter(route, best) ? route : best));
       states = states.flatMap(({ at, hops }) =>
         this.#hops(at, equalities)
           .filter((hop) => !met.has(hop.occurrence) && met.add(hop.occurrence))
           .map((hop) => ({ at: hop.occurrence, hops: [...hops, hop] })),
       );
     }
-    return best;
+    return undefined;
   }
 
   /** As many of the namespaces, root first, as the changed row and the row at the end of the hops name. */
@@ -194,6 +192,16 @@ export class Routes {
   #name({ occurrence, column }: OccurrenceColumn): string {
     return this.#relations.get(occurrence.relation)?.columns.get(column) ?? '';
   }
+}
+
+function isBetter(a: Route, b: Route): boolean {
+  const [many, manyOfBest] = [a, b].map(({ hops }) => hops.filter((hop) => !isOneRow(hop)).length) as [number, number];
+  return many === manyOfBest ? a.ids.length > b.ids.length : many < manyOfBest;
+}
+
+function isOneRow({ relation, on }: Hop): boolean {
+  const key = relation.table?.primaryKey ?? [];
+  return key.length > 0 && key.every((name) => on.some(({ column }) => column === name));
 }
 
 function family(kind: string): string {

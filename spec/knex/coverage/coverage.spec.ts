@@ -73,7 +73,9 @@ describe('coverage', () => {
     it('proposes a migration that covers the entry, and bumps what each change concerns', async () => {
       declare(JOIN);
       const { migration } = await check();
-      expect(migration).to.include(`.lookUp('shop_order', { product_id: 'id' }).bump({ customer: 'customer_id' })`);
+      expect(migration).to.include(
+        `.lookUp('shop_order', { product_id: 'id' })\n    .bump({ customer: 'customer_id' })`,
+      );
       await runMigration(migration, db);
       const report = await check();
       expect(report.text).to.include('1 entry of').and.include('and triggers watch all that they read.');
@@ -118,7 +120,7 @@ describe('coverage', () => {
         'gap table not watched: product (id, name)',
       ]);
       expect(report.migration).to.include(
-        `.lookUp('shop_order', { product_id: 'id' }).bump({ customer: 'customer_id' })`,
+        `.lookUp('shop_order', { product_id: 'id' })\n    .bump({ customer: 'customer_id' })`,
       );
     });
 
@@ -143,7 +145,7 @@ describe('coverage', () => {
       expect(summary(report)).to.deep.equal(['gap column left out: product (name)']);
       expect(report.proposals.map(({ sentence }) => sentence)).to.deep.equal([
         `await onChangeOf(db, 'product', { cache: '${name}', columns: ['id', 'name', 'cents'] })\n` +
-          `  .lookUp('shop_order', { product_id: 'id' }).bump({ customer: 'customer_id' })\n  .install();`,
+          `  .lookUp('shop_order', { product_id: 'id' })\n  .bump({ customer: 'customer_id' })\n  .install();`,
       ]);
       await runMigration(report.migration, db);
       expect((await check()).ok).to.equal(true);
@@ -383,7 +385,7 @@ describe('coverage', () => {
       );
       expect(person!.sentence)
         .to.include(`.bump({ customer: 'customer_id' })`)
-        .and.include(`.lookUp('person', { boss_id: 'id' }).bump({ customer: 'customer_id' })`);
+        .and.include(`.lookUp('person', { boss_id: 'id' })\n  .bump({ customer: 'customer_id' })`);
     });
 
     it('derive nothing from a condition of an outer join that does not restrict the row', async () => {
@@ -418,6 +420,24 @@ describe('coverage', () => {
       expect(muted!.sentence).to.include(`.bump({ customer: 'who' })`);
     });
 
+    it('follow EXISTS and IN as joins, and derive nothing from them where they are no condition', async () => {
+      await db.raw('create table link (customer_id int, product_id int)');
+      const { product } = await sentences(
+        `select 42 as customer_id, p.name from product p
+         where exists (select from link where link.product_id = p.id and link.customer_id = any(?))`,
+      );
+      expect(product!.sentence).to.include(
+        `.lookUp('link', { product_id: 'id' })\n  .bump({ customer: 'customer_id' })`,
+      );
+      cache = lendKnexCache(db);
+      const others = await sentences(
+        `select 42 as customer_id, p.name from product p
+         where exists (select count(*) from link where link.product_id = p.id and link.customer_id = any(?))`,
+      );
+      expect(others['product']!.open.join()).to.include('FILL IN');
+      expect(others['link']!.sentence).to.include(`.bump({ customer: 'customer_id' })`);
+    });
+
     it('take foreign keys for joins between statements, and ask to check', async () => {
       await db.raw(`create table note (id int primary key, order_id int references shop_order, body text)`);
       cache.namespace('customer', integer()).value('notes', {
@@ -428,7 +448,9 @@ describe('coverage', () => {
       });
       const { proposals } = await check();
       const note = proposals.find(({ table }) => table === 'note')!;
-      expect(note.sentence).to.include(`.lookUp('shop_order', { id: 'order_id' }).bump({ customer: 'customer_id' })`);
+      expect(note.sentence).to.include(
+        `.lookUp('shop_order', { id: 'order_id' })\n  .bump({ customer: 'customer_id' })`,
+      );
       expect(note.open.join()).to.include('CHECK');
     });
   });
