@@ -81,7 +81,8 @@ export async function coverage(cache: object, options: CoverageOptions): Promise
   const needed = new Map<ReadRelation, (Route | undefined)[]>();
   const covered = new Set<ReadTable>();
   for (const read of reads) {
-    const verdict = judge(read, definitionsOn(read.relation, definitions, watched));
+    const on = (relation: ReadRelation) => definitionsOn(relation, definitions, watched);
+    const verdict = judge(read, on(read.relation), on);
     findings.push(...verdict.findings);
     if (verdict.findings.some(({ severity }) => severity === 'gap')) needed.set(read.relation, []);
     else covered.add(read);

@@ -1,4 +1,4 @@
-import { ROW_OPERATIONS, type TriggerBump, watchedColumns } from '../triggers/trigger-definition.js';
+import { ROW_OPERATIONS, type RowOperation, type TriggerBump, watchedColumns } from '../triggers/trigger-definition.js';
 import type { InstalledDefinition } from '../triggers/trigger-registry.js';
 import type { Occurrence } from './query-graph.js';
 import type { ReadRelation } from './relations.js';
@@ -28,7 +28,11 @@ export interface Verdict {
 type Reach = 'proven' | 'assumed' | 'other column' | 'not looked up' | 'elsewhere';
 
 /** Holds a table that an entry reads against the triggers on it. */
-export function judge(read: ReadTable, definitions: readonly InstalledDefinition[]): Verdict {
+export function judge(
+  read: ReadTable,
+  definitions: readonly InstalledDefinition[],
+  definitionsOf: (relation: ReadRelation) => readonly InstalledDefinition[],
+): Verdict {
   const { relation, entry, columns } = read;
   const found = (finding: Omit<CoverageFinding, 'severity' | 'entries' | 'subject'>): CoverageFinding => ({
     ...{ severity: 'gap', entries: [entry], subject: relation.shown },
@@ -72,7 +76,7 @@ export function judge(read: ReadTable, definitions: readonly InstalledDefinition
       !watching.some((definition) => definition.operations.includes(operation)) &&
       (operation !== 'update' || columns.size > 0),
   );
-  if (operations.length > 0) {
+  if (operations.length > 0 && !isToldByOthers(operations, read, definitionsOf)) {
     const message = `The triggers on ${relation.shown} leave out ${list(operations)}.`;
     findings.push(found({ kind: 'operation left out', operations, message, remedy: PASTE }));
   }
@@ -91,6 +95,18 @@ export function judge(read: ReadTable, definitions: readonly InstalledDefinition
     findings.push({ ...found({ kind: 'ids not derived', message, remedy }), severity: 'note' });
   }
   return { findings, routes };
+}
+
+/** Whether other tables tell of the inserts and deletes that this one's triggers leave out. */
+function isToldByOthers(
+  operations: readonly RowOperation[],
+  { occurrences, routes }: ReadTable,
+  definitionsOf: (relation: ReadRelation) => readonly InstalledDefinition[],
+): boolean {
+  const isWatched = (relation: ReadRelation) =>
+    ROW_OPERATIONS.every((operation) => definitionsOf(relation).some((one) => one.operations.includes(operation)));
+  if (operations.includes('update') || occurrences.length === 0) return false;
+  return occurrences.every((occurrence) => routes.referring(occurrence).some(isWatched));
 }
 
 const PASTE = 'Paste the migration below.';

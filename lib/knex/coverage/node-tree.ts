@@ -72,6 +72,12 @@ export function child(node: TreeNode, field: string): TreeNode | undefined {
   return isNode(value) ? value : undefined;
 }
 
+/** A field that is a word; empty for another value. */
+export function word(node: TreeNode, field: string): string {
+  const value = node.fields[field];
+  return typeof value === 'string' ? value : '';
+}
+
 export function number(node: TreeNode, field: string): number {
   return Number(node.fields[field] ?? 0);
 }

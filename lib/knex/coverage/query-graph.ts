@@ -1,5 +1,5 @@
 import { PARAMETERS, type AnalysedStatement } from './analysed-statement.js';
-import { child, isList, isNode, nodes, number, type Tree, type TreeNode, walk } from './node-tree.js';
+import { child, isList, isNode, nodes, number, type Tree, type TreeNode, walk, word } from './node-tree.js';
 
 /** One occurrence of a table in a query: a table that is joined with itself has two. */
 export interface Occurrence {
@@ -33,6 +33,8 @@ export interface Restriction {
   readonly column: OccurrenceColumn;
   readonly parameters: readonly number[];
   readonly region: Region;
+  /** Equal for columns that a row of the result compares with one and the same value. */
+  readonly row: string | undefined;
 }
 
 /** What a query's analysed form shows beyond its dependencies. */
@@ -59,7 +61,8 @@ interface Level {
   readonly inner: Map<number | string, Level>;
 }
 
-type Source = OccurrenceColumn | { readonly parameter: number };
+/** `row`: the one value that it stands for in a row of the result; undefined for any of several. */
+type Source = OccurrenceColumn | { readonly parameter: number; readonly row: string | undefined };
 
 const RELATION = 0;
 const SUBQUERY = 1;
@@ -103,6 +106,7 @@ class Graph implements QueryGraph {
   readonly functions = new Set<string>();
   readsClock = false;
   readonly #views: ReadonlyMap<string, TreeNode>;
+  readonly #tables = new Map<TreeNode, number>();
   readonly #required = new Set<TreeNode>();
   readonly #isEquality: (operator: string) => boolean;
 
@@ -113,7 +117,20 @@ class Graph implements QueryGraph {
 
   read(query: TreeNode): this {
     this.#enter(query, undefined, { outer: undefined });
+    this.#pairRestrictions();
     return this;
+  }
+
+  /** Columns that a row compares with one value are equal. */
+  #pairRestrictions(): void {
+    for (const [i, one] of this.restrictions.entries()) {
+      for (const other of this.restrictions.slice(i + 1)) {
+        if (one.row === undefined || one.row !== other.row || one.column.occurrence === other.column.occurrence)
+          continue;
+        const region = holdsIn(one.region, other.region) ? other.region : one.region;
+        if (holdsIn(other.region, region)) this.equalities.push({ left: one.column, right: other.column, region });
+      }
+    }
   }
 
   #enter(query: TreeNode, outer: Level | undefined, region: Region): Level {
@@ -123,7 +140,7 @@ class Graph implements QueryGraph {
     // CTEs first: the tables of the query refer to them.
     for (const cte of nodes(query.fields['cteList'])) {
       const inside = child(cte, 'ctequery');
-      const name = String(cte.fields['ctename']);
+      const name = word(cte, 'ctename');
       if (inside === undefined) continue;
       const inner = this.#enter(inside, level, { outer: region });
       // A row of a recursive query concerns the rows that follow from it, whatever the outer query selects of them.
@@ -164,7 +181,7 @@ class Graph implements QueryGraph {
       for (const each of nodes(tree.fields['fromlist'])) this.#divide(each, region, level, conditions);
       conditions.push({ condition: tree.fields['quals'] ?? null, region });
     } else if (tree.type === 'JOINEXPR') {
-      const kind = String(tree.fields['jointype']);
+      const kind = word(tree, 'jointype');
       const optional = (): Region => ({ outer: region });
       const left = kind === INNER || kind === LEFT ? region : optional();
       const right = kind === INNER || kind === RIGHT ? region : optional();
@@ -179,7 +196,7 @@ class Graph implements QueryGraph {
     const rte = level.rtable[i]!;
     const kind = number(rte, 'rtekind');
     if (kind === RELATION) {
-      const relation = String(rte.fields['relid']);
+      const relation = word(rte, 'relid');
       const view = this.#views.get(relation);
       this.relations.add(relation);
       if (view !== undefined) level.inner.set(i, this.#enter(view, undefined, { outer: region }));
@@ -216,7 +233,7 @@ class Graph implements QueryGraph {
     if (isList(tree)) for (const each of tree) this.#addRequired(each);
     else if (isNode(tree) && tree.type === 'BOOLEXPR' && tree.fields['boolop'] === 'and')
       this.#addRequired(tree.fields['args']);
-    else if (isNode(tree) && tree.type === 'SUBLINK' && ['0', '2'].includes(String(tree.fields['subLinkType']))) {
+    else if (isNode(tree) && tree.type === 'SUBLINK' && ['0', '2'].includes(word(tree, 'subLinkType'))) {
       const inside = child(tree, 'subselect');
       // An aggregate over no rows is a row.
       const lasts = inside === undefined || ROWS_OF_NONE.some((field) => !NOTHING.has(inside.fields[field]));
@@ -227,7 +244,7 @@ class Graph implements QueryGraph {
   #equal(left: Source, right: Source, region: Region): void {
     if ('occurrence' in left && 'occurrence' in right) this.equalities.push({ left, right, region });
     else if ('occurrence' in left && 'parameter' in right) {
-      this.restrictions.push({ column: left, parameters: [right.parameter], region });
+      this.restrictions.push({ column: left, parameters: [right.parameter], region, row: right.row });
     } else if ('parameter' in left && 'occurrence' in right) this.#equal(right, left, region);
   }
 
@@ -255,8 +272,11 @@ class Graph implements QueryGraph {
 
   #operands(tree: TreeNode, level: Level): [Source, Source][] {
     const [left, right] = isList(tree.fields['args']) ? tree.fields['args'] : [];
-    if (right === undefined || !this.#isEquality(String(tree.fields['opno']))) return [];
-    const others = this.#sources(right, level);
+    if (right === undefined || !this.#isEquality(word(tree, 'opno'))) return [];
+    // `= any ($1)`: two columns of it may hold different elements.
+    const others = this.#sources(right, level).map((source) =>
+      'parameter' in source && tree.type === 'SCALARARRAYOPEXPR' ? { ...source, row: undefined } : source,
+    );
     return this.#sources(left, level).flatMap((one) => others.map((other): [Source, Source] => [one, other]));
   }
 
@@ -268,7 +288,9 @@ class Graph implements QueryGraph {
     const restricted = branches.map(
       (pairs) => new Set(pairs.flatMap((pair) => pair.filter((one) => 'occurrence' in one).map(keyOf))),
     );
-    return branches.flat().filter(([left, right]) => {
+    const anyOf = (source: Source): Source => ('parameter' in source ? { ...source, row: undefined } : source);
+    const pairs = branches.flat().map(([left, right]): [Source, Source] => [anyOf(left), anyOf(right)]);
+    return pairs.filter(([left, right]) => {
       const columns = [left, right].filter((one) => 'occurrence' in one);
       return columns.length === 1 && restricted.every((keys) => keys.has(keyOf(columns[0]!)));
     });
@@ -301,7 +323,7 @@ class Graph implements QueryGraph {
     walk(link.fields['testexpr'], (node) => {
       if (node.type !== 'OPEXPR') return true;
       const [left, right] = isList(node.fields['args']) ? node.fields['args'] : [];
-      if (isNode(right) && this.#isEquality(String(node.fields['opno']))) {
+      if (isNode(right) && this.#isEquality(word(node, 'opno'))) {
         const selected = right.type === 'PARAM' ? right : innermost(right);
         for (const one of this.#sources(left, level)) {
           for (const other of this.#column(inner, number(selected, 'paramid'))) this.#equal(one, other, region);
@@ -315,7 +337,7 @@ class Graph implements QueryGraph {
     const at = levelOf(level, number(variable, 'varlevelsup'));
     const i = number(variable, 'varno') - 1;
     const rte = at?.rtable[i];
-    if (rte !== undefined && number(rte, 'rtekind') === RELATION) this.wholeRows.add(String(rte.fields['relid']));
+    if (rte !== undefined && number(rte, 'rtekind') === RELATION) this.wholeRows.add(word(rte, 'relid'));
   }
 
   /** The columns and parameters whose value an expression is, without a change. */
@@ -340,7 +362,7 @@ class Graph implements QueryGraph {
         // The merged column of a FULL JOIN with USING.
         return this.#sources(tree.fields['args'], level);
       case 'FUNCEXPR':
-        return CASTS.has(String(tree.fields['funcformat'])) ? this.#sources(tree.fields['args'], level) : [];
+        return CASTS.has(word(tree, 'funcformat')) ? this.#sources(tree.fields['args'], level) : [];
       default:
         return [];
     }
@@ -355,25 +377,37 @@ class Graph implements QueryGraph {
     if (inner !== undefined) return this.#column(inner, column);
     switch (number(rte, 'rtekind')) {
       case SUBQUERY:
-        return nameOf(rte) === PARAMETERS ? [{ parameter: column }] : [];
+        return nameOf(rte) === PARAMETERS ? [{ parameter: column, row: `$${column}` }] : [];
       case JOIN:
         return this.#sources(listItem(rte.fields['joinaliasvars'], column - 1), level);
       case GROUP:
         return this.#sources(listItem(rte.fields['groupexprs'], column - 1), level);
       case VALUES:
         return (isList(rte.fields['values_lists']) ? rte.fields['values_lists'] : []).flatMap((row) =>
-          this.#sources(listItem(row, column - 1), level),
+          this.#inRow(this.#sources(listItem(row, column - 1), level), rte, column),
         );
       case FUNCTION:
         return this.#unnested(rte, level, column);
       case CTE: {
         const at = levelOf(level, number(rte, 'ctelevelsup'));
-        const cte = at?.inner.get(String(rte.fields['ctename']));
+        const cte = at?.inner.get(word(rte, 'ctename'));
         return cte === undefined || rte.fields['self_reference'] === 'true' ? [] : this.#column(cte, column);
       }
       default:
         return [];
     }
+  }
+
+  /** Values of a row of `unnest` or VALUES. Columns of such arrays are no values of the row. */
+  #inRow(sources: readonly Source[], rte: TreeNode, column: number): Source[] {
+    const row = `${this.#numberOf(rte)}.${column}`;
+    return sources.flatMap((source) => ('parameter' in source ? [{ ...source, row }] : []));
+  }
+
+  #numberOf(rte: TreeNode): number {
+    const known = this.#tables.get(rte) ?? this.#tables.size;
+    this.#tables.set(rte, known);
+    return known;
   }
 
   /** A column of `unnest($1, $2)`, which PostgreSQL keeps as one function for each array. */
@@ -383,7 +417,8 @@ class Graph implements QueryGraph {
       const count = number(each, 'funccolcount');
       const call = child(each, 'funcexpr');
       if (column >= first && column < first + count) {
-        return call?.fields['funcid'] === UNNEST ? this.#sources(call.fields['args'], level) : [];
+        if (call?.fields['funcid'] !== UNNEST) return [];
+        return this.#inRow(this.#sources(call.fields['args'], level), rte, column);
       }
       first += count;
     }
@@ -411,6 +446,12 @@ const NOTHING: ReadonlySet<Tree | undefined> = new Set([undefined, null, 'false'
 const CASTS = new Set(['1', '2']);
 /** The first SQLValueFunctionOp that is no date and no time. */
 const CURRENT_ROLE = 9;
+
+/** Whether a condition of `region` holds for the rows of `inner`. */
+export function holdsIn(region: Region, inner: Region): boolean {
+  for (let at: Region | undefined = inner; at !== undefined; at = at.outer) if (at === region) return true;
+  return false;
+}
 
 function keyOf(source: Source): string {
   return 'occurrence' in source ? `${source.occurrence.id}.${source.column}` : `$${source.parameter}`;

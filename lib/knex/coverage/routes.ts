@@ -1,5 +1,12 @@
 import type { CapturedStatement } from './capture.js';
-import type { Equality, Occurrence, OccurrenceColumn, QueryGraph, Region } from './query-graph.js';
+import {
+  type Equality,
+  holdsIn,
+  type Occurrence,
+  type OccurrenceColumn,
+  type QueryGraph,
+  type Region,
+} from './query-graph.js';
 import type { ForeignKey, ReadRelation } from './relations.js';
 
 /** A step of a look-up: the rows of a table whose columns equal those of the table before. */
@@ -48,6 +55,7 @@ export class Routes {
     readonly region: Region;
     readonly names: readonly string[];
   }[];
+  readonly #keys: readonly ForeignKey[];
   readonly #guesses: readonly Equality[];
 
   constructor({ statements, samples, lineages, relations, foreignKeys }: EntryQueries) {
@@ -61,6 +69,7 @@ export class Routes {
         names: parameters.flatMap((number) => namesOf(statement.bindings[number - 1], this.#name(column), samples)),
       })),
     );
+    this.#keys = foreignKeys;
     this.#guesses = guesses(
       statements.map(({ graph }) => graph.occurrences),
       foreignKeys,
@@ -88,6 +97,28 @@ export class Routes {
         on.every((pair) => hop.on.some(({ column, changed }) => column === pair.column && changed === pair.changed)),
       )
       .map((hop) => hop.occurrence);
+  }
+
+  /**
+   * The tables that refer to this one by a foreign key that the query joins by, for one occurrence: a row without them is in
+   * no result, and they can't be there without it. So their own changes tell when such a row appears and disappears.
+   */
+  referring(occurrence: Occurrence): ReadRelation[] {
+    return this.#keys
+      .filter(({ references }) => references === occurrence.relation)
+      .flatMap((key) => {
+        const joined = this.occurrences.filter(({ relation }) => relation === key.table);
+        const isJoined = (other: Occurrence) =>
+          key.columns.every((column, i) =>
+            this.#equalities.some(({ left, right, region }) => {
+              if (!holdsIn(region, occurrence.region)) return false;
+              const here = { occurrence, column: key.referenced[i]! };
+              const there = { occurrence: other, column };
+              return (same(left, here) && same(right, there)) || (same(left, there) && same(right, here));
+            }),
+          );
+        return joined.some(isJoined) ? [this.#relations.get(key.table)!] : [];
+      });
   }
 
   /**
@@ -135,7 +166,7 @@ export class Routes {
   #hops(occurrence: Occurrence, equalities: readonly Equality[]): Hop[] {
     const pairs = new Map<Occurrence, Hop['on'][number][]>();
     for (const { left, right, region } of equalities) {
-      if (!holdsIn(region, occurrence.region)) continue;
+      if (!holds(region, occurrence.region)) continue;
       for (const [from, to] of [
         [left, right],
         [right, left],
@@ -172,11 +203,11 @@ export class Routes {
     met.add(key);
     const restricted = this.#restrictions.some(
       ({ column, region, names }) =>
-        same(column, at) && names.includes(namespace) && holdsIn(region, at.occurrence.region),
+        same(column, at) && names.includes(namespace) && holds(region, at.occurrence.region),
     );
     if (restricted) return true;
     return equalities.some(({ left, right, region }) => {
-      if (!holdsIn(region, at.occurrence.region)) return false;
+      if (!holds(region, at.occurrence.region)) return false;
       const other = same(left, at) ? right : same(right, at) ? left : undefined;
       return other !== undefined && this.#holds(other, namespace, equalities, met);
     });
@@ -212,11 +243,8 @@ function same(a: OccurrenceColumn, b: OccurrenceColumn): boolean {
   return a.occurrence === b.occurrence && a.column === b.column;
 }
 
-/** Whether a condition of `region` holds for the rows of `inner`. */
-function holdsIn(region: Region, inner: Region): boolean {
-  if (region === EVERYWHERE) return true;
-  for (let at: Region | undefined = inner; at !== undefined; at = at.outer) if (at === region) return true;
-  return false;
+function holds(region: Region, inner: Region): boolean {
+  return region === EVERYWHERE || holdsIn(region, inner);
 }
 
 /** Of entries of the global scope. */

@@ -159,6 +159,21 @@ describe('coverage', () => {
       expect(summary(await check())).to.deep.equal(['gap operation left out: shop_order (delete)']);
     });
 
+    it('misses no insert and no delete that rows with a foreign key tell of', async () => {
+      await watch('shop_order').bump({ customer: 'customer_id' }).install();
+      await watch('product', { operations: ['update'] })
+        .bump({})
+        .install();
+      expect(summary(await check())).to.deep.equal([]);
+      await watch('shop_order', { operations: ['insert', 'update'] })
+        .bump({ customer: 'customer_id' })
+        .install();
+      expect(summary(await check())).to.have.members([
+        'gap operation left out: shop_order (delete)',
+        'gap operation left out: product (insert, delete)',
+      ]);
+    });
+
     it('finds a join whose other side they do not look up', async () => {
       await watch('shop_order').bump({ customer: 'customer_id' }).install();
       await watch('product').bump({ customer: 'id' }).install();
