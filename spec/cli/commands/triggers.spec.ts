@@ -25,6 +25,24 @@ describeCommand('gencache triggers', () => {
     expect(await gencache(['triggers', 'check', '--json'], env)).to.deep.equal({ code: 0, err: '', out: '[]\n' });
   });
 
+  it('list shows the watched tables, and what their changes bump', async () => {
+    await db.raw('create table part (id int primary key, item_id int, noise text)');
+    await onChangeOf(db, 'part', { cache, columns: ['item_id'], operations: ['update'] })
+      .lookUp('item', { id: 'item_id' })
+      .bump({ item: 'id' })
+      .install();
+    const { out, code } = await gencache(['triggers', 'list'], env);
+    expect(out)
+      .to.match(/item +default +insert update delete truncate +any +item=id$/m)
+      .and.match(/part +default +update truncate +item_id +item=item.id by item\(id = item_id\)$/m);
+    expect(code).to.equal(0);
+    const json = JSON.parse((await gencache(['triggers', 'list', '--json', '--cache', cache], env)).out) as object[];
+    expect(json).to.have.length(2);
+    expect(json[0]).to.include({ cache, table: 'item' });
+    const none = await gencache(['triggers', 'list', '--cache', uniqueName()], env);
+    expect(none).to.deep.equal({ code: 0, err: '', out: 'No triggers are installed.\n' });
+  });
+
   it('check shows disabled triggers with a remedy, and exits with 1', async () => {
     await db.raw('alter table item_1 disable trigger all');
     const { code, out } = await gencache(['triggers', 'check'], env);
