@@ -29,6 +29,7 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   'knex/relay': [...BASE, 'telemetry', 'write', 'knex/postgres', 'knex/outbox'],
   'knex/triggers': ['errors', 'model', 'knex/postgres', 'knex/outbox', 'knex/triggers/generate'],
   'knex/triggers/generate': ['model', 'knex/postgres', 'knex/outbox', 'knex/triggers'],
+  'knex/coverage': ['errors', 'async', 'model', 'knex/postgres', 'knex/outbox', 'knex/triggers'],
   'knex/migrations': ['errors', 'model', 'knex/postgres', 'knex/outbox', 'knex/triggers'],
   'knex/install': ['errors', 'knex/postgres', 'knex/outbox', 'knex/triggers', 'knex/migrations', 'migrations/outbox'],
   knex: [...BASE, 'telemetry', 'write', 'knex/postgres', 'knex/outbox'],
@@ -36,7 +37,7 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   cli: [...BASE, 'telemetry', 'knex/postgres', 'knex/outbox', 'cli/commands'],
   'cli/commands': [
     ...[...BASE, 'telemetry', 'store/redis', 'knex/postgres', 'knex/outbox', 'knex/relay', 'knex/triggers'],
-    ...['knex/install', 'cli', 'cli/doctor'],
+    ...['knex/install', 'knex/coverage', 'cli', 'cli/doctor'],
   ],
   'cli/doctor': [
     ...[...BASE, 'store/redis', 'knex/postgres', 'knex/outbox', 'knex/triggers', 'knex/migrations'],
@@ -49,7 +50,7 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
 /** What a single file may import beyond that: entry points, which export and do nothing else. */
 const EXPORTS: Readonly<Record<string, readonly string[]>> = {
   'lib/index.ts': ['store/memory'],
-  'lib/knex/index.ts': ['knex/relay', 'knex/triggers', 'knex/migrations', 'knex/install'],
+  'lib/knex/index.ts': ['knex/relay', 'knex/triggers', 'knex/coverage', 'knex/migrations', 'knex/install'],
 };
 
 /** The packages, and the rooms that may import them: values, or types alone. Rooms below a room count with it. */
