@@ -85,6 +85,15 @@ describe('docs/operations.md', () => {
   });
 });
 
+describe('docs/coverage.md', () => {
+  it('has a row for every kind of finding', () => {
+    const [unions] = /export type CoverageKind[\s\S]*?export interface/.exec(read('lib/knex/coverage/report.ts')) ?? [];
+    const kinds = quoted(unions!, /\| '([a-z ]+)'/g);
+    expect(kinds).to.have.length.above(20);
+    expect(kinds.filter((kind) => !firstCells('docs/coverage.md').includes(kind))).to.deep.equal([]);
+  });
+});
+
 function sources(folder: string): string[] {
   return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.ts'))

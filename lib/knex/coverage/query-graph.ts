@@ -255,7 +255,7 @@ class Graph implements QueryGraph {
     const args = isList(tree.fields['args']) ? tree.fields['args'] : [];
     if (tree.type === 'BOOLEXPR') {
       const [first] = args;
-      switch (tree.fields['boolop']) {
+      switch (word(tree, 'boolop')) {
         case 'and':
           return args.flatMap((each) => this.#pairs(each, level));
         case 'or':
