@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { inNoContext } from '../../async/no-context.js';
+import { query } from '../postgres/query.js';
 import type { EntryDefinition } from '../../model/entry-definition.js';
 
 /** A statement as a loader sent it. */
@@ -27,15 +28,17 @@ export async function capture(
   definition: EntryDefinition,
   ids: readonly Readonly<Record<string, unknown>>[],
 ): Promise<Capture> {
-  const trx = await db.transaction(undefined, { readOnly: true });
+  const trx = await db.transaction();
   const statements: CapturedStatement[] = [];
   const take = ({ sql, bindings }: { sql: string; bindings?: readonly unknown[] }) => {
     if (!CONTROL.test(sql)) statements.push({ sql, bindings: bindings ?? [] });
   };
-  trx.on('query', take);
   const load = (some: typeof ids) =>
     inNoContext(definition.load, some as never, { db: trx, signal: new AbortController().signal } as never);
   try {
+    // Also within a transaction of the caller, where it ends with the savepoint.
+    await query(trx, 'set transaction read only');
+    trx.on('query', take);
     let rows = 0;
     const size = definition.shape === 'value' ? 1 : ids.length;
     for (let i = 0; i < ids.length; i += size) rows += (await load(ids.slice(i, i + size))).filter(isThere).length;

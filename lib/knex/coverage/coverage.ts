@@ -5,6 +5,7 @@ import { declarationsOf } from '../../model/declarations.js';
 import type { OutboxOptions } from '../outbox/location.js';
 import { findInstalledOutbox } from '../outbox/installed-outbox.js';
 import { findRelation } from '../postgres/catalog.js';
+import { checkTriggers } from '../triggers/check-triggers.js';
 import { type InstalledDefinition, installedDefinitions } from '../triggers/trigger-registry.js';
 import { inOrder, judge, type ReadTable } from './judge.js';
 import { excess } from './excess.js';
@@ -58,6 +59,7 @@ export async function coverage(cache: object, options: CoverageOptions): Promise
   const outbox = await findInstalledOutbox(db, options.outbox);
   const definitions = outbox === undefined ? [] : await installedDefinitions(db, outbox, { cache: declared.cache });
   const watched = await tablesOf(db, definitions);
+  if (definitions.length > 0) findings.push(...(await altered(db, declared.cache, options.outbox)));
 
   const reads: ReadTable[] = [];
   for (const entry of entries) {
@@ -99,7 +101,7 @@ export async function coverage(cache: object, options: CoverageOptions): Promise
       [...relations.values()].some((each) => each.visible && each.schema === table.schema && each.name === table.table);
     proposed.push({ relation, proposal: propose(declared.cache, { relation, routes, columns, installed, isVisible }) });
   }
-  const judged = accepted(merged(findings), accept);
+  const judged = [...accepted(merged(findings), accept), ...unusedAccepts(findings, accept)];
   if (!judged.some(({ severity }) => severity === 'unknown')) judged.push(...excess(definitions, watched, reads));
   const proposals = proposed.map(({ proposal }) => proposal);
   const report = {
@@ -133,6 +135,26 @@ function noSample(entry: string, names: readonly string[]): CoverageFinding {
     message: `No sample names all ids of ${entry} (${names.join(', ')}), so its loader did not run.`,
     remedy: `Add \`{ ${names.map((name) => `${name}: ...`).join(', ')} }\` to \`samples\`.`,
   };
+}
+
+/** Definitions whose triggers are not there as they were installed: what they name is not watched. */
+async function altered(db: Knex, cache: string, outbox: OutboxOptions | undefined): Promise<CoverageFinding[]> {
+  const problems = await checkTriggers(db, outbox);
+  return problems
+    .filter((problem) => problem.cache === cache)
+    .map(({ table, message, remedy }) => ({
+      ...{ severity: 'gap', kind: 'triggers not as installed', entries: [], subject: table, message, remedy },
+    }));
+}
+
+function unusedAccepts(findings: readonly CoverageFinding[], accept: readonly string[]): CoverageFinding[] {
+  return accept
+    .filter((subject) => !findings.some((finding) => finding.severity === 'unknown' && finding.subject === subject))
+    .map((subject) => ({
+      ...{ severity: 'note', kind: 'accepted and not found', entries: [], subject },
+      message: `\`accept\` names ${subject}, which is not among the unknowns.`,
+      remedy: 'Leave it out, or name the `subject` of an unknown.',
+    }));
 }
 
 /** The oids of the watched tables, by definition. */

@@ -153,6 +153,8 @@ class Graph implements QueryGraph {
       if (unjoined && !level.regions.has(i)) level.regions.set(i, { outer: region });
     }
     for (const [i, where] of level.regions) this.#table(level, i, where);
+    // From release 18 on, expressions of GROUP BY stand in an entry of their own.
+    for (const rte of rtable) this.#expressions(rte.fields['groupexprs'], level, region);
     for (const { condition, region: where } of conditions) this.#condition(condition, level, where);
     for (const field of [
       'targetList',

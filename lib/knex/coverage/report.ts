@@ -8,7 +8,8 @@ export type CoverageKind =
   | 'ids not derived'
   | 'column watched and not read'
   | 'table watched and not read'
-  | 'accepted';
+  | 'accepted'
+  | 'accepted and not found';
 
 /** A change that leaves a cached value as it was. */
 export type GapKind =
@@ -17,7 +18,8 @@ export type GapKind =
   | 'operation left out'
   | 'scope not bumped'
   | 'join not looked up'
-  | 'id of another column';
+  | 'id of another column'
+  | 'triggers not as installed';
 
 /** A part of an answer whose source can't be seen. */
 export type UnknownKind =

@@ -91,7 +91,7 @@ export class Routes {
 
   /** The occurrences that the query joins to this one by these pairs of columns, at least. */
   joined(occurrence: Occurrence, table: { schema: string; name: string }, on: Hop['on']): Occurrence[] {
-    return this.#hops(occurrence, [...this.#equalities, ...this.#guesses])
+    return this.#hops(occurrence, this.#equalities)
       .filter(({ relation }) => relation.schema === table.schema && relation.name === table.name)
       .filter((hop) =>
         on.every((pair) => hop.on.some(({ column, changed }) => column === pair.column && changed === pair.changed)),

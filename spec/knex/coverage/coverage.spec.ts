@@ -192,6 +192,44 @@ describe('coverage', () => {
       expect(summary(await check())).to.deep.equal(['gap scope not bumped: product']);
     });
 
+    it('finds triggers that are not as they were installed', async () => {
+      await watch('shop_order').bump({ customer: 'customer_id' }).install();
+      await watch('product').bump({}).install();
+      expect((await check()).ok).to.equal(true);
+      await db.raw('alter table product disable trigger user');
+      try {
+        const report = await check();
+        expect(new Set(summary(report))).to.deep.equal(
+          new Set([`gap triggers not as installed: ${schemaOf(db)}.product`]),
+        );
+        expect(report.text).to.include('is DISABLED').and.include('gencache triggers repair');
+      } finally {
+        await db.raw('alter table product enable trigger user');
+      }
+    });
+
+    it('takes a bump of any scope that the entry depends on', async () => {
+      const products = cache.namespace('product', integer());
+      cache.namespace('region', integer()).list('offers', {
+        key: { product: integer() },
+        dependsOn: ({ product }) => [products.scope({ product })],
+        load: (ids, { db }) =>
+          db<{ id: number; name: string }>('product').whereIn(
+            'id',
+            ids.map(({ product }) => Number(product)),
+          ),
+        by: (row) => ({ region: 1, product: row.id }),
+      });
+      await watch('shop_order').bump({ customer: 'customer_id' }).install();
+      await watch('product').bump({ product: 'id' }).install();
+      const report = await coverage(cache, { db, samples: { customer: 42, region: 1, product: 7 } });
+      expect(summary(report)).to.deep.equal(['gap scope not bumped: product']);
+      expect(report.findings[0]!.entries).to.deep.equal(['customer.orders']);
+      expect(report.proposals[0]!.sentence)
+        .to.include(`.bump({ product: 'id' })`)
+        .and.include(`.lookUp('shop_order', { product_id: 'id' })\n  .bump({ customer: 'customer_id' })`);
+    });
+
     it('takes the triggers of another cache for none', async () => {
       await onChangeOf(db, 'shop_order', { cache: 'another' }).bump({ customer: 'customer_id' }).install();
       expect(summary(await check())).to.include('gap table not watched: shop_order (customer_id, product_id, item)');
@@ -285,6 +323,10 @@ describe('coverage', () => {
       );
       expect(found.map(({ kind }) => kind)).to.have.members(['loader failed', 'statement not readable']);
       expect(found[0]!.message).to.include('read-only transaction');
+      await db.transaction(async (trx) => {
+        await coverage(cache, { db: trx, samples: { customer: 42 } });
+        await trx.raw(`create table after_it (id int)`);
+      });
       expect(await db('shop_order').select('id')).to.have.length(1);
     });
 
@@ -297,6 +339,10 @@ describe('coverage', () => {
     it('says a loader that reads by another way than its context', async () => {
       cache.value('rate', { load: () => 7 });
       expect(summary(await check())).to.deep.equal(['unknown no statement: entry global.rate']);
+      expect(summary(await check(['entry global.rate', 'entry x']), ['note'])).to.deep.equal([
+        'note accepted: entry global.rate',
+        'note accepted and not found: entry x',
+      ]);
       expect((await check(['entry global.rate'])).ok).to.equal(true);
     });
 

@@ -4,13 +4,18 @@ import { installWorkflowTriggers } from '../../../lib/workflow-engine/workflow-t
 import { lendWorkflowCache, lendWorkflowDatabase, seed } from '../../workflow-engine/support.js';
 import { summary } from './support.js';
 
+const SAMPLES = [
+  { detector: 1, environment: 2 },
+  { detector: 2, environment: null },
+];
+
 describe('coverage of the workflow engine', () => {
   it('finds that its triggers watch all that its query reads, and no insert or delete that the links tell of', async () => {
     const db = await lendWorkflowDatabase();
     await seed(db);
     const { name, cache } = lendWorkflowCache(db);
     await installOutbox(db);
-    const check = () => coverage(cache, { db, samples: { detector: 1, environment: 2 } });
+    const check = () => coverage(cache, { db, samples: SAMPLES });
     expect(summary(await check())).to.deep.equal([
       'gap table not watched: detector (id, enabled)',
       'gap table not watched: detector_workflow (detector_id, workflow_id)',
