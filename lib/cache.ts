@@ -6,7 +6,6 @@ import { Engine } from './engine.js';
 import type { Entry } from './entry.js';
 import { ConfigurationError } from './errors/errors.js';
 import type { CacheEvents } from './telemetry/events.js';
-import { NamespaceNode } from './model/namespace-node.js';
 import type { IdKind } from './model/id-kind.js';
 import { type BumpOptions, Namespace } from './namespace.js';
 import { type CacheSettings, checkOptions } from './options.js';
@@ -63,7 +62,7 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
       clock: options.clock ?? monotonicClock,
     });
     publishDeclarations(this, { cache: checked.name, entries: this.#engine.entries });
-    this.#root = new Namespace(this.#engine, NamespaceNode.root(this.#engine.scopes));
+    this.#root = new Namespace(this.#engine, this.#engine.root);
   }
 
   get name(): string {

@@ -18,6 +18,8 @@ import type { CheckedOptions } from './options.js';
 import type { CallLabels } from './read/call.js';
 import { Reader } from './read/reader.js';
 import { SafeLookup } from './read/safe-lookup.js';
+import { NamespaceNode } from './model/namespace-node.js';
+import { Publisher } from './publisher.js';
 import { ScopeRegistry } from './model/scope-registry.js';
 import type { Source } from './ports/source.js';
 import { StoreClock } from './read/store-clock.js';
@@ -51,6 +53,8 @@ export class Engine {
   readonly store: Store;
   readonly source: Source<object, unknown>;
   readonly scopes: ScopeRegistry;
+  /** The namespace `global`. */
+  readonly root: NamespaceNode;
   readonly telemetry = new Emitter();
   readonly statistics = new Statistics(this.telemetry);
   readonly lookup: Lookup;
@@ -66,6 +70,7 @@ export class Engine {
   readonly inFlight = new InFlight();
   /** In the order of their declaration. */
   readonly entries: EntryDefinition[] = [];
+  readonly #publisher: Publisher | undefined;
   #longestTtlMs: number;
   #closing: Promise<void> | undefined;
 
@@ -78,6 +83,7 @@ export class Engine {
     this.source = source;
     this.#longestTtlMs = options.ttlMs;
     this.scopes = new ScopeRegistry(prefix, options.rememberedScopesMax);
+    this.root = NamespaceNode.root(this.scopes);
     const freshness = maxStalenessMs === undefined ? undefined : this.#freshness(maxStalenessMs);
     const storeClock = new StoreClock(store, clock);
     const lookup = new Lookup({ store, prefix, schemaVersion, telemetry, clock, storeClock, freshness });
@@ -117,6 +123,11 @@ export class Engine {
     });
     if (options.log) logTo(options.log, telemetry);
     if (source.explain !== undefined) this.#explainLoads(source.explain);
+    if (source.publish !== undefined)
+      this.#publisher = new Publisher({
+        ...{ source, options, clock, telemetry },
+        ...{ root: this.root, inFlight: this.inFlight },
+      });
     store.listen?.((signal) => inNoContext(this.#signalled, signal));
   }
 
@@ -222,6 +233,7 @@ export class Engine {
   }
 
   async #close(): Promise<void> {
+    this.#publisher?.close();
     const ended = this.#ended();
     if (await endsWithin(this.options.closeDeadlineMs, ended)) await ended;
     this.loads.close(new ClosedError(this.options.name));

@@ -34,7 +34,6 @@ export interface BumpOptions<Transaction = never> {
 export class Namespace<In extends object, Out extends object, Context, Transaction> {
   readonly #engine: Engine;
   readonly #node: NamespaceNode;
-  readonly #entries = new Set<string>();
 
   constructor(engine: Engine, node: NamespaceNode) {
     this.#engine = engine;
@@ -130,7 +129,7 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
   }
 
   #define(name: string, shape: Shape, options: object): EntryDefinition {
-    if (this.#entries.has(name)) {
+    if (this.#node.hasEntry(name)) {
       throw new ConfigurationError(
         `An entry must be declared once, but got "${name}" again (already declared in ${this.name}). ` +
           'Keep the object that the first declaration returned and use it everywhere.',
@@ -147,8 +146,8 @@ export class Namespace<In extends object, Out extends object, Context, Transacti
       defaults,
     });
     this.#engine.declareTtl(definition.storedMs);
-    this.#entries.add(name);
     this.#engine.entries.push(definition);
+    this.#node.addEntry(name);
     return definition;
   }
 }

@@ -2,6 +2,9 @@ import type { Knex } from 'knex';
 import type { Source } from '../ports/source.js';
 import { cancellable } from './cancellable.js';
 import { KnexOutbox } from './knex-outbox.js';
+import { publishDeclaration } from './outbox/declarations.js';
+import { explainOutboxError } from './outbox/explain-error.js';
+import { PUBLISHER_RIGHTS } from './outbox/missing-rights.js';
 import type { OutboxOptions } from './outbox/location.js';
 
 /** The context of loaders that read by Knex. */
@@ -13,7 +16,8 @@ export interface KnexContext {
 /**
  * A source that reads by Knex: loaders get `{ db }`. Bumps inside a transaction are recorded in the outbox that
  * `installOutbox` made. A load that takes longer than its hard timeout is cancelled at the server, on a connection made
- * for that; apart from it, opens and closes no connection.
+ * for that; apart from it, opens and closes no connection. What the cache is, its namespaces above all, is published in the
+ * outbox, if there is one.
  */
 export function knexSource(db: Knex, options: OutboxOptions = {}): Source<KnexContext, Knex.Transaction> {
   const context: KnexContext = { db };
@@ -21,6 +25,10 @@ export function knexSource(db: Knex, options: OutboxOptions = {}): Source<KnexCo
     explain: (error) => ((error as Error)?.name === 'KnexTimeoutError' ? NO_CONNECTION : undefined),
     context: (trx) => (trx === undefined ? context : { db: trx }),
     cancellable: (signal) => ({ db: cancellable(db, signal) }),
+    publish: (declaration, replaced) =>
+      publishDeclaration(db, options, declaration, replaced).catch(async (error: unknown) => {
+        throw await explainOutboxError(db, error, { outbox: options, rights: PUBLISHER_RIGHTS });
+      }),
     outbox: new KnexOutbox(db, options),
   };
 }

@@ -1,4 +1,5 @@
 import { ConfigurationError, IdError } from '../errors/errors.js';
+import type { NamespaceContents } from './cache-declaration.js';
 import type { IdKind } from './id-kind.js';
 import { childPath, isName, NAME_RULE } from './key.js';
 import type { RegisteredScope, ScopeRegistry } from './scope-registry.js';
@@ -15,8 +16,12 @@ export class NamespaceNode {
   /** Nodes from the root down, without the root itself, which has no id. */
   readonly #branch: readonly NamespaceNode[];
   readonly #children = new Map<string, NamespaceNode>();
+  readonly #entries = new Set<string>();
+  /** Shared by the nodes of one tree. */
+  readonly #tree: { declarations: number };
 
   private constructor({ scopes, level, kind, parent }: NamespaceNodeOptions) {
+    this.#tree = parent ? parent.#tree : { declarations: 0 };
     this.scopes = scopes;
     this.level = level;
     this.#kind = kind;
@@ -57,7 +62,31 @@ export class NamespaceNode {
     }
     const node = new NamespaceNode({ scopes: this.scopes, level: name, kind, parent: this });
     this.#children.set(name, node);
+    this.#tree.declarations++;
     return node;
+  }
+
+  hasEntry(name: string): boolean {
+    return this.#entries.has(name);
+  }
+
+  addEntry(name: string): void {
+    this.#entries.add(name);
+    this.#tree.declarations++;
+  }
+
+  /** Number of namespaces and entries that are declared in the whole tree. */
+  get declarations(): number {
+    return this.#tree.declarations;
+  }
+
+  /** The entries of this namespace, and the namespaces below it. */
+  get contents(): NamespaceContents {
+    const children = [...this.#children].toSorted(([a], [b]) => (a < b ? -1 : 1));
+    return {
+      entries: [...this.#entries].toSorted(),
+      namespaces: children.map(([name, node]) => ({ name, kind: node.#kind!.name, ...node.contents })),
+    };
   }
 
   /**

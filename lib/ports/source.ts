@@ -1,3 +1,4 @@
+import type { CacheDeclaration } from '../model/cache-declaration.js';
 import type { Store } from './store.js';
 
 /**
@@ -17,6 +18,12 @@ export interface Source<Context extends object, Transaction> {
   cancellable?(signal: AbortSignal): Context;
   /** Returns a warning for the owner if the error of a load has a cause that the source knows; undefined otherwise. */
   explain?(error: unknown): string | undefined;
+  /**
+   * Publishes what a cache is, for programs that have paths and no namespaces; in no transaction of a caller. The cache calls
+   * it behind its own work, about once an hour and when it has declared more; `replaced` is what this process published
+   * before. Rejects if it can't, and is called again later: a ConfigurationError is for the owner, who can mend the cause.
+   */
+  publish?(declaration: CacheDeclaration, replaced: CacheDeclaration | undefined): Promise<void>;
   /** Records bumps in the transaction of a change; undefined for a source without that ability. */
   readonly outbox?: Outbox<Transaction>;
 }

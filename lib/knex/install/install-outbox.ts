@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import * as outbox from '../../../migrations/outbox/001_outbox.js';
 import * as authority from '../../../migrations/outbox/002_authority.js';
+import * as declaration from '../../../migrations/outbox/003_declaration.js';
 import { ConfigurationError } from '../../errors/errors.js';
 import { findRelation } from '../postgres/catalog.js';
 import { underInstallationLock, ACCESS_EXCLUSIVE, type TableLock, underTableLocks } from '../postgres/table-locks.js';
@@ -19,13 +20,10 @@ interface Step {
 }
 
 /** Immutable once released: each later change is a step of its own. The number of a release is that of its steps. */
-const STEPS: readonly Step[] = [outbox, authority];
+const STEPS: readonly Step[] = [outbox, authority, declaration];
 
 /** The tables of each step. */
-const TABLES = [
-  ['release', 'outbox', 'dead_letter', 'trigger', 'narrowed'],
-  ['authority', 'boot'],
-];
+const TABLES = [['release', 'outbox', 'dead_letter', 'trigger', 'narrowed'], ['authority', 'boot'], ['declaration']];
 
 /** The release of the outbox that this package installs. */
 export const OUTBOX_RELEASE = STEPS.length;

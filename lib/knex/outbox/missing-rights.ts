@@ -17,11 +17,12 @@ export const RELAY_RIGHTS: NeededRights = {
 /** Those of `gencache relay`, which looks at the release of the outbox before it begins. */
 export const RELAY_COMMAND_RIGHTS: NeededRights = { ...RELAY_RIGHTS, gencache_release: ['SELECT'] };
 
-/** Those of the doctor, which checks those of a relay, and reads the dead letters and the list of triggers besides. */
+/** Those of the doctor, which checks those of a relay, and reads the dead letters, triggers and declarations besides. */
 export const DOCTOR_RIGHTS: NeededRights = {
   ...RELAY_COMMAND_RIGHTS,
   gencache_dead_letter: ['SELECT', 'INSERT'],
   gencache_trigger: ['SELECT'],
+  gencache_declaration: ['SELECT'],
 };
 
 /** The rights that `transaction()` and bumps in a transaction need; UPDATE is for row locks. */
@@ -29,6 +30,11 @@ export const WRITER_RIGHTS: NeededRights = {
   gencache_outbox: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
   gencache_authority: ['SELECT', 'UPDATE'],
   gencache_boot: ['SELECT', 'INSERT'],
+};
+
+/** The rights that an application needs to publish what its cache is, and to delete what no process publishes any more. */
+export const PUBLISHER_RIGHTS: NeededRights = {
+  gencache_declaration: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
 };
 
 /** Rights on one of the outbox's tables that a role lacks. */

@@ -39,3 +39,21 @@ export function connectionOf(trx: Knex.Transaction): Promise<PooledConnection> {
 export function cut({ connection }: PooledConnection): void {
   connection?.stream?.destroy();
 }
+
+/** The numbers of Knex's pool (tarn), for which Knex has no type. */
+interface PoolNumbers {
+  readonly max: number;
+  numUsed(): number;
+  numFree(): number;
+  numPendingAcquires(): number;
+  numPendingCreates(): number;
+}
+
+/** Whether the pool can lend a connection without a wait of this or of a waiting caller; true for an unknown pool. */
+export function hasFreeConnection(db: Knex): boolean {
+  const { pool } = db.client as { readonly pool?: Partial<PoolNumbers> };
+  if (typeof pool?.numPendingCreates !== 'function') return true;
+  const known = pool as PoolNumbers;
+  if (known.numPendingAcquires() > 0) return false;
+  return known.numFree() > 0 || known.numUsed() + known.numPendingCreates() < known.max;
+}

@@ -166,7 +166,7 @@ describe('row level security', () => {
     `${tables.join(', ')}. As the owner of the outbox, run: ` +
     `${tables.map((table) => `alter table "${schema}"."${table}" disable row level security;`).join(' ')} ` +
     'Or give the role BYPASSRLS, and switch FORCE off: `alter table ... no force row level security`.';
-  const ALL = ['authority', 'boot', 'dead_letter', 'narrowed', 'outbox', 'release', 'trigger'].map(
+  const ALL = ['authority', 'boot', 'dead_letter', 'declaration', 'narrowed', 'outbox', 'release', 'trigger'].map(
     (table) => `gencache_${table}`,
   );
 

@@ -277,12 +277,13 @@ describe('on the Knex of an application', () => {
       grant select on ${schema}.knex_migrations_lock to ${roleOf.relay};
       grant select, insert, update, delete on ${audit}.gencache_outbox to ${roleOf.app};
       grant select, update on ${audit}.gencache_authority to ${roleOf.app};
+      grant select, insert, update, delete on ${audit}.gencache_declaration to ${roleOf.app};
       grant select, insert on ${audit}.gencache_boot to ${roleOf.app}, ${roleOf.relay};
       grant select, update, delete on ${audit}.gencache_outbox to ${roleOf.relay};
       grant select, insert, update on ${audit}.gencache_authority to ${roleOf.relay};
       grant insert on ${audit}.gencache_dead_letter to ${roleOf.relay};
-      grant select on ${audit}.gencache_release, ${audit}.gencache_dead_letter, ${audit}.gencache_trigger
-        to ${roleOf.relay}`);
+      grant select on ${audit}.gencache_release, ${audit}.gencache_dead_letter, ${audit}.gencache_trigger,
+        ${audit}.gencache_declaration to ${roleOf.relay}`);
     expect(await checkTriggers(owner, at)).to.deep.equal([]);
 
     const relayDb = open(roleOf.relay);
