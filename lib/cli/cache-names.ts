@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { type OutboxOptions, qualifier } from '../knex/outbox/location.js';
+import { type NameFault, PublishedCaches } from '../knex/outbox/published-caches.js';
 import { query } from '../knex/postgres/query.js';
 
 /** The cache names in an outbox. A name that only a relay has used is no evidence: that relay may have a misspelt name. */
@@ -10,11 +11,13 @@ export interface CacheNames {
   readonly relayed: boolean;
   /** Other names that are recorded, 20 at most. */
   readonly others: readonly string[];
+  /** Applications have published other names, and not this one. */
+  readonly fault: NameFault | undefined;
 }
 
 const OTHERS_MAX = 20;
 
-/** One query, by index: it reads a few rows of the outbox for each cache. */
+/** Three queries, by index: they read a few rows of the outbox for each cache. */
 export async function findCacheNames(db: Knex, cache: string, outbox: OutboxOptions): Promise<CacheNames> {
   const at = qualifier(outbox);
   const rows = await query<{ names: string[]; relayed: boolean }>(
@@ -34,17 +37,24 @@ export async function findCacheNames(db: Knex, cache: string, outbox: OutboxOpti
     { cache, max: OTHERS_MAX + 1 },
   );
   const { names, relayed } = rows[0]!;
-  return { recorded: names.includes(cache), relayed, others: names.filter((name) => name !== cache) };
+  const fault = (await PublishedCaches.read(db, outbox)).nameFault(cache);
+  return { recorded: names.includes(cache), relayed, others: names.filter((name) => name !== cache), fault };
 }
 
-/** Whether a misspelt name is likelier than a cache whose writers all bump by hand. */
-export function looksMisspelt({ recorded, others }: CacheNames): boolean {
-  return !recorded && others.length > 0;
+/** Whether a misspelt name is likelier than a cache whose writers all bump by hand, or that publishes nothing. */
+export function looksMisspelt({ recorded, others, fault }: CacheNames): boolean {
+  return fault !== undefined || (!recorded && others.length > 0);
 }
 
 /** `no trigger and no event has the cache name "a"; this outbox has: b, c`. */
-export function describeMisspelling(cache: string, { others }: CacheNames): string {
+export function describeMisspelling(cache: string, { others, fault }: CacheNames): string {
+  if (fault !== undefined) return `n${fault.message.slice(1, -1)}`;
   return `no trigger and no event has the cache name "${cache}"; this outbox has: ${others.join(', ')}`;
 }
 
 export const CHECK_NAME = 'Check that --cache is the `name` of the GenerationalCache.';
+
+/** `Did you mean "flags"? ...` */
+export function misspellingRemedy({ fault }: CacheNames): string {
+  return fault?.remedy ?? CHECK_NAME;
+}

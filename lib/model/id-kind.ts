@@ -53,13 +53,26 @@ export function uuid(): IdKind<string, string> {
 /** The ids of `kind`, and `null`, an id of its own, different from `"null"`. */
 export function nullable<In, Out>(kind: IdKind<In, Out>): IdKind<In | null, Out | null> {
   return {
-    name: `nullable ${kind.name}`,
+    name: NULLABLE + kind.name,
     holds: `${kind.holds}, or null`,
     value: (input) => (input === null ? null : kind.value(input)),
     text: (value) => (value === null ? NULL_TEXT : kind.text(value)),
   };
 }
 
+/**
+ * Whether an id of the kind of this name may have this text in a path, for programs that know of a kind its name alone; true
+ * for a kind that this package does not have.
+ */
+export function mayBeText(kind: string, text: string): boolean {
+  if (kind.startsWith(NULLABLE)) return text === NULL_TEXT || mayBeText(kind.slice(NULLABLE.length), text);
+  const known = [INTEGER, INT4, UUID].find(({ name }) => name === kind) as IdKind<unknown, unknown> | undefined;
+  if (known === undefined) return kind !== TEXT.name || text !== NULL_TEXT;
+  const value = known.value(text);
+  return value !== undefined && known.text(value) === text;
+}
+
+const NULLABLE = 'nullable ';
 /** Never the text of another id, where `~` is escaped. */
 const NULL_TEXT = '~';
 

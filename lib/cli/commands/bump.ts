@@ -1,7 +1,8 @@
 import { describe } from '../../errors/describe.js';
 import { recordEvents } from '../../knex/outbox/record.js';
 import { nearestScope } from '../../model/path.js';
-import { CHECK_NAME, describeMisspelling, findCacheNames, looksMisspelt } from '../cache-names.js';
+import { PublishedCaches } from '../../knex/outbox/published-caches.js';
+import { describeMisspelling, findCacheNames, looksMisspelt, misspellingRemedy } from '../cache-names.js';
 import { type Command, FAILED, OK } from '../command.js';
 import { withDatabase } from '../database.js';
 import { CACHE_OPTION, DATABASE_OPTIONS } from '../option.js';
@@ -31,7 +32,13 @@ export const bumpCommand: Command = {
       const names = await findCacheNames(db, cache, outbox);
       // Without a relay for the name its events would wait for ever.
       if (looksMisspelt(names) && !names.relayed) {
-        terminal.err(`Nothing was recorded: ${describeMisspelling(cache, names)}. ${CHECK_NAME}`);
+        terminal.err(`Nothing was recorded: ${describeMisspelling(cache, names)}. ${misspellingRemedy(names)}`);
+        return FAILED;
+      }
+      const published = await PublishedCaches.read(db, outbox);
+      const faults = paths.map((path) => published.pathFault(cache, path)).filter((fault) => fault !== undefined);
+      if (faults.length > 0) {
+        for (const { message, remedy } of faults) terminal.err(`Nothing was recorded: ${message} ${remedy}`);
         return FAILED;
       }
       const scopes = paths.length === 0 ? [''] : [...new Set(paths)];

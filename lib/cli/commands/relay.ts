@@ -7,7 +7,7 @@ import type { RelayStatus } from '../../knex/relay/relay-report.js';
 import { redisStore } from '../../store/redis/redis-store.js';
 import type { Logger } from '../../telemetry/log.js';
 import type { Arguments } from '../arguments.js';
-import { CHECK_NAME, describeMisspelling, findCacheNames, looksMisspelt } from '../cache-names.js';
+import { describeMisspelling, findCacheNames, looksMisspelt, misspellingRemedy } from '../cache-names.js';
 import { type Command, FAILED, OK } from '../command.js';
 import { type Database, withDatabase } from '../database.js';
 import { logLines } from '../log-lines.js';
@@ -118,7 +118,7 @@ async function start(
   // A role that may not read all of these tables can relay nevertheless.
   const names = await findCacheNames(db, options.cache, outbox).catch(() => undefined);
   if (names !== undefined && looksMisspelt(names)) {
-    log.warn(`${options.cache}: ${describeMisspelling(options.cache, names)}. ${CHECK_NAME}`);
+    log.warn(`${options.cache}: ${describeMisspelling(options.cache, names)}. ${misspellingRemedy(names)}`);
   }
   return startRelay({ ...options, ...outbox, db, store: redisStore(redis), log });
 }

@@ -9,8 +9,8 @@ export const triggersCheckCommand: Command = {
   summary: 'Compares the triggers in the database with those that were installed',
   options: { cache: CACHE_FILTER, json: JSON_OPTION, ...DATABASE_OPTIONS },
   about:
-    'Finds triggers that are missing (on new partitions, too), disabled or altered, and tables and columns that changed.\n' +
-    'Exits with 1 if it finds a problem. It changes nothing, and takes no locks.',
+    'Finds triggers that are missing (on new partitions, too), disabled or altered, tables and columns that changed, and\n' +
+    'names that no application has published. Exits with 1 if it finds a change that is not bumped. It changes nothing, and takes no locks.',
   example: 'gencache triggers check --cache shop',
   run: (args, terminal) =>
     withDatabase(args, terminal, async ({ db, outbox }) =>

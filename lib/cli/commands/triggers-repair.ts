@@ -1,4 +1,5 @@
 import { checkTriggers, repairTriggers } from '../../knex/triggers/check-triggers.js';
+import { isDeclarationFault } from '../../knex/triggers/declaration-faults.js';
 import { type Command } from '../command.js';
 import { withDatabase } from '../database.js';
 import { DATABASE_OPTIONS } from '../option.js';
@@ -14,7 +15,8 @@ export const triggersRepairCommand: Command = {
   example: 'gencache triggers repair',
   run: (args, terminal) =>
     withDatabase(args, terminal, async ({ db, outbox }) => {
-      const caches = new Set((await checkTriggers(db, outbox)).map(({ cache }) => cache));
+      const missing = (await checkTriggers(db, outbox)).filter(({ problem }) => !isDeclarationFault(problem));
+      const caches = new Set(missing.map(({ cache }) => cache));
       let failure: { readonly error: unknown } | undefined;
       const left = await repairTriggers(db, outbox).catch((error: unknown) => {
         failure = { error };

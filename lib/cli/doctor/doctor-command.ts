@@ -7,7 +7,7 @@
 import type { Redis } from 'ioredis';
 import { describe } from '../../errors/describe.js';
 import type { Arguments } from '../arguments.js';
-import { CHECK_NAME, describeMisspelling } from '../cache-names.js';
+import { describeMisspelling, misspellingRemedy } from '../cache-names.js';
 import { type Command, FAILED, OK } from '../command.js';
 import { type Database, withDatabase } from '../database.js';
 import { explainError } from '../explain-error.js';
@@ -150,7 +150,11 @@ function combinedFindings(
     return facts.isReadable ? wantedMs.map((boundMs) => missingBoundFinding(cache, boundMs)) : [];
   }
   const findings: Finding[] = [];
-  if (isMisspelt(facts)) findings.push(warn('cache', describeMisspelling(cache, outbox.names), CHECK_NAME));
+  // With triggers, the finding about its namespaces tells.
+  if (isMisspelt(facts) && (outbox.names.fault === undefined || (triggers?.tables ?? 0) === 0)) {
+    const finding = outbox.names.fault === undefined ? warn : broken;
+    findings.push(finding('cache', describeMisspelling(cache, outbox.names), misspellingRemedy(outbox.names)));
+  }
   if (redis === undefined || watch === undefined)
     return [...findings, lagFinding(outbox, { pollMs, isRelayAlive: undefined })];
   const relay = {

@@ -16,6 +16,7 @@ import {
   grantStatements,
   type MissingRights,
 } from '../../knex/outbox/missing-rights.js';
+import { duration } from './duration.js';
 import { broken, type Finding, ok, warn } from './finding.js';
 import { query } from '../../knex/postgres/query.js';
 
@@ -139,14 +140,6 @@ export function lagFinding(
 
 function counted(events: number): string {
   return events > COUNTED_MAX ? `more than ${COUNTED_MAX}` : String(events);
-}
-
-/** `1234 ms`, `90 s`, `12 min`, `30 h`, `3 days`. */
-function duration(ms: number): string {
-  if (ms < 10_000) return `${Math.round(ms)} ms`;
-  if (ms < 120_000) return `${Math.round(ms / 1_000)} s`;
-  if (ms < 7_200_000) return `${Math.round(ms / 60_000)} min`;
-  return ms < 172_800_000 ? `${Math.round(ms / 3_600_000)} h` : `${Math.round(ms / 86_400_000)} days`;
 }
 
 /** Events of other caches in this outbox that no relay takes: a name that no relay has grows without a word. One query. */

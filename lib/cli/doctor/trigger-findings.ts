@@ -2,9 +2,11 @@ import type { Knex } from 'knex';
 import { coveredByTrigger } from '../../knex/migrations/migrations-trigger.js';
 import { type OutboxOptions, qualifier } from '../../knex/outbox/location.js';
 import { findRelation, type Relation } from '../../knex/postgres/catalog.js';
+import { PublishedCaches } from '../../knex/outbox/published-caches.js';
 import { checkTriggers } from '../../knex/triggers/check-triggers.js';
 import { displayName } from '../../knex/postgres/identifiers.js';
 import { explainError } from '../explain-error.js';
+import { declarationFindings } from './declaration-findings.js';
 import { broken, type Finding, ok, warn } from './finding.js';
 import { query } from '../../knex/postgres/query.js';
 
@@ -45,10 +47,12 @@ export async function checkCacheTriggers(
   const own = rows.filter(({ kind }) => kind === null);
   const tables = await tableFindings(db, cache, outbox, own);
   const switches = await switchFindings(db);
+  const published = await PublishedCaches.read(db, outbox);
+  const namespaces = declarationFindings(published, cache, { hasTriggers: rows.length > 0 });
   const migrations = await migrationFindings(db, cache, rows);
-  const areSound = [...tables, ...switches].every(({ status }) => status !== 'broken');
+  const areSound = [...tables, ...namespaces, ...switches].every(({ status }) => status !== 'broken');
   return {
-    findings: [...tables, ...switches, ...migrations],
+    findings: [...namespaces, ...tables, ...switches, ...migrations],
     facts: {
       tables: new Set(own.map(({ schema, table }) => displayName(schema, table))).size,
       areSound,
@@ -78,8 +82,14 @@ async function tableFindings(
     ];
   }
   // A foreign partition can't have triggers, so it is no reason to fail each deployment.
-  const findings = problems.map(({ problem, table, message, remedy }) =>
-    (problem === 'foreign partition' ? warn : broken)('triggers', `${table}: ${message}`, remedy),
+  // The finding about namespaces tells of an unknown cache once.
+  const told = problems.filter(({ problem }) => problem !== 'cache not published');
+  const findings = told.map(({ problem, severity, table, message, remedy }) =>
+    (problem === 'foreign partition' || severity === 'warn' ? warn : broken)(
+      'triggers',
+      `${table}: ${message}`,
+      remedy,
+    ),
   );
   const wrong = new Set(problems.map(({ table }) => table));
   const sound = [...new Set(own.map(({ schema, table }) => displayName(schema, table)))].filter(

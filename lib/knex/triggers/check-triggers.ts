@@ -8,6 +8,8 @@ import { qualifiedName } from '../postgres/identifiers.js';
 import { type InstalledOutbox, requireInstalledOutbox } from '../outbox/installed-outbox.js';
 import { type PlanDifference, differences, functionNames, planOf, triggersOf } from './trigger-plan.js';
 import { type InstalledDefinition, installedDefinitions } from './trigger-registry.js';
+import { PublishedCaches } from '../outbox/published-caches.js';
+import { type DeclarationFault, declarationFaults, severityOf } from './declaration-faults.js';
 import { type DefinitionFault, findNamedTables } from './named-tables.js';
 import { displayName } from '../postgres/identifiers.js';
 import { type TriggerDefinition, ROW_OPERATIONS } from './trigger-definition.js';
@@ -15,6 +17,7 @@ import { type TriggerDefinition, ROW_OPERATIONS } from './trigger-definition.js'
 /** The problems of installed triggers. */
 export type TriggerProblemKind =
   | DefinitionFault['problem']
+  | DeclarationFault['problem']
   | PlanDifference['problem']
   | 'primary key changed'
   | 'foreign partition'
@@ -26,6 +29,8 @@ export interface TriggerProblem {
   /** The watched table, with its schema: `app.workflow`. */
   readonly table: string;
   readonly problem: TriggerProblemKind;
+  /** `warn`: every change is bumped nevertheless, or it is too early to tell. */
+  readonly severity: 'broken' | 'warn';
   /** The difference, in one or two sentences. */
   readonly message: string;
   readonly remedy: string;
@@ -35,26 +40,37 @@ const REPAIR = 'Run `gencache triggers repair`, or call `repairTriggers` in a mi
 
 /**
  * Compares the definitions with the database: triggers that are missing, on new partitions too, or not enabled as
- * installed; functions that are missing or altered; tables, primary keys, and columns of the definition, that changed. Empty
+ * installed; functions that are missing or altered; tables, primary keys, and columns of the definition, that changed; and
+ * caches, namespaces and types of columns that differ from what applications publish. Empty
  * without a difference; other columns of the table may come, go and change. Returns all problems of a definition, but for a missing table only that. Takes no locks. Throws
  * ConfigurationError without an outbox.
  */
 export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Promise<TriggerProblem[]> {
   const outbox = await requireInstalledOutbox(db, options);
   const definitions = await installedDefinitions(db, outbox);
+  const published = await PublishedCaches.read(db, outbox);
   const problems: TriggerProblem[] = [];
   for (const definition of definitions) {
-    const found = (problem: TriggerProblemKind, message: string, remedy: string) =>
+    const found = (
+      problem: TriggerProblemKind,
+      message: string,
+      remedy: string,
+      severity: TriggerProblem['severity'] = 'broken',
+    ) =>
       problems.push({
         cache: definition.cache,
         table: displayName(definition.schema, definition.table),
         problem,
+        severity,
         message,
         remedy,
       });
     const tables = await findNamedTables(db, definition);
     const faults = 'faults' in tables ? tables.faults : undefined;
     for (const { problem, message, remedy } of faults ?? []) found(problem, message, remedy);
+    for (const fault of declarationFaults(definition, 'faults' in tables ? undefined : tables, published)) {
+      found(fault.problem, fault.message, fault.remedy, await severityOf(db, outbox, definition, fault, published));
+    }
     if (tables.changed === undefined) continue;
     const { primaryKey } = tables.changed;
     const plan =

@@ -11,6 +11,7 @@ import {
   type RowOperation,
   validateDefinition,
 } from './trigger-definition.js';
+import { warnOfDeclaration } from './declaration-faults.js';
 import { installDefinition } from './install-triggers.js';
 import { underInstallationLock } from '../postgres/table-locks.js';
 import { requireInstalledOutbox } from '../outbox/installed-outbox.js';
@@ -109,14 +110,17 @@ export class Change {
 
   /**
    * Creates the triggers and functions, and stores their definition. Changes, and locks, nothing where all is up to date, so
-   * any number of processes may call it at once; otherwise writers to the table wait for the end of the transaction. In
-   * one transaction, or the caller's. Throws ConfigurationError, TableLockedError.
+   * any number of processes may call it at once; otherwise writers to the table wait for the end of the transaction. Warns,
+   * in Knex's log, of a cache, a namespace or a type that differs from what applications have published. In one
+   * transaction, or the caller's. Throws ConfigurationError, TableLockedError.
    */
   async install(): Promise<void> {
     const { db, options } = this.#watched;
     await underInstallationLock(db, async (trx) => {
       const definition = await this.#definition(trx);
-      await installDefinition(trx, await requireInstalledOutbox(trx, options.outbox, 'outbox: { schema }'), definition);
+      const outbox = await requireInstalledOutbox(trx, options.outbox, 'outbox: { schema }');
+      await installDefinition(trx, outbox, definition);
+      await warnOfDeclaration(trx, outbox, definition);
     });
   }
 

@@ -1,12 +1,14 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
+import { integer, nullable, text, uuid } from '../../../lib/index.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
+import { publish } from '../../support/declarations.js';
 import { eventually } from '../../support/deferred.js';
 import { lendDatabase } from '../../support/postgres.js';
 import { lendRedis, uniqueName } from '../../support/redis.js';
 import { lendRelay } from '../../support/relay.js';
 import { type Env, gencache, serversOf } from '../gencache.js';
-import { describeCommand, lendInstallation } from '../installation.js';
+import { describeCommand, type Installation, lendInstallation } from '../installation.js';
 
 describeCommand('gencache bump', () => {
   let db: Knex;
@@ -75,6 +77,78 @@ describeCommand('gencache bump', () => {
     const { code, err } = await gencache(['bump', '--cache', cache], serversOf(await lendDatabase()));
     expect(err).to.match(
       /^gencache bump failed: There is no outbox of this release: relation "gencache_\w+" does not exist\. Run `gencache outbox install`, or name the schema of the outbox by --schema\.\n$/,
+    );
+    expect(code).to.equal(1);
+  });
+});
+
+describeCommand('gencache bump --path', () => {
+  let installation: Installation;
+
+  beforeEach(async () => {
+    installation = await lendInstallation();
+    await publish(installation.db, installation.cache, (cache) => {
+      cache.namespace('org', integer()).namespace('env', nullable(text()));
+      cache.namespace('flag', uuid());
+    });
+  });
+
+  const bump = (...paths: string[]) =>
+    gencache(['bump', '--cache', installation.cache, ...paths.flatMap((path) => ['--path', path])], installation.env);
+  const events = () => installation.db('gencache_outbox').orderBy('seq').pluck('path');
+
+  it('records scopes of declared namespaces, in any spelling that a relay bumps too', async () => {
+    const id = 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11';
+    const { code, err } = await bump(
+      'org=7',
+      'org=7/env=~',
+      'org=-1/env=a%20b',
+      `flag=${id}`,
+      `flag=${id.toUpperCase()}`,
+      'org=007',
+    );
+    expect({ code, err }).to.deep.equal({ code: 0, err: '' });
+    expect(await events()).to.have.length(6);
+  });
+
+  for (const [path, meant] of [
+    ['ogr=7', 'org'],
+    ['env=a/org=7', 'org/env'],
+    ['env=a', 'org/env'],
+    ['org=7/enviroment=a', 'org/env'],
+  ] as const) {
+    it(`refuses ${path}, and asks whether ${meant} is meant`, async () => {
+      const { code, err } = await bump('org=7', path);
+      expect(err).to.equal(
+        `Nothing was recorded: The cache ${installation.cache} has no namespace ${path.replaceAll(/=[^/]*/g, '')}: it declares ` +
+          `flag, org, org/env. Did you mean \`${meant}\`? Name declared namespaces, from the root down. If a new release ` +
+          'declares it, this ends with its first load.\n',
+      );
+      expect(code).to.equal(1);
+      expect(await events()).to.deep.equal([]);
+    });
+  }
+
+  for (const [path, namespace, kind] of [
+    ['org=acme', 'org', 'integer'],
+    ['flag=7', 'flag', 'uuid'],
+    ['org=~', 'org', 'integer'],
+  ] as const) {
+    it(`refuses ${path}, an id that ${kind}() does not have`, async () => {
+      const { code, err } = await bump(path);
+      expect(err).to.include(
+        `No reader of the cache ${installation.cache} can have the scope ${path}: the ids of ${namespace} are of the kind ${kind}.`,
+      );
+      expect(code).to.equal(1);
+      expect(await events()).to.deep.equal([]);
+    });
+  }
+
+  it('refuses a cache that no application has published, and asks which is meant', async () => {
+    await publish(installation.db, 'flags', (cache) => cache.namespace('org', integer()));
+    const { code, err } = await gencache(['bump', '--cache', 'flgs'], installation.env);
+    expect(err).to.match(
+      /^Nothing was recorded: no application has ever published a cache of the name "flgs"; published are: flags, spec_\w+\. Did you mean "flags"\? /,
     );
     expect(code).to.equal(1);
   });
