@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import type { Knex } from 'knex';
 import type { CacheDeclaration } from '../../model/cache-declaration.js';
 import { hasFreeConnection } from '../postgres/pooled-connection.js';
-import { query } from '../postgres/query.js';
+import { query, type QueryOptions } from '../postgres/query.js';
 import { functionBody, literal } from '../postgres/sql-text.js';
 import { type OutboxOptions, qualifier } from './location.js';
 
@@ -73,18 +73,25 @@ export interface PublishedDeclaration extends CacheDeclaration {
  * The published declarations of all caches, the last seen first. Empty as well in an outbox of an older release, and where
  * this role may not read them. Two queries, neither of which fails a transaction.
  */
-export async function readDeclarations(db: Knex, outbox: OutboxOptions): Promise<PublishedDeclaration[]> {
+export async function readDeclarations(
+  db: Knex,
+  outbox: OutboxOptions,
+  options: QueryOptions = {},
+): Promise<PublishedDeclaration[]> {
   const table = `${qualifier(outbox)}${TABLE}`;
   const [{ isReadable } = { isReadable: false }] = await query<{ isReadable: boolean | null }>(
     db,
     `select has_table_privilege(to_regclass(?), 'select') as "isReadable"`,
     [table],
+    options,
   );
   if (isReadable !== true) return [];
   const rows = await query<PublishedDeclaration & { readonly declaration: CacheDeclaration }>(
     db,
     `select declaration, application, ${ageSql('first_seen_at')} as "firstSeenMs", ${ageSql('last_seen_at')} as "lastSeenMs"
      from ${table} order by last_seen_at desc, digest`,
+    undefined,
+    options,
   );
   return rows.map(({ declaration, ...seen }) => ({ ...declaration, ...seen }));
 }

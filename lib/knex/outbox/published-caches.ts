@@ -14,6 +14,7 @@ import {
   namesOf,
 } from '../../model/cache-declaration.js';
 import { mayBeText } from '../../model/id-kind.js';
+import type { QueryOptions } from '../postgres/query.js';
 import { type PublishedDeclaration, readDeclarations } from './declarations.js';
 import type { OutboxOptions } from './location.js';
 import { spellings } from './spellings.js';
@@ -41,8 +42,8 @@ export class PublishedCaches {
   }
 
   /** Two queries, neither of which fails a transaction. */
-  static async read(db: Knex, outbox: OutboxOptions): Promise<PublishedCaches> {
-    return new PublishedCaches(await readDeclarations(db, outbox));
+  static async read(db: Knex, outbox: OutboxOptions, options?: QueryOptions): Promise<PublishedCaches> {
+    return new PublishedCaches(await readDeclarations(db, outbox, options));
   }
 
   /** The names of the caches, each once, in order. */

@@ -15,7 +15,10 @@ export interface RelayEvents {
   heldByMigration: [{ readonly cache: string; readonly locks: ReleasedEvents['locks'] }];
   /** After everything was bumped: a server went back in time, or may have; or the relay was away and events had waited. */
   repair: [{ readonly cache: string; readonly cause: RepairCause }];
-  /** A fact that the operator should know: a bump deleted foreign values; PostgreSQL does not tell its system and timeline. */
+  /**
+   * A fact that the operator should know: a bump deleted foreign values, or reaches no reader; PostgreSQL does not tell its
+   * system and timeline.
+   */
   warning: [{ readonly cache: string; readonly message: string }];
   /** Once a minute while another relay of the cache makes another Redis authoritative than the one of this relay. */
   contested: [{ readonly cache: string }];

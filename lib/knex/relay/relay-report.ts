@@ -88,9 +88,9 @@ export class RelayReport {
     this.#emitter.emit('heldByMigration', { cache: this.#cache, locks });
   }
 
-  readonly foreign = (paths: readonly string[]): void => {
-    this.#emitter.emit('warning', { cache: this.#cache, message: foreignDeleted(paths) });
-  };
+  readonly foreign = (paths: readonly string[]): void => this.warned(foreignDeleted(paths));
+
+  readonly warned = (message: string): void => this.#emitter.emit('warning', { cache: this.#cache, message });
 
   /** Once for each incarnation of PostgreSQL. */
   unknownLineage(

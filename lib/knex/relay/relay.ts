@@ -10,6 +10,7 @@ import { relayBatch, type RelayContext } from './relay-batch.js';
 import type { RelayEvents } from './relay-events.js';
 import { type RelayOptions, type RelaySettings, relaySettings } from './relay-options.js';
 import { RelayReport, type RelayStatus } from './relay-report.js';
+import { StrangePaths } from './strange-paths.js';
 import { Trust } from './trust.js';
 
 /** Without bounds to guarantee, the authority of the servers is checked this often, in ms. */
@@ -49,6 +50,7 @@ export class Relay {
   readonly #report: RelayReport;
   readonly #reader: OutboxReader;
   readonly #trust: Trust;
+  readonly #strange: StrangePaths;
   readonly #hints: Hints | undefined;
   readonly #ended: Promise<void>;
   #stopping = false;
@@ -67,6 +69,7 @@ export class Relay {
     const { db, store, cache, outbox, bounds, silenceMaxMs, listen } = settings;
     this.#settings = settings;
     this.#report = new RelayReport(cache, options.log);
+    this.#strange = new StrangePaths({ db, cache, outbox, warn: this.#report.warned });
     this.#context = { ...settings, onForeign: this.#report.foreign };
     this.#reader = new OutboxReader({ db, cache, outbox, answerMs: Math.min(ANSWER_MS, 2 * silenceMaxMs) });
     const checkEveryMs = Math.max(this.#pollMs, this.#checkEveryMs);
@@ -106,7 +109,7 @@ export class Relay {
     this.#stopping = true;
     this.#wake?.();
     this.#hints?.close();
-    await endsWithin(this.#settings.stopDeadlineMs, this.#ended);
+    await endsWithin(this.#settings.stopDeadlineMs, Promise.all([this.#ended, this.#strange.settled]));
     await this.#settings.store.close();
   }
 
@@ -180,6 +183,7 @@ export class Relay {
   async #relay(): Promise<number> {
     const batch = await relayBatch(this.#context, this.#reader.ranges, this.#settings.batchMax);
     this.#report.relayed(batch);
+    this.#strange.compare(batch.paths);
     return batch.events;
   }
 
