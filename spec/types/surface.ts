@@ -83,6 +83,30 @@ expectTypeOf(withGenerations({ client: 'pg' as const }, { cache: 'types' }).clie
 
 // --- refused calls
 
+// The namespaces of an application, as types that a migration imports.
+const declared = onChangeOf<typeof detectors | typeof environments | typeof tenants>(db, 'link', { cache: 'types' });
+void declared
+  .bump({ detector: 'detector_id' })
+  .bump({ detector: 'detector_id', environment: 'environment_id' })
+  .bump({});
+void declared
+  .lookUp('other', { id: 'link_id' })
+  .bump({ detector: 'detector_id', environment: changed('environment_id') })
+  .bump({ tenant: 'tenant' })
+  .install();
+// @ts-expect-error a misspelt namespace
+void declared.bump({ detectr: 'detector_id' });
+// @ts-expect-error a namespace without the one above it
+void declared.bump({ environment: 'environment_id' });
+// @ts-expect-error two namespaces of which neither is below the other
+void declared.bump({ detector: 'detector_id', tenant: 'tenant' });
+// @ts-expect-error a misspelt namespace in the bump of a lookup
+void declared.lookUp('other', { id: 'link_id' }).bump({ detector: 'detector_id', enviroment: 'environment_id' });
+// @ts-expect-error a misspelt namespace after another bump
+void declared.bump({}).bump({ detectr: 'detector_id' });
+// @ts-expect-error a namespace that the type does not have
+void onChangeOf<typeof detectors>(db, 'link', { cache: 'types' }).bump({ tenant: 'tenant' });
+
 // @ts-expect-error changed() needs a lookup beside it
 void onChangeOf(db, 'link', { cache: 'types' }).bump({ environment: changed('environment_id') });
 // @ts-expect-error a lookup without a bump can't be installed

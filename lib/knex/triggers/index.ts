@@ -1,4 +1,5 @@
 export { checkTriggers, repairTriggers, type TriggerProblem, type TriggerProblemKind } from './check-triggers.js';
+export type { BumpColumns } from './declared-columns.js';
 export type { Operation } from './trigger-definition.js';
 export { TableLockedError } from '../postgres/table-locks.js';
 export {

@@ -12,6 +12,7 @@ import {
   validateDefinition,
 } from './trigger-definition.js';
 import { warnOfDeclaration } from './declaration-faults.js';
+import type { BumpColumns } from './declared-columns.js';
 import { installDefinition } from './install-triggers.js';
 import { underInstallationLock } from '../postgres/table-locks.js';
 import { requireInstalledOutbox } from '../outbox/installed-outbox.js';
@@ -57,10 +58,15 @@ export function changed(column: string): ChangedColumn {
  *     export const up = (db) =>
  *       onChangeOf(db, 'detector_workflow', { cache: 'workflow_engine' }).bump({ detector: 'detector_id' }).install();
  *
+ * With the types of an application's namespaces, the compiler refuses names that they do not have:
+ *
+ *     import type { detectors, environments } from '../src/cache.js';
+ *     onChangeOf<typeof detectors | typeof environments>(db, 'detector_workflow', { cache: 'workflow_engine' })
+ *
  * For every writer, the change and its event commit in one transaction; a relay bumps after it. CAVEATS.md lists the changes
  * that triggers do not see.
  */
-export function onChangeOf(db: Knex, table: string, options: ChangeOptions): Change {
+export function onChangeOf<Declared = unknown>(db: Knex, table: string, options: ChangeOptions): Change<Declared> {
   if (typeof options !== 'object' || options === null) {
     throw new ConfigurationError(
       `The options of onChangeOf must be an object with \`cache\`, but got ${describe(options)}. ` +
@@ -77,8 +83,11 @@ interface WatchedTable {
   readonly bumps: readonly TriggerBump[];
 }
 
-/** The changes to watch on one table, and their bumps. Immutable: each call returns a new `Change`. */
-export class Change {
+/**
+ * The changes to watch on one table, and their bumps. Immutable: each call returns a new `Change`. `Declared`: the types of
+ * the namespaces that bumps may name.
+ */
+export class Change<Declared = unknown> {
   readonly #watched: WatchedTable;
 
   constructor(watched: WatchedTable) {
@@ -89,8 +98,11 @@ export class Change {
    * Bumps the scope that the row's own columns name, for the old and the new row: `{ detector: 'detector_id' }`, namespaces
    * root first; `{}` is global.
    */
-  bump(ids: Readonly<Record<string, string>>): Change {
-    const columns = Object.entries(ids).map(([namespace, column]) => ({ namespace, column, of: 'changed' as const }));
+  bump(ids: BumpColumns<Declared, string>): Change<Declared> {
+    const columns = Object.entries(ids as Readonly<Record<string, string>>).map(([namespace, column]) => ({
+      ...{ namespace, column },
+      of: 'changed' as const,
+    }));
     return this.#and({ lookUp: null, ids: columns });
   }
 
@@ -103,7 +115,7 @@ export class Change {
     table: string,
     on: Readonly<Record<string, string>>,
     options: { readonly schema?: string } = {},
-  ): LookupBuilder {
+  ): LookupBuilder<Declared> {
     const pairs = Object.entries(on).map(([column, named]) => ({ column, changed: named }));
     return new LookupBuilder((ids) => this.#and({ lookUp: { schema: options.schema ?? null, table, on: pairs }, ids }));
   }
@@ -124,7 +136,7 @@ export class Change {
     });
   }
 
-  #and(bump: TriggerBump): Change {
+  #and(bump: TriggerBump): Change<Declared> {
     return new Change({ ...this.#watched, bumps: [...this.#watched.bumps, bump] });
   }
 
@@ -157,17 +169,17 @@ export class Change {
 }
 
 /** A lookup without its bump. */
-export class LookupBuilder {
-  readonly #bump: (ids: TriggerBump['ids']) => Change;
+export class LookupBuilder<Declared = unknown> {
+  readonly #bump: (ids: TriggerBump['ids']) => Change<Declared>;
 
-  constructor(bump: (ids: TriggerBump['ids']) => Change) {
+  constructor(bump: (ids: TriggerBump['ids']) => Change<Declared>) {
     this.#bump = bump;
   }
 
   /** Columns of the looked-up table, or of the changed row: `{ detector: 'detector_id', environment: changed('environment_id') }`. */
-  bump(ids: Readonly<Record<string, string | ChangedColumn>>): Change {
+  bump(ids: BumpColumns<Declared, string | ChangedColumn>): Change<Declared> {
     return this.#bump(
-      Object.entries(ids).map(([namespace, column]) =>
+      Object.entries(ids as Readonly<Record<string, string | ChangedColumn>>).map(([namespace, column]) =>
         typeof column === 'string'
           ? { namespace, column, of: 'looked up' }
           : { namespace, column: column.changed, of: 'changed' },
