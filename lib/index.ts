@@ -15,6 +15,7 @@ export {
   SourceOverloadError,
   UnencodableValueError,
 } from './errors/errors.js';
+export type { CacheDeclaration, NamespaceContents, NamespaceDeclaration } from './model/cache-declaration.js';
 export type {
   EntryOptions,
   KeyInput,
