@@ -107,6 +107,7 @@ export async function proveApp(role: string): Promise<void> {
   await untilEmpty(role);
   assert.deepEqual(await orders.fetch({ customer: 42 }), ['raincoat', 'tent', 'tent', 'tent']);
   await cache.close();
+  assert.deepEqual(await db('gencache_declaration').pluck('cache'), ['shop']);
 }
 
 async function untilEmpty(role: string): Promise<void> {
