@@ -60,7 +60,7 @@ export function changed(column: string): ChangedColumn {
  *
  * With the types of an application's namespaces, the compiler refuses names that they do not have:
  *
- *     import type { detectors, environments } from '../src/cache.js';
+ *     // import type { detectors, environments } from '../src/cache.js', which loads nothing
  *     onChangeOf<typeof detectors | typeof environments>(db, 'detector_workflow', { cache: 'workflow_engine' })
  *
  * For every writer, the change and its event commit in one transaction; a relay bumps after it. CAVEATS.md lists the changes
