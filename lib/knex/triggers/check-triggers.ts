@@ -7,12 +7,13 @@ import { underInstallationLock, TableLockedError } from '../postgres/table-locks
 import { qualifiedName } from '../postgres/identifiers.js';
 import { type InstalledOutbox, requireInstalledOutbox } from '../outbox/installed-outbox.js';
 import { type PlanDifference, differences, functionNames, planOf, triggersOf } from './trigger-plan.js';
-import { type InstalledDefinition, installedDefinitions } from './trigger-registry.js';
+import { installedDefinitions } from './trigger-registry.js';
 import { PublishedCaches } from '../outbox/published-caches.js';
 import { type DeclarationFault, declarationFaults, severityOf } from './declaration-faults.js';
 import { type DefinitionFault, findNamedTables } from './named-tables.js';
 import { displayName } from '../postgres/identifiers.js';
-import { type TriggerDefinition, ROW_OPERATIONS } from './trigger-definition.js';
+import { type LookupFault, lookupFaults } from './lookup-graph.js';
+import type { TriggerDefinition } from './trigger-definition.js';
 
 /** The problems of installed triggers. */
 export type TriggerProblemKind =
@@ -21,7 +22,7 @@ export type TriggerProblemKind =
   | PlanDifference['problem']
   | 'primary key changed'
   | 'foreign partition'
-  | 'looked-up table not watched'
+  | LookupFault['problem']
   | 'looked-up rows hidden';
 
 export interface TriggerProblem {
@@ -40,9 +41,10 @@ const REPAIR = 'Run `gencache triggers repair`, or call `repairTriggers` in a mi
 
 /**
  * Compares the definitions with the database: triggers that are missing, on new partitions too, or not enabled as
- * installed; functions that are missing or altered; tables, primary keys, and columns of the definition, that changed; and
- * caches, namespaces and types of columns that differ from what applications publish. Empty
- * without a difference; other columns of the table may come, go and change. Returns all problems of a definition, but for a missing table only that. Takes no locks. Throws
+ * installed; functions that are missing or altered; tables, primary keys, and columns of the definition, that changed;
+ * lookups that may miss a scope; and caches, namespaces and types of columns that differ from what applications publish. Empty
+ * without a problem; other columns of the table may come, go and change. Returns all problems of a definition, but for a
+ * missing table only that. Takes no locks. Throws
  * ConfigurationError without an outbox.
  */
 export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Promise<TriggerProblem[]> {
@@ -98,9 +100,7 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
     for (const table of 'faults' in tables ? [] : tables.lookedUp) {
       if (table?.hidesRows === true) found('looked-up rows hidden', hiddenMessage(table), HIDDEN_REMEDY);
     }
-    for (const message of unwatched(definition, definitions)) {
-      found('looked-up table not watched', message, 'Call `onChangeOf` for that table, too, with all operations.');
-    }
+    for (const { problem, message, remedy } of lookupFaults(definition, definitions)) found(problem, message, remedy);
   }
   return problems;
 }
@@ -176,25 +176,6 @@ const ENABLED: Readonly<Record<string, string>> = {
   O: 'for ORIGIN',
   D: 'DISABLED',
 };
-
-/** A row of a looked-up table that another transaction writes at the same time must bump for itself (docs/protocol.md, rule 3). */
-function unwatched(definition: TriggerDefinition, all: readonly InstalledDefinition[]): string[] {
-  return definition.bumps.flatMap(({ lookUp }) => {
-    if (lookUp === null) return [];
-    const watched = all.some(
-      ({ cache, schema, table, operations }) =>
-        cache === definition.cache &&
-        schema === lookUp.schema &&
-        table === lookUp.table &&
-        ROW_OPERATIONS.every((operation) => operations.includes(operation)),
-    );
-    if (watched) return [];
-    return [
-      `The looked-up table ${displayName(lookUp.schema, lookUp.table)} has no triggers for insert, update and delete. ` +
-        'A lookup misses rows that another transaction adds at the same time, unless these rows bump for themselves.',
-    ];
-  });
-}
 
 function list(columns: readonly string[]): string {
   return columns.length === 0 ? 'none' : `(${columns.map((column) => displayName(null, column)).join(', ')})`;

@@ -2,9 +2,10 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors/errors.js';
 import { functionsNamed, type Relation, triggersNamed } from '../postgres/catalog.js';
-import type { TriggerDefinition } from './trigger-definition.js';
+import { lookupFaults } from './lookup-graph.js';
+import { hopsOf, type TriggerDefinition } from './trigger-definition.js';
 import { ACCESS_EXCLUSIVE, SHARE_ROW_EXCLUSIVE, type TableLock, underTableLocks } from '../postgres/table-locks.js';
-import { qualifiedName } from '../postgres/identifiers.js';
+import { displayName, qualifiedName } from '../postgres/identifiers.js';
 import type { InstalledOutbox } from '../outbox/installed-outbox.js';
 import { type PlanDifference, differences, functionNames, namesOf, planOf, triggersOf } from './trigger-plan.js';
 import { quoted } from '../postgres/identifiers.js';
@@ -15,7 +16,7 @@ import {
   keepDefinition,
 } from './trigger-registry.js';
 import { comparedColumns } from './generate/rows.js';
-import { findNamedTables } from './named-tables.js';
+import { findNamedTables, type NamedTables } from './named-tables.js';
 import { execute } from '../postgres/sql-text.js';
 
 /**
@@ -33,6 +34,16 @@ export async function installDefinition(
     const [fault] = tables.faults;
     throw new ConfigurationError(`${fault!.message} ${fault!.remedy}`);
   }
+  await refuseUnsoundLookups(trx, outbox, definition);
+  await installOn(trx, outbox, definition, tables);
+}
+
+async function installOn(
+  trx: Knex.Transaction,
+  outbox: InstalledOutbox,
+  definition: TriggerDefinition,
+  tables: NamedTables,
+): Promise<void> {
   const plan = await planOf(trx, outbox, definition, tables);
   if (plan.foreign.length > 0) throw new ConfigurationError(`${foreignMessage(plan.foreign[0]!)} ${FOREIGN_REMEDY}`);
   const [before] = await installedDefinitions(trx, outbox, definition);
@@ -52,6 +63,35 @@ export async function installDefinition(
 }
 
 /**
+ * Throws ConfigurationError for a definition with which a lookup of its cache may miss a scope (`lookup-graph.ts`), unless the
+ * reason is a table that is not watched yet: a later installation may watch it, and a check reports it meanwhile. Lookups
+ * that were wrong before and have nothing to do with the table do not count.
+ */
+async function refuseUnsoundLookups(
+  trx: Knex.Transaction,
+  outbox: InstalledOutbox,
+  definition: TriggerDefinition,
+): Promise<void> {
+  const { cache, schema, table, name } = definition;
+  const isReplaced = (other: TriggerDefinition) =>
+    other.schema === schema && other.table === table && other.name === name;
+  const others = (await installedDefinitions(trx, outbox, { cache })).filter((other) => !isReplaced(other));
+  const all = [definition, ...others];
+  const concerned = all.filter(
+    ({ bumps, ...of }) =>
+      (of.schema === schema && of.table === table) ||
+      bumps.some((bump) => hopsOf(bump).some((hop) => hop.schema === schema && hop.table === table)),
+  );
+  for (const each of concerned) {
+    const fault = lookupFaults(each, all).find(({ problem }) => problem !== 'looked-up table not watched');
+    if (fault === undefined) continue;
+    const whose =
+      each === definition ? '' : `With these triggers a lookup of ${displayName(each.schema, each.table)} is wrong. `;
+    throw new ConfigurationError(`${whose}${fault.message} ${fault.remedy}`);
+  }
+}
+
+/**
  * Installs a definition as far as its tables allow, under the installation lock. Where columns are missing no function can
  * be generated; the triggers then call the existing functions, which bump everything. A table that reaches a foreign one
  * is left as it is: with triggers, writes might fail that succeed without. Throws TableLockedError.
@@ -65,7 +105,7 @@ export async function repairDefinition(
   if (tables.changed === undefined) return;
   const plan = await triggersOf(trx, outbox, definition, tables.changed);
   if (plan.foreign.length > 0) return;
-  if (!('faults' in tables)) return installDefinition(trx, outbox, definition);
+  if (!('faults' in tables)) return installOn(trx, outbox, definition, tables);
   const calls = await functionsNamed(trx, plan.schema, functionNames(outbox, definition));
   await change(
     trx,

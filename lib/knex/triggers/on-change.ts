@@ -108,8 +108,9 @@ export class Change<Declared = unknown> {
 
   /**
    * Bumps scopes that rows of another table name: the rows whose columns equal those of the changed row,
-   * `{ workflow_id: 'id' }`. The lookup runs after the commit (docs/protocol.md, rule 3), so changes of that table must bump
-   * at least the part of the path that its own columns name: watch that table, too.
+   * `{ workflow_id: 'id' }`. The lookup runs after the commit (docs/protocol.md, rule 3) and misses rows that are gone by
+   * then, so each change of that table must bump the scope, or one above, for itself: by its own columns, or by a lookup that
+   * ends at a table which does. Install that table's triggers first; `install` rejects a circle of lookups.
    */
   lookUp(
     table: string,

@@ -58,6 +58,11 @@ export function lookedUpColumns(bump: TriggerBump): string[] {
   return [...new Set([...(bump.lookUp?.on ?? []).map((pair) => pair.column), ...named])];
 }
 
+/** The tables that a bump looks up, one through the other. */
+export function hopsOf({ lookUp }: TriggerBump): TableLookup[] {
+  return lookUp === null ? [] : [lookUp];
+}
+
 /** All columns of the changed row that the definition names, each once. */
 export function namedColumns(definition: TriggerDefinition): string[] {
   return [...new Set([...definition.bumps.flatMap(changedColumns), ...(definition.columns ?? [])])];

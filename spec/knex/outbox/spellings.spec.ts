@@ -153,11 +153,12 @@ describe('a reader whose ids are of another kind than the column', () => {
   });
 
   it('reads what a lookup finds anew', async () => {
-    await onChangeOf(db, 'link', { cache: name }).lookUp('note', { id: 'note_id' }).bump({ owner: 'owner' }).install();
     await onChangeOf(db, 'note', { cache: name })
+      .bump({ owner: 'owner' })
       .lookUp('link', { note_id: 'id' })
       .bump({ owner: changed('owner') })
       .install();
+    await onChangeOf(db, 'link', { cache: name }).lookUp('note', { id: 'note_id' }).bump({ owner: 'owner' }).install();
     await db.raw(`insert into note (id, owner, body) values (1, ?, 'a')`, [UPPER]);
     await db.raw(`insert into link (id, note_id) values (1, 1)`);
     const { cache, read } = notesBy(uuid() as never, 'owner::uuid');

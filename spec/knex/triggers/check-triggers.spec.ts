@@ -364,6 +364,7 @@ describe('triggers on a family of tables', () => {
         await trx.raw(`set local quote_all_identifiers = ${on ? 'on' : 'off'}`);
         expect(await checkTriggers(trx)).to.deep.equal([]);
         await onChangeOf(trx, 'goods', { cache, name: `${on}` })
+          .bump({ shade: 'shade' })
           .lookUp('goods', { shade: 'shade' })
           .bump({ shade: 'shade' })
           .install();

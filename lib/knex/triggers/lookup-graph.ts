@@ -1,0 +1,318 @@
+/**
+ * Whether lookups find every scope (docs/protocol.md, rule 3): the graph of the tables that a cache watches and looks up.
+ *
+ * A lookup finds the scopes of a changed row through rows of other tables, after the commit. A row on its way that is gone
+ * or changed by then is not found. So each table on the way must bump, for itself, a scope at or above the one that the
+ * lookup would have found: by its own columns, or by a lookup of its own, for which the same holds.
+ *
+ *     covering   a bump of a table on the way whose scope is at or above that of the lookup, for whatever rows
+ *     sound      of a lookup: each table on its way has covering bumps, sound themselves, for all of its changes that matter.
+ *                A bump by the row's own columns is always sound
+ *
+ * **Invariant.** If all lookups are sound, then for each combination of rows that named a scope, and of which rows have
+ * changed, an event finds that scope or one above. Proof: each sound bump has a rank, 0 by own columns, else one more than
+ * those it rests on. Of the rows that changed, take the one whose covering bump has the least rank. Its lookup goes through
+ * rows of lower rank alone; none of them has changed, or it would have been taken, so all are found.
+ *
+ * Two tables that look up each other have no rank: a cascade that deletes a row of each finds nothing on either side.
+ */
+import { displayName } from '../postgres/identifiers.js';
+import {
+  changedColumns,
+  hopsOf,
+  lookedUpColumns,
+  ROW_OPERATIONS,
+  type RowOperation,
+  type TriggerBump,
+  type TriggerDefinition,
+  watchedColumns,
+} from './trigger-definition.js';
+
+/** A reason why a lookup may miss a scope, and the remedy. */
+export interface LookupFault {
+  readonly problem: 'looked-up table not watched' | 'lookup cycle' | 'lookup without end';
+  readonly message: string;
+  readonly remedy: string;
+}
+
+/** A bump, with its definition. */
+interface Bump {
+  readonly definition: TriggerDefinition;
+  readonly bump: TriggerBump;
+}
+
+/** A lookup, as a list of tables: the changed one, then each that is looked up. */
+interface Way extends Bump {
+  readonly tables: readonly TableName[];
+  /** The class of each column: columns that the lookup compares have equal values, and one class. `2.id` is a column of the third table. */
+  readonly classes: ReadonlyMap<string, string>;
+}
+
+interface TableName {
+  readonly schema: string | null;
+  readonly table: string;
+}
+
+/**
+ * The faults of a definition's lookups, among all definitions of its cache. `all` contains the definition.
+ */
+export function lookupFaults(definition: TriggerDefinition, all: readonly TriggerDefinition[]): LookupFault[] {
+  const graph = new LookupGraph(all.filter(({ cache }) => cache === definition.cache));
+  return graph.faultsOf(definition);
+}
+
+class LookupGraph {
+  readonly #bumps: readonly Bump[];
+  /** The lookups whose soundness is proven. */
+  readonly #sound = new Set<TriggerBump>();
+
+  constructor(definitions: readonly TriggerDefinition[]) {
+    this.#bumps = definitions.flatMap((definition) => definition.bumps.map((bump) => ({ definition, bump })));
+    const ways = this.#bumps.filter(({ bump }) => bump.lookUp !== null).map(wayOf);
+    let before;
+    do {
+      before = this.#sound.size;
+      for (const way of ways) if (this.#isSound(way)) this.#sound.add(way.bump);
+    } while (this.#sound.size > before);
+  }
+
+  faultsOf(definition: TriggerDefinition): LookupFault[] {
+    return definition.bumps
+      .filter((bump) => bump.lookUp !== null)
+      .flatMap((bump) => this.#faultsOn(wayOf({ definition, bump })));
+  }
+
+  #isSound(way: Way): boolean {
+    if (this.#isCoveredByItself(way)) return true;
+    return way.tables.every((_, i) => i === 0 || this.#uncovered(way, i, (each) => this.#isProven(each)).length === 0);
+  }
+
+  #isProven({ bump }: Bump): boolean {
+    return bump.lookUp === null || this.#sound.has(bump);
+  }
+
+  /** Whether the changed table bumps the scope by its own columns as well, for every change that the lookup is made for. */
+  #isCoveredByItself(way: Way): boolean {
+    const { operations, columns } = way.definition;
+    return this.#bumps.some(
+      (each) =>
+        each.bump.lookUp === null &&
+        this.#covers(each, way, 0) &&
+        operations.every((operation) => each.definition.operations.includes(operation)) &&
+        (each.definition === way.definition ||
+          each.definition.columns === null ||
+          (columns !== null && watches(each.definition, [...columns, ...columnsAt(way, 0)]))),
+    );
+  }
+
+  /** The operations of the table at a position for which no covering bump satisfies a condition. */
+  #uncovered(way: Way, position: number, satisfies: (each: Bump) => boolean): RowOperation[] {
+    const covering = this.#bumps.filter((each) => this.#covers(each, way, position) && satisfies(each));
+    return ROW_OPERATIONS.filter((operation) => !isWatched(way, position, operation, covering));
+  }
+
+  #covers(each: Bump, way: Way, position: number): boolean {
+    return isSame(each.definition, way.tables[position]!) && isAtOrAbove(wayOf(each), way, position);
+  }
+
+  #faultsOn(way: Way): LookupFault[] {
+    return way.tables.flatMap((table, i): LookupFault[] => {
+      if (i === 0) return [];
+      const name = displayName(table.schema, table.table);
+      const watched = this.#bumps.filter(({ definition }) => isSame(definition, table));
+      const missing = ROW_OPERATIONS.filter((operation) => !isWatched(way, i, operation, watched));
+      if (missing.length > 0) {
+        const read = columnsAt(way, i).map((column) => displayName(null, column));
+        const update =
+          missing.includes('update') && watched.some(({ definition }) => definition.operations.includes('update'));
+        return [
+          {
+            problem: 'looked-up table not watched',
+            message:
+              `The looked-up table ${name} has no triggers for ${list(missing, 'and')}` +
+              `${update ? ` of ${list(read, 'or')}` : ''}. A lookup misses rows that another transaction adds, ` +
+              'changes or deletes at the same time, unless these rows bump for themselves.',
+            remedy: remedyFor(way, i, watched.length > 0),
+          },
+        ];
+      }
+      const covered = this.#uncovered(way, i, (each) => this.#isProven(each)).length === 0;
+      if (covered || this.#sound.has(way.bump)) return [];
+      const remedy = remedyFor(way, i, true);
+      const rests = this.#restsOn(way, i);
+      const cycle = this.#cycleFrom(way);
+      if (cycle !== undefined) {
+        return [
+          {
+            problem: 'lookup cycle',
+            message:
+              `The lookups go in a circle: ${cycle.map((each) => displayName(each.schema, each.table)).join(' -> ')}. ` +
+              'Where one transaction, or a cascade, changes or deletes rows of all of them, no lookup finds the others, and ' +
+              'nothing is bumped.',
+            remedy,
+          },
+        ];
+      }
+      // The fault of a lookup on which this one rests is reported there.
+      if (rests.length > 0 && this.#uncovered(way, i, () => true).length === 0) return [];
+      return [
+        {
+          problem: 'lookup without end',
+          message: `The looked-up table ${name} bumps no scope at or above ${pathOf(way.bump)} for ${list(
+            this.#uncovered(way, i, () => true),
+            'and',
+          )}. A lookup misses rows that are changed or deleted by then, unless these rows bump for themselves.`,
+          remedy,
+        },
+      ];
+    });
+  }
+
+  /** The lookups, not proven, that would cover the table at a position. */
+  #restsOn(way: Way, position: number): Way[] {
+    return this.#bumps.filter((each) => !this.#isProven(each) && this.#covers(each, way, position)).map(wayOf);
+  }
+
+  /** The tables of a circle of lookups that rest on each other, from that of the given one to itself. */
+  #cycleFrom(start: Way): TableName[] | undefined {
+    const seen = new Set<TriggerBump>();
+    const search = (way: Way): TableName[] | undefined => {
+      for (const position of way.tables.keys()) {
+        if (position === 0) continue;
+        for (const next of this.#restsOn(way, position)) {
+          if (next.bump === start.bump) return [way.tables[0]!, start.tables[0]!];
+          if (seen.has(next.bump)) continue;
+          seen.add(next.bump);
+          const rest = search(next);
+          if (rest !== undefined) return [way.tables[0]!, ...rest];
+        }
+      }
+      return undefined;
+    };
+    return search(start);
+  }
+}
+
+/** Whether the definitions of these bumps watch an operation of the table at a position as far as the lookup reads it. */
+function isWatched(way: Way, position: number, operation: RowOperation, bumps: readonly Bump[]): boolean {
+  const watching = bumps.filter(({ definition }) => definition.operations.includes(operation));
+  if (operation !== 'update') return watching.length > 0;
+  return columnsAt(way, position).every((column) => watching.some(({ definition }) => watches(definition, [column])));
+}
+
+function watches(definition: TriggerDefinition, columns: readonly string[]): boolean {
+  const watched = watchedColumns(definition);
+  return watched === null || columns.every((column) => watched.includes(column));
+}
+
+function wayOf(each: Bump): Way {
+  const { definition, bump } = each;
+  const hops = hopsOf(bump);
+  const classes = new Map<string, string>();
+  const classOf = (column: string) => classes.get(column) ?? column;
+  for (const [i, { on }] of hops.entries()) {
+    for (const pair of on) {
+      const [found, asked] = [classOf(`${i + 1}.${pair.column}`), classOf(`${i}.${pair.changed}`)];
+      classes.set(`${i + 1}.${pair.column}`, asked).set(`${i}.${pair.changed}`, asked);
+      for (const [column, own] of classes) if (own === found) classes.set(column, asked);
+    }
+  }
+  return { ...each, tables: [definition, ...hops], classes };
+}
+
+function classAt({ classes }: Way, position: number, column: string): string {
+  const named = `${position}.${column}`;
+  return classes.get(named) ?? named;
+}
+
+/** The position and column of each id of the bump. */
+function idsOf({ bump }: Way): { readonly namespace: string; readonly position: number; readonly column: string }[] {
+  const last = hopsOf(bump).length;
+  return bump.ids.map(({ namespace, column, of }) => ({ namespace, column, position: of === 'changed' ? 0 : last }));
+}
+
+/** The columns that a lookup reads of the table at a position. */
+function columnsAt(way: Way, position: number): string[] {
+  return position === 0 ? changedColumns(way.bump) : lookedUpColumns(way.bump);
+}
+
+/**
+ * Whether a bump of the table at a position finds, for each combination of rows that the lookup `way` can find, a scope at or
+ * above the one of `way`. Its tables must be some of those of `way`, compared by columns that `way` compares, too; so it finds
+ * the rows of that combination, and perhaps more.
+ */
+function isAtOrAbove(covering: Way, way: Way, position: number): boolean {
+  const matches = (at: readonly number[]): boolean => {
+    const next = at.length;
+    if (next < covering.tables.length) {
+      const hop = hopsOf(covering.bump)[next - 1]!;
+      return way.tables.some(
+        (table, i) =>
+          isSame(covering.tables[next]!, table) &&
+          hop.on.every((pair) => classAt(way, i, pair.column) === classAt(way, at[next - 1]!, pair.changed)) &&
+          matches([...at, i]),
+      );
+    }
+    const [short, long] = [idsOf(covering), idsOf(way)];
+    return short.every(({ namespace, column, position: own }, i) => {
+      const id = long[i];
+      return id?.namespace === namespace && classAt(way, at[own]!, column) === classAt(way, id.position, id.column);
+    });
+  };
+  return matches([position]);
+}
+
+function isSame(one: TableName, other: TableName): boolean {
+  return one.schema === other.schema && one.table === other.table;
+}
+
+/** The sentence that makes the table at a position bump for itself. `isWatched`: whether it has triggers of this cache. */
+function remedyFor(way: Way, position: number, isWatched: boolean): string {
+  const own = idsAt(way, position);
+  const sentence = ({ schema, table }: TableName, ids: typeof own, install: boolean) => {
+    const pairs = ids.map(({ namespace, column }) => `${namespace}: ${typed(column)}`).join(', ');
+    const bump = `.bump(${pairs === '' ? '{}' : `{ ${pairs} }`})`;
+    return install
+      ? `\`onChangeOf(db, ${typed(table)}, { cache: ${typed(way.definition.cache)} })${bump}.install()\``
+      : `add \`${bump}\` to the triggers of ${displayName(schema, table)}`;
+  };
+  const table = way.tables[position]!;
+  if (own.length > 0 || way.bump.ids.length === 0) {
+    return `Let the table bump by its own columns, for all operations: ${sentence(table, own, !isWatched)}.`;
+  }
+  const first = idsAt(way, 0);
+  if (first.length > 0 && isWatched) {
+    return `Let the changed table bump by its own columns, for all operations: ${sentence(way.tables[0]!, first, false)}.`;
+  }
+  return (
+    `Its own columns have no id of ${pathOf(way.bump)}, so let it bump everything: ${sentence(table, [], !isWatched)}; or ` +
+    'put an id in front that its columns have, and declare its namespace above the others.'
+  );
+}
+
+/** The longest part of the lookup's path, from the root, for which the table at a position has the ids. */
+function idsAt(way: Way, position: number): { readonly namespace: string; readonly column: string }[] {
+  const ids: { readonly namespace: string; readonly column: string }[] = [];
+  for (const id of idsOf(way)) {
+    const wanted = classAt(way, id.position, id.column);
+    const column =
+      id.position === position
+        ? id.column
+        : columnsAt(way, position).find((each) => classAt(way, position, each) === wanted);
+    if (column === undefined) break;
+    ids.push({ namespace: id.namespace, column });
+  }
+  return ids;
+}
+
+function pathOf({ ids }: TriggerBump): string {
+  return ids.length === 0 ? 'global' : `{ ${ids.map(({ namespace }) => namespace).join(', ')} }`;
+}
+
+function typed(value: string): string {
+  return `'${value.replaceAll(/['\\]/g, '\\$&')}'`;
+}
+
+function list(items: readonly string[], word: string): string {
+  return items.length < 2 ? items.join('') : `${items.slice(0, -1).join(', ')} ${word} ${items.at(-1)!}`;
+}
