@@ -2,7 +2,8 @@ import { expect } from 'chai';
 import knex, { type Knex } from 'knex';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { installOutbox } from '../../../lib/knex/index.js';
-import { onChangeOf } from '../../../lib/knex/triggers/on-change.js';
+import { changed, onChangeOf } from '../../../lib/knex/triggers/on-change.js';
+import { removeTriggers } from '../../../lib/knex/triggers/remove-triggers.js';
 import { generationKey, keyPrefix, markKey } from '../../../lib/model/key.js';
 import { MARK_TTL_MS } from '../../../lib/ports/store.js';
 import { lendCache } from '../../support/cache.js';
@@ -542,6 +543,23 @@ describeCommand('gencache doctor', () => {
       expect(out).to.include('\nStep 4b: not reached. Strict commits begin at step 3;');
       const more = await gencache(['doctor', '--cache', cache, '--expect', '3'], env);
       expect(more.out).to.include('\nExpected: step 3, not met.\n');
+    });
+
+    it('that look up each other in a circle, names the circle and step 2, and calls neither table sound', async () => {
+      await relaying();
+      await db.raw('create table flow (id int primary key, place text); create table link (flow_id int, spot text)');
+      await onChangeOf(db, 'link', { cache, name: 'own' }).bump({ spot: 'spot' }).install();
+      await onChangeOf(db, 'flow', { cache }).lookUp('link', { flow_id: 'id' }).bump({ spot: 'spot' }).install();
+      const back = onChangeOf(db, 'link', { cache }).lookUp('flow', { id: 'flow_id' });
+      await back.bump({ spot: changed('spot') }).install();
+      expect(await diagnosed()).to.include({ code: 0 });
+      await removeTriggers(db, 'link', { cache, name: 'own' });
+      const diagnosis = await diagnosed();
+      expect(new Set(brokenOf(diagnosis))).to.deep.equal(new Set(['triggers']));
+      const text = found(diagnosis, 'triggers').join('\n');
+      expect(text).to.match(/flow: The lookups go in a circle/).and.match(/link: The lookups go in a circle/);
+      expect(text).to.match(/are sound on \S+\.item$/m);
+      expect(diagnosis).to.include({ step: '2', code: 1 });
     });
 
     it('and a new partition without them, names the partition and step 2', async () => {
