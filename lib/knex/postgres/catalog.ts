@@ -148,6 +148,48 @@ export async function familyOf(db: Knex, oid: string): Promise<Relation[]> {
   return rows;
 }
 
+/** A foreign key that every row of its table satisfies. */
+export interface ForeignKey {
+  readonly schema: string;
+  readonly table: string;
+  readonly columns: readonly string[];
+  readonly toSchema: string;
+  readonly toTable: string;
+  /** In the order of `columns`. */
+  readonly toColumns: readonly string[];
+  /**
+   * Whether no row can take the place of one that is referred to, without a change of the rows that refer to it. With NO
+   * ACTION, the default, a row may be deleted and another one with its key be inserted, in one statement or, if the
+   * constraint is deferred, in one transaction.
+   */
+  readonly replaces: 'never' | 'by key';
+}
+
+/**
+ * The validated foreign keys between tables of these schemas. Without those of inheritance parents, whose children they do
+ * not bind. One query.
+ */
+export async function foreignKeys(db: Knex, schemas: readonly string[]): Promise<ForeignKey[]> {
+  return query<ForeignKey>(
+    db,
+    `select space.nspname as schema, class.relname as table, "toSpace".nspname as "toSchema", "to".relname as "toTable",
+       case when confdeltype in ('r', 'c', 'n') and confupdtype in ('r', 'c', 'n') then 'never' else 'by key' end as replaces,
+       (select to_json(array_agg(attname order by place)) from unnest(conkey) with ordinality as key (number, place)
+        join pg_attribute on attrelid = conrelid and attnum = number) as columns,
+       (select to_json(array_agg(attname order by place)) from unnest(confkey) with ordinality as key (number, place)
+        join pg_attribute on attrelid = confrelid and attnum = number) as "toColumns"
+     from pg_constraint
+     join pg_class class on class.oid = conrelid join pg_namespace space on space.oid = class.relnamespace
+     join pg_class "to" on "to".oid = confrelid join pg_namespace "toSpace" on "toSpace".oid = "to".relnamespace
+     where contype = 'f' and convalidated and space.nspname = any(?) and "toSpace".nspname = any(?)
+       and not exists (select from pg_inherits where inhparent = class.oid and class.relkind = 'r'
+                       or inhparent = "to".oid and "to".relkind = 'r')
+       -- enforced, by triggers that nothing has disabled
+       and not exists (select from pg_trigger where tgconstraint = pg_constraint.oid and tgenabled not in ('O', 'A'))`,
+    [schemas as string[], schemas as string[]],
+  );
+}
+
 /** The triggers of these names, on any table. One query. */
 export async function triggersNamed(db: Knex, names: readonly string[]): Promise<InstalledTrigger[]> {
   const rows = await query<InstalledTrigger & Relation & { trigger: string; calls: string }>(

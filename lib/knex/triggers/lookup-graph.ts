@@ -6,7 +6,8 @@
  * lookup would have found: by its own columns, or by a lookup of its own, for which the same holds.
  *
  *     covering   a bump of a table on the way whose scope is at or above that of the lookup, for whatever rows
- *     sound      of a lookup: each table on its way has covering bumps, sound themselves, for all of its changes that matter.
+ *     sound      of a lookup: each table on its way has covering bumps, sound themselves, for each of its operations that
+ *                matters, and for an UPDATE of each column that the lookup reads.
  *                A bump by the row's own columns is always sound
  *
  * **Invariant.** If all lookups are sound, then for each combination of rows that named a scope, and of which rows have
@@ -16,6 +17,8 @@
  *
  * Two tables that look up each other have no rank: a cascade that deletes a row of each finds nothing on either side.
  */
+import type { Knex } from 'knex';
+import { type ForeignKey, foreignKeys } from '../postgres/catalog.js';
 import { displayName } from '../postgres/identifiers.js';
 import {
   changedColumns,
@@ -53,11 +56,23 @@ interface TableName {
   readonly table: string;
 }
 
-/**
- * The faults of a definition's lookups, among all definitions of its cache. `all` contains the definition.
- */
-export function lookupFaults(definition: TriggerDefinition, all: readonly TriggerDefinition[]): LookupFault[] {
-  const graph = new LookupGraph(all.filter(({ cache }) => cache === definition.cache));
+/** The foreign keys of the tables that these definitions watch and look up. One query. */
+export async function foreignKeysOf(db: Knex, definitions: readonly TriggerDefinition[]): Promise<ForeignKey[]> {
+  const hops = definitions.flatMap(({ bumps }) => bumps.flatMap(hopsOf));
+  if (hops.length === 0) return [];
+  return foreignKeys(db, [...new Set([...definitions, ...hops].map(({ schema }) => schema!))]);
+}
+
+/** The faults of a definition's lookups, among all definitions of its cache. `all` contains the definition. */
+export function lookupFaults(
+  definition: TriggerDefinition,
+  all: readonly TriggerDefinition[],
+  keys: readonly ForeignKey[],
+): LookupFault[] {
+  const graph = new LookupGraph(
+    all.filter(({ cache }) => cache === definition.cache),
+    keys,
+  );
   return graph.faultsOf(definition);
 }
 
@@ -65,8 +80,10 @@ class LookupGraph {
   readonly #bumps: readonly Bump[];
   /** The lookups whose soundness is proven. */
   readonly #sound = new Set<TriggerBump>();
+  readonly #keys: readonly ForeignKey[];
 
-  constructor(definitions: readonly TriggerDefinition[]) {
+  constructor(definitions: readonly TriggerDefinition[], keys: readonly ForeignKey[]) {
+    this.#keys = keys;
     this.#bumps = definitions.flatMap((definition) => definition.bumps.map((bump) => ({ definition, bump })));
     const ways = this.#bumps.filter(({ bump }) => bump.lookUp !== null).map(wayOf);
     let before;
@@ -108,7 +125,47 @@ class LookupGraph {
   /** The operations of the table at a position for which no covering bump satisfies a condition. */
   #uncovered(way: Way, position: number, satisfies: (each: Bump) => boolean): RowOperation[] {
     const covering = this.#bumps.filter((each) => this.#covers(each, way, position) && satisfies(each));
-    return ROW_OPERATIONS.filter((operation) => !isWatched(way, position, operation, covering));
+    return this.#operationsThatMatter(way, position).filter(
+      (operation) => !isWatched(way, position, operation, covering),
+    );
+  }
+
+  /**
+   * All operations, but INSERT where a foreign key proves that it can't matter: the table before on the way refers to this
+   * one, so a row that is new here is on no way until a row there is inserted or updated, in the same transaction or a later
+   * one. If that change is covered, its event finds the new row. The new row must not take the place of another one with its
+   * key, unless the bumps of the other one name the same scope.
+   */
+  #operationsThatMatter(way: Way, position: number): readonly RowOperation[] {
+    const [from, to] = [way.tables[position - 1]!, way.tables[position]!];
+    const { on } = hopsOf(way.bump)[position - 1]!;
+    const key = this.#keys.find(
+      ({ schema, table, columns, toSchema, toTable, toColumns, replaces }) =>
+        isSame({ schema, table }, from) &&
+        isSame({ schema: toSchema, table: toTable }, to) &&
+        columns.every((column, i) => on.some((pair) => pair.changed === column && pair.column === toColumns[i])) &&
+        (replaces === 'never' || this.#isCoveredByKey(way, position, toColumns)),
+    );
+    if (key === undefined) return ROW_OPERATIONS;
+    const referring = this.#bumps.filter(
+      (each) => each.bump === way.bump || (this.#isProven(each) && this.#covers(each, way, position - 1)),
+    );
+    const inserted = position > 1 || isWatched(way, 0, 'insert', referring);
+    const updated = key.columns.every((column) =>
+      referring.some(({ definition }) => definition.operations.includes('update') && watches(definition, [column])),
+    );
+    return inserted && updated ? ROW_OPERATIONS.filter((operation) => operation !== 'insert') : ROW_OPERATIONS;
+  }
+
+  /** Whether a table is covered by the columns of a key alone, so that a row with the key of another one has its scope. */
+  #isCoveredByKey(way: Way, position: number, key: readonly string[]): boolean {
+    return this.#bumps.some(
+      (each) =>
+        each.bump.lookUp === null &&
+        each.bump.ids.every(({ column }) => key.includes(column)) &&
+        this.#covers(each, way, position) &&
+        (['update', 'delete'] as const).every((operation) => isWatched(way, position, operation, [each])),
+    );
   }
 
   #covers(each: Bump, way: Way, position: number): boolean {
@@ -120,7 +177,7 @@ class LookupGraph {
       if (i === 0) return [];
       const name = displayName(table.schema, table.table);
       const watched = this.#bumps.filter(({ definition }) => isSame(definition, table));
-      const missing = ROW_OPERATIONS.filter((operation) => !isWatched(way, i, operation, watched));
+      const missing = this.#operationsThatMatter(way, i).filter((operation) => !isWatched(way, i, operation, watched));
       if (missing.length > 0) {
         const read = columnsAt(way, i).map((column) => displayName(null, column));
         const update =

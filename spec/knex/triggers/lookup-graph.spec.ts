@@ -246,6 +246,77 @@ describe('the graph of lookups', () => {
     });
   });
 
+  describe('an INSERT into a looked-up table need not be watched', () => {
+    const PROJECT = ['update', 'delete'] as const;
+    const lookUpProject = (options?: Options) =>
+      on('feature', options).lookUp('project', { id: 'project_id' }).bump({ tenant: 'tenant' });
+    const INSERT = ['feature: looked-up table not watched'];
+
+    it('where a foreign key with a cascade leads to it, which a null or another row breaks off', async () => {
+      await db.raw(`alter table feature drop constraint feature_project_id_fkey, add constraint feature_project_id_fkey
+        foreign key (project_id) references project on delete cascade on update restrict`);
+      await on('project', { operations: PROJECT }).bump({ tenant: 'tenant' }).install();
+      await lookUpProject().install();
+      expect(await problems()).to.deep.equal([]);
+      await db.raw(`begin; insert into project values (2, 'new'); update feature set project_id = 2; commit`);
+      expect(await takeScopes(db)).to.deep.equal(['tenant=acme', 'tenant=new']);
+      await db.raw(`with p as (insert into project values (3, 'newer')) insert into feature values (3, 3, 'x')`);
+      expect(await takeScopes(db)).to.deep.equal(['tenant=newer']);
+    });
+
+    it('where its key alone names the scope', async () => {
+      await on('project', { operations: PROJECT }).bump({ project: 'id' }).install();
+      await on('feature').lookUp('project', { id: 'project_id' }).bump({ project: 'id', tenant: 'tenant' }).install();
+      expect(await problems()).to.deep.equal([]);
+    });
+
+    const needed: Record<string, string> = {
+      'without a foreign key': 'alter table feature drop constraint feature_project_id_fkey',
+      'with one that is not validated': `alter table feature drop constraint feature_project_id_fkey,
+        add foreign key (project_id) references project on delete cascade on update restrict not valid`,
+      'with NO ACTION, under which another row may take the place of the first': 'select 1',
+      'with one that inheritance children do not have': `
+        alter table feature drop constraint feature_project_id_fkey,
+        add foreign key (project_id) references project on delete cascade on update restrict;
+        create table child () inherits (feature)`,
+      'with triggers of the foreign key switched off': `
+        alter table feature drop constraint feature_project_id_fkey,
+        add foreign key (project_id) references project on delete cascade on update restrict;
+        alter table feature disable trigger all`,
+    };
+    for (const [when, change] of Object.entries(needed)) {
+      it(`but must be ${when}`, async () => {
+        await db.raw(change);
+        await on('project', { operations: PROJECT }).bump({ tenant: 'tenant' }).install();
+        await lookUpProject().install();
+        expect(await problems()).to.deep.equal(INSERT);
+      });
+    }
+
+    it('but must be where the referring table does not watch an INSERT of its own, or an UPDATE of the reference', async () => {
+      await db.raw(`alter table feature drop constraint feature_project_id_fkey,
+        add foreign key (project_id) references project on delete cascade on update restrict`);
+      await on('project', { operations: PROJECT }).bump({ tenant: 'tenant' }).install();
+      await lookUpProject({ operations: ['update', 'delete'] }).install();
+      expect(await problems()).to.deep.equal(INSERT);
+      await lookUpProject({ operations: ['insert', 'delete'] }).install();
+      expect(await problems()).to.deep.equal(INSERT);
+    });
+
+    it('but must be under NO ACTION: one statement replaces a row, and the new one has another scope', async () => {
+      await on('project', { operations: PROJECT }).bump({ tenant: 'tenant' }).install();
+      await lookUpProject().install();
+      await db.raw(`alter table feature drop constraint feature_project_id_fkey,
+        add foreign key (project_id) references project deferrable initially deferred`);
+      await db.transaction(async (trx) => {
+        await trx.raw('delete from project');
+        await trx.raw(`insert into project values (1, 'other')`);
+      });
+      expect(await takeScopes(db)).to.deep.equal(['tenant=acme']);
+      expect(await problems()).to.deep.equal(INSERT);
+    });
+  });
+
   describe('a check reports', () => {
     it('a circle after a repair, too, with the sentence that mends it', async () => {
       await installCycle();
