@@ -98,8 +98,8 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
       found(difference.problem, messageOf(difference), REPAIR);
     }
     for (const relation of plan.foreign) found('foreign partition', foreignMessage(relation), FOREIGN_REMEDY);
-    for (const table of 'faults' in tables ? [] : tables.lookedUp) {
-      if (table?.hidesRows === true) found('looked-up rows hidden', hiddenMessage(table), HIDDEN_REMEDY);
+    for (const table of 'faults' in tables ? [] : tables.lookedUp.flat()) {
+      if (table.hidesRows) found('looked-up rows hidden', hiddenMessage(table), HIDDEN_REMEDY);
     }
     for (const { problem, message, remedy } of lookupFaults(definition, definitions, keys)) {
       found(problem, message, remedy);

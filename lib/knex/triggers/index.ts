@@ -7,6 +7,8 @@ export {
   changed,
   type ChangedColumn,
   type ChangeOptions,
+  lookedUp,
+  type LookedUpColumn,
   type LookupBuilder,
   onChangeOf,
 } from './on-change.js';

@@ -24,6 +24,7 @@ import {
   changedColumns,
   hopsOf,
   lookedUpColumns,
+  positionOf,
   ROW_OPERATIONS,
   type RowOperation,
   type TriggerBump,
@@ -284,13 +285,12 @@ function classAt({ classes }: Way, position: number, column: string): string {
 
 /** The position and column of each id of the bump. */
 function idsOf({ bump }: Way): { readonly namespace: string; readonly position: number; readonly column: string }[] {
-  const last = hopsOf(bump).length;
-  return bump.ids.map(({ namespace, column, of }) => ({ namespace, column, position: of === 'changed' ? 0 : last }));
+  return bump.ids.map((id) => ({ namespace: id.namespace, column: id.column, position: positionOf(bump, id) }));
 }
 
 /** The columns that a lookup reads of the table at a position. */
 function columnsAt(way: Way, position: number): string[] {
-  return position === 0 ? changedColumns(way.bump) : lookedUpColumns(way.bump);
+  return position === 0 ? changedColumns(way.bump) : lookedUpColumns(way.bump, position);
 }
 
 /**
@@ -337,6 +337,16 @@ function remedyFor(way: Way, position: number, isWatched: boolean): string {
   if (own.length > 0 || way.bump.ids.length === 0) {
     return `Let the table bump by its own columns, for all operations: ${sentence(table, own, !isWatched)}.`;
   }
+  const onward = lookupFrom(way, position);
+  if (onward !== undefined) {
+    const begun = isWatched ? '' : `onChangeOf(db, ${typed(table.table)}, { cache: ${typed(way.definition.cache)} })`;
+    return (
+      'Let the table bump by a lookup of its own, for all operations: ' +
+      (isWatched
+        ? `add \`${onward}\` to the triggers of ${displayName(table.schema, table.table)}.`
+        : `\`${begun}${onward}.install()\`.`)
+    );
+  }
   const first = idsAt(way, 0);
   if (first.length > 0 && isWatched) {
     return `Let the changed table bump by its own columns, for all operations: ${sentence(way.tables[0]!, first, false)}.`;
@@ -345,6 +355,31 @@ function remedyFor(way: Way, position: number, isWatched: boolean): string {
     `Its own columns have no id of ${pathOf(way.bump)}, so let it bump everything: ${sentence(table, [], !isWatched)}; or ` +
     'put an id in front that its columns have, and declare its namespace above the others.'
   );
+}
+
+/** The rest of the way from the table at a position, as a lookup of its own, as far as a table that has the first ids. */
+function lookupFrom(way: Way, position: number): string | undefined {
+  const hops = hopsOf(way.bump);
+  for (let end = position + 1; end <= hops.length; end += 1) {
+    const ids: string[] = [];
+    for (const id of idsOf(way)) {
+      if (id.position < position || id.position > end) break;
+      const place =
+        id.position === end
+          ? typed(id.column)
+          : id.position === position
+            ? `changed(${typed(id.column)})`
+            : `lookedUp(${typed(way.tables[id.position]!.table)}, ${typed(id.column)})`;
+      ids.push(`${id.namespace}: ${place}`);
+    }
+    if (ids.length === 0) continue;
+    const calls = hops.slice(position, end).map(({ table, on }, i) => {
+      const pairs = on.map(({ column, changed }) => `${typedKey(column)}: ${typed(changed)}`).join(', ');
+      return `.${i === 0 ? 'lookUp' : 'thenLookUp'}(${typed(table)}, { ${pairs} })`;
+    });
+    return `${calls.join('')}.bump({ ${ids.join(', ')} })`;
+  }
+  return undefined;
 }
 
 /** The longest part of the lookup's path, from the root, for which the table at a position has the ids. */
@@ -364,6 +399,10 @@ function idsAt(way: Way, position: number): { readonly namespace: string; readon
 
 function pathOf({ ids }: TriggerBump): string {
   return ids.length === 0 ? 'global' : `{ ${ids.map(({ namespace }) => namespace).join(', ')} }`;
+}
+
+function typedKey(name: string): string {
+  return /^[A-Za-z_]\w*$/.test(name) ? name : typed(name);
 }
 
 function typed(value: string): string {

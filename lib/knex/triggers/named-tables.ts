@@ -4,9 +4,11 @@ import { type Column, findTable, type Table } from '../postgres/catalog.js';
 import {
   type TriggerBump,
   changedColumns,
+  hopsOf,
   type TriggerDefinition,
   lookedUpColumns,
   namedColumns,
+  positionOf,
 } from './trigger-definition.js';
 
 /** A reason why a definition can't work on the tables of the database, and the remedy. */
@@ -19,8 +21,8 @@ export interface DefinitionFault {
 /** The tables that a definition names. */
 export interface NamedTables {
   readonly changed: Table;
-  /** For each bump, in order; undefined without a lookup. */
-  readonly lookedUp: readonly (Table | undefined)[];
+  /** For each bump, in order: the tables that it looks up, in order. */
+  readonly lookedUp: readonly (readonly Table[])[];
 }
 
 /** The faults of a definition that can't work on its tables. */
@@ -40,13 +42,17 @@ export async function findNamedTables(
   if (changed === undefined) return { faults: [missing(schema, name, goneRemedy(definition))], changed };
   const wrong = unsuitable(changed);
   const faults = [...wrong, ...missingColumns(changed, namedColumns(definition))];
-  const lookedUp: (Table | undefined)[] = [];
+  const lookedUp: Table[][] = [];
   for (const bump of definition.bumps) {
-    const { lookUp } = bump;
-    const table = lookUp === null ? undefined : await findTable(db, lookUp.schema, lookUp.table);
-    lookedUp.push(table);
-    if (lookUp !== null && table === undefined) faults.push(missing(lookUp.schema, lookUp.table, LOOKUP_REMEDY));
-    else faults.push(...badIds(bump, changed, table));
+    const hops = hopsOf(bump);
+    const tables: Table[] = [];
+    for (const { schema: of, table: looked } of hops) {
+      const table = await findTable(db, of, looked);
+      if (table === undefined) faults.push(missing(of, looked, LOOKUP_REMEDY));
+      else tables.push(table);
+    }
+    lookedUp.push(tables);
+    if (tables.length === hops.length) faults.push(...badIds(bump, [changed, ...tables]));
   }
   if (faults.length === 0) return { changed, lookedUp };
   return { faults, changed: wrong.length === 0 ? changed : undefined };
@@ -86,25 +92,28 @@ function unsuitable(table: Table): DefinitionFault[] {
   ];
 }
 
-function badIds(bump: TriggerBump, changed: Table, lookedUp: Table | undefined): DefinitionFault[] {
-  const faults: DefinitionFault[] = [];
-  if (lookedUp !== undefined) faults.push(...missingColumns(lookedUp, lookedUpColumns(bump)));
-  const ids = bump.ids.map(({ column, of }) => ({ table: of === 'changed' ? changed : lookedUp!, column }));
-  const images = bump.lookUp === null ? [] : changedColumns(bump).map((column) => ({ table: changed, column }));
-  const used = new Map([...ids, ...images].map((each) => [`${each.table.oid} ${each.column}`, each]));
+/** `tables`: the changed one, then those that are looked up. */
+function badIds(bump: TriggerBump, tables: readonly Table[]): DefinitionFault[] {
+  const faults = tables.slice(1).flatMap((table, i) => missingColumns(table, lookedUpColumns(bump, i + 1)));
+  const hops = hopsOf(bump);
+  const pairs = hops.flatMap(({ on }, i) => on.map((pair) => ({ ...pair, from: tables[i]!, to: tables[i + 1]! })));
+  const ids = bump.ids.map((id) => ({ table: tables[positionOf(bump, id)]!, column: id.column }));
+  const compared = pairs.map(({ changed: column, from: table }) => ({ table, column }));
+  const images = bump.lookUp === null ? [] : changedColumns(bump).map((column) => ({ table: tables[0]!, column }));
+  const used = new Map([...ids, ...images, ...compared].map((each) => [`${each.table.oid} ${each.column}`, each]));
   for (const { table, column } of used.values()) {
     const described = table.columns.get(column);
     if (described?.kind === 'other') faults.push(badType(table, described));
   }
-  for (const pair of bump.lookUp?.on ?? []) {
-    const [ours, theirs] = [changed.columns.get(pair.changed), lookedUp?.columns.get(pair.column)];
+  for (const { column, changed, from, to } of pairs) {
+    const [ours, theirs] = [from.columns.get(changed), to.columns.get(column)];
     if (ours === undefined || theirs === undefined || ours.kind === 'other') continue;
     if (family(ours) !== family(theirs)) {
       faults.push({
         problem: 'column unsuitable',
         message:
-          `A lookup must compare columns of one kind, but ${displayName(lookedUp!.schema, lookedUp!.name, pair.column)} is ` +
-          `${theirs.type} and ${displayName(changed.schema, changed.name, pair.changed)} is ${ours.type}.`,
+          `A lookup must compare columns of one kind, but ${displayName(to.schema, to.name, column)} is ` +
+          `${theirs.type} and ${displayName(from.schema, from.name, changed)} is ${ours.type}.`,
         remedy: 'Look up by a column that refers to the other.',
       });
     }

@@ -4,6 +4,9 @@ import { ConfigurationError } from '../../errors/errors.js';
 import type { OutboxOptions } from '../outbox/location.js';
 import { findRelation } from '../postgres/catalog.js';
 import {
+  hopsOf,
+  type IdColumn,
+  type TableLookup,
   type TriggerBump,
   type TriggerDefinition,
   type Operation,
@@ -45,6 +48,17 @@ export interface ChangeOptions {
 /** A column of the changed row, in the bump of a lookup. */
 export interface ChangedColumn {
   readonly changed: string;
+}
+
+/** A column of a table that was looked up on the way to another one, in the bump of a lookup. */
+export interface LookedUpColumn {
+  readonly lookedUp: string;
+  readonly column: string;
+}
+
+/** In the bump of a lookup through several tables: a column of one on the way. A plain name is a column of the last one. */
+export function lookedUp(table: string, column: string): LookedUpColumn {
+  return { lookedUp: table, column };
 }
 
 /** In the bump of a lookup: a column of the changed row, with its old and its new value. */
@@ -118,7 +132,7 @@ export class Change<Declared = unknown> {
     options: { readonly schema?: string } = {},
   ): LookupBuilder<Declared> {
     const pairs = Object.entries(on).map(([column, named]) => ({ column, changed: named }));
-    return new LookupBuilder((ids) => this.#and({ lookUp: { schema: options.schema ?? null, table, on: pairs }, ids }));
+    return new LookupBuilder([{ schema: options.schema ?? null, table, on: pairs }], (bump) => this.#and(bump));
   }
 
   /**
@@ -149,9 +163,12 @@ export class Change<Declared = unknown> {
     const table = await named(trx, options.schema, this.#watched.table);
     const bumps: TriggerBump[] = [];
     for (const bump of this.#watched.bumps) {
-      const { lookUp } = bump;
-      const found = lookUp === null ? null : await named(trx, lookUp.schema ?? undefined, lookUp.table);
-      bumps.push({ ...bump, lookUp: found === null ? null : { ...found, on: lookUp!.on } });
+      const hops: TableLookup[] = [];
+      for (const { schema, table: looked, on } of hopsOf(bump)) {
+        hops.push({ ...(await named(trx, schema ?? undefined, looked)), on });
+      }
+      const [lookUp = null, ...further] = hops;
+      bumps.push({ ...bump, lookUp, ...(further.length > 0 && { further }) });
     }
     const definition: TriggerDefinition = {
       cache,
@@ -169,22 +186,55 @@ export class Change<Declared = unknown> {
   }
 }
 
-/** A lookup without its bump. */
+/** A lookup without its bump. Immutable, too. */
 export class LookupBuilder<Declared = unknown> {
-  readonly #bump: (ids: TriggerBump['ids']) => Change<Declared>;
+  readonly #hops: readonly TableLookup[];
+  readonly #and: (bump: TriggerBump) => Change<Declared>;
 
-  constructor(bump: (ids: TriggerBump['ids']) => Change<Declared>) {
-    this.#bump = bump;
+  constructor(hops: readonly TableLookup[], and: (bump: TriggerBump) => Change<Declared>) {
+    this.#hops = hops;
+    this.#and = and;
   }
 
-  /** Columns of the looked-up table, or of the changed row: `{ detector: 'detector_id', environment: changed('environment_id') }`. */
-  bump(ids: BumpColumns<Declared, string | ChangedColumn>): Change<Declared> {
-    return this.#bump(
-      Object.entries(ids as Readonly<Record<string, string | ChangedColumn>>).map(([namespace, column]) =>
-        typeof column === 'string'
-          ? { namespace, column, of: 'looked up' }
-          : { namespace, column: column.changed, of: 'changed' },
+  /**
+   * Looks up a further table by the rows that were found: those whose columns equal columns of the table before,
+   * `{ id: 'customer_id' }`. Every table on the way must be watched, like that of `lookUp`.
+   */
+  thenLookUp(
+    table: string,
+    on: Readonly<Record<string, string>>,
+    options: { readonly schema?: string } = {},
+  ): LookupBuilder<Declared> {
+    const pairs = Object.entries(on).map(([column, named]) => ({ column, changed: named }));
+    return new LookupBuilder([...this.#hops, { schema: options.schema ?? null, table, on: pairs }], this.#and);
+  }
+
+  /**
+   * Columns of the table that was looked up last, of one on the way, or of the changed row: `{ detector: 'detector_id',
+   * order: lookedUp('shop_order', 'id'), environment: changed('environment_id') }`.
+   */
+  bump(ids: BumpColumns<Declared, string | ChangedColumn | LookedUpColumn>): Change<Declared> {
+    const [lookUp, ...further] = this.#hops as [TableLookup, ...TableLookup[]];
+    return this.#and({
+      lookUp,
+      ...(further.length > 0 && { further }),
+      ids: Object.entries(ids as Readonly<Record<string, string | ChangedColumn | LookedUpColumn>>).map(
+        ([namespace, column]): IdColumn => {
+          if (typeof column === 'string') return { namespace, column, of: 'looked up' };
+          if ('changed' in column) return { namespace, column: column.changed, of: 'changed' };
+          const hop = this.#hopOf(column);
+          return { namespace, column: column.column, of: 'looked up', ...(hop < this.#hops.length && { hop }) };
+        },
       ),
+    });
+  }
+
+  #hopOf({ lookedUp: table }: LookedUpColumn): number {
+    const hops = this.#hops.flatMap((hop, i) => (hop.table === table ? [i + 1] : []));
+    if (hops.length === 1) return hops[0]!;
+    throw new ConfigurationError(
+      `lookedUp() must name a table that this lookup reads once, but got ${describe(table)}, which it reads ` +
+        `${hops.length === 0 ? 'never' : `${hops.length} times`}. Its tables: ${this.#hops.map((hop) => hop.table).join(', ')}.`,
     );
   }
 }

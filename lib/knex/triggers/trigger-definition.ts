@@ -15,9 +15,14 @@ export interface IdColumn {
   readonly namespace: string;
   readonly column: string;
   readonly of: 'changed' | 'looked up';
+  /** The looked-up table, from 1; absent for the last one. */
+  readonly hop?: number;
 }
 
-/** The lookup of rows that name the scopes: those whose `column` equals the changed row's `changed`, for each pair. */
+/**
+ * The lookup of rows that name the scopes: those whose `column` equals `changed`, for each pair: a column of the changed row,
+ * or of the table that was looked up before.
+ */
 export interface TableLookup {
   readonly schema: string | null;
   readonly table: string;
@@ -26,6 +31,8 @@ export interface TableLookup {
 
 export interface TriggerBump {
   readonly lookUp: TableLookup | null;
+  /** The tables that are looked up further, each by the rows of the one before; absent where there are none. */
+  readonly further?: readonly TableLookup[];
   /** Root first; an empty list is global. */
   readonly ids: readonly IdColumn[];
 }
@@ -52,15 +59,23 @@ export function changedColumns(bump: TriggerBump): string[] {
   return [...new Set([...(bump.lookUp?.on ?? []).map((pair) => pair.changed), ...named])];
 }
 
-/** The columns of the looked-up table that a bump needs, each once. */
-export function lookedUpColumns(bump: TriggerBump): string[] {
-  const named = bump.ids.filter((id) => id.of === 'looked up').map((id) => id.column);
-  return [...new Set([...(bump.lookUp?.on ?? []).map((pair) => pair.column), ...named])];
+/** The columns of a looked-up table, numbered from 1, that a bump needs, each once. */
+export function lookedUpColumns(bump: TriggerBump, hop: number): string[] {
+  const hops = hopsOf(bump);
+  const found = hops[hop - 1]!.on.map((pair) => pair.column);
+  const further = hops[hop]?.on.map((pair) => pair.changed) ?? [];
+  const named = bump.ids.filter((id) => positionOf(bump, id) === hop).map((id) => id.column);
+  return [...new Set([...found, ...further, ...named])];
 }
 
 /** The tables that a bump looks up, one through the other. */
-export function hopsOf({ lookUp }: TriggerBump): TableLookup[] {
-  return lookUp === null ? [] : [lookUp];
+export function hopsOf({ lookUp, further = [] }: TriggerBump): TableLookup[] {
+  return lookUp === null ? [] : [lookUp, ...further];
+}
+
+/** The table of an id: 0 the changed one, then those that are looked up. */
+export function positionOf(bump: TriggerBump, { of, hop }: IdColumn): number {
+  return of === 'changed' ? 0 : (hop ?? hopsOf(bump).length);
 }
 
 /** All columns of the changed row that the definition names, each once. */
@@ -106,11 +121,12 @@ export function validateDefinition(definition: TriggerDefinition): void {
   }
   if (bumps.length === 0)
     refuse('A change must have at least one bump', bumps.length, 'Call `.bump({ ... })` before `.install()`');
-  for (const { lookUp, ids } of bumps) {
+  for (const bump of bumps) {
+    const { ids } = bump;
     for (const { namespace } of ids) {
       if (!isName(namespace)) refuse(`A namespace's name must be ${NAME_RULE}`, namespace, 'Use its declared name');
     }
-    if (lookUp?.on.length === 0) {
+    if (hopsOf(bump).some(({ on }) => on.length === 0)) {
       refuse(
         'A lookup must pair columns of its table with columns of the changed row',
         {},

@@ -96,13 +96,12 @@ export async function planOf(
     );
   }
   for (const [i, bump] of definition.bumps.entries()) {
-    const lookedUp = tables.lookedUp[i];
-    if (lookedUp === undefined) continue;
+    if (bump.lookUp === null) continue;
     functions.push(
       lookupFunction(
         outbox,
         lookupFunctionName(definition, i),
-        lookupFunctionSource(bump, changed, lookedUp, outbox.at),
+        lookupFunctionSource(bump, [changed, ...tables.lookedUp[i]!], outbox.at),
       ),
     );
   }
