@@ -28,6 +28,8 @@ export interface Column {
   readonly native: boolean;
   /** Whether values that are equal by `=` are equal byte for byte, so that a comparison needs no image. */
   readonly exact: boolean;
+  /** SQL of the row's columns, for a value that is computed from them and is no column of the table. */
+  readonly expression?: string;
 }
 
 export interface Table extends Relation {
@@ -91,15 +93,24 @@ export async function findTable(
   };
 }
 
+/** The properties of a type, as those of a column without a name. One query. */
+export async function typeOf(db: Knex, oid: string): Promise<Column> {
+  const rows = await query<Column>(
+    db,
+    `with recursive typed as (
+       select ''::name as attname, 1 as attnum, typcollation as attcollation, oid as base, oid as own from pg_type
+       where oid = ?::oid
+       ${TYPED}`,
+    [oid],
+  );
+  return rows[0]!;
+}
+
 /**
- * `?`: a table. A domain has the kind of its base type. It has the operators of its base type as well, but over an
- * enumeration: their parameter is `anyenum`, which takes no domain.
+ * The rest of a query of types: those below domains, and their properties. A domain has the kind of its base type. It has the
+ * operators of its base type as well, but over an enumeration: their parameter is `anyenum`, which takes no domain.
  */
-const COLUMNS = `
-  with recursive typed as (
-    select attname, attnum, attcollation, atttypid as base, atttypid as own from pg_attribute
-    where attrelid = ?::oid and attnum > 0 and not attisdropped
-    union all
+const TYPED = `union all
     select attname, attnum, attcollation, type.typbasetype, own
     from typed join pg_type type on type.oid = typed.base and type.typtype = 'd'
   )
@@ -122,6 +133,13 @@ const COLUMNS = `
   join pg_namespace space on space.oid = type.typnamespace
   left join pg_collation rules on rules.oid = typed.attcollation
   order by typed.attnum`;
+
+/** `?`: a table. */
+const COLUMNS = `
+  with recursive typed as (
+    select attname, attnum, attcollation, atttypid as base, atttypid as own from pg_attribute
+    where attrelid = ?::oid and attnum > 0 and not attisdropped
+    ${TYPED}`;
 
 /** `?`: a table. */
 const PRIMARY_KEY = `

@@ -11,6 +11,9 @@ export {
   type LookedUpColumn,
   type LookupBuilder,
   onChangeOf,
+  expression,
+  type RowExpression,
+  type TriggerBumpOptions,
 } from './on-change.js';
 export { type RemoveOptions, removeTriggers, uninstallTriggers } from './remove-triggers.js';
 export { withoutEvents } from './without-events.js';

@@ -16,6 +16,7 @@ import {
   keepDefinition,
 } from './trigger-registry.js';
 import { comparedColumns } from './generate/rows.js';
+import { refuseUnstableExpressions } from './expressions.js';
 import { findNamedTables, type NamedTables } from './named-tables.js';
 import { execute } from '../postgres/sql-text.js';
 
@@ -34,6 +35,7 @@ export async function installDefinition(
     const [fault] = tables.faults;
     throw new ConfigurationError(`${fault!.message} ${fault!.remedy}`);
   }
+  await refuseUnstableExpressions(trx, outbox, definition, tables.changed);
   await refuseUnsoundLookups(trx, outbox, definition);
   await installOn(trx, outbox, definition, tables);
 }

@@ -23,6 +23,7 @@ import { displayName } from '../postgres/identifiers.js';
 import {
   changedColumns,
   hopsOf,
+  idColumn,
   lookedUpColumns,
   positionOf,
   ROW_OPERATIONS,
@@ -170,6 +171,7 @@ class LookupGraph {
   }
 
   #covers(each: Bump, way: Way, position: number): boolean {
+    if (each.bump.when !== undefined && each.bump !== way.bump) return false;
     return isSame(each.definition, way.tables[position]!) && isAtOrAbove(wayOf(each), way, position);
   }
 
@@ -285,7 +287,7 @@ function classAt({ classes }: Way, position: number, column: string): string {
 
 /** The position and column of each id of the bump. */
 function idsOf({ bump }: Way): { readonly namespace: string; readonly position: number; readonly column: string }[] {
-  return bump.ids.map((id) => ({ namespace: id.namespace, column: id.column, position: positionOf(bump, id) }));
+  return bump.ids.map((id) => ({ namespace: id.namespace, column: idColumn(id), position: positionOf(bump, id) }));
 }
 
 /** The columns that a lookup reads of the table at a position. */

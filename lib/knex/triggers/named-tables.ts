@@ -1,9 +1,12 @@
 import { displayName } from '../postgres/identifiers.js';
 import type { Knex } from 'knex';
+import { withExpressions } from './expressions.js';
 import { type Column, findTable, type Table } from '../postgres/catalog.js';
 import {
   type TriggerBump,
   changedColumns,
+  expressionColumn,
+  idColumn,
   hopsOf,
   type TriggerDefinition,
   lookedUpColumns,
@@ -13,7 +16,8 @@ import {
 
 /** A reason why a definition can't work on the tables of the database, and the remedy. */
 export interface DefinitionFault {
-  readonly problem: 'table missing' | 'table unsuitable' | 'column missing' | 'column unsuitable';
+  readonly problem:
+    'table missing' | 'table unsuitable' | 'column missing' | 'column unsuitable' | 'expression unsuitable';
   readonly message: string;
   readonly remedy: string;
 }
@@ -38,10 +42,15 @@ export async function findNamedTables(
   definition: TriggerDefinition,
 ): Promise<NamedTables | FaultyDefinition> {
   const { schema, table: name } = definition;
-  const changed = await findTable(db, schema, name);
-  if (changed === undefined) return { faults: [missing(schema, name, goneRemedy(definition))], changed };
+  const found = await findTable(db, schema, name);
+  if (found === undefined) return { faults: [missing(schema, name, goneRemedy(definition))], changed: found };
+  const { table: changed, faults: expressions } = await withExpressions(db, definition, found);
   const wrong = unsuitable(changed);
-  const faults = [...wrong, ...missingColumns(changed, namedColumns(definition))];
+  const faults: DefinitionFault[] = [
+    ...wrong,
+    ...expressions.map((fault) => ({ problem: 'expression unsuitable', ...fault }) as const),
+  ];
+  faults.push(...missingColumns(changed, namedColumns(definition)));
   const lookedUp: Table[][] = [];
   for (const bump of definition.bumps) {
     const hops = hopsOf(bump);
@@ -97,13 +106,13 @@ function badIds(bump: TriggerBump, tables: readonly Table[]): DefinitionFault[] 
   const faults = tables.slice(1).flatMap((table, i) => missingColumns(table, lookedUpColumns(bump, i + 1)));
   const hops = hopsOf(bump);
   const pairs = hops.flatMap(({ on }, i) => on.map((pair) => ({ ...pair, from: tables[i]!, to: tables[i + 1]! })));
-  const ids = bump.ids.map((id) => ({ table: tables[positionOf(bump, id)]!, column: id.column }));
+  const ids = bump.ids.map((id) => ({ table: tables[positionOf(bump, id)]!, column: idColumn(id) }));
   const compared = pairs.map(({ changed: column, from: table }) => ({ table, column }));
   const images = bump.lookUp === null ? [] : changedColumns(bump).map((column) => ({ table: tables[0]!, column }));
   const used = new Map([...ids, ...images, ...compared].map((each) => [`${each.table.oid} ${each.column}`, each]));
   for (const { table, column } of used.values()) {
     const described = table.columns.get(column);
-    if (described?.kind === 'other') faults.push(badType(table, described));
+    if (described?.kind === 'other' && described.expression === undefined) faults.push(badType(table, described));
   }
   for (const { column, changed, from, to } of pairs) {
     const [ours, theirs] = [from.columns.get(changed), to.columns.get(column)];
@@ -121,9 +130,12 @@ function badIds(bump: TriggerBump, tables: readonly Table[]): DefinitionFault[] 
   return faults;
 }
 
+/** An expression without a column has a fault of its own. */
+const EXPRESSION = expressionColumn('');
+
 function missingColumns(table: Table, names: readonly string[]): DefinitionFault[] {
   return names
-    .filter((name) => !table.columns.has(name))
+    .filter((name) => !table.columns.has(name) && !name.startsWith(EXPRESSION))
     .map((name) => ({
       problem: 'column missing',
       message: `There is no column ${displayName(table.schema, table.name, name)}.`,

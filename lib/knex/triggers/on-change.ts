@@ -61,6 +61,27 @@ export function lookedUp(table: string, column: string): LookedUpColumn {
   return { lookedUp: table, column };
 }
 
+/** An SQL expression of the changed row's columns, as an id. */
+export interface RowExpression {
+  readonly sql: string;
+}
+
+/**
+ * An id that is computed from the columns of the changed row: `{ organization: expression("config->>'organization_id'") }`. Only
+ * columns, literals, operators and immutable built-in functions.
+ */
+export function expression(sql: string): RowExpression {
+  return { sql };
+}
+
+export interface TriggerBumpOptions {
+  /**
+   * An SQL condition on the changed row, `enabled and kind = 'release'`: a row that does not meet it bumps nothing. An
+   * UPDATE bumps if the old or the new row meets it.
+   */
+  readonly when?: string;
+}
+
 /** In the bump of a lookup: a column of the changed row, with its old and its new value. */
 export function changed(column: string): ChangedColumn {
   return { changed: column };
@@ -112,12 +133,12 @@ export class Change<Declared = unknown> {
    * Bumps the scope that the row's own columns name, for the old and the new row: `{ detector: 'detector_id' }`, namespaces
    * root first; `{}` is global.
    */
-  bump(ids: BumpColumns<Declared, string>): Change<Declared> {
-    const columns = Object.entries(ids as Readonly<Record<string, string>>).map(([namespace, column]) => ({
-      ...{ namespace, column },
-      of: 'changed' as const,
-    }));
-    return this.#and({ lookUp: null, ids: columns });
+  bump(ids: BumpColumns<Declared, string | RowExpression>, options: TriggerBumpOptions = {}): Change<Declared> {
+    const columns = Object.entries(ids as Readonly<Record<string, string | RowExpression>>).map(
+      ([namespace, column]): IdColumn =>
+        typeof column === 'string' ? { namespace, column, of: 'changed' } : computed(namespace, column),
+    );
+    return this.#and({ lookUp: null, ids: columns, ...condition(options) });
   }
 
   /**
@@ -213,19 +234,24 @@ export class LookupBuilder<Declared = unknown> {
    * Columns of the table that was looked up last, of one on the way, or of the changed row: `{ detector: 'detector_id',
    * order: lookedUp('shop_order', 'id'), environment: changed('environment_id') }`.
    */
-  bump(ids: BumpColumns<Declared, string | ChangedColumn | LookedUpColumn>): Change<Declared> {
+  bump(
+    ids: BumpColumns<Declared, string | ChangedColumn | LookedUpColumn | RowExpression>,
+    options: TriggerBumpOptions = {},
+  ): Change<Declared> {
     const [lookUp, ...further] = this.#hops as [TableLookup, ...TableLookup[]];
     return this.#and({
       lookUp,
       ...(further.length > 0 && { further }),
-      ids: Object.entries(ids as Readonly<Record<string, string | ChangedColumn | LookedUpColumn>>).map(
+      ids: Object.entries(ids as Readonly<Record<string, string | ChangedColumn | LookedUpColumn | RowExpression>>).map(
         ([namespace, column]): IdColumn => {
           if (typeof column === 'string') return { namespace, column, of: 'looked up' };
           if ('changed' in column) return { namespace, column: column.changed, of: 'changed' };
+          if ('sql' in column) return computed(namespace, column);
           const hop = this.#hopOf(column);
           return { namespace, column: column.column, of: 'looked up', ...(hop < this.#hops.length && { hop }) };
         },
       ),
+      ...condition(options),
     });
   }
 
@@ -237,6 +263,14 @@ export class LookupBuilder<Declared = unknown> {
         `${hops.length === 0 ? 'never' : `${hops.length} times`}. Its tables: ${this.#hops.map((hop) => hop.table).join(', ')}.`,
     );
   }
+}
+
+function condition({ when }: TriggerBumpOptions): { when?: string } {
+  return when === undefined ? {} : { when };
+}
+
+function computed(namespace: string, { sql: column }: RowExpression): IdColumn {
+  return { namespace, column, of: 'changed', expression: true };
 }
 
 async function named(

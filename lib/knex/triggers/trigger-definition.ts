@@ -17,6 +17,8 @@ export interface IdColumn {
   readonly of: 'changed' | 'looked up';
   /** The looked-up table, from 1; absent for the last one. */
   readonly hop?: number;
+  /** Of an id of the changed row: `column` is an SQL expression of its columns. */
+  readonly expression?: true;
 }
 
 /**
@@ -35,6 +37,8 @@ export interface TriggerBump {
   readonly further?: readonly TableLookup[];
   /** Root first; an empty list is global. */
   readonly ids: readonly IdColumn[];
+  /** An SQL condition: rows that do not meet it bump nothing, an UPDATE if neither its old nor its new row meets it. */
+  readonly when?: string;
 }
 
 /** The watched changes of one table, and their bumps, for one cache. `gencache_trigger` keeps it as JSON. */
@@ -53,9 +57,19 @@ export interface TriggerDefinition {
   readonly bumps: readonly TriggerBump[];
 }
 
-/** The columns of the changed row that a bump needs, each once. */
+/** The name under which an expression is a column of the changed row (`expressions.ts`). */
+export function expressionColumn(sql: string): string {
+  return `= ${sql}`;
+}
+
+/** The name of an id's column; of an expression, the one under which it is a column. */
+export function idColumn({ column, expression }: IdColumn): string {
+  return expression === true ? expressionColumn(column) : column;
+}
+
+/** The columns of the changed row that the path and the lookup of a bump need, each once. */
 export function changedColumns(bump: TriggerBump): string[] {
-  const named = bump.ids.filter((id) => id.of === 'changed').map((id) => id.column);
+  const named = bump.ids.filter((id) => id.of === 'changed').map(idColumn);
   return [...new Set([...(bump.lookUp?.on ?? []).map((pair) => pair.changed), ...named])];
 }
 
@@ -78,9 +92,10 @@ export function positionOf(bump: TriggerBump, { of, hop }: IdColumn): number {
   return of === 'changed' ? 0 : (hop ?? hopsOf(bump).length);
 }
 
-/** All columns of the changed row that the definition names, each once. */
-export function namedColumns(definition: TriggerDefinition): string[] {
-  return [...new Set([...definition.bumps.flatMap(changedColumns), ...(definition.columns ?? [])])];
+/** All columns of the changed row that the definition names, each once, and those for its expressions. */
+export function namedColumns({ bumps, columns }: TriggerDefinition): string[] {
+  const conditions = bumps.flatMap(({ when }) => (when === undefined ? [] : [expressionColumn(when)]));
+  return [...new Set([...bumps.flatMap(changedColumns), ...conditions, ...(columns ?? [])])];
 }
 
 /** The columns whose change is recorded; null: all. */
@@ -122,7 +137,19 @@ export function validateDefinition(definition: TriggerDefinition): void {
   if (bumps.length === 0)
     refuse('A change must have at least one bump', bumps.length, 'Call `.bump({ ... })` before `.install()`');
   for (const bump of bumps) {
-    const { ids } = bump;
+    const { ids, when } = bump;
+    if (when !== undefined && (typeof when !== 'string' || when.trim() === '')) {
+      refuse('The condition of a bump must be SQL about the row', when, "Pass one such as `when: 'enabled'`");
+    }
+    for (const { column, expression } of ids) {
+      if (expression === true && (typeof column !== 'string' || column.trim() === '')) {
+        refuse(
+          'The expression of an id must be SQL about the row',
+          column,
+          'Pass one such as `expression("config->>\'id\'")`',
+        );
+      }
+    }
     for (const { namespace } of ids) {
       if (!isName(namespace)) refuse(`A namespace's name must be ${NAME_RULE}`, namespace, 'Use its declared name');
     }

@@ -3,6 +3,7 @@ import type { Column, Table } from '../../postgres/catalog.js';
 import {
   changedColumns,
   hopsOf,
+  idColumn,
   positionOf,
   type TableLookup,
   type TriggerBump,
@@ -20,12 +21,7 @@ export function lookupFunctionName({ cache, schema, table, name, bumps }: Trigge
   const { lookUp, further = [], ids } = bumps[index]!;
   // Lists, since jsonb does not keep the order of keys.
   const pairs = ({ on }: TableLookup) => on.map(({ column, changed }) => [column, changed]);
-  const path = ids.map(({ namespace, column, of, hop }) => [
-    namespace,
-    column,
-    of,
-    ...(hop === undefined ? [] : [hop]),
-  ]);
+  const path = ids.map((id) => [id.namespace, idColumn(id), id.of, ...(id.hop === undefined ? [] : [id.hop])]);
   const hops = further.map((each) => [each.schema, each.table, pairs(each)]);
   const first = [lookUp!.schema, lookUp!.table, pairs(lookUp!)];
   return `gencache_lookup_${nameHash(cache, schema, table, name, ...first, path, ...hops)}`;
@@ -63,8 +59,8 @@ export function lookupFunctionSource(bump: TriggerBump, tables: readonly Table[]
   });
   const path = pathOf(bump, at, (id) => {
     const position = positionOf(bump, id);
-    const column = tables[position]!.columns.get(id.column)!;
-    return { reference: `(${idValue(value(position, id.column), column)})`, column };
+    const column = tables[position]!.columns.get(idColumn(id))!;
+    return { reference: `(${idValue(value(position, idColumn(id)), column)})`, column };
   });
   return `
   select distinct ${path}

@@ -1,11 +1,19 @@
 import { quoted } from '../../postgres/identifiers.js';
 import type { Column } from '../../postgres/catalog.js';
-import { type TriggerBump, changedColumns, type TriggerDefinition, type RowOperation } from '../trigger-definition.js';
+import {
+  type TriggerBump,
+  changedColumns,
+  idColumn,
+  type TriggerDefinition,
+  type RowOperation,
+} from '../trigger-definition.js';
 import { lookupFunctionName } from './lookup-function.js';
 import { idValue, pathOf } from './path-sql.js';
 import {
   absentSide,
   columnsOf,
+  columnValue,
+  conditionOf,
   columnsToCompare,
   rowChanged,
   type RecorderInput,
@@ -29,14 +37,14 @@ export function manyRowsSource(
   const columns = columnsOf(table, changedColumns(bump));
   const images = `
       with gencache_image as (
-        ${imagesOf(recorder, operation, compared, columns)}
+        ${imagesOf(recorder, operation, compared, bump, columns)}
       )`;
   if (bump.lookUp !== null) return images + addLookups(definition, columns, lookupFunctionName(definition, index));
   const paths = `${images}${addPaths(definition, at, bump, columns)}
       into gencache_some;`;
   const add = `
       gencache_paths := gencache_paths || gencache_some;`;
-  if (operation !== 'update' || table.primaryKey.length === 0) return paths + add;
+  if (operation !== 'update' || table.primaryKey.length === 0 || bump.when !== undefined) return paths + add;
   return `${ofFirstRows(recorder, compared, bump, columns)}
       if gencache_some is null then${paths}
       end if;${add}`;
@@ -66,7 +74,7 @@ function ofFirstRows(
   const pairs = table.primaryKey.map((name) => sameKey(table.columns.get(name)!)).join(' and ');
   const comparing = columnsToCompare(recorder, compared);
   const values = (side: string, letter: string) =>
-    columns.map((column, i) => `${idValue(`${side}.${quoted(column.name)}`, column)} as ${letter}${i + 1}`);
+    columns.map((column, i) => `${idValue(columnValue(side, column), column)} as ${letter}${i + 1}`);
   const list = (letter: string) => ['1 as c0', ...columns.map((_, i) => `${letter}${i + 1} as c${i + 1}`)].join(', ');
   const images = '(select count(*) from gencache_image)';
   const settled = [
@@ -76,7 +84,7 @@ function ofFirstRows(
   ];
   if (columns.length === 1) {
     const others = TRANSITION_ALIASES.update.map((side) => {
-      const value = idValue(`${side}.${quoted(columns[0]!.name)}`, columns[0]!);
+      const value = idValue(columnValue(side, columns[0]!), columns[0]!);
       return `not exists (select from ${side} where (${value} = any(array(select c1 from gencache_image))) is not true)`;
     });
     settled.push(
@@ -109,13 +117,18 @@ function imagesOf(
   recorder: RecorderInput,
   operation: RowOperation,
   compared: readonly string[] | null,
+  bump: TriggerBump,
   columns: readonly Column[],
 ): string {
   const { definition, table } = recorder;
+  const where = (...sides: string[]) => conditionOf(table, bump, sides);
   const values = (side: string, letter: string) =>
-    columns.map((column, i) => `${idValue(`${side}.${quoted(column.name)}`, column)} as ${letter}${i + 1}`);
+    columns.map((column, i) => `${idValue(columnValue(side, column), column)} as ${letter}${i + 1}`);
   // The constant comes first, since a global bump names no column.
-  const all = (side: string) => `select distinct ${['1 as c0', ...values(side, 'c')].join(', ')} from ${side}`;
+  const all = (side: string) =>
+    `select distinct ${['1 as c0', ...values(side, 'c')].join(', ')} from ${side}${
+      bump.when === undefined ? '' : ` where ${where(side)!}`
+    }`;
   if (operation === 'insert') return all('gencache_new');
   if (operation === 'delete') return all('gencache_old');
   const [key] = table.primaryKey.map(quoted);
@@ -131,7 +144,11 @@ function imagesOf(
           with gencache_pair as materialized (
             select distinct ${[absentSide(key), ...values('gencache_old', 'o'), ...values('gencache_new', 'n')].join(', ')}
             from gencache_old full join gencache_new on ${pairs}
-            where ${rowChanged(comparing, definition.columns === null)}
+            where ${
+              bump.when === undefined
+                ? rowChanged(comparing, definition.columns === null)
+                : `(${rowChanged(comparing, definition.columns === null)}) and ${where(...TRANSITION_ALIASES.update)!}`
+            }
           )
           select ${side('o')} from gencache_pair where absent >= 0
           union all
@@ -161,7 +178,8 @@ function ancestorOf(at: string, bump: TriggerBump, columns: readonly Column[]): 
 }
 
 function imagePath(at: string, ids: TriggerBump['ids'], bump: TriggerBump, columns: readonly Column[]): string {
-  return pathOf({ ...bump, ids }, at, ({ column: name }) => {
+  return pathOf({ ...bump, ids }, at, (id) => {
+    const name = idColumn(id);
     const i = columns.findIndex((column) => column.name === name);
     return { reference: `c${i + 1}`, column: columns[i]! };
   });

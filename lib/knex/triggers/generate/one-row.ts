@@ -1,8 +1,7 @@
-import { quoted } from '../../postgres/identifiers.js';
-import { type TriggerBump, changedColumns, type RowOperation } from '../trigger-definition.js';
+import { type TriggerBump, changedColumns, idColumn, type RowOperation } from '../trigger-definition.js';
 import { lookupFunctionName } from './lookup-function.js';
 import { idValue, pathOf } from './path-sql.js';
-import { columnsOf, rowChanged, type RecorderInput, TRANSITION_ALIASES } from './rows.js';
+import { columnsOf, columnValue, conditionOf, rowChanged, type RecorderInput, TRANSITION_ALIASES } from './rows.js';
 import { literal } from '../../postgres/sql-text.js';
 
 /**
@@ -24,26 +23,34 @@ export function oneRowSource(
     const [side, other] = sides.map(each);
     if (other === undefined || ids.length === 0) return list(side!);
     const row = (of: string) =>
-      `row(${ids.map((id) => idValue(`${of}.${quoted(id)}`, table.columns.get(id)!)).join(', ')})`;
+      `row(${ids.map((id) => idValue(columnValue(of, table.columns.get(id)!), table.columns.get(id)!)).join(', ')})`;
     return (
       `case when ${row('gencache_old')} is distinct from ${row('gencache_new')} ` +
       `then ${list(`${side}, ${other}`)} else ${list(side!)} end`
     );
   };
+  /** `value`, a list, if one of the row's images meets the condition of the bump, otherwise an empty list. */
+  const met = (bump: TriggerBump, value: string) => {
+    const condition = conditionOf(table, bump, sides);
+    return condition === undefined ? value : `case when ${condition} then ${value} else '{}' end`;
+  };
   const paths = named
     .filter(({ bump }) => bump.lookUp === null)
     .map(({ bump, ids }) =>
-      images(
-        ids,
-        (side) => pathIn(recorder, bump, side),
-        (items) => `array[${items}]`,
+      met(
+        bump,
+        images(
+          ids,
+          (side) => pathIn(recorder, bump, side),
+          (items) => `array[${items}]`,
+        ),
       ),
     );
   const lookups = named.filter(({ bump }) => bump.lookUp !== null);
   const packs = lookups.map(({ ids }) =>
     images(
       ids,
-      (side) => imageIn(ids, side),
+      (side) => imageIn(recorder, ids, side),
       (items) => `jsonb_build_array(${items})`,
     ),
   );
@@ -51,7 +58,11 @@ export function oneRowSource(
   const targets: [variable: string, value: string][] = [];
   if (paths.length > 0) targets.push(['gencache_paths', paths.join(' || ')]);
   if (packs.length > 0) {
-    targets.push(['gencache_lookups', `array[${names.join(', ')}]`], ['gencache_images', `array[${packs.join(', ')}]`]);
+    const list = (values: readonly string[]) =>
+      lookups.every(({ bump }) => bump.when === undefined)
+        ? `array[${values.join(', ')}]`
+        : lookups.map(({ bump }, i) => met(bump, `array[${values[i]!}]`)).join(' || ');
+    targets.push(['gencache_lookups', list(names)], ['gencache_images', list(packs)]);
   }
   const test =
     operation === 'update' ? rowChanged(columnsOf(table, compared ?? []), definition.columns === null) : undefined;
@@ -69,13 +80,14 @@ export function oneRowSource(
 }
 
 function pathIn({ table, at }: RecorderInput, bump: TriggerBump, side: string): string {
-  return pathOf(bump, at, ({ column: name }) => {
-    const column = table.columns.get(name)!;
-    return { reference: `(${idValue(`${side}.${quoted(name)}`, column)})`, column };
+  return pathOf(bump, at, (id) => {
+    const column = table.columns.get(idColumn(id))!;
+    return { reference: `(${idValue(columnValue(side, column), column)})`, column };
   });
 }
 
 /** As text: a bigint as a number would lose digits in JavaScript. */
-function imageIn(ids: readonly string[], side: string): string {
-  return `jsonb_build_object(${ids.map((id) => `${literal(id)}, ${side}.${quoted(id)}::text`).join(', ')})`;
+function imageIn({ table }: RecorderInput, ids: readonly string[], side: string): string {
+  const values = ids.map((id) => `${literal(id)}, ${columnValue(side, table.columns.get(id)!)}::text`);
+  return `jsonb_build_object(${values.join(', ')})`;
 }

@@ -1,6 +1,6 @@
 import { quoted } from '../../postgres/identifiers.js';
 import type { Column, Table } from '../../postgres/catalog.js';
-import type { TriggerDefinition } from '../trigger-definition.js';
+import { expressionColumn, type TriggerBump, type TriggerDefinition } from '../trigger-definition.js';
 
 /** The source of changed rows: the transition tables of a statement, or the row of a row-level trigger. */
 export type TriggerLevel = 'statement' | 'row';
@@ -21,7 +21,9 @@ export interface RecorderInput {
  * change besides, so a function that names other columns than the table has now records the same, a little slower.
  */
 export function comparedColumns(table: Table): string[] {
-  return [...table.columns.values()].filter(({ exact }) => exact).map(({ name }) => name);
+  return [...table.columns.values()]
+    .filter(({ exact, expression }) => exact && expression === undefined)
+    .map(({ name }) => name);
 }
 
 /** What `rowChanged` compares: the named columns; null: all. */
@@ -32,7 +34,7 @@ export function columnsToCompare(
   return names === null ? compared.map((name) => ({ name, exact: true })) : columnsOf(table, names);
 }
 
-type ComparedColumn = Pick<Column, 'name' | 'exact'>;
+type ComparedColumn = Pick<Column, 'name' | 'exact' | 'expression'>;
 
 /** The aliases of an operation's transition tables. */
 export const TRANSITION_ALIASES = {
@@ -40,6 +42,20 @@ export const TRANSITION_ALIASES = {
   update: ['gencache_old', 'gencache_new'],
   delete: ['gencache_old'],
 } as const;
+
+/** SQL for the value of a column, or of an expression, of one row; null is a row of which all columns are null. */
+export function columnValue(side: string, { name, expression }: Pick<Column, 'name' | 'expression'>): string {
+  return expression === undefined
+    ? `${side}.${quoted(name)}`
+    : `(select (${expression}\n) from (select ${side}.*) as gencache_row)`;
+}
+
+/** SQL for whether one of these rows meets the condition of a bump; undefined without a condition. */
+export function conditionOf(table: Table, { when }: TriggerBump, sides: readonly string[]): string | undefined {
+  if (when === undefined) return undefined;
+  const column = table.columns.get(expressionColumn(when))!;
+  return `(${sides.map((side) => `${columnValue(side, column)} is true`).join(' or ')})`;
+}
 
 export function columnsOf(table: Table, names: readonly string[]): Column[] {
   return names.map((name) => table.columns.get(name)!);
@@ -70,7 +86,7 @@ export function sameKey(column: Column): string {
  * `t.*` would build it for each row, before the join.
  */
 export function rowChanged(columns: readonly ComparedColumn[], entirely: boolean): string {
-  const side = (name: string, { name: column }: ComparedColumn) => `gencache_${name}.${quoted(column)}`;
+  const side = (name: string, column: ComparedColumn) => columnValue(`gencache_${name}`, column);
   const others = columns.filter((column) => !column.exact);
   const row = (name: string) => `row(${others.map((column) => side(name, column)).join(', ')})`;
   const tests = columns
