@@ -12,7 +12,7 @@ import { PublishedCaches } from '../outbox/published-caches.js';
 import { type DeclarationFault, declarationFaults, severityOf } from './declaration-faults.js';
 import { type DefinitionFault, findNamedTables } from './named-tables.js';
 import { displayName } from '../postgres/identifiers.js';
-import { foreignKeysOf, type LookupFault, lookupFaults } from './lookup-graph.js';
+import { graphFacts, type LookupFault, lookupFaults } from './lookup-graph.js';
 import type { TriggerDefinition } from './trigger-definition.js';
 
 /** The problems of installed triggers. */
@@ -51,7 +51,7 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
   const outbox = await requireInstalledOutbox(db, options);
   const definitions = await installedDefinitions(db, outbox);
   const published = await PublishedCaches.read(db, outbox);
-  const keys = await foreignKeysOf(db, definitions);
+  const facts = await graphFacts(db, definitions);
   const problems: TriggerProblem[] = [];
   for (const definition of definitions) {
     const found = (
@@ -101,7 +101,7 @@ export async function checkTriggers(db: Knex, options: OutboxOptions = {}): Prom
     for (const table of 'faults' in tables ? [] : tables.lookedUp.flat()) {
       if (table.hidesRows) found('looked-up rows hidden', hiddenMessage(table), HIDDEN_REMEDY);
     }
-    for (const { problem, message, remedy } of lookupFaults(definition, definitions, keys)) {
+    for (const { problem, message, remedy } of lookupFaults(definition, definitions, facts)) {
       found(problem, message, remedy);
     }
   }

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors/errors.js';
 import { functionsNamed, type Relation, triggersNamed } from '../postgres/catalog.js';
-import { foreignKeysOf, lookupFaults } from './lookup-graph.js';
+import { graphFacts, lookupFaults } from './lookup-graph.js';
 import { hopsOf, type TriggerDefinition } from './trigger-definition.js';
 import { ACCESS_EXCLUSIVE, SHARE_ROW_EXCLUSIVE, type TableLock, underTableLocks } from '../postgres/table-locks.js';
 import { displayName, qualifiedName } from '../postgres/identifiers.js';
@@ -79,14 +79,14 @@ async function refuseUnsoundLookups(
     other.schema === schema && other.table === table && other.name === name;
   const others = (await installedDefinitions(trx, outbox, { cache })).filter((other) => !isReplaced(other));
   const all = [definition, ...others];
-  const keys = await foreignKeysOf(trx, all);
+  const facts = await graphFacts(trx, all);
   const concerned = all.filter(
     ({ bumps, ...of }) =>
       (of.schema === schema && of.table === table) ||
       bumps.some((bump) => hopsOf(bump).some((hop) => hop.schema === schema && hop.table === table)),
   );
   for (const each of concerned) {
-    const fault = lookupFaults(each, all, keys).find(({ problem }) => problem !== 'looked-up table not watched');
+    const fault = lookupFaults(each, all, facts).find(({ problem }) => problem !== 'looked-up table not watched');
     if (fault === undefined) continue;
     const whose =
       each === definition ? '' : `With these triggers a lookup of ${displayName(each.schema, each.table)} is wrong. `;

@@ -19,6 +19,7 @@
  */
 import type { Knex } from 'knex';
 import { type ForeignKey, foreignKeys } from '../postgres/catalog.js';
+import { type View, viewsAmong } from './views.js';
 import { displayName } from '../postgres/identifiers.js';
 import {
   changedColumns,
@@ -46,11 +47,17 @@ interface Bump {
   readonly bump: TriggerBump;
 }
 
-/** A lookup, as a list of tables: the changed one, then each that is looked up. */
+/** A lookup, as a list of tables: the changed one, each that is looked up, and last those of which looked-up views are made. */
 interface Way extends Bump {
-  readonly tables: readonly TableName[];
+  readonly tables: readonly TableOnWay[];
   /** The class of each column: columns that the lookup compares have equal values, and one class. `2.id` is a column of the third table. */
   readonly classes: ReadonlyMap<string, string>;
+}
+
+interface TableOnWay extends TableName {
+  readonly isView: boolean;
+  /** Of a table below a view: the columns that the view reads. */
+  readonly columns?: readonly string[];
 }
 
 interface TableName {
@@ -58,22 +65,32 @@ interface TableName {
   readonly table: string;
 }
 
-/** The foreign keys of the tables that these definitions watch and look up. One query. */
-export async function foreignKeysOf(db: Knex, definitions: readonly TriggerDefinition[]): Promise<ForeignKey[]> {
+/** What the graph has of the catalog. */
+export interface GraphFacts {
+  readonly keys: readonly ForeignKey[];
+  /** The looked-up views. */
+  readonly views: readonly View[];
+}
+
+/** The foreign keys, and the views, of the tables that these definitions watch and look up. Two queries, and a few for each view. */
+export async function graphFacts(db: Knex, definitions: readonly TriggerDefinition[]): Promise<GraphFacts> {
   const hops = definitions.flatMap(({ bumps }) => bumps.flatMap(hopsOf));
-  if (hops.length === 0) return [];
-  return foreignKeys(db, [...new Set([...definitions, ...hops].map(({ schema }) => schema!))]);
+  if (hops.length === 0) return { keys: [], views: [] };
+  return {
+    keys: await foreignKeys(db, [...new Set([...definitions, ...hops].map(({ schema }) => schema!))]),
+    views: await viewsAmong(db, hops),
+  };
 }
 
 /** The faults of a definition's lookups, among all definitions of its cache. `all` contains the definition. */
 export function lookupFaults(
   definition: TriggerDefinition,
   all: readonly TriggerDefinition[],
-  keys: readonly ForeignKey[],
+  facts: GraphFacts,
 ): LookupFault[] {
   const graph = new LookupGraph(
     all.filter(({ cache }) => cache === definition.cache),
-    keys,
+    facts,
   );
   return graph.faultsOf(definition);
 }
@@ -82,12 +99,12 @@ class LookupGraph {
   readonly #bumps: readonly Bump[];
   /** The lookups whose soundness is proven. */
   readonly #sound = new Set<TriggerBump>();
-  readonly #keys: readonly ForeignKey[];
+  readonly #facts: GraphFacts;
 
-  constructor(definitions: readonly TriggerDefinition[], keys: readonly ForeignKey[]) {
-    this.#keys = keys;
+  constructor(definitions: readonly TriggerDefinition[], facts: GraphFacts) {
+    this.#facts = facts;
     this.#bumps = definitions.flatMap((definition) => definition.bumps.map((bump) => ({ definition, bump })));
-    const ways = this.#bumps.filter(({ bump }) => bump.lookUp !== null).map(wayOf);
+    const ways = this.#bumps.filter(({ bump }) => bump.lookUp !== null).map((each) => this.#wayOf(each));
     let before;
     do {
       before = this.#sound.size;
@@ -98,12 +115,18 @@ class LookupGraph {
   faultsOf(definition: TriggerDefinition): LookupFault[] {
     return definition.bumps
       .filter((bump) => bump.lookUp !== null)
-      .flatMap((bump) => this.#faultsOn(wayOf({ definition, bump })));
+      .flatMap((bump) => this.#faultsOn(this.#wayOf({ definition, bump })));
   }
 
   #isSound(way: Way): boolean {
     if (this.#isCoveredByItself(way)) return true;
-    return way.tables.every((_, i) => i === 0 || this.#uncovered(way, i, (each) => this.#isProven(each)).length === 0);
+    return way.tables.every(
+      (table, i) => i === 0 || table.isView || this.#uncovered(way, i, (each) => this.#isProven(each)).length === 0,
+    );
+  }
+
+  #wayOf(each: Bump): Way {
+    return wayOf(each, this.#facts.views);
   }
 
   #isProven({ bump }: Bump): boolean {
@@ -139,9 +162,11 @@ class LookupGraph {
    * key, unless the bumps of the other one name the same scope.
    */
   #operationsThatMatter(way: Way, position: number): readonly RowOperation[] {
+    // The tables of a view have no foreign key on the way.
+    if (position > hopsOf(way.bump).length) return ROW_OPERATIONS;
     const [from, to] = [way.tables[position - 1]!, way.tables[position]!];
     const { on } = hopsOf(way.bump)[position - 1]!;
-    const key = this.#keys.find(
+    const key = this.#facts.keys.find(
       ({ schema, table, columns, toSchema, toTable, toColumns, replaces }) =>
         isSame({ schema, table }, from) &&
         isSame({ schema: toSchema, table: toTable }, to) &&
@@ -172,12 +197,12 @@ class LookupGraph {
 
   #covers(each: Bump, way: Way, position: number): boolean {
     if (each.bump.when !== undefined && each.bump !== way.bump) return false;
-    return isSame(each.definition, way.tables[position]!) && isAtOrAbove(wayOf(each), way, position);
+    return isSame(each.definition, way.tables[position]!) && isAtOrAbove(this.#wayOf(each), way, position);
   }
 
   #faultsOn(way: Way): LookupFault[] {
     return way.tables.flatMap((table, i): LookupFault[] => {
-      if (i === 0) return [];
+      if (i === 0 || table.isView) return [];
       const name = displayName(table.schema, table.table);
       const watched = this.#bumps.filter(({ definition }) => isSame(definition, table));
       const missing = this.#operationsThatMatter(way, i).filter((operation) => !isWatched(way, i, operation, watched));
@@ -230,7 +255,9 @@ class LookupGraph {
 
   /** The lookups, not proven, that would cover the table at a position. */
   #restsOn(way: Way, position: number): Way[] {
-    return this.#bumps.filter((each) => !this.#isProven(each) && this.#covers(each, way, position)).map(wayOf);
+    return this.#bumps
+      .filter((each) => !this.#isProven(each) && this.#covers(each, way, position))
+      .map((each) => this.#wayOf(each));
   }
 
   /** The tables of a circle of lookups that rest on each other, from that of the given one to itself. */
@@ -265,19 +292,35 @@ function watches(definition: TriggerDefinition, columns: readonly string[]): boo
   return watched === null || columns.every((column) => watched.includes(column));
 }
 
-function wayOf(each: Bump): Way {
+function wayOf(each: Bump, views: readonly View[]): Way {
   const { definition, bump } = each;
   const hops = hopsOf(bump);
   const classes = new Map<string, string>();
   const classOf = (column: string) => classes.get(column) ?? column;
+  const equate = (one: string, other: string) => {
+    const [left, right] = [classOf(one), classOf(other)];
+    classes.set(one, right).set(other, right);
+    for (const [column, own] of classes) if (own === left) classes.set(column, right);
+  };
   for (const [i, { on }] of hops.entries()) {
-    for (const pair of on) {
-      const [found, asked] = [classOf(`${i + 1}.${pair.column}`), classOf(`${i}.${pair.changed}`)];
-      classes.set(`${i + 1}.${pair.column}`, asked).set(`${i}.${pair.changed}`, asked);
-      for (const [column, own] of classes) if (own === found) classes.set(column, asked);
+    for (const pair of on) equate(`${i + 1}.${pair.column}`, `${i}.${pair.changed}`);
+  }
+  const viewOf = ({ schema, table }: TableName) => views.find((view) => view.schema === schema && view.view === table);
+  const tables: TableOnWay[] = [
+    { schema: definition.schema, table: definition.table, isView: false },
+    ...hops.map((hop) => ({ schema: hop.schema, table: hop.table, isView: viewOf(hop) !== undefined })),
+  ];
+  for (const [i, hop] of hops.entries()) {
+    const view = viewOf(hop);
+    if (view === undefined) continue;
+    const from = tables.length;
+    tables.push(...view.tables.map((table) => ({ ...table, isView: false })));
+    for (const [name, { position, column }] of view.columns) equate(`${i + 1}.${name}`, `${from + position}.${column}`);
+    for (const [one, other] of view.equal) {
+      equate(`${from + one.position}.${one.column}`, `${from + other.position}.${other.column}`);
     }
   }
-  return { ...each, tables: [definition, ...hops], classes };
+  return { ...each, tables, classes };
 }
 
 function classAt({ classes }: Way, position: number, column: string): string {
@@ -291,8 +334,9 @@ function idsOf({ bump }: Way): { readonly namespace: string; readonly position: 
 }
 
 /** The columns that a lookup reads of the table at a position. */
-function columnsAt(way: Way, position: number): string[] {
-  return position === 0 ? changedColumns(way.bump) : lookedUpColumns(way.bump, position);
+function columnsAt(way: Way, position: number): readonly string[] {
+  const { columns } = way.tables[position]!;
+  return columns ?? (position === 0 ? changedColumns(way.bump) : lookedUpColumns(way.bump, position));
 }
 
 /**
@@ -303,8 +347,8 @@ function columnsAt(way: Way, position: number): string[] {
 function isAtOrAbove(covering: Way, way: Way, position: number): boolean {
   const matches = (at: readonly number[]): boolean => {
     const next = at.length;
-    if (next < covering.tables.length) {
-      const hop = hopsOf(covering.bump)[next - 1]!;
+    const hop = hopsOf(covering.bump)[next - 1];
+    if (hop !== undefined) {
       return way.tables.some(
         (table, i) =>
           isSame(covering.tables[next]!, table) &&
@@ -362,6 +406,7 @@ function remedyFor(way: Way, position: number, isWatched: boolean): string {
 /** The rest of the way from the table at a position, as a lookup of its own, as far as a table that has the first ids. */
 function lookupFrom(way: Way, position: number): string | undefined {
   const hops = hopsOf(way.bump);
+  if (position > hops.length) return lookupWithin(way, position);
   for (let end = position + 1; end <= hops.length; end += 1) {
     const ids: string[] = [];
     for (const id of idsOf(way)) {
@@ -380,6 +425,22 @@ function lookupFrom(way: Way, position: number): string | undefined {
       return `.${i === 0 ? 'lookUp' : 'thenLookUp'}(${typed(table)}, { ${pairs} })`;
     });
     return `${calls.join('')}.bump({ ${ids.join(', ')} })`;
+  }
+  return undefined;
+}
+
+/** The same for a table of a view: a lookup of another table of the way that has the first ids, by columns that the view compares. */
+function lookupWithin(way: Way, position: number): string | undefined {
+  for (const [i, { table, isView }] of way.tables.entries()) {
+    const ids = idsAt(way, i);
+    if (i === 0 || isView || i === position || ids.length === 0) continue;
+    const pairs = columnsAt(way, position).flatMap((asked) => {
+      const found = columnsAt(way, i).find((column) => classAt(way, i, column) === classAt(way, position, asked));
+      return found === undefined ? [] : [`${typedKey(found)}: ${typed(asked)}`];
+    });
+    if (pairs.length === 0) continue;
+    const bumped = ids.map(({ namespace, column }) => `${namespace}: ${typed(column)}`).join(', ');
+    return `.lookUp(${typed(table)}, { ${pairs.join(', ')} }).bump({ ${bumped} })`;
   }
   return undefined;
 }
