@@ -5,7 +5,7 @@ import { findRelation, type Relation } from '../postgres/catalog.js';
 import { qualifiedName } from '../postgres/identifiers.js';
 import { query, verbatim } from '../postgres/query.js';
 
-/** The table in which Knex lists the migrations that have run. */
+/** The table in which Knex, or another tool, lists the migrations that have run. */
 export interface MigrationsTable {
   /** Its name. Default: the one in the `migrations` of the connection's configuration, else `knex_migrations`. */
   readonly table?: string;

@@ -38,7 +38,7 @@ const NAME = 'migrations';
 const DEFINITION = { kind: NAME };
 
 /**
- * Bumps the cache after every change of Knex's list of migrations. Call it in a migration, after `installOutbox`:
+ * Bumps the cache after every change of Knex's list of migrations, or of another tool's, named by `table`. Call it in a migration, after `installOutbox`:
  *
  *     export const up = async (db) => {
  *       await installOutbox(db);
