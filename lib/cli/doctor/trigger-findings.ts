@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { findMigrationLists } from '../../knex/migrations/migration-lists.js';
 import { coveredByTrigger } from '../../knex/migrations/migrations-trigger.js';
 import { type OutboxOptions, qualifier } from '../../knex/outbox/location.js';
 import { findRelation, type Relation } from '../../knex/postgres/catalog.js';
@@ -147,42 +148,44 @@ async function switchFindings(db: Knex): Promise<Finding[]> {
 }
 
 async function migrationFindings(db: Knex, cache: string, rows: readonly RegisteredTrigger[]): Promise<Finding[]> {
-  const lists = new Map<string, Relation | undefined>();
+  const lists = new Map<string, { readonly relation: Relation | undefined; readonly tool: string | undefined }>();
   for (const { kind, schema, table } of rows) {
-    if (kind === 'migrations') lists.set(displayName(schema, table), await findRelation(db, schema, table));
+    if (kind !== 'migrations') continue;
+    lists.set(displayName(schema, table), { relation: await findRelation(db, schema, table), tool: undefined });
   }
-  for (const list of await migrationLists(db, rows)) lists.set(displayName(list.schema, list.name), list);
-  if (lists.size === 0) return [ok('migrations', 'there is no table of Knex migrations')];
+  for (const { relation, tool } of await findMigrationLists(
+    db,
+    rows.map(({ schema }) => schema),
+  )) {
+    lists.set(displayName(relation.schema, relation.name), { relation, tool });
+  }
+  if (lists.size === 0) return [ok('migrations', 'there is no list of migrations of a known tool')];
   const findings: Finding[] = [];
-  for (const [name, list] of lists) {
-    const covered = list === undefined || (await coveredByTrigger(db, [cache], list)).has(cache);
-    findings.push(
-      covered
-        ? ok('migrations', `a trigger records the migrations in ${name}`)
-        : warn(
-            'migrations',
-            `no trigger records the migrations in ${name}; Knex's hooks may, which the doctor can not see`,
-            'Call `installMigrationsTrigger(db, { cache })` in a migration: it covers every program that migrates.',
-          ),
-    );
+  for (const [name, { relation, tool }] of lists) {
+    const covered = relation === undefined || (await coveredByTrigger(db, [cache], relation)).has(cache);
+    if (covered) findings.push(ok('migrations', `a trigger records the migrations in ${name}`));
+    else if (tool === 'Knex') findings.push(warn('migrations', unrecordedByKnex(name), KNEX_REMEDY));
+    else findings.push(warn('migrations', unrecorded(name, tool), remedyFor(relation)));
   }
   return findings;
 }
 
-/** Tables of Knex migrations, told by their columns, on the search path or in the schemas of tables with triggers. */
-async function migrationLists(db: Knex, rows: readonly RegisteredTrigger[]): Promise<Relation[]> {
-  const found = await query<{ schema: string; name: string }>(
-    db,
-    `select nspname as schema, relname as name
-     from pg_class join pg_namespace on pg_namespace.oid = relnamespace
-     where relkind in ('r', 'p') and nspname = any(current_schemas(false) || ?::name[])
-       and (select count(*) from pg_attribute
-            where attrelid = pg_class.oid and attname in ('name', 'batch', 'migration_time')) = 3
-     order by 1, 2`,
-    [rows.map(({ schema }) => schema)],
+function unrecordedByKnex(name: string): string {
+  return `no trigger records the migrations in ${name}; Knex's hooks may, which the doctor can not see`;
+}
+
+const KNEX_REMEDY =
+  'Call `installMigrationsTrigger(db, { cache })` in a migration: it covers every program that migrates.';
+
+function unrecorded(name: string, tool: string | undefined): string {
+  return `no trigger records the migrations in ${name}${tool === undefined ? '' : `, a list of ${tool}`}`;
+}
+
+function remedyFor({ schema, name }: Relation): string {
+  return (
+    `Call \`installMigrationsTrigger(db, { cache, table: '${name}', tableSchema: '${schema}' })\`, or after each migration ` +
+    'bump by hand the scopes that it changes.'
   );
-  const lists = await Promise.all(found.map(({ schema, name }) => findRelation(db, schema, name)));
-  return lists.filter((list) => list !== undefined);
 }
 
 /** Tables without triggers in the schemas of those with triggers. One query. */

@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import knex, { type Knex } from 'knex';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { installOutbox } from '../../../lib/knex/index.js';
+import { installMigrationsTrigger } from '../../../lib/knex/migrations/migrations-trigger.js';
 import { changed, onChangeOf } from '../../../lib/knex/triggers/on-change.js';
 import { removeTriggers } from '../../../lib/knex/triggers/remove-triggers.js';
 import { generationKey, keyPrefix, markKey } from '../../../lib/model/key.js';
@@ -557,7 +558,9 @@ describeCommand('gencache doctor', () => {
       const diagnosis = await diagnosed();
       expect(new Set(brokenOf(diagnosis))).to.deep.equal(new Set(['triggers']));
       const text = found(diagnosis, 'triggers').join('\n');
-      expect(text).to.match(/flow: The lookups go in a circle/).and.match(/link: The lookups go in a circle/);
+      expect(text)
+        .to.match(/flow: The lookups go in a circle/)
+        .and.match(/link: The lookups go in a circle/);
       expect(text).to.match(/are sound on \S+\.item$/m);
       expect(diagnosis).to.include({ step: '2', code: 1 });
     });
@@ -577,6 +580,24 @@ describeCommand('gencache doctor', () => {
       expect(found(diagnosis, 'migrations')[0]).to.match(/^warn: /);
       expect(diagnosis).to.include({ step: '2', code: 0 });
       expect(diagnosis.next).to.include('installMigrationsTrigger');
+    });
+
+    it('and the list of another tool, names the tool, and is content with a trigger on that list', async () => {
+      await relaying();
+      await db.raw(`
+        drop table knex_migrations;
+        create table migrations (id serial primary key, name varchar(255) not null, run_on timestamp not null)`);
+      const before = await diagnosed();
+      const list = `${schemaOf(db)}.migrations`;
+      expect(found(before, 'migrations')).to.deep.equal([
+        `ok: a trigger records the migrations in ${schemaOf(db)}.knex_migrations`,
+        `warn: no trigger records the migrations in ${list}, a list of db-migrate`,
+      ]);
+      expect(before).to.include({ step: '2', code: 0 });
+      await installMigrationsTrigger(db, { cache, table: 'migrations', tableSchema: schemaOf(db) });
+      const after = await diagnosed();
+      expect(found(after, 'migrations')).to.include(`ok: a trigger records the migrations in ${list}`);
+      expect(after).to.include({ step: '3', code: 0 });
     });
 
     it('and gencache.events off, names the session or the role', async () => {
