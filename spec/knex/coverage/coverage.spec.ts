@@ -269,6 +269,15 @@ describe('coverage', () => {
       expect(summary(await check(['function price(integer)']), ['unknown'])).to.deep.equal([]);
     });
 
+    it('says a function in GROUP BY, and derives ids through it', async () => {
+      await db.raw(`create function lately(int) returns int language sql volatile as 'select $1'`);
+      declare(`select g.customer_id from (select customer_id, lately(product_id) from shop_order group by 1, lately(product_id)) g
+        where g.customer_id = any(?)`);
+      const report = await check();
+      expect(report.findings.map(({ subject }) => subject)).to.include('function lately(integer)');
+      expect(report.migration).to.include(`.bump({ customer: 'customer_id' })`);
+    });
+
     it('believes an IMMUTABLE function', async () => {
       await db.raw(`create function twice(int) returns int language sql immutable as 'select 2 * $1'`);
       expect(
