@@ -1,4 +1,6 @@
 import type { Knex } from 'knex';
+import { ConfigurationError } from '../../errors/errors.js';
+import { query } from '../postgres/query.js';
 import { analyse, type AnalysedStatement } from './analysed-statement.js';
 import type { TreeNode } from './node-tree.js';
 import { graphOf, operatorsOf, type QueryGraph } from './query-graph.js';
@@ -31,6 +33,7 @@ export interface ReadStatements {
 export async function readStatements(db: Knex, texts: readonly string[]): Promise<ReadStatements> {
   const trx = await db.transaction();
   try {
+    await assertViews(trx, db.isTransaction === true);
     const analysed = new Map<string, AnalysedStatement | { readonly unreadable: string }>();
     for (const text of new Set(texts)) analysed.set(text, await analyse(trx, text));
     const readable = [...analysed.values()].filter((each): each is AnalysedStatement => !('unreadable' in each));
@@ -63,6 +66,22 @@ export async function readStatements(db: Knex, texts: readonly string[]): Promis
     return { statements, relations, foreignKeys: await foreignKeys(trx, [...oids]) };
   } finally {
     await trx.rollback();
+  }
+}
+
+/** Asserts that temporary views can be made here, also by a role whose default is to read only. Throws ConfigurationError. */
+async function assertViews(trx: Knex.Transaction, isNested: boolean): Promise<void> {
+  try {
+    if (!isNested) await query(trx, 'set transaction read write');
+    await query(trx, 'savepoint gencache_coverage');
+    await query(trx, 'create temporary view gencache_coverage as select 1 as one');
+    await query(trx, 'rollback to savepoint gencache_coverage; release savepoint gencache_coverage');
+  } catch (error) {
+    throw new ConfigurationError(
+      `\`db\` must be able to make a temporary view, but PostgreSQL said: ${(error as Error).message.replace(/^[\s\S]* - /, '')}. ` +
+        'Pass a Knex on the primary, whose role has TEMPORARY on the database, outside any read-only transaction.',
+      { cause: error },
+    );
   }
 }
 

@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import type { Knex } from 'knex';
+import knex, { type Knex } from 'knex';
 import { type GenerationalCache, integer, text } from '../../../lib/index.js';
 import { coverage, type KnexContext, onChangeOf } from '../../../lib/knex/index.js';
 import { lendOutbox } from '../../support/relay.js';
 import { lendKnexCache, runMigration, summary } from './support.js';
-import { schemaOf } from '../../support/postgres.js';
+import { databaseUrl, schemaOf } from '../../support/postgres.js';
 import { takeScopes } from '../triggers/support.js';
 import { rejection } from '../../support/rejection.js';
 
@@ -523,6 +523,37 @@ describe('coverage', () => {
       );
       expect(note.open.join()).to.include('CHECK');
     });
+  });
+
+  it('works for a role whose transactions read only by default, and rejects a transaction that does', async () => {
+    declare(JOIN);
+    await db.transaction(async (trx) => {
+      await trx.raw('set transaction read only');
+      const error = await rejection(coverage(cache, { db: trx, samples: { customer: 42 } }));
+      expect(error.name).to.equal('ConfigurationError');
+      expect(error.message)
+        .to.include('`db` must be able to make a temporary view')
+        .and.include('read-only transaction');
+    });
+    const reader = knex({
+      client: 'pg',
+      connection: databaseUrl(`${schemaOf(db)} -c default_transaction_read_only=on`),
+      pool: { min: 0, max: 1 },
+    });
+    try {
+      expect((await coverage(cache, { db: reader, samples: { customer: 42 } })).entries[0]!.tables).to.have.length(2);
+    } finally {
+      await reader.destroy();
+    }
+  });
+
+  it('rejects samples that are no ids', async () => {
+    for (const samples of [undefined, null, 42, [], [42]]) {
+      const error = await rejection(coverage(cache, { db, samples } as never));
+      expect(error.message).to.include('`samples` must be ids by the names of namespaces and keys');
+    }
+    declare(JOIN);
+    expect((await rejection(coverage(cache, { db, samples: { customer: 'x' } }))).name).to.equal('IdError');
   });
 
   it('rejects an object that is no cache', async () => {
