@@ -1,6 +1,6 @@
 import { requireInstalledOutbox } from '../../knex/outbox/installed-outbox.js';
 import { displayName } from '../../knex/postgres/identifiers.js';
-import type { TriggerBump } from '../../knex/triggers/trigger-definition.js';
+import { hopsOf, positionOf, type TriggerBump } from '../../knex/triggers/trigger-definition.js';
 import { type InstalledDefinition, installedDefinitions } from '../../knex/triggers/trigger-registry.js';
 import { columns } from '../columns.js';
 import { type Command, OK } from '../command.js';
@@ -34,12 +34,16 @@ function toRow({ cache, schema, table, name, operations, columns: watched, bumps
 }
 
 /** `detector=detector_workflow.detector_id/environment=environment_id by detector_workflow(workflow_id = id)` */
-function toBump({ lookUp, ids }: TriggerBump): string {
-  const path = ids.map(({ namespace, column, of }) => {
-    const from = of === 'looked up' && lookUp !== null ? `${displayName(null, lookUp.table)}.` : '';
-    return `${namespace}=${from}${displayName(null, column)}`;
+function toBump(bump: TriggerBump): string {
+  const hops = hopsOf(bump);
+  const path = bump.ids.map((id) => {
+    const table = hops[positionOf(bump, id) - 1]?.table;
+    const from = table === undefined ? '' : `${displayName(null, table)}.`;
+    return `${id.namespace}=${from}${id.expression ? `(${id.column})` : displayName(null, id.column)}`;
   });
-  const pairs = lookUp?.on.map(({ column, changed }) => `${displayName(null, column)} = ${displayName(null, changed)}`);
-  const by = lookUp === null ? '' : ` by ${displayName(null, lookUp.table)}(${pairs!.join(', ')})`;
-  return `${path.join('/') || 'global'}${by}`;
+  const by = hops.map(({ table, on }) => {
+    const pairs = on.map(({ column, changed }) => `${displayName(null, column)} = ${displayName(null, changed)}`);
+    return ` by ${displayName(null, table)}(${pairs.join(', ')})`;
+  });
+  return `${path.join('/') || 'global'}${by.join('')}${bump.when === undefined ? '' : ` when ${bump.when}`}`;
 }

@@ -1,4 +1,4 @@
-import { namedColumns } from '../triggers/trigger-definition.js';
+import { hopsOf, namedColumns } from '../triggers/trigger-definition.js';
 import type { InstalledDefinition } from '../triggers/trigger-registry.js';
 import { list, type ReadTable } from './judge.js';
 import { displayName } from '../postgres/identifiers.js';
@@ -61,6 +61,6 @@ export function excess(
 
 function isLookedUp({ schema, table }: InstalledDefinition, definitions: readonly InstalledDefinition[]): boolean {
   return definitions.some(({ bumps }) =>
-    bumps.some(({ lookUp }) => lookUp?.schema === schema && lookUp.table === table),
+    bumps.some((bump) => hopsOf(bump).some((hop) => hop.schema === schema && hop.table === table)),
   );
 }

@@ -1,4 +1,11 @@
-import { ROW_OPERATIONS, type RowOperation, type TriggerBump, watchedColumns } from '../triggers/trigger-definition.js';
+import {
+  hopsOf,
+  positionOf,
+  ROW_OPERATIONS,
+  type RowOperation,
+  type TriggerBump,
+  watchedColumns,
+} from '../triggers/trigger-definition.js';
 import type { InstalledDefinition } from '../triggers/trigger-registry.js';
 import type { Occurrence } from './query-graph.js';
 import type { ReadRelation } from './relations.js';
@@ -128,14 +135,18 @@ function reachOfBump(bump: TriggerBump, occurrence: Occurrence, route: Route | u
   const names = bump.ids.map(({ namespace }) => namespace);
   const { routes, lineages } = read;
   if (!lineages.some((lineage) => names.every((name, i) => lineage[i] === name))) return 'elsewhere';
-  const lookUp = bump.lookUp;
-  const joined =
-    lookUp === null ? [] : routes.joined(occurrence, { schema: lookUp.schema ?? '', name: lookUp.table }, lookUp.on);
-  let reach: Reach = 'proven';
-  for (const { namespace, column, of } of bump.ids) {
-    const holders = of === 'changed' ? [occurrence] : joined;
+  /** The occurrences at each table on the way. */
+  const places: Occurrence[][] = [[occurrence]];
+  for (const { schema, table, on } of hopsOf(bump)) {
+    places.push(places.at(-1)!.flatMap((from) => routes.joined(from, { schema: schema ?? '', name: table }, on)));
+  }
+  // The rows that meet a condition are not those of the query, as far as is seen here.
+  let reach: Reach = bump.when === undefined ? 'proven' : 'assumed';
+  for (const id of bump.ids) {
+    const { namespace, column, of } = id;
+    const holders = places[positionOf(bump, id)]!;
     if (holders.some((holder) => routes.columnsOf(holder, namespace).includes(column))) continue;
-    if (of === 'looked up') {
+    if (of === 'looked up' || id.expression) {
       reach = 'assumed';
       continue;
     }

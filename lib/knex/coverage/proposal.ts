@@ -1,5 +1,5 @@
 import type { InstalledDefinition } from '../triggers/trigger-registry.js';
-import type { TriggerBump } from '../triggers/trigger-definition.js';
+import { hopsOf, type IdColumn, type TableLookup } from '../triggers/trigger-definition.js';
 import type { ReadRelation } from './relations.js';
 import type { Proposal } from './report.js';
 import type { Route } from './routes.js';
@@ -22,7 +22,10 @@ export function propose(cache: string, { relation, columns, routes, installed, i
   const open: string[] = [];
   const notes: string[] = [];
   const bumps = new Set<string>();
-  for (const bump of installed?.bumps ?? []) bumps.add(bumpText(visibly(bump.lookUp, isVisible), bump.ids));
+  for (const bump of installed?.bumps ?? []) {
+    const hops = hopsOf(bump).map((hop) => (isVisible(hop) ? { ...hop, schema: null } : hop));
+    bumps.add(bumpText(hops, bump.ids, bump.when));
+  }
   for (const route of routes) bumps.add(bumpOf(route, relation, open, notes));
   const options = [`cache: ${text(cache)}`];
   const schema = installed === undefined ? (relation.visible ? undefined : relation.schema) : installed.schema;
@@ -53,21 +56,6 @@ function bumpOf(route: Route | undefined, relation: ReadRelation, open: string[]
     );
     return '.bump({})';
   }
-  if (route.hops.length > 1) {
-    const chain = [relation.shown, ...route.hops.map((hop) => hop.relation.shown)].join(' -> ');
-    open.push(`FILL IN: the scope is ${route.hops.length} look-ups away (${chain}):`);
-    for (const [i, hop] of route.hops.entries()) {
-      const before = i === 0 ? relation.shown : route.hops[i - 1]!.relation.shown;
-      const pairs = hop.on.map(({ column, changed }) => `${hop.relation.shown}.${column} = ${before}.${changed}`);
-      open.push(`  ${pairs.join(' and ')}`);
-    }
-    const ids = route.ids.map(
-      ({ namespace, column, of }) =>
-        `${namespace}: ${of === 'changed' ? relation.shown : route.hops.at(-1)!.relation.shown}.${column}`,
-    );
-    open.push(`  ids: ${ids.join(', ')}. Until then each change bumps everything.`);
-    return '.bump({})';
-  }
   const [hop] = route.hops;
   if (route.byForeignKey) {
     open.push(
@@ -78,28 +66,27 @@ function bumpOf(route: Route | undefined, relation: ReadRelation, open: string[]
     const names = route.ids.map(({ namespace }) => namespace).join(', ');
     notes.push(`NOTE: this leads to ${names} alone, so each change bumps everything below.`);
   }
-  return bumpText(
-    hop === undefined
-      ? null
-      : { schema: hop.relation.visible ? null : hop.relation.schema, table: hop.relation.name, on: hop.on },
-    route.ids,
-  );
+  const hops = route.hops.map(({ relation: { visible, schema, name }, on }) => ({
+    ...{ schema: visible ? null : schema, table: name, on },
+  }));
+  return bumpText(hops, route.ids);
 }
 
-function visibly(lookUp: TriggerBump['lookUp'], isVisible: NeededWatch['isVisible']): TriggerBump['lookUp'] {
-  return lookUp !== null && isVisible(lookUp) ? { ...lookUp, schema: null } : lookUp;
-}
-
-function bumpText(lookUp: TriggerBump['lookUp'], ids: Route['ids']): string {
-  const named = ids.map(({ namespace, column, of }) => {
-    const value = lookUp !== null && of === 'changed' ? `changed(${text(column)})` : text(column);
+function bumpText(hops: readonly TableLookup[], ids: readonly IdColumn[], when?: string): string {
+  const named = ids.map(({ namespace, column, of, hop, expression: isExpression }) => {
+    let value = text(column);
+    if (isExpression) value = `expression(${value})`;
+    else if (hops.length > 0 && of === 'changed') value = `changed(${value})`;
+    else if (hop !== undefined) value = `lookedUp(${text(hops[hop - 1]!.table)}, ${value})`;
     return `${key(namespace)}: ${value}`;
   });
-  const bump = `.bump(${object(named)})`;
-  if (lookUp === null) return bump;
-  const on = object(lookUp.on.map(({ column, changed }) => `${key(column)}: ${text(changed)}`));
-  const schema = lookUp.schema === null ? '' : `, { schema: ${text(lookUp.schema)} }`;
-  return `.lookUp(${text(lookUp.table)}, ${on}${schema})\n${bump}`;
+  const condition = when === undefined ? '' : `, { when: ${text(when)} }`;
+  const steps = hops.map(({ schema, table, on }, i) => {
+    const pairs = object(on.map(({ column, changed }) => `${key(column)}: ${text(changed)}`));
+    const options = schema === null ? '' : `, { schema: ${text(schema)} }`;
+    return `.${i === 0 ? 'lookUp' : 'thenLookUp'}(${text(table)}, ${pairs}${options})`;
+  });
+  return [...steps, `.bump(${object(named)}${condition})`].join('\n');
 }
 
 /** The migration with all sentences. */
@@ -114,7 +101,7 @@ export function migrationOf(cache: string, proposals: readonly Proposal[], relat
       : [`  await removeTriggers(db, ${text(name)}, { ${options} });`];
   });
   const imports = [
-    ...(body.includes('changed(') ? ['changed'] : []),
+    ...['changed', 'expression', 'lookedUp'].filter((name) => body.includes(`: ${name}(`)),
     'onChangeOf',
     ...(removed.some((line) => line.includes('await')) ? ['removeTriggers'] : []),
   ];

@@ -2,12 +2,12 @@ import type { Knex } from 'knex';
 import type { NamespaceDeclaration } from '../../model/cache-declaration.js';
 import type { InstalledOutbox } from '../outbox/installed-outbox.js';
 import { type NameFault, PublishedCaches } from '../outbox/published-caches.js';
-import type { Column, ColumnKind } from '../postgres/catalog.js';
+import type { Column, ColumnKind, Table } from '../postgres/catalog.js';
 import { displayName } from '../postgres/identifiers.js';
 import { query } from '../postgres/query.js';
 import { warnOwner } from '../postgres/owner-log.js';
 import { findNamedTables, type NamedTables } from './named-tables.js';
-import type { TriggerBump, TriggerDefinition } from './trigger-definition.js';
+import { idColumn, positionOf, type TriggerBump, type TriggerDefinition } from './trigger-definition.js';
 
 /** A difference between a definition and the declaration that its cache publishes: readers miss what it bumps. */
 export interface DeclarationFault extends NameFault {
@@ -44,7 +44,7 @@ export function declarationFaults(
     if (fault !== undefined) faults.push({ problem: 'namespace unknown', ...fault });
     else if (tables !== undefined) {
       const bump = definition.bumps[i]!;
-      const columns = columnsOf(bump, tables, tables.lookedUp[i]);
+      const columns = columnsOf(bump, [tables.changed, ...tables.lookedUp[i]!]);
       const branches = published.branches(cache, names).map((branch) => columnFaults(cache, branch, columns));
       if (branches.every((found) => found.length > 0)) faults.push(...(branches[0] ?? []));
     }
@@ -58,14 +58,11 @@ interface NamedColumn {
   readonly column: Column | undefined;
 }
 
-function columnsOf(
-  bump: TriggerBump,
-  { changed }: NamedTables,
-  lookedUp: NamedTables['lookedUp'][number],
-): NamedColumn[] {
-  return bump.ids.map(({ column, of }) => {
-    const table = of === 'changed' ? changed : lookedUp!;
-    return { name: displayName(table.schema, table.name, column), column: table.columns.get(column) };
+/** `tables`: the changed one, then those that are looked up. */
+function columnsOf(bump: TriggerBump, tables: readonly Table[]): NamedColumn[] {
+  return bump.ids.map((id) => {
+    const table = tables[positionOf(bump, id)]!;
+    return { name: displayName(table.schema, table.name, id.column), column: table.columns.get(idColumn(id)) };
   });
 }
 
