@@ -152,6 +152,7 @@ describe('row level security', () => {
         cache: name,
         table: `${schema}.product`,
         problem: 'looked-up rows hidden',
+        severity: 'broken',
         message:
           `Row level security hides rows of ${schema}.shop_order from this role. A lookup by a role like that is refused, ` +
           'and global is bumped in its place.',
