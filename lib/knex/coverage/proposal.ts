@@ -56,6 +56,14 @@ function bumpOf(route: Route | undefined, relation: ReadRelation, open: string[]
     );
     return '.bump({})';
   }
+  // Whether tables on the way bump far enough up is theirs to say, when all of them are installed.
+  if (route.hops.length > 1) {
+    const chain = [relation.shown, ...route.hops.map((each) => each.relation.shown)].join(' -> ');
+    open.push(`FILL IN: the scope is ${route.hops.length} look-ups away (${chain}), by`);
+    for (const line of bumpText(lookUpsOf(route), route.ids).split('\n')) open.push(`  ${line}`);
+    open.push('  with further ids of the tables on the way by lookedUp(). Until then each change bumps everything.');
+    return '.bump({})';
+  }
   const [hop] = route.hops;
   if (route.byForeignKey) {
     open.push(
@@ -66,10 +74,13 @@ function bumpOf(route: Route | undefined, relation: ReadRelation, open: string[]
     const names = route.ids.map(({ namespace }) => namespace).join(', ');
     notes.push(`NOTE: this leads to ${names} alone, so each change bumps everything below.`);
   }
-  const hops = route.hops.map(({ relation: { visible, schema, name }, on }) => ({
+  return bumpText(lookUpsOf(route), route.ids);
+}
+
+function lookUpsOf({ hops }: Route): TableLookup[] {
+  return hops.map(({ relation: { visible, schema, name }, on }) => ({
     ...{ schema: visible ? null : schema, table: name, on },
   }));
-  return bumpText(hops, route.ids);
 }
 
 function bumpText(hops: readonly TableLookup[], ids: readonly IdColumn[], when?: string): string {
