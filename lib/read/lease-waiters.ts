@@ -14,12 +14,15 @@ interface LeaseWaitersOptions {
   readonly ended: (slots: readonly BatchSlot[], late: readonly BatchSlot[]) => void;
 }
 
-/** Pause between two polls: a fifth of the time that the last slot has waited, within these limits, in ms. */
+/** Pause between two polls: a fifth of the time since the last slot came, within these limits, in ms. */
 const PAUSE_MIN_MS = 5;
 const PAUSE_MAX_MS = 25;
 const PAUSES_PER_WAIT = 5;
 /** Least pause for each waiting slot, in ms: the store spends some 3 µs on each, and other processes poll too. */
 const PAUSE_PER_SLOT_MS = 0.05;
+/** Least pause as a multiple of the last look's duration, and its limit in ms: a store that many processes ask is slow. */
+const PAUSE_PER_LOOK = 10;
+const PAUSE_AFTER_LOOK_MAX_MS = 250;
 
 export class LeaseWaiters {
   readonly #look: LeaseWaitersOptions['look'];
@@ -27,6 +30,8 @@ export class LeaseWaiters {
   readonly #waiting = new Set<BatchSlot>();
   /** When the last slot came. */
   #addedAtMs = 0;
+  /** The duration of the last look. */
+  #lookMs = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor({ look, ended }: LeaseWaitersOptions) {
@@ -57,7 +62,9 @@ export class LeaseWaiters {
 
   #schedule(): NodeJS.Timeout {
     const shareMs = (monotonicMs() - this.#addedAtMs) / PAUSES_PER_WAIT;
-    const pauseMs = Math.max(PAUSE_MIN_MS, Math.min(PAUSE_MAX_MS, shareMs), PAUSE_PER_SLOT_MS * this.#waiting.size);
+    const afterLookMs = Math.min(PAUSE_AFTER_LOOK_MAX_MS, PAUSE_PER_LOOK * this.#lookMs);
+    const leastMs = Math.max(PAUSE_MIN_MS, PAUSE_PER_SLOT_MS * this.#waiting.size, afterLookMs);
+    const pauseMs = Math.max(leastMs, Math.min(PAUSE_MAX_MS, shareMs));
     // Polls are for all that wait, and belong to none of their callers.
     return inNoContext(setTimeout, this.#pollNow, pauseMs * (0.5 + Math.random() / 2)); // jitter
   }
@@ -66,8 +73,10 @@ export class LeaseWaiters {
 
   async #poll(): Promise<void> {
     const slots = [...this.#waiting];
+    const startedAtMs = monotonicMs();
     const claims = await this.#look(slots);
     const nowMs = monotonicMs();
+    this.#lookMs = nowMs - startedAtMs;
     const ended: BatchSlot[] = [];
     const late: BatchSlot[] = [];
     for (const [i, slot] of slots.entries()) {
