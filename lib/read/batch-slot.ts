@@ -1,4 +1,4 @@
-import { clearTimeout, setTimeout } from '../async/scheduling.js';
+import { clearTimeout, monotonicMs, setTimeout } from '../async/scheduling.js';
 import { open } from '../codec/envelope.js';
 import type { Address } from '../model/entry-definition.js';
 import type { Vector } from '../model/vector.js';
@@ -11,8 +11,8 @@ export class BatchSlot {
   readonly address: Address;
   /** The miss that the load fills; undefined after a bypass. */
   missed: Miss | undefined;
-  /** What this slot's callers get if their load fails, or takes too long. */
-  fallback: StaleEntry | undefined;
+  /** What this slot's callers get if their load fails, or takes too long, and when it was looked up. */
+  #fallback: { readonly entry: StaleEntry; readonly sinceMs: number } | undefined;
   /** The token of the entry's lease, while this process holds it. */
   lease: string | undefined;
   /** Whether the slot loads an entry behind an answer: it waits for no other process. */
@@ -62,6 +62,13 @@ export class BatchSlot {
       }
     }
     return slots;
+  }
+
+  /** Takes the miss of this slot's own lookup. */
+  miss(missed: Miss): void {
+    this.missed = missed;
+    const { fallback: entry } = missed;
+    if (entry !== undefined) this.#fallback = { entry, sinceMs: monotonicMs() };
   }
 
   /** The vector of the miss. */
@@ -164,13 +171,20 @@ export class BatchSlot {
 
   /** At that time gives the calls the stale value that their lookup found, if it found one. The load goes on. */
   fallBackAfter(ms: number): void {
-    const { fallback } = this;
-    if (fallback !== undefined) this.#patience = setTimeout(() => this.giveStale(fallback, 'slow'), ms).unref();
+    if (this.#fallback !== undefined) this.#patience = setTimeout(() => this.#fallBack('slow'), ms).unref();
+  }
+
+  /** Gives the calls what their lookup found, if that is within its grace by now. */
+  #fallBack(reason: StaleReason, error?: unknown): void {
+    if (this.#fallback === undefined) return;
+    const { entry, sinceMs } = this.#fallback;
+    const staleForMs = entry.staleForMs + monotonicMs() - sinceMs;
+    if (staleForMs <= this.address.definition.staleOnErrorMs) this.giveStale({ ...entry, staleForMs }, reason, error);
   }
 
   /** Rejects every call of this slot and of the slots that joined it, but for those that have a stale value to fall back on. */
   fail(error: unknown): void {
-    if (this.fallback !== undefined) this.giveStale(this.fallback, 'error', error);
+    this.#fallBack('error', error);
     if (!this.#isGiven) {
       this.owner.fail(error);
       for (const { call } of this.#others ?? []) call.fail(error);

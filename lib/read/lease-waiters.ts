@@ -20,7 +20,8 @@ const PAUSE_MAX_MS = 25;
 const PAUSES_PER_WAIT = 5;
 /** Least pause for each waiting slot, in ms: the store spends some 3 µs on each, and other processes poll too. */
 const PAUSE_PER_SLOT_MS = 0.05;
-/** Least pause as a multiple of the last look's duration, and its limit in ms: a store that many processes ask is slow. */
+/** For many slots: least pause as a multiple of the last look's duration, and its limit in ms. A store that is asked much is slow. */
+const MANY = 100;
 const PAUSE_PER_LOOK = 10;
 const PAUSE_AFTER_LOOK_MAX_MS = 250;
 
@@ -62,7 +63,8 @@ export class LeaseWaiters {
 
   #schedule(): NodeJS.Timeout {
     const shareMs = (monotonicMs() - this.#addedAtMs) / PAUSES_PER_WAIT;
-    const afterLookMs = Math.min(PAUSE_AFTER_LOOK_MAX_MS, PAUSE_PER_LOOK * this.#lookMs);
+    const isMany = this.#waiting.size >= MANY;
+    const afterLookMs = isMany ? Math.min(PAUSE_AFTER_LOOK_MAX_MS, PAUSE_PER_LOOK * this.#lookMs) : 0;
     const leastMs = Math.max(PAUSE_MIN_MS, PAUSE_PER_SLOT_MS * this.#waiting.size, afterLookMs);
     const pauseMs = Math.max(leastMs, Math.min(PAUSE_MAX_MS, shareMs));
     // Polls are for all that wait, and belong to none of their callers.

@@ -124,8 +124,7 @@ export class Reader {
       return true;
     }
     if (looked.outcome === 'miss') {
-      slot.missed = looked;
-      slot.fallback = looked.fallback;
+      slot.miss(looked);
       return this.#loads.join(slot);
     }
     return false;
