@@ -60,7 +60,8 @@ export async function watchRelay(
   const first = await readMark(redis, markKey(prefix));
   let last = first;
   const untilMs = monotonicMs() + WATCH_MS;
-  while (!isRenewed(first, last) && monotonicMs() < untilMs) {
+  const isAlive = () => isRenewed(first, last) || isWithinPause(last, pollMs);
+  while (!isAlive() && monotonicMs() < untilMs) {
     await sleep(LOOK_EVERY_MS);
     last = await readMark(redis, markKey(prefix));
   }
@@ -71,11 +72,10 @@ export async function watchRelay(
   const globals = await redis.exists(generationKey(prefix, ''));
   // A value that names another server is left over from it; readers ignore it.
   const isKept = (i: number) => incarnation !== undefined && values[i]?.startsWith(`${incarnation} `) === true;
-  const silentMs = last === undefined ? undefined : Math.max(0, last.nowMs - last.expiresAtMs + MARK_TTL_MS);
   return {
-    isAlive: isRenewed(first, last) || (pollMs > WATCH_MS && silentMs !== undefined && silentMs < pollMs + WATCH_MS),
+    isAlive: isAlive(),
     mark: last?.mark,
-    silentMs,
+    silentMs: last && silentMsOf(last),
     boundsMs: asked.filter((_, i) => isKept(i)),
     unkept: asked
       .filter((boundMs, i) => required.has(boundMs) && !isKept(i))
@@ -110,6 +110,16 @@ async function readMark(redis: Redis, key: string): Promise<MarkReading | undefi
   if (mark === null) return undefined;
   const nowMs = Number(time[0]) * 1_000 + Number(time[1]) / 1_000;
   return { mark, nowMs, expiresAtMs: nowMs + ttlMs };
+}
+
+/** The time since the last check of a relay. */
+function silentMsOf({ nowMs, expiresAtMs }: MarkReading): number {
+  return Math.max(0, nowMs - expiresAtMs + MARK_TTL_MS);
+}
+
+/** Whether a relay that pauses for longer than the watch may be in its pause. */
+function isWithinPause(last: MarkReading | undefined, pollMs: number): boolean {
+  return pollMs > WATCH_MS && last !== undefined && silentMsOf(last) < pollMs + WATCH_MS;
 }
 
 function isRenewed(first: MarkReading | undefined, last: MarkReading | undefined): boolean {
