@@ -29,7 +29,7 @@ describe('through PgBouncer in transaction mode', () => {
     const binary = pgbouncerBinary();
     if (binary === undefined) {
       process.stderr.write('    PgBouncer is missing: its specs are skipped. Debian: apt-get install pgbouncer\n');
-      return this.skip();
+      this.skip();
     }
     const server = await privatePostgres({ for: 'suite' });
     const setUp = lendKnex(server.url);
