@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { execute } from '../postgres/sql-text.js';
 import { query } from '../postgres/query.js';
-import { isList, isNode, parseTree, type TreeNode } from './node-tree.js';
+import { isList, isNode, parseTree, type TreeNode } from '../postgres/node-tree.js';
 import { type StatementText, statementText } from './statement-text.js';
 
 /** PostgreSQL's reading of a statement, with the views that it reads. */

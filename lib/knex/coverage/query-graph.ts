@@ -1,5 +1,5 @@
 import { PARAMETERS, type AnalysedStatement } from './analysed-statement.js';
-import { child, isList, isNode, nodes, number, type Tree, type TreeNode, walk, word } from './node-tree.js';
+import { child, isList, isNode, nodes, number, type Tree, type TreeNode, walk, word } from '../postgres/node-tree.js';
 
 /** One occurrence of a table in a query: a table that is joined with itself has two. */
 export interface Occurrence {

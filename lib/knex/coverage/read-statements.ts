@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import { ConfigurationError } from '../../errors/errors.js';
 import { query } from '../postgres/query.js';
 import { analyse, type AnalysedStatement } from './analysed-statement.js';
-import type { TreeNode } from './node-tree.js';
+import type { TreeNode } from '../postgres/node-tree.js';
 import { graphOf, operatorsOf, type QueryGraph } from './query-graph.js';
 import {
   type CalledFunction,

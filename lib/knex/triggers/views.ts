@@ -7,7 +7,7 @@
  */
 import type { Knex } from 'knex';
 import { query } from '../postgres/query.js';
-import { parseTree, type Tree, type TreeNode } from '../postgres/node-tree.js';
+import { isNode, parseTree, type Tree, type TreeNode } from '../postgres/node-tree.js';
 
 /** A table below a view. */
 export interface BaseTable {
@@ -206,60 +206,67 @@ function joinOf(action: string, { operators, loose }: Equality): Join | undefine
   try {
     const tree = parseTree(action);
     const select = nodeOf(Array.isArray(tree) && tree.length === 1 ? (tree[0] as Tree) : tree);
-    if (ABSENT.some((field) => !isEmpty(select.get(field)))) return undefined;
-    if (FALSE.some((field) => select.get(field) !== 'false')) return undefined;
-    const range = listOf(select.get('rtable')).map(nodeOf);
+    if (ABSENT.some((field) => !isEmpty(select.fields[field]))) return undefined;
+    if (FALSE.some((field) => select.fields[field] !== 'false')) return undefined;
+    const range = listOf(select.fields['rtable']).map(nodeOf);
     const found: { index: number; oid: string }[] = [];
     const equal: [JoinColumn, JoinColumn][] = [];
     const columnOf = (value: Tree | undefined): JoinColumn | undefined => {
-      if (!(value instanceof Map)) return undefined;
+      if (!isNode(value)) return undefined;
       // A varchar is compared as text: the same value under another type.
-      if (value.has('resulttype') && value.has('relabelformat')) return columnOf(value.get('arg') as Tree);
-      const [index, number] = [value.get('varno'), value.get('varattno')];
-      if (typeof index !== 'string' || typeof number !== 'string' || value.get('varlevelsup') !== '0') return undefined;
+      if ('resulttype' in value.fields && 'relabelformat' in value.fields) return columnOf(value.fields['arg']);
+      const [index, number] = [value.fields['varno'], value.fields['varattno']];
+      if (typeof index !== 'string' || typeof number !== 'string' || value.fields['varlevelsup'] !== '0')
+        return undefined;
       const entry = range[Number(index) - 1]!;
-      if (entry.get('rtekind') === RELATION) return { index: Number(index), number };
-      return columnOf(listOf(entry.get('joinaliasvars'))[Number(number) - 1]);
+      if (entry.fields['rtekind'] === RELATION) return { index: Number(index), number };
+      return columnOf(listOf(entry.fields['joinaliasvars'])[Number(number) - 1]);
     };
     const addConditions = (condition: Tree | undefined): void => {
-      if (!(condition instanceof Map)) return;
-      const args = condition.get('args');
-      if (condition.get('boolop') === 'and') for (const each of listOf(args)) addConditions(each);
-      const operator = condition.get('opno');
-      if (typeof operator !== 'string' || !operators.has(operator) || loose.has(condition.get('inputcollid') as string))
+      if (!isNode(condition)) return;
+      const args = condition.fields['args'];
+      if (condition.fields['boolop'] === 'and') for (const each of listOf(args)) addConditions(each);
+      const operator = condition.fields['opno'];
+      if (
+        typeof operator !== 'string' ||
+        !operators.has(operator) ||
+        loose.has(condition.fields['inputcollid'] as string)
+      )
         return;
       const [one, other] = listOf(args).map(columnOf);
       if (one !== undefined && other !== undefined) equal.push([one, other]);
     };
     const addFrom = (item: TreeNode): void => {
-      const index = item.get('rtindex');
-      if (item.has('jointype')) {
-        if (item.get('jointype') !== INNER) throw new SyntaxError('an outer join');
-        addFrom(nodeOf(item.get('larg')));
-        addFrom(nodeOf(item.get('rarg')));
-        addConditions(item.get('quals'));
+      const index = item.fields['rtindex'];
+      if ('jointype' in item.fields) {
+        if (item.fields['jointype'] !== INNER) throw new SyntaxError('an outer join');
+        addFrom(nodeOf(item.fields['larg']));
+        addFrom(nodeOf(item.fields['rarg']));
+        addConditions(item.fields['quals']);
         return;
       }
       const entry = range[Number(index) - 1];
-      if (entry?.get('rtekind') !== RELATION) throw new SyntaxError('no relation');
-      found.push({ index: Number(index), oid: entry.get('relid') as string });
+      if (entry?.fields['rtekind'] !== RELATION) throw new SyntaxError('no relation');
+      found.push({ index: Number(index), oid: entry.fields['relid'] as string });
     };
-    const from = nodeOf(select.get('jointree'));
-    for (const item of listOf(from.get('fromlist'))) addFrom(nodeOf(item));
-    addConditions(from.get('quals'));
+    const from = nodeOf(select.fields['jointree']);
+    for (const item of listOf(from.fields['fromlist'])) addFrom(nodeOf(item));
+    addConditions(from.fields['quals']);
     const used = new Set(found.map(({ index }) => index));
     if (
-      range.some((entry, i) => entry.get('rtekind') !== RELATION && entry.get('rtekind') !== JOIN && !used.has(i + 1))
+      range.some(
+        (entry, i) => entry.fields['rtekind'] !== RELATION && entry.fields['rtekind'] !== JOIN && !used.has(i + 1),
+      )
     ) {
       return undefined;
     }
-    const columns = listOf(select.get('targetList'))
+    const columns = listOf(select.fields['targetList'])
       .map(nodeOf)
       .flatMap((entry) => {
-        const of = columnOf(entry.get('expr'));
-        return of === undefined || entry.get('resjunk') !== 'false'
+        const of = columnOf(entry.fields['expr']);
+        return of === undefined || entry.fields['resjunk'] !== 'false'
           ? []
-          : [{ number: entry.get('resno') as string, of }];
+          : [{ number: entry.fields['resno'] as string, of }];
       });
     return { relations: found, columns, equal };
   } catch (error) {
@@ -269,7 +276,7 @@ function joinOf(action: string, { operators, loose }: Equality): Join | undefine
 }
 
 function nodeOf(tree: Tree | undefined): TreeNode {
-  if (tree instanceof Map) return tree;
+  if (isNode(tree)) return tree;
   throw new SyntaxError('a query has no node in its place');
 }
 
