@@ -119,7 +119,6 @@ class LookupGraph {
   }
 
   #isSound(way: Way): boolean {
-    if (this.#isCoveredByItself(way)) return true;
     return way.tables.every(
       (table, i) => i === 0 || table.isView || this.#uncovered(way, i, (each) => this.#isProven(each)).length === 0,
     );
@@ -131,20 +130,6 @@ class LookupGraph {
 
   #isProven({ bump }: Bump): boolean {
     return bump.lookUp === null || this.#sound.has(bump);
-  }
-
-  /** Whether the changed table bumps the scope by its own columns as well, for every change that the lookup is made for. */
-  #isCoveredByItself(way: Way): boolean {
-    const { operations, columns } = way.definition;
-    return this.#bumps.some(
-      (each) =>
-        each.bump.lookUp === null &&
-        this.#covers(each, way, 0) &&
-        operations.every((operation) => each.definition.operations.includes(operation)) &&
-        (each.definition === way.definition ||
-          each.definition.columns === null ||
-          (columns !== null && watches(each.definition, [...columns, ...columnsAt(way, 0)]))),
-    );
   }
 
   /** The operations of the table at a position for which no covering bump satisfies a condition. */
@@ -223,7 +208,7 @@ class LookupGraph {
       }
       const covered = this.#uncovered(way, i, (each) => this.#isProven(each)).length === 0;
       if (covered || this.#sound.has(way.bump)) return [];
-      const remedy = remedyFor(way, i, true);
+      const remedy = remedyFor(way, i, true, this.#restsOn(way, i).length > 0);
       const rests = this.#restsOn(way, i);
       const cycle = this.#cycleFrom(way);
       if (cycle !== undefined) {
@@ -369,8 +354,8 @@ function isSame(one: TableName, other: TableName): boolean {
   return one.schema === other.schema && one.table === other.table;
 }
 
-/** The sentence that makes the table at a position bump for itself. `isWatched`: whether it has triggers of this cache. */
-function remedyFor(way: Way, position: number, isWatched: boolean): string {
+/** The sentence that makes the table at a position bump for itself. `isWatched`: whether it has triggers of this cache; `looksBack`: a lookup of the changed table. */
+function remedyFor(way: Way, position: number, isWatched: boolean, looksBack = false): string {
   const own = idsAt(way, position);
   const sentence = ({ schema, table }: TableName, ids: typeof own, install: boolean) => {
     const pairs = ids.map(({ namespace, column }) => `${namespace}: ${typed(column)}`).join(', ');
@@ -395,7 +380,19 @@ function remedyFor(way: Way, position: number, isWatched: boolean): string {
   }
   const first = idsAt(way, 0);
   if (first.length > 0 && isWatched) {
-    return `Let the changed table bump by its own columns, for all operations: ${sentence(way.tables[0]!, first, false)}.`;
+    const back =
+      position === 1 && !looksBack
+        ? hopsOf(way.bump)[0]!
+            .on.map(({ column, changed }) => `${typedKey(changed)}: ${typed(column)}`)
+            .join(', ')
+        : '';
+    const named = first.map(({ namespace, column }) => `${namespace}: ${typed(column)}`).join(', ');
+    const lookBack =
+      back === ''
+        ? ''
+        : `, and \`.lookUp(${typed(way.tables[0]!.table)}, { ${back} }).bump({ ${named} })\` to those of ` +
+          displayName(table.schema, table.table);
+    return `Let the changed table bump by its own columns, for all operations: ${sentence(way.tables[0]!, first, false)}${lookBack}.`;
   }
   return (
     `Its own columns have no id of ${pathOf(way.bump)}, so let it bump everything: ${sentence(table, [], !isWatched)}; or ` +

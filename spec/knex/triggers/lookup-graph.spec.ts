@@ -195,10 +195,13 @@ describe('the graph of lookups', () => {
       );
       expect(message).to.include(
         "Let the changed table bump by its own columns, for all operations: add `.bump({ name: 'name' })` to the " +
-          'triggers of SCHEMA.feature.',
+          'triggers of SCHEMA.feature, ',
       );
-      await on('project', { name: 'all' }).bump({}).install();
+      expect(message).to.include("and `.lookUp('feature', { project_id: 'id' }).bump({ name: 'name' })` to those of");
+      await on('feature').bump({ name: 'name' }).install();
+      await on('project').lookUp('feature', { project_id: 'id' }).bump({ name: 'name' }).install();
       await on('feature')
+        .bump({ name: 'name' })
         .lookUp('project', { id: 'project_id' })
         .bump({ name: changed('name'), tenant: 'tenant' })
         .install();
