@@ -49,7 +49,8 @@ export async function measure(
   await recordChanges(db, name);
 
   let statements = 0;
-  reads.on('query', () => statements++);
+  // Of loaders: the cache also publishes its namespaces, once an hour.
+  reads.on('query', ({ sql }: { sql: string }) => sql.includes('gencache_declaration') || statements++);
   const oracle = new Oracle(new Tables(world));
   const cache = new GenerationalCache({ name, store, source: knexSource(reads) });
   const off = new GenerationalCache({ name: `${name}_off`, store: bypassStore(), source: knexSource(reads) });

@@ -1,6 +1,6 @@
 import { type Clock, monotonicClock } from './ports/clock.js';
 import type { EntryOptions, KeyInput, KeyKinds, ValueOptions } from './model/entry-definition.js';
-import { publishDeclarations } from './model/declarations.js';
+import { noteEntries } from './model/declared-entries.js';
 import { describe } from './errors/describe.js';
 import { Engine } from './engine.js';
 import type { Entry } from './entry.js';
@@ -61,7 +61,7 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
       source,
       clock: options.clock ?? monotonicClock,
     });
-    publishDeclarations(this, { cache: checked.name, entries: this.#engine.entries });
+    noteEntries(this, { cache: checked.name, entries: this.#engine.entries });
     this.#root = new Namespace(this.#engine, this.#engine.root);
   }
 

@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import { withDeadline } from '../async/deadline.js';
 import { GencacheError } from '../errors/errors.js';
+import { generationKey, keyPrefix } from '../model/key.js';
 import type { BumpTarget, Committed } from '../ports/source.js';
 import { Quarantine } from '../write/quarantine.js';
 import type { CommitStrategy } from './commit-strategy.js';
@@ -40,8 +41,8 @@ export class StrictCommit implements CommitStrategy {
   readonly #outbox: OutboxOptions;
   readonly #bumps: BumpTarget;
   readonly #quarantine: Quarantine;
-  /** Why the store was away before BEGIN. */
-  #away: Error | undefined;
+  /** Whether the store was away before BEGIN. */
+  #away = false;
   /** PostgreSQL ends a session that is silent for this long between its last statement and COMMIT. */
   readonly #silenceMaxMs: number;
   #lookups: readonly OutboxEvent[] = [];
@@ -63,9 +64,11 @@ export class StrictCommit implements CommitStrategy {
   async beforeBegin(): Promise<void> {
     const { store, bumpDeadlineMs } = this.#bumps;
     if (store.incarnation !== undefined) return;
-    await withDeadline('quarantine', bumpDeadlineMs, (deadline) => store.timeMs(deadline)).catch((error: unknown) => {
-      this.#away = error as Error;
-    });
+    const asked = withDeadline('quarantine', bumpDeadlineMs, (deadline) => store.timeMs(deadline));
+    this.#away = await asked.then(
+      () => false,
+      () => true,
+    );
   }
 
   /** Deferred triggers, the last that can add events, run now; from then on the session must not fall silent. */
@@ -89,12 +92,18 @@ export class StrictCommit implements CommitStrategy {
     const { paths } = await scopesOf(trx, events, this.#outbox);
     this.#lookups = events.filter(({ unresolved }) => unresolved !== null);
     try {
-      // It has been waited for already.
-      if (this.#away && paths.length > 0 && this.#bumps.store.incarnation === undefined) throw this.#away;
+      // It has been waited for already: a store that is still away rejects a read at once.
+      if (this.#away && paths.length > 0) await this.#read();
       await this.#quarantine.set(paths);
     } catch (error) {
       throw new QuarantineError(error as Error);
     }
+  }
+
+  async #read(): Promise<void> {
+    const { store, bumpDeadlineMs } = this.#bumps;
+    const key = generationKey(keyPrefix(this.#cache), '');
+    await withDeadline('quarantine', bumpDeadlineMs, (deadline) => store.read([key], deadline));
   }
 
   async aborted(): Promise<void> {

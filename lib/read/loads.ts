@@ -159,27 +159,34 @@ export class Loads {
   /** Claims leases, loads what is to be loaded here, and only then, holding no place under the cap, waits for the rest. */
   async #claim(definition: EntryDefinition, slots: readonly BatchSlot[], claimed: readonly BatchSlot[]): Promise<void> {
     const claims = await this.#leases.claim(claimed);
-    // Another process has refreshed it, does so, or has tried in vain.
-    const behind = claimed.filter((slot, i) => claims[i] !== 'yours' && claims[i] !== 'unanswered' && slot.isBehind);
-    for (const slot of behind) this.#drop(slot);
-    const dropped = new Set(behind);
-    const held = claimed.filter((slot, i) => claims[i] === 'held' && !dropped.has(slot));
-    const changed = claimed.filter(
-      (slot, i) => (claims[i] === 'filled' || claims[i] === 'moved') && !dropped.has(slot),
-    );
-    const elsewhere = new Set([...behind, ...held, ...changed]);
-    const own = elsewhere.size === 0 ? slots : slots.filter((slot) => !elsewhere.has(slot));
-    const loaded = own.length === 0 ? undefined : this.#call(definition, own);
-    if (elsewhere.size > 0) {
-      this.#queue.release([...elsewhere]);
-      if (this.#closed) this.fail([...held, ...changed], this.#closed);
-      else {
-        for (const slot of [...held, ...changed]) this.#keepWaiting(slot);
-        this.#waiters.add(held);
-        if (changed.length > 0) this.#lookUpAgain(changed);
-      }
+    const claimOf = new Map(claimed.map((slot, i) => [slot, claims[i]!]));
+    const own: BatchSlot[] = [];
+    const dropped: BatchSlot[] = [];
+    const held: BatchSlot[] = [];
+    const changed: BatchSlot[] = [];
+    for (const slot of slots) {
+      const claim = claimOf.get(slot) ?? 'yours';
+      if (claim === 'yours' || claim === 'unanswered') own.push(slot);
+      // Another process has refreshed it, does so, or has tried in vain.
+      else if (slot.isBehind) dropped.push(slot);
+      else if (claim === 'leaseless') own.push(slot);
+      else if (claim === 'held') held.push(slot);
+      else changed.push(slot);
     }
+    const loaded = own.length === 0 ? undefined : this.#call(definition, own);
+    if (own.length < slots.length) this.#wait(dropped, held, changed);
     await loaded;
+  }
+
+  /** Goes on with slots that are not loaded here: another process loads those of `held`, and `changed` ones are looked up. */
+  #wait(dropped: readonly BatchSlot[], held: readonly BatchSlot[], changed: readonly BatchSlot[]): void {
+    const elsewhere = [...held, ...changed];
+    this.#queue.release([...dropped, ...elsewhere]);
+    for (const slot of dropped) this.#drop(slot);
+    if (this.#closed) return this.fail(elsewhere, this.#closed);
+    for (const slot of elsewhere) this.#keepWaiting(slot);
+    this.#waiters.add(held);
+    if (changed.length > 0) this.#lookUpAgain(changed);
   }
 
   /** Ends a slot that no caller waits for. */
@@ -216,7 +223,8 @@ export class Loads {
         const missed = chunk.filter((slot, i) => !answered(slot, looked[i]!));
         if (missed.length > 0) this.#queueAgain(missed);
       });
-      this.#work.track(looking);
+      // No step should throw; an unexpected error must not leave the calls pending.
+      this.#work.track(looking.catch((error: unknown) => this.fail(chunk, error)));
     }
   }
 

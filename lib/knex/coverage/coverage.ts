@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
-import { declarationsOf } from '../../model/declarations.js';
+import { declaredEntriesOf } from '../../model/declared-entries.js';
 import type { OutboxOptions } from '../outbox/location.js';
 import { findInstalledOutbox } from '../outbox/installed-outbox.js';
 import { findRelation } from '../postgres/catalog.js';
@@ -44,7 +44,7 @@ export interface CoverageOptions {
  * ConfigurationError, IdError, and errors of the connection.
  */
 export async function coverage(cache: object, options: CoverageOptions): Promise<CoverageReport> {
-  const declared = declarationsOf(cache);
+  const declared = declaredEntriesOf(cache);
   const { db, accept = [] } = options;
   const samples = samplesOf(options.samples);
   const entries: ReadEntry[] = [];
