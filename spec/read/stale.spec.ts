@@ -327,6 +327,24 @@ describe('a value beyond its TTL, within staleMs,', () => {
     expect(await version()).to.equal(2);
   });
 
+  it('asks for no second lease at each of its hits while its loads fail', async () => {
+    const memory = memoryStore();
+    const origin: Origin = { version: 1, error: undefined, held: undefined, loads: 0 };
+    let claims = 0;
+    const store: Store = { ...memory, claim: (...args) => (claims++, memory.claim(...args)) };
+    const { version, cache } = lendProcess(store, uniqueName(), origin, { staleMs: 60_000 });
+    await version();
+    await cache.settled();
+    await sleep(TTL_MS + 5);
+    origin.error = new Error('no route to host');
+    await version();
+    await cache.settled();
+    claims = 0;
+    for (let i = 0; i < 20; i++) expect(await version()).to.equal(1);
+    await cache.settled();
+    expect(claims).to.equal(0);
+  });
+
   it('costs one command, and the first read of a process asks for the time besides', async () => {
     const name = uniqueName();
     const origin: Origin = { version: 1, error: undefined, held: undefined, loads: 0 };
