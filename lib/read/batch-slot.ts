@@ -1,6 +1,6 @@
 import { clearTimeout, monotonicMs, setTimeout } from '../async/scheduling.js';
 import { open } from '../codec/envelope.js';
-import type { Address } from '../model/entry-definition.js';
+import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import type { Vector } from '../model/vector.js';
 import type { Call } from './call.js';
 import type { StaleReason } from '../model/outcome.js';
@@ -69,6 +69,14 @@ export class BatchSlot {
     this.missed = missed;
     const { fallback: entry } = missed;
     if (entry !== undefined) this.#fallback = { entry, sinceMs: monotonicMs() };
+  }
+
+  /** Adds a slot to those of its entry name. */
+  static list(groups: Map<EntryDefinition, BatchSlot[]>, slot: BatchSlot): void {
+    const { definition } = slot.address;
+    const group = groups.get(definition);
+    if (group) group.push(slot);
+    else groups.set(definition, [slot]);
   }
 
   /** The vector of the miss. */

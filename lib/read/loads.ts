@@ -231,12 +231,7 @@ export class Loads {
   #queueAgain(slots: readonly BatchSlot[]): void {
     if (this.#closed) return this.fail(slots, this.#closed);
     const groups = new Map<EntryDefinition, BatchSlot[]>();
-    for (const slot of slots) {
-      const { definition } = slot.address;
-      const group = groups.get(definition);
-      if (group) group.push(slot);
-      else groups.set(definition, [slot]);
-    }
+    for (const slot of slots) BatchSlot.list(groups, slot);
     this.#queue.end(slots);
     for (const [definition, group] of groups) this.#queue.add(definition, group);
   }

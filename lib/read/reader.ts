@@ -98,7 +98,8 @@ export class Reader {
         unreached = looked.find(isUnreached);
         for (let i = 0; i < chunk.length; i++) {
           const slot = chunk[i]!;
-          if (!this.#answer(slot, looked[i]!)) list((missed ??= new Map<EntryDefinition, BatchSlot[]>()), slot);
+          if (!this.#answer(slot, looked[i]!))
+            BatchSlot.list((missed ??= new Map<EntryDefinition, BatchSlot[]>()), slot);
         }
       }
     } catch (error) {
@@ -157,10 +158,3 @@ export class Reader {
 }
 
 const WITHIN: LookupResult = { outcome: 'bypass', reason: 'transaction' };
-
-function list(missed: Map<EntryDefinition, BatchSlot[]>, slot: BatchSlot): void {
-  const { definition } = slot.address;
-  const group = missed.get(definition);
-  if (group) group.push(slot);
-  else missed.set(definition, [slot]);
-}
