@@ -12,7 +12,7 @@ import { databaseUrl, privatePostgres, schemaOf } from '../support/postgres.js';
 import { redisUrl, uniqueName } from '../support/redis.js';
 import { lendOutbox, lendRelay } from '../support/relay.js';
 import { rejection } from '../support/rejection.js';
-import { lendRole } from '../support/roles.js';
+import { grantRights, lendRoleOfTables } from '../support/roles.js';
 import type { PostgresServer } from '../support/servers/postgres-server.js';
 import { createItems, openShop, recorded } from '../support/shop.js';
 
@@ -24,9 +24,7 @@ describe('a database whose transactions are read-only by default', () => {
   beforeEach(async () => {
     db = await lendOutbox();
     await createItems(db);
-    role = await lendRole(db);
-    await db.raw('grant usage on schema ?? to ??', [schemaOf(db), role]);
-    await db.raw('grant all on all tables in schema ?? to ??', [schemaOf(db), role]);
+    role = await lendRoleOfTables(db);
     const options = `${schemaOf(db)} -c role=${role} -c default_transaction_read_only=on`;
     readOnly = lendKnex(databaseUrl(options), schemaOf(db));
   });
@@ -88,9 +86,7 @@ describe('a hot standby that was passed by mistake', () => {
     await installOutbox(setUp);
     await createItems(setUp);
     await setUp.raw('create role looking login');
-    for (const [table, rights] of Object.entries(DOCTOR_RIGHTS)) {
-      await setUp.raw(`grant ${rights.join(', ')} on ${table} to looking`);
-    }
+    await grantRights(setUp, 'looking', DOCTOR_RIGHTS);
     await setUp.destroy();
     await makeStandby(server);
   });

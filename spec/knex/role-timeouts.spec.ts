@@ -10,7 +10,7 @@ import { databaseUrl, schemaOf } from '../support/postgres.js';
 import { uniqueName } from '../support/redis.js';
 import { lendOutbox, lendRelay } from '../support/relay.js';
 import { rejection } from '../support/rejection.js';
-import { lendRole } from '../support/roles.js';
+import { lendRoleOfTables } from '../support/roles.js';
 import { createItems, openShop, recorded } from '../support/shop.js';
 
 const STATEMENT_MS = 300;
@@ -24,9 +24,7 @@ describe('a role with short timeouts', () => {
   beforeEach(async () => {
     db = await lendOutbox();
     await createItems(db);
-    role = await lendRole(db);
-    await db.raw('grant usage on schema ?? to ??', [schemaOf(db), role]);
-    await db.raw('grant all on all tables in schema ?? to ??', [schemaOf(db), role]);
+    role = await lendRoleOfTables(db);
     const settings = `-c role=${role} -c statement_timeout=${STATEMENT_MS} -c lock_timeout=${LOCK_MS}`;
     own = lendKnex(databaseUrl(`${schemaOf(db)} ${settings}`), schemaOf(db));
   });

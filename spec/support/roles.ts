@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { lend } from './lenders.js';
+import { schemaOf } from './postgres.js';
 import { uniqueName } from './redis.js';
 
 /** A role without rights, made by `db`; dropped after the spec, or its suite, with all that it owns. Returns its name. */
@@ -14,4 +15,21 @@ export async function lendRole(db: Knex): Promise<string> {
     },
   });
   return role;
+}
+
+/** As `lendRole`, with all rights on the tables that the schema of `db` has now. */
+export async function lendRoleOfTables(db: Knex): Promise<string> {
+  const role = await lendRole(db);
+  await db.raw('grant usage on schema ?? to ??', [schemaOf(db), role]);
+  await db.raw('grant all on all tables in schema ?? to ??', [schemaOf(db), role]);
+  return role;
+}
+
+/** Grants rights on tables, by the name of the table. */
+export async function grantRights(
+  db: Knex,
+  role: string,
+  all: Readonly<Record<string, readonly string[]>>,
+): Promise<void> {
+  for (const [table, rights] of Object.entries(all)) await db.raw(`grant ${rights.join(', ')} on ${table} to ${role}`);
 }

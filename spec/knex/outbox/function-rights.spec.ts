@@ -10,6 +10,7 @@ import type { Knex } from 'knex';
 import { CommitUnknownError, installOutbox } from '../../../lib/knex/index.js';
 import { RELAY_RIGHTS, WRITER_RIGHTS } from '../../../lib/knex/outbox/missing-rights.js';
 import { filesBelow, textOf } from '../../architecture/sources.js';
+import { grantRights } from '../../support/roles.js';
 import { eventually } from '../../support/deferred.js';
 import { lendKnex } from '../../support/knexes.js';
 import { allowFunction, LINEAGE_FUNCTIONS } from '../../support/lineage.js';
@@ -60,9 +61,7 @@ describe('a function of PostgreSQL in docs/roles-and-schemas.md', () => {
     await installOutbox(setUp);
     await createItems(setUp);
     await setUp.raw('create role own login; grant select, update on item to own');
-    for (const [table, rights] of [...Object.entries(RELAY_RIGHTS), ...Object.entries(WRITER_RIGHTS)]) {
-      await setUp.raw(`grant ${rights.join(', ')} on ${table} to own`);
-    }
+    for (const rights of [RELAY_RIGHTS, WRITER_RIGHTS]) await grantRights(setUp, 'own', rights);
     await setUp.destroy();
   });
 

@@ -8,6 +8,7 @@ import type { Knex } from 'knex';
 import { installOutbox, type Relay } from '../../../lib/knex/index.js';
 import { DOCTOR_RIGHTS } from '../../../lib/knex/outbox/missing-rights.js';
 import { freshnessKey, keyPrefix, markKey } from '../../../lib/model/key.js';
+import { grantRights } from '../../support/roles.js';
 import { eventually } from '../../support/deferred.js';
 import { lendKnex } from '../../support/knexes.js';
 import { allowFunction, AURORA, LINEAGE_FUNCTIONS, raiseAsOnAurora } from '../../support/lineage.js';
@@ -37,9 +38,7 @@ describe('a relay to which PostgreSQL does not tell its lineage', function () {
     await installOutbox(setUp);
     await createItems(setUp);
     await setUp.raw('create role relaying login; create role writing login');
-    for (const [table, rights] of Object.entries(DOCTOR_RIGHTS)) {
-      await setUp.raw(`grant ${rights.join(', ')} on ${table} to relaying`);
-    }
+    await grantRights(setUp, 'relaying', DOCTOR_RIGHTS);
     await setUp.raw(
       `grant select, insert, update, delete on gencache_outbox to writing; grant select, update on gencache_authority, item to
        writing; grant select, insert on gencache_boot to writing`,
