@@ -3,7 +3,7 @@ import { AsyncResource } from 'node:async_hooks';
 /** The async context in which the application loaded this package: before its first request, so no request's. */
 const LOADING = new AsyncResource('gencache');
 
-/** Returns a function that calls `work` in the async context of now, whoever calls it. */
+/** Returns a function that calls `work` in the async context of now, in whatever context it is called. */
 export function inThisContext<Work extends (this: unknown, ...args: never) => unknown>(work: Work): Work {
   return AsyncResource.bind(work as never) as unknown as Work;
 }

@@ -110,7 +110,7 @@ describeCommand('gencache doctor, of what is published,', () => {
     expect(diagnosis).to.include({ step: '2', code: 1 });
   });
 
-  it('fails for a cache name that nobody has', async () => {
+  it('fails for a cache name that no application has published', async () => {
     await install({ org: 'org_id' });
     await publish(db, cache, flags);
     const { findings, code } = await diagnosed(`${cache}x`);

@@ -18,7 +18,7 @@ export interface PgBouncer {
   stop(): Promise<void>;
 }
 
-/** The program; undefined where there is none. It is not installed: a spec without it skips itself. */
+/** The program; undefined where it is missing. It is not installed here: a spec without it skips itself. */
 export function pgbouncerBinary(): string | undefined {
   const path = (process.env['PATH'] ?? '').split(delimiter).filter((folder) => folder !== '');
   return [...path, FOLDER].map((folder) => join(folder, 'pgbouncer')).find(canRun);
