@@ -8,11 +8,11 @@ import { literal } from '../postgres/sql-text.js';
  */
 export function recordSafely(at: string, record: string): string {
   const outbox = `${at}gencache_outbox`;
-  return `if row_security_active(${literal(outbox)}::regclass) then
+  return `if pg_catalog.row_security_active(${literal(outbox)}::pg_catalog.regclass) then
     begin
     ${record}
     exception when insufficient_privilege then
-      raise warning using message = 'gencache records no changes: ' || sqlerrm,
+      raise warning using message = 'gencache records no changes: ' operator(pg_catalog.||) sqlerrm,
         hint = ${literal(`alter table ${outbox} no force row level security`)};
     end;
   else

@@ -67,6 +67,10 @@ export function idColumn({ column, expression }: IdColumn): string {
   return expression === true ? expressionColumn(column) : column;
 }
 
+export function hasExpression({ ids, when }: TriggerBump): boolean {
+  return when !== undefined || ids.some(({ expression }) => expression === true);
+}
+
 /** The columns of the changed row that the path and the lookup of a bump need, each once. */
 export function changedColumns(bump: TriggerBump): string[] {
   const named = bump.ids.filter((id) => id.of === 'changed').map(idColumn);

@@ -7,12 +7,12 @@ import {
   type Relation,
   triggersNamed,
 } from '../postgres/catalog.js';
-import type { TriggerDefinition } from './trigger-definition.js';
+import { hasExpression, type TriggerDefinition } from './trigger-definition.js';
 import { lookupFunctionName, lookupFunctionSource } from './generate/lookup-function.js';
 import { qualifiedName } from '../postgres/identifiers.js';
 import type { InstalledOutbox } from '../outbox/installed-outbox.js';
-import { recorderSource } from './generate/recorder.js';
-import { comparedColumns } from './generate/rows.js';
+import { RECORDER_SETTINGS, recorderSource } from './generate/recorder.js';
+import { comparedColumns, type RecorderInput } from './generate/rows.js';
 import type { NamedTables } from './named-tables.js';
 import { TRANSITION_TABLES } from '../postgres/transition-tables.js';
 import { functionBody, nameHash } from '../postgres/sql-text.js';
@@ -88,12 +88,10 @@ export async function planOf(
   const { at } = outbox;
   const names = namesOf(outbox, definition);
   const functions = [
-    recorder(outbox, names.statement, recorderSource({ definition, table: changed, at, level: 'statement', compared })),
+    recorder(outbox, names.statement, { definition, table: changed, at, level: 'statement', compared }),
   ];
   if (definition.subscriber) {
-    functions.push(
-      recorder(outbox, names.row, recorderSource({ definition, table: changed, at, level: 'row', compared })),
-    );
+    functions.push(recorder(outbox, names.row, { definition, table: changed, at, level: 'row', compared }));
   }
   for (const [i, bump] of definition.bumps.entries()) {
     if (bump.lookUp === null) continue;
@@ -179,29 +177,26 @@ function triggersOn(outbox: InstalledOutbox, definition: TriggerDefinition, rela
 }
 
 /**
- * Only built-in functions are found without a schema. Other roles may be able to create functions in the outbox's schema:
- * a `cardinality(text[])` there would win over the built-in `cardinality(anyarray)`, and run with the owner's rights. JIT
- * compilation, which an estimate of 10,000 rows triggers, took 50 ms where the query takes 15 (PostgreSQL 15, 2 cores,
- * 2026-11).
+ * Runs with its owner's rights, so that a writer needs none on the outbox; other roles can't use it in triggers. Settings are
+ * clauses where an owner's expression runs, whose names no generator can qualify, and at a subscriber.
  */
-const SETTINGS = { search_path: 'pg_catalog, pg_temp', jit: 'off' };
-/** A merge join sorts whole rows first, and takes twice as long as a hash join. */
-const RECORDER_SETTINGS = { ...SETTINGS, enable_mergejoin: 'off' };
-
-/** Runs with its owner's rights, so that a writer needs none on the outbox; other roles can't use it in triggers. */
-function recorder({ at }: InstalledOutbox, name: string, source: string): PlannedFunction {
+function recorder({ at }: InstalledOutbox, name: string, input: RecorderInput): PlannedFunction {
+  const settings = input.level === 'row' || input.definition.bumps.some(hasExpression) ? RECORDER_SETTINGS : {};
+  const source = recorderSource(input);
   const statement = `
     create or replace function ${at}${name}() returns trigger language plpgsql security definer
-    ${clauses(RECORDER_SETTINGS)} as ${functionBody(source)};
+    ${clauses(settings)} as ${functionBody(source)};
     revoke all on function ${at}${name}() from public`;
-  return { name, source, definer: true, settings: RECORDER_SETTINGS, statement };
+  return { name, source, definer: true, settings, statement };
 }
+
+const LOOKUP_SETTINGS = { search_path: RECORDER_SETTINGS.search_path, jit: RECORDER_SETTINGS.jit };
 
 function lookupFunction({ at }: InstalledOutbox, name: string, source: string): PlannedFunction {
   const statement = `
     create or replace function ${at}${name}(args jsonb) returns setof text language sql stable
-    ${clauses(SETTINGS)} as ${functionBody(source)}`;
-  return { name, source, definer: false, settings: SETTINGS, statement };
+    ${clauses(LOOKUP_SETTINGS)} as ${functionBody(source)}`;
+  return { name, source, definer: false, settings: LOOKUP_SETTINGS, statement };
 }
 
 function clauses(settings: PlannedFunction['settings']): string {

@@ -153,14 +153,14 @@ describe('triggers on a family of tables', () => {
       'a function that was altered': [
         `do $$ declare f text; begin
            select pg_get_functiondef(tgfoid) into f from pg_trigger where tgrelid = 'parent'::regclass limit 1;
-           execute replace(f, 'if tg_op = ''TRUNCATE''', 'if false'); end $$`,
+           execute replace(f, '''off''', '''on'''); end $$`,
         ['function altered'],
         true,
       ],
-      'a function that lost its search_path': [
+      'a function that got a search_path': [
         `do $$ declare f regprocedure; begin
            select tgfoid into f from pg_trigger where tgrelid = 'parent'::regclass limit 1;
-           execute format('alter function %s reset search_path', f); end $$`,
+           execute format('alter function %s set search_path = public', f); end $$`,
         ['function altered'],
         true,
       ],

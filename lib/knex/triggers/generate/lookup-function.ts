@@ -9,7 +9,7 @@ import {
   type TriggerBump,
   type TriggerDefinition,
 } from '../trigger-definition.js';
-import { idValue, pathOf } from './path-sql.js';
+import { escapeOf, idValue, pathOf } from './path-sql.js';
 import { nameHash, literal } from '../../postgres/sql-text.js';
 
 /**
@@ -57,11 +57,15 @@ export function lookupFunctionSource(bump: TriggerBump, tables: readonly Table[]
     return `
   join ${quoted(schema)}.${quoted(name)} as ${alias(i + 1)} on ${pairs.join(' and ')}`;
   });
-  const path = pathOf(bump, at, (id) => {
-    const position = positionOf(bump, id);
-    const column = tables[position]!.columns.get(idColumn(id))!;
-    return { reference: `(${idValue(value(position, idColumn(id)), column)})`, column };
-  });
+  const path = pathOf(
+    bump,
+    (id) => {
+      const position = positionOf(bump, id);
+      const column = tables[position]!.columns.get(idColumn(id))!;
+      return { reference: `(${idValue(value(position, idColumn(id)), column)})`, column };
+    },
+    escapeOf(at),
+  );
   return `
   select distinct ${path}
   from (select ${fields.join(', ')} from jsonb_array_elements(args) as each) as image${joins.join('')}`;

@@ -8,7 +8,7 @@ import {
   type RowOperation,
 } from '../trigger-definition.js';
 import { lookupFunctionName } from './lookup-function.js';
-import { idValue, pathOf } from './path-sql.js';
+import { escapeOf, idValue, pathOf } from './path-sql.js';
 import {
   absentSide,
   columnsOf,
@@ -178,11 +178,15 @@ function ancestorOf(at: string, bump: TriggerBump, columns: readonly Column[]): 
 }
 
 function imagePath(at: string, ids: TriggerBump['ids'], bump: TriggerBump, columns: readonly Column[]): string {
-  return pathOf({ ...bump, ids }, at, (id) => {
-    const name = idColumn(id);
-    const i = columns.findIndex((column) => column.name === name);
-    return { reference: `c${i + 1}`, column: columns[i]! };
-  });
+  return pathOf(
+    { ...bump, ids },
+    (id) => {
+      const name = idColumn(id);
+      const i = columns.findIndex((column) => column.name === name);
+      return { reference: `c${i + 1}`, column: columns[i]! };
+    },
+    escapeOf(at),
+  );
 }
 
 function addLookups({ limit }: TriggerDefinition, columns: readonly Column[], lookUp: string): string {
@@ -196,7 +200,7 @@ function addLookups({ limit }: TriggerDefinition, columns: readonly Column[], lo
       )
       into gencache_count, gencache_packs;
       if gencache_count > ${limit} then
-        gencache_paths := array_append(gencache_paths, '');
+        gencache_paths := gencache_paths || array[''];
       else
         gencache_lookups := gencache_lookups || array_fill(${literal(lookUp)}::text, array[cardinality(gencache_packs)]);
         gencache_images := gencache_images || gencache_packs;

@@ -88,11 +88,16 @@ export function sameKey(column: Column): string {
 export function rowChanged(columns: readonly ComparedColumn[], entirely: boolean): string {
   const side = (name: string, column: ComparedColumn) => columnValue(`gencache_${name}`, column);
   const others = columns.filter((column) => !column.exact);
-  const row = (name: string) => `row(${others.map((column) => side(name, column)).join(', ')})`;
+  const values = (name: string) => others.map((column) => side(name, column));
   const tests = columns
     .filter((column) => column.exact)
     .map((column) => `${side('old', column)} is distinct from ${side('new', column)}`);
-  if (entirely) tests.push('record_image_eq(row(gencache_old.*), row(gencache_new.*)) is not true');
-  else if (others.length > 0) tests.push(`record_image_eq(${row('old')}, ${row('new')}) is not true`);
+  if (entirely) tests.push(imageChanged(['gencache_old.*'], ['gencache_new.*']));
+  else if (others.length > 0) tests.push(imageChanged(values('old'), values('new')));
   return tests.join(' or ');
+}
+
+/** SQL for whether one of these values changed, byte by byte. Finds no operator by a search path. */
+export function imageChanged(before: readonly string[], after: readonly string[]): string {
+  return `pg_catalog.record_image_eq(row(${before.join(', ')}), row(${after.join(', ')})) is not true`;
 }
