@@ -1,3 +1,7 @@
+export { type ActionFilter, ActionFilterCache, type Condition } from './action-filter-cache.js';
+export { installActionFilterTriggers } from './action-filter-triggers.js';
+export { type DataSource, type Detector, DetectorCache } from './detector-cache.js';
+export { installDetectorTriggers } from './detector-triggers.js';
 export {
   detectorsOfWorkflows,
   lockDetectorsOfEnvironment,

@@ -9,8 +9,9 @@ import { toWorkflow, type Workflow, workflowRows } from './workflow.js';
 /** An id: a number, or a bigint as pg returns it. */
 export type Id = number | bigint | string;
 
+/** Options of each cache of the workflow engine. */
 export interface WorkflowCacheOptions {
-  /** TTL of the workflows of one scope: the bound on staleness if every bump were lost, in ms. Default: the cache's. */
+  /** TTL of the entry of one scope: the bound on staleness if every bump were lost, in ms. Default: the cache's. */
   readonly ttlMs?: number;
 }
 

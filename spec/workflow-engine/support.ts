@@ -2,7 +2,13 @@ import type { Knex } from 'knex';
 import { GenerationalCache } from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { knexSource } from '../../lib/knex/index.js';
-import { WorkflowCache, WorkflowChanges, workflowEngineMigrations } from '../../lib/workflow-engine/index.js';
+import {
+  ActionFilterCache,
+  DetectorCache,
+  WorkflowCache,
+  WorkflowChanges,
+  workflowEngineMigrations,
+} from '../../lib/workflow-engine/index.js';
 import { READ_DEADLINE_MS } from '../support/cache.js';
 import { lend } from '../support/lenders.js';
 import { lendDatabase } from '../support/postgres.js';
@@ -17,12 +23,32 @@ export async function lendWorkflowDatabase(): Promise<Knex> {
 
 /** One process of an application: its cache on the shared Redis, named `name`. */
 export function lendWorkflowCache(db: Knex, name = uniqueName()) {
+  const cache = lendCache(db, name);
+  const workflows = new WorkflowCache(cache);
+  return { name, cache, workflows, changes: new WorkflowChanges(workflows, db) };
+}
+
+/** The same with every cache of the engine. */
+export function lendWorkflowEngine(db: Knex, name = uniqueName()) {
+  const process = lendWorkflowCache(db, name);
+  return { ...process, detectors: new DetectorCache(process.cache), filters: new ActionFilterCache(process.cache) };
+}
+
+/** A cache without declarations, named `name`. */
+export function lendCache(db: Knex, name = uniqueName()) {
   const cache = new GenerationalCache({
     ...{ name, store: redisStore(lendRedis()), source: knexSource(db), readDeadlineMs: READ_DEADLINE_MS },
   });
   lend({ what: `the cache ${name}`, close: () => cache.close() });
-  const workflows = new WorkflowCache(cache);
-  return { name, cache, workflows, changes: new WorkflowChanges(workflows, db) };
+  return cache;
+}
+
+/** What `read` returns, and how many entries had to be loaded for it. */
+export async function counted<Value>(cache: ReturnType<typeof lendCache>, read: () => PromiseLike<Value>) {
+  const before = cache.statistics.total('misses');
+  const value = await read();
+  await cache.settled();
+  return { read: value, missed: cache.statistics.total('misses') - before };
 }
 
 /**
