@@ -5,13 +5,13 @@ import { type ChangeOptions, onChangeOf } from '../knex/triggers/on-change.js';
  * Installs the triggers that bump the workflows of an `ActionFilterCache` after each change of every writer (ladder step 3),
  * in a migration after `installOutbox`:
  *
- * | change                                             | bump                                                 |
- * |----------------------------------------------------|------------------------------------------------------|
- * | link created, deleted or moved (also by a cascade) | the old and the new workflow                         |
- * | group updated                                      | each workflow that it is linked to                   |
- * | group created or deleted                           | nothing: its links do                                |
+ * | change                                             | bump                                                   |
+ * |----------------------------------------------------|--------------------------------------------------------|
+ * | link created, deleted or moved (also by a cascade) | the old and the new workflow                           |
+ * | group updated                                      | each workflow that it is linked to                     |
+ * | group created or deleted                           | nothing: its links bump                                |
  * | condition created, updated, deleted or moved       | each workflow that its group is linked to, old and new |
- * | TRUNCATE of any of them                            | everything                                           |
+ * | TRUNCATE of any of them                            | everything                                             |
  *
  * In one transaction, or the caller's. Throws ConfigurationError, TableLockedError.
  */

@@ -10,7 +10,7 @@ import { type ChangeOptions, onChangeOf } from '../knex/triggers/on-change.js';
  * | data source created, updated or deleted            | the source, old and new        |
  * | link created, deleted or moved (also by a cascade) | the old and the new source     |
  * | detector updated                                   | each source that it belongs to |
- * | detector created or deleted                        | nothing: its links do          |
+ * | detector created or deleted                        | nothing: its links bump        |
  * | TRUNCATE of any of them                            | everything                     |
  *
  * In one transaction, or the caller's. Throws ConfigurationError, TableLockedError.

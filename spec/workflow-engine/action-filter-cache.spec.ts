@@ -3,6 +3,7 @@ import type { Knex } from 'knex';
 import { installOutbox } from '../../lib/knex/index.js';
 import { type ActionFilter, installActionFilterTriggers } from '../../lib/workflow-engine/index.js';
 import { psql } from '../knex/triggers/psql.js';
+import { holding, takeScopes } from '../knex/triggers/support.js';
 import { eventually } from '../support/deferred.js';
 import { lendRelay } from '../support/relay.js';
 import { recordCommands } from '../support/commands.js';
@@ -187,6 +188,20 @@ describe('ActionFilterCache', () => {
         await trx('condition_group').insert({ logic: 'any' });
       });
       expect(missed).to.equal(0);
+    });
+
+    it('miss no workflow where one transaction adds a condition to a group while another one links the group', async () => {
+      await installOutbox(db);
+      await installActionFilterTriggers(db, { cache: 'workflow_engine' });
+      const commitCondition = await holding(db, (trx) =>
+        trx('condition').insert({ condition_group_id: 3, type: 'new', comparison: '7' }),
+      );
+      const commitLink = await holding(db, (trx) => trx('workflow_condition_group').insert(link(3, 3)));
+      await commitCondition();
+      // Resolved between the commits: the link is not seen, and bumps for itself.
+      expect(await takeScopes(db)).to.deep.equal(['workflow=2']);
+      await commitLink();
+      expect(await takeScopes(db)).to.deep.equal(['workflow=3']);
     });
 
     it('refresh both workflows by a relay after psql moved a condition', async () => {

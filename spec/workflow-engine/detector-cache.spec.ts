@@ -8,7 +8,7 @@ import {
   installDetectorTriggers,
   installWorkflowTriggers,
 } from '../../lib/workflow-engine/index.js';
-import { leftovers } from '../knex/triggers/support.js';
+import { holding, leftovers, takeScopes } from '../knex/triggers/support.js';
 import { recordCommands } from '../support/commands.js';
 import { redisUrl } from '../support/redis.js';
 import { counted, lendWorkflowDatabase, lendWorkflowEngine, names } from './support.js';
@@ -202,6 +202,18 @@ describe('DetectorCache', () => {
         await trx('detector').where('name', 'd5').update({ enabled: false });
       });
       expect(missed).to.equal(0);
+    });
+
+    it('miss no source where one transaction renames a detector while another one links it', async () => {
+      await installOutbox(db);
+      await installDetectorTriggers(db, { cache: 'workflow_engine' });
+      const commitName = await holding(db, (trx) => trx('detector').where('id', 3).update({ name: 'new' }));
+      const commitLink = await holding(db, (trx) => trx('data_source_detector').insert(link(4, 3)));
+      await commitName();
+      // Resolved between the commits: the link is not seen, and bumps for itself.
+      expect(await takeScopes(db)).to.deep.equal(['source_type=cron/source=nightly%2Fbackup']);
+      await commitLink();
+      expect(await takeScopes(db)).to.deep.equal(['source_type=cron/source=cpu']);
     });
 
     it('refresh everything after TRUNCATE', async () => {
