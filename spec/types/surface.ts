@@ -13,7 +13,14 @@ import {
   type Vector,
 } from '../../lib/index.js';
 import { changed, knexSource, onChangeOf, startRelay, withGenerations } from '../../lib/knex/index.js';
-import { type Workflow, WorkflowCache } from '../../lib/workflow-engine/index.js';
+import {
+  type ActionFilter,
+  ActionFilterCache,
+  type Detector,
+  DetectorCache,
+  type Workflow,
+  WorkflowCache,
+} from '../../lib/workflow-engine/index.js';
 
 declare const db: Knex;
 
@@ -56,6 +63,10 @@ expectTypeOf(settings.lookup({ tenant: 'a', setting: 'b' })).resolves.toEqualTyp
 
 const workflows = new WorkflowCache(cache);
 expectTypeOf(workflows.getWorkflowsByDetectors([1, 2n, '3'], null)).resolves.toEqualTypeOf<Workflow[][]>();
+const bySource = new DetectorCache(cache).getDetectorsByDataSources([{ type: 'metric', sourceId: 'cpu' }]);
+expectTypeOf(bySource).resolves.toEqualTypeOf<Detector[][]>();
+const filters = new ActionFilterCache(cache).getActionFiltersByWorkflows([1, 2n, '3']);
+expectTypeOf(filters).resolves.toEqualTypeOf<ActionFilter[][]>();
 
 const numbered = cache.namespace('number', int4()).namespace('part', nullable(int4()));
 numbered.list('parts', {
