@@ -30,6 +30,7 @@ import { relayDrain } from './measures/relay-drain.js';
 import { rivalHit } from './measures/rival-hit.js';
 import { staleRefresh } from './measures/stale-refresh.js';
 import { stampede } from './measures/stampede.js';
+import { walBytes } from './measures/wal-bytes.js';
 import { writeFlat } from './measures/write-flat.js';
 import { writeStrict } from './measures/write-strict.js';
 import { writeTriggerBulk } from './measures/write-trigger-bulk.js';
@@ -55,6 +56,7 @@ const MEASURES: Readonly<Record<string, Measure>> = {
   'write.trigger.single': writeTriggerSingle,
   'write.trigger.bulk': writeTriggerBulk,
   'write.flat': writeFlat,
+  'wal.bytes': walBytes,
   'invalidate.latency': invalidateLatency,
   'relay.claim': relayClaim,
   'relay.drain': relayDrain,
