@@ -7,7 +7,8 @@ import { literal } from '../../postgres/sql-text.js';
 /**
  * SQL that records all bumps of a statement's only row, the most frequent case: the old and the new image belong to one row,
  * whatever its key, so no pairing is needed. One query, since the start of an executor is most of the cost for a single
- * row. STRICT raises an error unless there is exactly one row. It sets `gencache_many` if an id needs an escape. The lists
+ * row. STRICT raises an error unless there is exactly one row; the limit tells the planner, which would compile the query (JIT)
+ * for the number of rows of its first run. It sets `gencache_many` if an id needs an escape. The lists
  * stay null where nothing is recorded. The limit does not apply to the two scopes of one row.
  *
  * Every name, type and operator is qualified, and no operator is found by `is distinct from`, so the SQL means the same under
@@ -96,7 +97,7 @@ function oneRowQuery(values: readonly string[], variables: readonly string[], fr
       select ${values.join(`,
         `)}
       into strict ${variables.join(', ')}
-      from ${from.join(', ')};`;
+      from ${from.join(', ')} limit 2;`;
 }
 
 const APPENDED = ' operator(pg_catalog.||) ';
