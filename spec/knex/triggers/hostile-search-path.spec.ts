@@ -184,11 +184,20 @@ describe('the functions of triggers', () => {
 
   it('use none where rows are looked up, and where a failure is recorded', async () => {
     await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).install();
-    await onChangeOf(db, 'link', { cache }).lookUp('item', { id: 'item' }).bump({ shop: 'shop' }).install();
-    expect(await write(`insert into ${schema}.link values (1, 5, 'a')`)).to.deep.equal([`INSERT [{"item":"5"}]`]);
-    expect(await write(`insert into ${schema}.link values (2, 5, 'a'), (3, 6, 'b')`)).to.have.length(1);
+    await onChangeOf(db, 'link', { cache })
+      .lookUp('item', { id: 'item' })
+      .bump({ shop: 'shop' })
+      .lookUp('item', { name: 'note' })
+      .bump({ shop: 'shop' })
+      .install();
+    expect(await write(`insert into ${schema}.link values (1, 5, 'a')`)).to.deep.equal([
+      ...[`INSERT [{"item":"5"}]`, `INSERT [{"note":"a"}]`],
+    ]);
+    expect(await write(`insert into ${schema}.link values (2, 5, 'a'), (3, 6, 'b')`)).to.have.length(2);
+    const many = Array.from({ length: 150 }, (_, i) => `(${i + 10}, ${i}, 'x${i}')`).join(', ');
+    expect(await write(`insert into ${schema}.link values ${many}`), '150 images for each lookup').to.have.length(4);
     expect(await write(`update ${schema}.link set item = 6 where id operator(pg_catalog.=) 1`)).to.deep.equal([
-      `UPDATE [{"item":"5"},{"item":"6"}]`,
+      ...[`UPDATE [{"item":"5"},{"item":"6"}]`, `UPDATE [{"note":"a"}]`],
     ]);
     await db.raw('alter table item rename shop to store');
     await db.transaction(async (trx) => {

@@ -46,7 +46,7 @@ export function recorderSource(recorder: RecorderInput): string {
   elsif ${count('gencache_lookups')}>) 1 then
     ${insert}
     select ${cache}, '', lookup, args, ${cause}
-    from pg_catalog.unnest(gencache_lookups, gencache_images) as each (lookup, args);
+    from rows from (pg_catalog.unnest(gencache_lookups), pg_catalog.unnest(gencache_images)) as each (lookup, args);
   end if;`;
   const looksUp = definition.bumps.some(({ lookUp }) => lookUp !== null);
   return `
