@@ -2,9 +2,16 @@
  * Paths as text, for programs that do not know the namespaces: a relay, the command line. `key.ts` has the grammar.
  */
 
-const SEGMENT = /^[a-z][A-Za-z0-9_]{0,63}=[A-Za-z0-9_.~%-]{0,220}$/;
+const SEGMENT_SOURCE = '[a-z][A-Za-z0-9_]{0,63}=[A-Za-z0-9_.~%-]{0,220}';
+const SEGMENT = new RegExp(`^${SEGMENT_SOURCE}$`);
 /** Most segments of a path. */
 const DEPTH_MAX = 16;
+const SCOPE = new RegExp(`^(?:${SEGMENT_SOURCE}(?:/${SEGMENT_SOURCE}){0,${DEPTH_MAX - 1}})?$`);
+
+/** Whether a path is valid: its own nearest scope. */
+export function isScope(path: string): boolean {
+  return SCOPE.test(path);
+}
 
 /** The path itself, or its nearest valid ancestor. */
 export function nearestScope(path: string): string {

@@ -25,7 +25,7 @@ export interface Epoch extends Incarnations {
  * before the first epoch of this cache: the relay that begins it bumps everything, after all earlier commits.
  */
 export async function authoritativeRedis(
-  trx: Knex.Transaction,
+  trx: Knex,
   cache: string,
   options: OutboxOptions,
 ): Promise<string | undefined> {

@@ -12,7 +12,7 @@ export interface DeadLetter {
 
 /** Keeps events that could not be understood as dead letters. One statement. */
 export async function keepDeadLetters(
-  trx: Knex.Transaction,
+  trx: Knex,
   letters: readonly DeadLetter[],
   options: OutboxOptions,
 ): Promise<void> {

@@ -8,7 +8,7 @@ export interface OutboxEvent {
   readonly unresolved: UnresolvedEvent | null;
 }
 
-/** An event with a lookup, or one whose path may be invalid. */
+/** An event with a lookup, or one whose path may be invalid: the relay bumps the nearest valid ancestor of that. */
 export interface UnresolvedEvent {
   readonly xid: string;
   readonly seq: string;
@@ -17,7 +17,6 @@ export interface UnresolvedEvent {
   readonly row: string;
 }
 
-/** One segment of a path. For an invalid path the relay bumps the nearest valid ancestor. The grammar is in lib/model/key.ts. */
 /**
  * Whether a path may be invalid or very long; the process that bumps checks it exactly. The exact pattern, `SEGMENT` up to 16
  * times, takes PostgreSQL half a millisecond a row, since its regular expressions expand repetitions into states. The pattern
@@ -28,9 +27,23 @@ const UNRESOLVED_PATH = `(
   or length(event.path) > 200 or cardinality(string_to_array(event.path, '/')) > 16
   or length(event.path) > 64 and event.path ~ '[A-Za-z0-9_]{65}=')`;
 
+const PATH_AND_CAUSE = `event.path, event.source || ' ' || event.operation as cause`;
+const UNRESOLVED = `jsonb_build_object(
+    'xid', event.xid::text, 'seq', event.seq::text, 'lookup', event.lookup, 'args', event.args,
+    'row', to_jsonb(event)::text)`;
+
 /** The columns of an `OutboxEvent`, of a table `event`. */
 export const EVENT = `
-  event.path, event.source || ' ' || event.operation as cause,
-  case when event.lookup is not null or ${UNRESOLVED_PATH} then jsonb_build_object(
-    'xid', event.xid::text, 'seq', event.seq::text, 'lookup', event.lookup, 'args', event.args,
-    'row', to_jsonb(event)::text) end as unresolved`;
+  ${PATH_AND_CAUSE},
+  case when event.lookup is not null or ${UNRESOLVED_PATH} then ${UNRESOLVED} end as unresolved`;
+
+/**
+ * The same, without a look at the paths, for a caller that looks at them itself: PostgreSQL's regular expressions take a third of
+ * a claim's time.
+ */
+export const EVENT_UNCHECKED = `
+  ${PATH_AND_CAUSE}, case when event.lookup is not null then ${UNRESOLVED} end as unresolved`;
+
+/** The same, with `unresolved` of every event. */
+export const EVENT_WHOLE = `
+  ${PATH_AND_CAUSE}, ${UNRESOLVED} as unresolved`;

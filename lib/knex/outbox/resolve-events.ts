@@ -1,11 +1,12 @@
 import type { Knex } from 'knex';
-import { nearestScope } from '../../model/path.js';
+import { isScope, nearestScope } from '../../model/path.js';
 import { isSqlstate, isTransient, reasonOf } from '../postgres/sqlstate.js';
 import type { DeadLetter } from './dead-letters.js';
 import type { OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
 import { scopesToBump } from './spellings.js';
 import { query } from '../postgres/query.js';
+import { withSavepoint } from '../postgres/savepoint.js';
 
 /** The scopes to bump for a list of events, and the events that were not understood. */
 export interface ResolvedEvents {
@@ -30,11 +31,11 @@ const LOOKUP = /^gencache_lookup_[a-z0-9_]{1,47}$/;
  * shutdown) is thrown instead, and the events are tried again. A looked-up table that stays locked bumps the fallbacks
  * of its events, since all other events wait as well.
  *
- * Two queries and a savepoint for each lookup function. Where a lookup fails, its events are halved until the failing ones
- * are found: a savepoint and a query for each half.
+ * Three queries for each lookup function. Where a lookup fails, its events are halved until the failing ones are found: three
+ * queries for each half.
  */
 export async function resolveEvents(
-  trx: Knex.Transaction,
+  trx: Knex,
   events: readonly OutboxEvent[],
   options: OutboxOptions,
 ): Promise<ResolvedEvents> {
@@ -54,7 +55,7 @@ export async function resolveEvents(
   for (const event of events) {
     const { path, unresolved } = event;
     const lookup = unresolved?.lookup ?? null;
-    if (unresolved === null || (lookup === null && nearestScope(path) === path)) paths.add(path);
+    if (unresolved === null || (lookup === null && isScope(path))) paths.add(path);
     else if (lookup === null) bury(event, `The path is invalid: ${JSON.stringify(path.slice(0, 200))}.`);
     else if (!LOOKUP.test(lookup)) bury(event, `The lookup is not one of gencache's: ${JSON.stringify(lookup)}.`);
     else waitingFor(lookup).push(event);
@@ -70,7 +71,7 @@ export async function resolveEvents(
 }
 
 interface LookupRun {
-  readonly trx: Knex.Transaction;
+  readonly trx: Knex;
   readonly lookup: string;
   readonly options: OutboxOptions;
   /** The scopes found so far; the run ends soon after there are more than `LOOKED_UP_MAX`. */
@@ -86,14 +87,14 @@ async function lookUp(events: readonly OutboxEvent[], run: LookupRun): Promise<v
     Array.isArray(unresolved!.args) ? (unresolved!.args as unknown[]) : [unresolved!.args],
   );
   try {
-    const rows = await trx.transaction(async (savepoint) => {
-      await query(savepoint, `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local row_security = off`);
-      return query<{ path: string }>(
-        savepoint,
+    const settings = `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local row_security = off`;
+    const rows = await withSavepoint(trx, settings, () =>
+      query<{ path: string }>(
+        trx,
         `select distinct coalesce(path, '') as path from ${qualifier(options)}${lookup}(?::jsonb) as path limit ?`,
         [JSON.stringify(args), LOOKED_UP_MAX + 1],
-      );
-    });
+      ),
+    );
     for (const { path } of rows) found.add(nearestScope(path));
   } catch (error) {
     if (isSqlstate(error, 'lock not available')) {

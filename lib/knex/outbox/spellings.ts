@@ -13,7 +13,12 @@ const SPELLINGS_MAX = 16;
 
 /** The scopes to bump for recorded paths, in every spelling, none below another. `paths`: valid ones. */
 export function scopesToBump(paths: ReadonlySet<string>): string[] {
-  return topmost(new Set([...paths].flatMap(spellings)));
+  const spelled = new Set<string>();
+  for (const path of paths) {
+    if (!OTHER_PATH.test(path)) spelled.add(path);
+    else for (const spelling of spellings(path)) spelled.add(spelling);
+  }
+  return topmost(spelled);
 }
 
 /** The path itself, and the same scope as other kinds of ids spell it. */

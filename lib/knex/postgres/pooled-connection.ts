@@ -30,6 +30,15 @@ export async function withConnection<T>(
   }
 }
 
+/** A Knex whose queries run on this connection, and do not give it back to the pool. */
+export function onConnection(db: Knex, connection: PooledConnection): Knex {
+  const client = Object.create(db.client as object, {
+    acquireConnection: { value: async () => connection },
+    releaseConnection: { value: async () => {} },
+  }) as object;
+  return { client } as unknown as Knex;
+}
+
 /** The connection that a transaction runs on. */
 export function connectionOf(trx: Knex.Transaction): Promise<PooledConnection> {
   return (trx.client as Pooled).acquireConnection();

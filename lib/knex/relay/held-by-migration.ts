@@ -6,6 +6,8 @@ import { nearestScope } from '../../model/path.js';
 import { scopesToBump } from '../outbox/spellings.js';
 import { type RelayContext, inBumpTransaction, assertAuthoritative } from './relay-batch.js';
 import { query, verbatim } from '../postgres/query.js';
+import { withSavepoint } from '../postgres/savepoint.js';
+import { literal } from '../postgres/sql-text.js';
 
 /** The result of one round over the events that migrations hold. */
 export interface ReleasedEvents {
@@ -23,12 +25,12 @@ export interface ReleasedEvents {
  * be taken: its events stay, and the relay reports it.
  *
  * The events are not claimed, so that a migration that narrows its bump does not wait for a relay: two relays bump an event
- * twice, and an event that was narrowed meanwhile is no longer there to be deleted. Four queries, and two for each lock.
+ * twice, and an event that was narrowed meanwhile is no longer there to be deleted. Three queries, and four for each lock; two more where events are deleted.
  */
 export async function relayHeldByMigration(context: RelayContext): Promise<ReleasedEvents> {
   const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
-  return inBumpTransaction(db, silenceMaxMs, async (trx) => {
-    const rows = await heldEvents(trx, cache, outbox);
+  const held = heldEventsSql(cache, outbox);
+  return inBumpTransaction<HeldEvent, ReleasedEvents>(db, { silenceMaxMs, first: held }, async (trx, rows) => {
     const locks = new Map<string, boolean | Error>();
     for (const { heldBy } of rows) if (!locks.has(heldBy)) locks.set(heldBy, await isLocked(trx, heldBy));
     const paths = scopesToBump(new Set(rows.map(({ path }) => nearestScope(path))));
@@ -58,14 +60,11 @@ interface HeldEvent {
   readonly heldBy: string;
 }
 
-async function heldEvents(trx: Knex.Transaction, cache: string, options: OutboxOptions): Promise<HeldEvent[]> {
-  const rows = await query<HeldEvent>(
-    trx,
+function heldEventsSql(cache: string, options: OutboxOptions): string {
+  return verbatim(
     `select xid::text, seq::text, path, held_by as "heldBy" from ${qualifier(options)}gencache_outbox
-     where cache = ? and held_by is not null`,
-    [cache],
+     where cache = ${literal(cache)} and held_by is not null`,
   );
-  return rows;
 }
 
 /**
@@ -74,12 +73,12 @@ async function heldEvents(trx: Knex.Transaction, cache: string, options: OutboxO
  *
  * A cast finds the table, since to `to_regclass` of PostgreSQL 16 and later a text that is no name is a missing table.
  */
-async function isLocked(trx: Knex.Transaction, table: string): Promise<boolean | Error> {
+async function isLocked(trx: Knex, table: string): Promise<boolean | Error> {
   let found = false;
   try {
-    return await trx.transaction(async (savepoint) => {
+    return await withSavepoint(trx, '', async () => {
       const rows = await query<{ name: string }>(
-        savepoint,
+        trx,
         `select format('%I.%I', nspname, relname) as name from pg_class
          join pg_namespace on pg_namespace.oid = relnamespace where pg_class.oid = ?::text::regclass`,
         [table],
@@ -87,7 +86,7 @@ async function isLocked(trx: Knex.Transaction, table: string): Promise<boolean |
       found = true;
       const name = rows[0]?.name;
       if (name === undefined) return false;
-      const locks = await query(savepoint, `select from ${verbatim(name)} where is_locked = 1 limit 1`);
+      const locks = await query(trx, `select from ${verbatim(name)} where is_locked = 1 limit 1`);
       return locks.length > 0;
     });
   } catch (error) {

@@ -1,10 +1,11 @@
 import { monotonicMs } from '../../async/scheduling.js';
 import type { Knex } from 'knex';
 import { type Store, StoreUnavailableError } from '../../ports/store.js';
-import { withConnection } from '../postgres/pooled-connection.js';
+import { cut, onConnection, withConnection } from '../postgres/pooled-connection.js';
 import { bumpPaths } from '../../write/bump-paths.js';
-import { claimEvents } from '../outbox/claim.js';
+import { claimSql, hasInvalidPath } from '../outbox/claim.js';
 import { type DeadLetter, keepDeadLetters } from '../outbox/dead-letters.js';
+import type { OutboxEvent } from '../outbox/event.js';
 import type { EventRanges } from '../outbox/event-position.js';
 import { authoritativeRedis } from '../outbox/authority.js';
 import type { OutboxOptions } from '../outbox/location.js';
@@ -42,62 +43,88 @@ export interface RelayContext {
 /**
  * Claims events, resolves, bumps and deletes them, in one transaction (docs/protocol.md, rules 6, 7 and 10).
  *
- *     BEGIN  claim and delete  [lookups]  bump  assert that the server is authoritative  COMMIT
+ *     BEGIN, claim and delete  [lookups]  bump  assert that the server is authoritative  COMMIT
  *
  * Before COMMIT a crash, a failure or a lost connection puts the events back, bumped or not; a second bump is harmless. A
  * relay that is suspended in between keeps its claim until PostgreSQL ends its session. Other relays skip claimed events.
- * Five queries or more, and one command for each 1,000 scopes.
+ * Three queries or more, and one command for each 1,000 scopes; two queries without events.
  */
 export async function relayBatch(context: RelayContext, ranges: EventRanges, batchMax: number): Promise<RelayedBatch> {
-  const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
-  const startedAtMs = monotonicMs();
-  return inBumpTransaction(db, silenceMaxMs, async (trx) => {
-    const events = await claimEvents(trx, { cache, ranges, max: batchMax, outbox });
-    const { paths, deadLetters } = await resolveEvents(trx, events, outbox);
-    const server = await bumpPaths({ store, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
-    await keepDeadLetters(trx, deadLetters, outbox);
-    if (events.length > 0) await assertAuthoritative(trx, context, server);
-    const causes = new Map<string, number>();
-    for (const { cause } of events) causes.set(cause, (causes.get(cause) ?? 0) + 1);
-    const durationMs = monotonicMs() - startedAtMs;
-    return { events: events.length, scopes: paths.length, paths, causes, deadLetters, durationMs };
-  });
+  return (await relayClaim(context, ranges, batchMax)) ?? (await relayClaim(context, ranges, batchMax, true))!;
 }
 
+/** Returns undefined, and leaves the events, if one has an invalid path and `whole` is false. */
+async function relayClaim(
+  context: RelayContext,
+  ranges: EventRanges,
+  max: number,
+  whole = false,
+): Promise<RelayedBatch | undefined> {
+  const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
+  const startedAtMs = monotonicMs();
+  const first = claimSql({ cache, ranges, max, outbox, whole });
+  try {
+    return await inBumpTransaction<OutboxEvent, RelayedBatch>(db, { silenceMaxMs, first }, async (trx, events) => {
+      if (!whole && hasInvalidPath(events)) throw new InvalidPath();
+      const { paths, deadLetters } = await resolveEvents(trx, events, outbox);
+      const server = await bumpPaths({ store, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
+      await keepDeadLetters(trx, deadLetters, outbox);
+      if (events.length > 0) await assertAuthoritative(trx, context, server);
+      const causes = new Map<string, number>();
+      for (const { cause } of events) causes.set(cause, (causes.get(cause) ?? 0) + 1);
+      const durationMs = monotonicMs() - startedAtMs;
+      return { events: events.length, scopes: paths.length, paths, causes, deadLetters, durationMs };
+    });
+  } catch (error) {
+    if (error instanceof InvalidPath) return undefined;
+    throw error;
+  }
+}
+
+/** Rolls a claim back, whose events are claimed again with their rows. */
+class InvalidPath extends Error {}
+
 /**
- * Runs `work` in a transaction that may bump. One query beside BEGIN and COMMIT.
+ * Runs `work` in a transaction that may bump, with the rows of its first statement, which goes in one message with BEGIN.
  *
  * - Each statement sees all earlier commits, and may write, whatever the defaults are.
  * - PostgreSQL refuses a query from which row level security would hide rows.
  * - PostgreSQL ends the session if this process is suspended or cut off.
  * - COMMIT does not wait for the disk: the transaction only deletes bumped events, and after a crash that undoes this they
  *   are bumped again.
- * - The connection is cut after twice `silenceMaxMs`: by then PostgreSQL has ended the session, or does not answer.
+ * - The connection is cut after twice `silenceMaxMs`: by then PostgreSQL has ended the session, or does not answer. It is cut
+ *   at once if a ROLLBACK fails.
+ *
+ * `first` has no parameters. The transaction is not one of Knex's, whose BEGIN is a message of its own. Two queries beside those
+ * of `work`.
  */
-export function inBumpTransaction<T>(
+export function inBumpTransaction<Row, T>(
   db: Knex,
-  silenceMaxMs: number,
-  work: (trx: Knex.Transaction) => Promise<T>,
+  { silenceMaxMs, first }: { readonly silenceMaxMs: number; readonly first: string },
+  work: (trx: Knex, rows: readonly Row[]) => Promise<T>,
 ): Promise<T> {
-  return withConnection(db, 2 * silenceMaxMs, (connection) =>
-    db.transaction(
-      async (trx) => {
-        await query(
-          trx,
-          `set transaction isolation level read committed, read write;
-           set local idle_in_transaction_session_timeout = ${silenceMaxMs}; set local synchronous_commit = off;
-           set local row_security = off`,
-        );
-        return work(trx);
-      },
-      { connection },
-    ),
-  );
+  return withConnection(db, 2 * silenceMaxMs, async (connection) => {
+    const trx = onConnection(db, connection);
+    try {
+      const rows = await query<Row>(
+        trx,
+        `begin transaction isolation level read committed, read write;
+         set local idle_in_transaction_session_timeout = ${silenceMaxMs}; set local synchronous_commit = off;
+         set local row_security = off; ${first}`,
+      );
+      const result = await work(trx, rows);
+      await query(trx, 'commit');
+      return result;
+    } catch (error) {
+      await query(trx, 'rollback').catch(() => cut(connection));
+      throw error;
+    }
+  });
 }
 
 /** Throws DisplacedError unless the server that took the bumps is authoritative, and stays so until this transaction commits. */
 export async function assertAuthoritative(
-  trx: Knex.Transaction,
+  trx: Knex,
   { store, cache, outbox }: RelayContext,
   server: string | undefined,
 ): Promise<void> {

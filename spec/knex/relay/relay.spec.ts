@@ -742,13 +742,9 @@ describe('a relay', () => {
       pool: { min: 0, max: 5 },
     });
     lend({ what: 'a serializable Knex', close: () => strict.destroy() });
-    const settings = await inBumpTransaction(strict, 1_234, async (trx) => {
-      const { rows } = await trx.raw<{ rows: object[] }>(
-        `select current_setting('transaction_isolation') as isolation, current_setting('synchronous_commit') as waits,
-           current_setting('idle_in_transaction_session_timeout') as silence`,
-      );
-      return rows[0];
-    });
+    const first = `select current_setting('transaction_isolation') as isolation, current_setting('synchronous_commit') as waits,
+      current_setting('idle_in_transaction_session_timeout') as silence`;
+    const settings = await inBumpTransaction(strict, { silenceMaxMs: 1_234, first }, async (_, rows) => rows[0]);
     expect(settings).to.deep.equal({ isolation: 'read committed', waits: 'off', silence: '1234ms' });
     const relays = [1, 2, 3].map(() => lendRelay({ db: strict, cache, batchMax: 20, pollMs: 1 }));
     for (let i = 0; i < 20; i++) await recordItems(20);
