@@ -40,12 +40,18 @@ let claims: Claim[] = [];
 function start({ cache, postgresUrl, redisUrl, maxStalenessMs }: RelayOrders): Relay {
   const db = knex({ client: 'pg', connection: postgresUrl, pool: { min: 0, max: 2 } });
   const redis = new Redis(redisUrl, { lazyConnect: true });
+  // A poll begins with a survey, or else with its claim.
+  let surveyedAtMs: number | undefined;
   let polledAtMs = 0;
   db.on('query', ({ sql }: { sql: string }) => {
-    if (sql.includes('pg_current_snapshot')) polledAtMs = instantMs();
+    if (sql.includes('pg_current_snapshot')) surveyedAtMs = instantMs();
   });
   const store = redisStore(redis);
   const relay = startRelay({ cache, db, store, ...(maxStalenessMs === undefined ? {} : { maxStalenessMs }) });
+  relay.on('poll', () => {
+    polledAtMs = surveyedAtMs ?? instantMs();
+    surveyedAtMs = undefined;
+  });
   relay.on('batch', () => claims.push({ polledAtMs, committedAtMs: instantMs() }));
   relay.on('failure', ({ error }) => process.stderr.write(`relay: ${error.message}\n`));
   running = { db, redis, relay };

@@ -155,7 +155,7 @@ describe('Redis', () => {
       const newer = await scene.program();
       const other = scene.runRelay(newer);
       await scene.settled(other);
-      const begin = newer.stopAt(RELAY.BEGIN);
+      const begin = newer.stopAt(RELAY['the claim']);
       await scene.change(2);
       await begin.reached;
       const bump = program.stopAt(RELAY['the authority check']);

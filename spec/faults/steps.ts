@@ -66,7 +66,7 @@ export const RELAY = {
   'asking for the time': { server: 'redis', request: /\r\n\$4\r\ntime\r\n/i },
   'the check': sql(/pg_current_snapshot\(\)::text as snapshot/),
   'the renewal': script(RENEW),
-  BEGIN,
+  // In one message with BEGIN.
   'the claim': sql(/delete from gencache_outbox as event where ctid/),
   'the bump': script(BUMP),
   'the authority check': sql(/select redis from gencache_authority where/),

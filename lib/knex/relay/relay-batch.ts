@@ -108,15 +108,15 @@ export function inBumpTransaction<Row, T>(
     try {
       const rows = await query<Row>(
         trx,
-        `begin transaction isolation level read committed, read write;
+        `BEGIN; set transaction isolation level read committed, read write;
          set local idle_in_transaction_session_timeout = ${silenceMaxMs}; set local synchronous_commit = off;
          set local row_security = off; ${first}`,
       );
       const result = await work(trx, rows);
-      await query(trx, 'commit');
+      await query(trx, 'COMMIT;');
       return result;
     } catch (error) {
-      await query(trx, 'rollback').catch(() => cut(connection));
+      await query(trx, 'ROLLBACK;').catch(() => cut(connection));
       throw error;
     }
   });

@@ -5,7 +5,7 @@ import type { RepairCause } from './trust.js';
 
 /** The events of a relay, for `relay.on`. */
 export interface RelayEvents {
-  /** After each survey of the outbox. `lagMs`: the age of the oldest event, 0 without events. */
+  /** At each poll. `lagMs`: the age of the oldest event at the last survey, a second ago at most; 0 without events. */
   poll: [{ readonly cache: string; readonly lagMs: number; readonly trusted: boolean }];
   /** After a batch was bumped and deleted. */
   batch: [RelayedBatch & { readonly cache: string }];

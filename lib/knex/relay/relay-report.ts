@@ -65,9 +65,10 @@ export class RelayReport {
     };
   }
 
-  polled({ lagMs = 0 }: OutboxSurvey, trusted: boolean): void {
-    this.#lagMs = lagMs;
-    this.#emitter.emit('poll', { cache: this.#cache, lagMs, trusted });
+  /** `survey`: undefined for a poll without one. */
+  polled(survey: OutboxSurvey | undefined, trusted: boolean): void {
+    if (survey !== undefined) this.#lagMs = survey.lagMs ?? 0;
+    this.#emitter.emit('poll', { cache: this.#cache, lagMs: this.#lagMs, trusted });
   }
 
   relayed(batch: RelayedBatch): void {

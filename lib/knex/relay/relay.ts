@@ -13,7 +13,10 @@ import { RelayReport, type RelayStatus } from './relay-report.js';
 import { StrangePaths } from './strange-paths.js';
 import { Trust } from './trust.js';
 
-/** Without bounds to guarantee, the authority of the servers is checked this often, in ms. */
+/**
+ * Without bounds to guarantee, the authority of the servers is checked, and the outbox surveyed, this often, in ms. A survey takes
+ * PostgreSQL 0.9 ms of its own time, most of it for planning; a claim that finds nothing takes 0.3 ms (PostgreSQL 15, 2026-11).
+ */
 const CHECK_EVERY_MS = 1_000;
 /** Events that a migration holds are bumped this often, in ms. */
 const HELD_EVERY_MS = 1_000;
@@ -22,6 +25,8 @@ const BACK_OFF_MAX_MS = 5_000;
 const BREATH_MS = 10;
 /** Batches at once while there is a backlog, so that PostgreSQL claims for one while Redis bumps for the other. */
 const LANES = 2;
+/** A turn with a backlog ends after this time at the latest, in ms: the next survey moves the frontier past the deleted rows. */
+const BACKLOG_TURN_MS = 100;
 /** Checks within one bound, at least: the bound is to survive a late poll or two. */
 const CHECKS_PER_BOUND = 4;
 
@@ -32,8 +37,8 @@ const CHECKS_PER_BOUND = 4;
  *     await relay.stop();
  *
  * or alone: `gencache relay`. Any number of relays share the work. Polling is the guarantee; a NOTIFY only ends a
- * pause. An idle relay costs one query a poll; with bounds to guarantee, two commands more; without, two commands a
- * second. Throws ConfigurationError.
+ * pause. An idle relay costs two short queries a poll, and one query and two commands a second; with bounds to guarantee, one
+ * query and two commands a poll. Throws ConfigurationError.
  */
 export function startRelay(options: RelayOptions): Relay {
   return new Relay(options);
@@ -62,6 +67,10 @@ export class Relay {
   /** The outcome of the last finished check; false after a failure. */
   #trusted = false;
   #checkedAtMs = -Infinity;
+  /** Number of events since the last survey: their dead rows lie within the frontier. */
+  #claimed = 0;
+  /** The last batches were full. */
+  #isBehind = false;
   #heldAtMs = -Infinity;
 
   constructor(options: RelayOptions) {
@@ -122,10 +131,11 @@ export class Relay {
         failures = 0;
         if (found === 'busy') continue;
         // Each turn costs as much as a small write: under steady writes, hinted or not, a pause lets several share one.
-        if (found === 'worked') await sleep(Math.min(BREATH_MS, this.#pollMs / 5));
+        if (found === 'worked' || this.#hinted) await sleep(Math.min(BREATH_MS, this.#pollMs / 5));
         await this.#wait(this.#trusted ? this.#pollMs : Math.min(this.#pollMs, CHECK_EVERY_MS));
       } catch (error) {
         this.#trusted = false;
+        this.#isBehind = false;
         const { db, outbox } = this.#settings;
         const explained = await explainOutboxError(db, error, { outbox, rights: RELAY_RIGHTS });
         this.#failed('relay', explained as Error);
@@ -145,6 +155,10 @@ export class Relay {
     return Math.min(pollMs, ...bounds.map((boundMs) => boundMs / CHECKS_PER_BOUND));
   }
 
+  get #backlogTurnMs(): number {
+    return this.#settings.bounds.length > 0 ? Math.min(this.#pollMs, BACKLOG_TURN_MS) : BACKLOG_TURN_MS;
+  }
+
   /** A turn checks the servers if the last check is older; with bounds, each turn does. */
   get #checkEveryMs(): number {
     return this.#settings.bounds.length > 0 ? 0 : CHECK_EVERY_MS;
@@ -154,34 +168,49 @@ export class Relay {
   async #turn(): Promise<'busy' | 'worked' | 'idle'> {
     const { batchMax } = this.#settings;
     const nowMs = monotonicMs();
-    const due = !this.#trusted || nowMs - this.#checkedAtMs >= this.#checkEveryMs;
-    const survey = due ? await this.#check() : await this.#reader.survey();
-    this.#report.polled(survey, this.#trusted);
-    if (!this.#trusted) return 'idle';
+    const isCheckDue = !this.#trusted || nowMs - this.#checkedAtMs >= this.#checkEveryMs;
+    if (isCheckDue || this.#claimed >= batchMax) {
+      this.#claimed = 0;
+      const survey = isCheckDue ? await this.#check() : await this.#reader.survey();
+      this.#report.polled(survey, this.#trusted);
+      if (!this.#trusted) return 'idle';
 
-    if (survey.heldByMigration.length > 0 && nowMs - this.#heldAtMs >= HELD_EVERY_MS) {
-      this.#heldAtMs = nowMs;
-      this.#report.released(await relayHeldByMigration(this.#context));
+      if (survey.heldByMigration.length > 0 && nowMs - this.#heldAtMs >= HELD_EVERY_MS) {
+        this.#heldAtMs = nowMs;
+        this.#report.released(await relayHeldByMigration(this.#context));
+      }
+      if (survey.pendingEvents.length + survey.tail.length === 0) {
+        this.#isBehind = false;
+        return 'idle';
+      }
+    } else this.#report.polled(undefined, this.#trusted);
+    if (!this.#isBehind) {
+      const claimed = await this.#relay();
+      // A claim of 0 may mean that other relays have claimed what there is.
+      if (claimed < batchMax) return claimed > 0 ? 'worked' : 'idle';
     }
-    if (survey.pendingEvents.length + survey.tail.length === 0) return 'idle';
-    const claimed = await this.#relay();
-    if (claimed >= batchMax) {
-      const lane = async () => {
-        while (!this.#stopping && monotonicMs() - nowMs < this.#pollMs) {
-          if ((await this.#relay()) < batchMax) return;
-        }
-      };
-      const lanes = await Promise.allSettled(Array.from({ length: LANES }, lane));
-      for (const ended of lanes) if (ended.status === 'rejected') throw ended.reason;
-      return 'busy';
-    }
-    // A claim of 0, though there are events: other relays have claimed them.
-    return claimed > 0 ? 'worked' : 'idle';
+    this.#isBehind = await this.#relayBacklog(nowMs + this.#backlogTurnMs);
+    return 'busy';
+  }
+
+  /** Relays batch after batch, in lanes, until `untilMs`. Returns whether all batches were full. Rejects as the first lane that failed. */
+  async #relayBacklog(untilMs: number): Promise<boolean> {
+    const { batchMax } = this.#settings;
+    let isBehind = true;
+    const lane = async () => {
+      while (isBehind && !this.#stopping && monotonicMs() < untilMs) {
+        if ((await this.#relay()) < batchMax) isBehind = false;
+      }
+    };
+    const lanes = await Promise.allSettled(Array.from({ length: LANES }, lane));
+    for (const ended of lanes) if (ended.status === 'rejected') throw ended.reason;
+    return isBehind;
   }
 
   /** One batch. Returns the number of its events. */
   async #relay(): Promise<number> {
     const batch = await relayBatch(this.#context, this.#reader.ranges, this.#settings.batchMax);
+    this.#claimed += batch.events;
     this.#report.relayed(batch);
     this.#strange.compare(batch.paths);
     return batch.events;

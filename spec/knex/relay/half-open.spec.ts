@@ -64,14 +64,14 @@ describe('a relay whose connection dies without a word', () => {
     return async () => Number.parseInt((await redis.get(key)) ?? '-1', 10);
   }
   async function start() {
-    const relay = lendRelay({ db: own, cache, pollMs: 20, silenceMaxMs: 500 });
+    // With a bound an empty outbox is surveyed, and not claimed from.
+    const relay = lendRelay({ db: own, cache, pollMs: 20, silenceMaxMs: 500, maxStalenessMs: 60_000 });
     await eventually(() => expect(relay.status.trusted).to.equal(true));
     return relay;
   }
 
   for (const [when, query, bumps] of [
-    ['while it was idle, so that BEGIN is lost', 'BEGIN', 1],
-    ['before it claims', 'delete from gencache_outbox', 1],
+    ['while it was idle, so that BEGIN and the claim are lost', 'BEGIN', 1],
     ['after its bump', 'for share', 2],
     ['at COMMIT', 'COMMIT', 2],
   ] as const) {

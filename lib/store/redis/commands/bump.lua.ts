@@ -17,6 +17,9 @@ export const BUMP = `
 ${GENERATION}
 ${READ}
 local attempt = '.' .. ARGV[1]
+-- The generations of a command stand at few different numbers, so each text is made once.
+local counts, texts = {}, {}
+local pcall = redis.pcall
 local wanted = tonumber(ARGV[2])
 local bumps = {}
 local absent
@@ -44,12 +47,17 @@ for i = 1, #KEYS do
     redis.call('PEXPIREAT', key, string.format('%.0f', latest))
     bumps[i] = -3
   else
-    local bumped = tonumber(n) + 1
+    local bumped = counts[n]
+    if not bumped then
+      bumped = tonumber(n) + 1
+      counts[n] = bumped
+      texts[bumped] = bumped .. attempt
+    end
     local set
     if wanted > 0 and redis.call('PTTL', key) < wanted then
-      set = redis.pcall('SET', key, bumped .. attempt, 'PX', wanted)
+      set = pcall('SET', key, texts[bumped], 'PX', wanted)
     else
-      set = redis.pcall('SET', key, bumped .. attempt, 'KEEPTTL')
+      set = pcall('SET', key, texts[bumped], 'KEEPTTL')
     end
     if set.err then
       redis.call('DEL', key)

@@ -11,13 +11,14 @@
  * captures costs as much as a call of Redis.
  */
 export const GENERATION = `
+local find = string.find
 local function parse(value)
   if type(value) ~= 'string' then
     return nil
   end
-  local _, dot = string.find(value, '^%d+%.')
+  local _, dot = find(value, '^%d+%.')
   if dot then
-    if dot <= 16 and #value - dot == 16 and not string.find(value, '[^%w_-]', dot + 1) then
+    if dot <= 16 and #value - dot == 16 and not find(value, '[^%w_-]', dot + 1) then
       return string.sub(value, 1, dot - 1)
     end
     return nil
