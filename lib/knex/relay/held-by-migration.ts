@@ -30,7 +30,8 @@ export interface ReleasedEvents {
 export async function relayHeldByMigration(context: RelayContext): Promise<ReleasedEvents> {
   const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
   const held = heldEventsSql(cache, outbox);
-  return inBumpTransaction<HeldEvent, ReleasedEvents>(db, { silenceMaxMs, first: held }, async (trx, rows) => {
+  return inBumpTransaction(db, { silenceMaxMs, first: held }, async (trx, found) => {
+    const rows = found as readonly HeldEvent[];
     const locks = new Map<string, boolean | Error>();
     for (const { heldBy } of rows) if (!locks.has(heldBy)) locks.set(heldBy, await isLocked(trx, heldBy));
     const paths = scopesToBump(new Set(rows.map(({ path }) => nearestScope(path))));

@@ -64,7 +64,8 @@ async function relayClaim(
   const startedAtMs = monotonicMs();
   const first = claimSql({ cache, ranges, max, outbox, whole });
   try {
-    return await inBumpTransaction<OutboxEvent, RelayedBatch>(db, { silenceMaxMs, first }, async (trx, events) => {
+    return await inBumpTransaction(db, { silenceMaxMs, first }, async (trx, rows) => {
+      const events = rows as readonly OutboxEvent[];
       if (!whole && hasInvalidPath(events)) throw new InvalidPath();
       const { paths, deadLetters } = await resolveEvents(trx, events, outbox);
       const server = await bumpPaths({ store, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
@@ -98,15 +99,15 @@ class InvalidPath extends Error {}
  * `first` has no parameters. The transaction is not one of Knex's, whose BEGIN is a message of its own. Two queries beside those
  * of `work`.
  */
-export function inBumpTransaction<Row, T>(
+export function inBumpTransaction<T>(
   db: Knex,
   { silenceMaxMs, first }: { readonly silenceMaxMs: number; readonly first: string },
-  work: (trx: Knex, rows: readonly Row[]) => Promise<T>,
+  work: (trx: Knex, rows: readonly unknown[]) => Promise<T>,
 ): Promise<T> {
   return withConnection(db, 2 * silenceMaxMs, async (connection) => {
     const trx = onConnection(db, connection);
     try {
-      const rows = await query<Row>(
+      const rows = await query(
         trx,
         `BEGIN; set transaction isolation level read committed, read write;
          set local idle_in_transaction_session_timeout = ${silenceMaxMs}; set local synchronous_commit = off;
