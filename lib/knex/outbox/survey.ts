@@ -5,6 +5,7 @@ import { type OutboxOptions, qualifier } from './location.js';
 import { checkHiddenTables, type MayHide, mayHideSql } from './row-security.js';
 import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
 import { query } from '../postgres/query.js';
+import { literal } from '../postgres/sql-text.js';
 
 /** The state of the outbox for one cache, in one snapshot. */
 export interface OutboxSurvey {
@@ -21,6 +22,8 @@ export interface OutboxSurvey {
   readonly isTailCut: boolean;
   /** Transactions with events that a migration holds. */
   readonly heldByMigration: readonly EventPosition[];
+  /** Number of lookup functions in the outbox's schema: no lookup of a cache rests on more of them, itself included. */
+  readonly lookups: number;
   /** Age of the oldest event, in ms, by PostgreSQL's clock; undefined without events. For reports only. */
   readonly lagMs: number | undefined;
 }
@@ -97,6 +100,8 @@ export async function surveyOutbox(
                    'sinceMs', extract(epoch from clock_timestamp() - changed_at) * 1000)
           from ${at}gencache_authority where cache = :cache) as authority,
          (select jsonb_agg(jsonb_build_array(kind, xid::text, seq::text) order by xid, seq) from found) as found,
+         (select count(*)::int from pg_catalog.pg_proc where proname >= 'gencache_lookup_' and proname < 'gencache_lookup\`'
+            and pronamespace = (select relnamespace from pg_catalog.pg_class where oid = ${literal(outbox)}::regclass)) as lookups,
          (select extract(epoch from clock_timestamp() - min(recorded_at)) * 1000 from found) as "lagMs",
          ${mayHideSql(location, READ_TABLES)} as "mayHide"`,
     {
@@ -111,7 +116,7 @@ export async function surveyOutbox(
     },
     { answerMs },
   );
-  const { snapshot, life, authority, found, lagMs, mayHide } = rows[0]!;
+  const { snapshot, life, authority, found, lookups, lagMs, mayHide } = rows[0]!;
   await checkHiddenTables(db, location, { mayHide, tables: READ_TABLES });
   const of = (kind: string) =>
     (found ?? []).filter((each) => each[0] === kind).map(([, xid, seq]) => ({ xid: BigInt(xid), seq: BigInt(seq) }));
@@ -124,6 +129,7 @@ export async function surveyOutbox(
     tail,
     isTailCut: tail.length === TAIL_MAX,
     heldByMigration: of('held'),
+    lookups,
     lagMs: lagMs === null ? undefined : Math.max(0, Number(lagMs)),
   };
 }
@@ -139,6 +145,7 @@ interface Row {
   readonly life: string | null;
   readonly authority: Authority | null;
   readonly found: readonly (readonly [kind: string, xid: string, seq: string])[] | null;
+  readonly lookups: number;
   readonly lagMs: string | null;
   readonly mayHide: MayHide | null;
 }

@@ -10,8 +10,10 @@ export interface Instant {
   readonly ownMs: number;
 }
 
-interface Check extends Instant {
+interface Check {
   readonly snapshot: Snapshot;
+  /** This check, then the base of each before it: each saw no event that the one before it in this list found. */
+  readonly bases: readonly Instant[];
 }
 
 /** Checks kept while events wait; beyond that, every other one is dropped, which only makes ages larger. */
@@ -21,20 +23,31 @@ const CHECKS_MAX = 64;
  * The greatest possible age of the oldest event, derived from snapshots alone (docs/protocol.md, rule 9).
  *
  * An event that an earlier check did not see became visible after it. So if that check saw no event that is left now, all
- * changes that committed before the check have been bumped, and every change that is not bumped is younger. The base is
- * the latest such check, and the age is the time since the base.
+ * events of changes that committed before the check are gone, and every event that is left is younger.
  *
- * **Invariant.** Every change that was visible at the base has been bumped.
+ * An event without a lookup is gone once its scope is bumped. A lookup may miss a scope, since a later change took away a row on
+ * its way; then the event of that change bumps the scope, by a lookup of its own perhaps. That event was committed before the
+ * lookup, so a check that no longer finds the first event sees the second one. So for each lookup on which another may rest,
+ * the base goes back by one check more:
+ *
+ *     base  ->  sees none of what it saw  ->  ...  ->  now, which sees none of what that saw
+ *
+ * `OutboxSurvey.lookups` bounds the length of the chain. An empty outbox is the base for any length.
+ *
+ * **Invariant.** Every change that was visible at the base has been bumped. The age is the time since the base.
  *
  * The time since the base is the longer of two: by the store's clock, which may be set back, and by this process's clock,
  * which stands still while the machine sleeps.
  *
  * A relay that has just begun has no earlier check: it guarantees no bound until it meets an empty outbox, or all events
- * of its first check are gone.
+ * of its first check are gone, and so on for each lookup.
  */
 export class EventAges {
   #checks: Check[] = [];
-  #base: Instant | undefined;
+  /** The latest check that saw no event which is left, and its bases. */
+  #bases: readonly Instant[] = [];
+  /** The most lookups that a survey has shown. */
+  #lookups = 0;
 
   /** The snapshots of the checks that saw an event which may still be left, for the next survey. */
   get earlierSnapshots(): EarlierSnapshots | undefined {
@@ -48,29 +61,35 @@ export class EventAges {
    * a base.
    */
   check(now: Instant, survey: OutboxSurvey): number | undefined {
-    const { snapshot, pendingEvents, tail, heldByMigration } = survey;
+    const { snapshot, pendingEvents, tail, heldByMigration, lookups } = survey;
+    if (lookups > this.#lookups) {
+      // Earlier checks know too few bases.
+      this.reset();
+      this.#lookups = lookups;
+    }
+    const length = this.#lookups + 1;
     const events = [...pendingEvents, ...tail, ...heldByMigration];
     if (events.length === 0) {
       this.#checks = [];
-      this.#base = now;
+      this.#bases = Array<Instant>(length).fill(now);
     } else {
       // Later checks saw every event that an earlier check saw.
       const outlived = this.#checks.findLastIndex((check) => !sawAny(check.snapshot, events, survey));
       if (outlived !== -1) {
-        this.#base = this.#checks[outlived]!;
+        this.#bases = this.#checks[outlived]!.bases;
         this.#checks = this.#checks.slice(outlived + 1);
       }
-      this.#checks.push({ ...now, snapshot });
+      this.#checks.push({ snapshot, bases: [now, ...this.#bases].slice(0, length) });
       if (this.#checks.length > CHECKS_MAX) this.#checks = this.#checks.filter((_, i) => i % 2 === 0);
     }
-    const base = this.#base;
+    const base = this.#bases[this.#lookups];
     return base && Math.max(now.timeMs - base.timeMs, now.ownMs - base.ownMs);
   }
 
   /** For another incarnation of PostgreSQL or Redis, to which earlier checks do not apply. */
   reset(): void {
     this.#checks = [];
-    this.#base = undefined;
+    this.#bases = [];
   }
 }
 

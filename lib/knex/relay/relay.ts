@@ -29,6 +29,8 @@ const LANES = 2;
 const BACKLOG_TURN_MS = 100;
 /** Checks within one bound, at least: the bound is to survive a late poll or two. */
 const CHECKS_PER_BOUND = 4;
+/** Further checks within one bound, one for each lookup, at most: each makes the base of an age one check older (`event-ages.ts`). */
+const CHECKS_FOR_LOOKUPS_MAX = 12;
 
 /**
  * Starts to turn a cache's events into bumps. One line inside an application:
@@ -69,6 +71,8 @@ export class Relay {
   #checkedAtMs = -Infinity;
   /** Number of events since the last survey: their dead rows lie within the frontier. */
   #claimed = 0;
+  /** As of the last survey. */
+  #lookups = 0;
   /** The last batches were full. */
   #isBehind = false;
   #heldAtMs = -Infinity;
@@ -152,7 +156,8 @@ export class Relay {
 
   get #pollMs(): number {
     const { pollMs, bounds } = this.#settings;
-    return Math.min(pollMs, ...bounds.map((boundMs) => boundMs / CHECKS_PER_BOUND));
+    const checks = CHECKS_PER_BOUND + Math.min(this.#lookups, CHECKS_FOR_LOOKUPS_MAX);
+    return Math.min(pollMs, ...bounds.map((boundMs) => boundMs / checks));
   }
 
   get #backlogTurnMs(): number {
@@ -172,6 +177,7 @@ export class Relay {
     if (isCheckDue || this.#claimed >= batchMax) {
       this.#claimed = 0;
       const survey = isCheckDue ? await this.#check() : await this.#reader.survey();
+      this.#lookups = survey.lookups;
       this.#report.polled(survey, this.#trusted);
       if (!this.#trusted) return 'idle';
 
