@@ -10,7 +10,7 @@ const LINGER_MS = 1_000;
 
 // A command that has not ended has failed, also where the event loop runs dry before its end.
 process.exitCode = FAILED;
-void runProgram(COMMANDS, process.argv.slice(2), new Terminal()).then((code) => {
+void runProgram(COMMANDS, process.argv.slice(2), new Terminal(process)).then((code) => {
   process.exitCode = code;
   setTimeout(() => process.exit(), LINGER_MS).unref();
 });

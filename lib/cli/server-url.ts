@@ -18,7 +18,7 @@ interface UrlSource {
  */
 export function serverUrl(args: Arguments, terminal: Terminal, source: UrlSource): string {
   const { option, variable, beginnings, passwordOf } = source;
-  const text = args.text(option) ?? process.env[variable];
+  const text = args.text(option) ?? terminal.env[variable];
   if (!text) {
     throw new UsageError(
       `${variable} must be the address of a server, but is not set. Set it, or add --${option} URL.`,

@@ -6,6 +6,7 @@ import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
 import { databaseUrl, schemaOf } from '../support/postgres.js';
 import { redisUrl } from '../support/redis.js';
+import { CommandProcess } from './command-process.js';
 
 export interface Ran {
   readonly code: number | null;
@@ -65,7 +66,18 @@ export function startGencache(args: readonly string[], env: Env = {}): Running {
   };
 }
 
-/** Runs the real program to its end. */
-export function gencache(args: readonly string[], env: Env = {}): Promise<Ran> {
-  return startGencache(args, env).ended;
+const commands = new CommandProcess();
+
+/**
+ * Runs a command to its end, as the program does (`runProgram`), in a process that many commands share. `startGencache`
+ * starts the program itself: for exit codes of a process, signals, and variables of the environment beside the addresses.
+ */
+export async function gencache(
+  args: readonly string[],
+  env: Readonly<Partial<Record<'DATABASE_URL' | 'REDIS_URL', string>>> = {},
+): Promise<Ran> {
+  const { ended, cancel } = commands.run({ args, env });
+  lend({ what: `gencache ${args.join(' ')}`, close: cancel });
+  const { code, out, err } = await ended;
+  return { code, out, err };
 }

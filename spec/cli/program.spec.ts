@@ -4,13 +4,28 @@ import { checkCacheName } from '../../lib/model/cache-name.js';
 import { databaseUrl, lendDatabase } from '../support/postgres.js';
 import { privateRedis } from '../support/redis.js';
 import { thrown } from '../support/rejection.js';
-import { gencache, type Ran } from './gencache.js';
+import { gencache, type Ran, startGencache } from './gencache.js';
 import { describeCommand } from './installation.js';
 
 const PASSWORD = 's3cr3t-Pa55word';
 const NO_SERVER = 'postgres://u@127.0.0.1:1/db';
 
 describeCommand('gencache', () => {
+  it('ends its process with the exit code of the command, results on stdout, all else on stderr', async () => {
+    const program = (args: readonly string[], env = {}) => startGencache(args, env).ended;
+    const [misused, failed, done] = await Promise.all([
+      program(['relay', '--cache', 'Shop!']),
+      program(['outbox', 'status'], { DATABASE_URL: NO_SERVER }),
+      program(['outbox', 'status', '--help']),
+    ]);
+    expect(misused).to.include({ code: 64, out: '' });
+    expect(misused.err).to.match(/Usage: gencache relay/);
+    expect(failed).to.include({ code: 1, out: '' });
+    expect(failed.err).to.match(/^gencache outbox status failed: PostgreSQL is unreachable/);
+    expect(done).to.include({ code: 0, err: '' });
+    expect(done.out).to.match(/^Usage: gencache outbox status/);
+  });
+
   describe('when the command line is wrong', () => {
     /** The fault, the arguments, the start of stderr, and the environment. */
     const refused: [string, string[], RegExp | string, Record<string, string>?][] = [
@@ -59,7 +74,7 @@ describeCommand('gencache', () => {
     ];
     let runs: Promise<Ran>[];
     before(() => {
-      runs = refused.map(([, args, , env]) => gencache(args, env)); // together, since most of the time is the start of a process
+      runs = refused.map(([, args, , env]) => gencache(args, env));
     });
     for (const [i, [what, , message]] of refused.entries()) {
       it(`rejects ${what}: the rule and the usage on stderr, exit code 64`, async () => {
@@ -74,7 +89,7 @@ describeCommand('gencache', () => {
 
   describe('help', () => {
     it('lists every command', async () => {
-      const ran = await gencache(['--help']);
+      const ran = await startGencache(['--help']).ended;
       for (const { words } of COMMANDS) expect(ran.out).to.include(`gencache ${words.join(' ')} `);
       expect(ran).to.include({ code: 0, err: '' });
     });

@@ -6,7 +6,7 @@ import type { Knex } from 'knex';
 import type { CoverageReport } from '../../../lib/knex/index.js';
 import { runMigration } from '../../knex/coverage/support.js';
 import { compiled } from '../../support/compiled.js';
-import { type Env, gencache } from '../gencache.js';
+import { type Env, gencache, startGencache } from '../gencache.js';
 import { describeCommand, lendInstallation } from '../installation.js';
 
 describeCommand('gencache coverage', () => {
@@ -15,7 +15,10 @@ describeCommand('gencache coverage', () => {
   let cache: string;
   const clock = ['--accept', 'clock of customer.orders'];
   const run = (...args: string[]) =>
-    gencache(['coverage', '--module', compiled('spec/programs/shop-coverage.ts'), ...args], { ...env, NAME: cache });
+    startGencache(['coverage', '--module', compiled('spec/programs/shop-coverage.ts'), ...args], {
+      ...env,
+      NAME: cache,
+    }).ended;
 
   beforeEach(async () => {
     ({ db, env, cache } = await lendInstallation());
@@ -60,8 +63,8 @@ describeCommand('gencache coverage', () => {
     const strange = await gencache(['coverage', '--module', file], env);
     expect(strange).to.include({ code: 64 });
     expect(strange.err).to.include('must be a module that exports `cache` and `samples`').and.include('exports shop');
-    writeFileSync(file, 'export const cache = {}, samples = { customer: 42 };');
-    const another = await gencache(['coverage', '--module', file], env);
+    writeFileSync(`${file}.mjs`, 'export const cache = {}, samples = { customer: 42 };');
+    const another = await gencache(['coverage', '--module', `${file}.mjs`], env);
     expect(another).to.include({ code: 1 });
     expect(another.err).to.include('`cache` must be a GenerationalCache of this copy of gencache');
     const missing = await gencache(['coverage', '--module', `${file}.gone`], env);
