@@ -19,7 +19,12 @@ export interface CommandEnd {
   readonly err: string;
 }
 
-process.on('message', async ({ id, args, env }: CommandRun) => {
+process.on('message', (run: CommandRun) => {
+  void end(run).then((ended) => process.send!(ended));
+});
+process.once('disconnect', () => process.exit());
+
+async function end({ id, args, env }: CommandRun): Promise<CommandEnd> {
   let out = '';
   let err = '';
   const terminal = new Terminal({
@@ -27,7 +32,5 @@ process.on('message', async ({ id, args, env }: CommandRun) => {
     stdout: { write: (text) => (out += text) },
     stderr: { write: (text) => (err += text) },
   });
-  const code = await runProgram(COMMANDS, args, terminal);
-  process.send!({ id, code, out, err } satisfies CommandEnd);
-});
-process.once('disconnect', () => process.exit());
+  return { id, code: await runProgram(COMMANDS, args, terminal), out, err };
+}
