@@ -79,6 +79,8 @@ export class ScopeRegistry {
   readonly #prefix: string;
   readonly #max: number;
   readonly #oldestFirst = new Set<RegisteredScope>();
+  /** Stands at the oldest scope. A new iterator would first pass the places of all scopes deleted since the Set last grew. */
+  readonly #oldest = this.#oldestFirst.values();
 
   /** `max`: number of scopes to remember, about 1 kB each. */
   constructor(prefix: string, max: number) {
@@ -93,9 +95,9 @@ export class ScopeRegistry {
     parent.adopt(scope);
     this.#oldestFirst.add(scope);
     if (this.#oldestFirst.size > this.#max) {
-      const [oldest] = this.#oldestFirst;
-      this.#oldestFirst.delete(oldest!);
-      oldest!.leave();
+      const oldest = this.#oldest.next().value!;
+      this.#oldestFirst.delete(oldest);
+      oldest.leave();
     }
     return scope;
   }
