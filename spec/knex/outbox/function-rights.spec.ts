@@ -1,7 +1,7 @@
 /**
  * The functions of PostgreSQL in docs/roles-and-schemas.md: the page names each one that gencache's queries for writers and relays
  * call by a name of `pg_`, and without any single one the operation fails as its row says. Those that a relay does without
- * are in `spec/knex/relay/unknown-lineage.spec.ts`.
+ * are in `spec/faults/knex/relay/unknown-lineage.spec.ts`.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -5,16 +5,16 @@
  */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { installOutbox, onChangeOf, removeTriggers } from '../../lib/knex/index.js';
-import { freshnessKey, keyPrefix } from '../../lib/model/key.js';
-import { eventually } from '../support/deferred.js';
-import { lendKnex } from '../support/knexes.js';
-import { lend } from '../support/lenders.js';
-import { privatePostgres } from '../support/postgres.js';
-import { lendRedis, uniqueName } from '../support/redis.js';
-import { lendRelay } from '../support/relay.js';
-import { type PgBouncer, pgbouncerBinary, startPgBouncer } from '../support/servers/pgbouncer.js';
-import { createItems, openShop, recorded } from '../support/shop.js';
+import { installOutbox, onChangeOf, removeTriggers } from '../../../lib/knex/index.js';
+import { freshnessKey, keyPrefix } from '../../../lib/model/key.js';
+import { eventually } from '../../support/deferred.js';
+import { lendKnex } from '../../support/knexes.js';
+import { lend } from '../../support/lenders.js';
+import { privatePostgres } from '../../support/postgres.js';
+import { lendRedis, uniqueName } from '../../support/redis.js';
+import { lendRelay } from '../../support/relay.js';
+import { type PgBouncer, pgbouncerBinary, startPgBouncer } from '../../support/servers/pgbouncer.js';
+import { createItems, openShop, recorded } from '../../support/shop.js';
 
 const SESSIONS = 3;
 const ITEMS = 10;

@@ -2,13 +2,13 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Knex } from 'knex';
-import { checkTriggers } from '../../../lib/knex/triggers/check-triggers.js';
-import { lookupFaults } from '../../../lib/knex/triggers/lookup-graph.js';
-import { type Change, changed, onChangeOf } from '../../../lib/knex/triggers/on-change.js';
-import { uninstallTriggers } from '../../../lib/knex/triggers/remove-triggers.js';
-import { ROW_OPERATIONS, type TriggerDefinition } from '../../../lib/knex/triggers/trigger-definition.js';
-import { lendOutbox } from '../../support/relay.js';
-import { CACHE as cache, takeScopes } from './support.js';
+import { checkTriggers } from '../../../../lib/knex/triggers/check-triggers.js';
+import { lookupFaults } from '../../../../lib/knex/triggers/lookup-graph.js';
+import { type Change, changed, onChangeOf } from '../../../../lib/knex/triggers/on-change.js';
+import { uninstallTriggers } from '../../../../lib/knex/triggers/remove-triggers.js';
+import { ROW_OPERATIONS, type TriggerDefinition } from '../../../../lib/knex/triggers/trigger-definition.js';
+import { lendOutbox } from '../../../support/relay.js';
+import { CACHE as cache, takeScopes } from '../../../knex/triggers/support.js';
 
 /** Three tables that refer to each other, each with two columns that may be ids. */
 const TABLES = ['a', 'b', 'c'] as const;

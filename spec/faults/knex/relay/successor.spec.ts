@@ -1,14 +1,14 @@
 /** Relays on two PostgreSQLs of one past, or of none, with one Redis: only the one that is written to may vouch. */
-import { privatePostgres } from '../../support/postgres.js';
+import { privatePostgres } from '../../../support/postgres.js';
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { installOutbox, type Relay } from '../../../lib/knex/index.js';
-import { freshnessKey, keyPrefix, markKey } from '../../../lib/model/key.js';
-import { deferred, eventually } from '../../support/deferred.js';
-import { lendKnex } from '../../support/knexes.js';
-import { lendRedis, uniqueName } from '../../support/redis.js';
-import { lendOutbox, lendRelay } from '../../support/relay.js';
-import { recorded } from '../../support/shop.js';
+import { installOutbox, type Relay } from '../../../../lib/knex/index.js';
+import { freshnessKey, keyPrefix, markKey } from '../../../../lib/model/key.js';
+import { deferred, eventually } from '../../../support/deferred.js';
+import { lendKnex } from '../../../support/knexes.js';
+import { lendRedis, uniqueName } from '../../../support/redis.js';
+import { lendOutbox, lendRelay } from '../../../support/relay.js';
+import { recorded } from '../../../support/shop.js';
 
 const BOUND_MS = 1_000;
 

@@ -4,17 +4,17 @@
  */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { generationKey, keyPrefix } from '../../lib/model/key.js';
-import type { WriterOptions } from '../programs/writer.js';
-import { type Program, runProgram } from '../support-specs/programs/run.js';
-import { eventually } from '../support/deferred.js';
-import { type Proxy, startProxy } from '../support/proxy.js';
-import { lendRedis, redisUrl } from '../support/redis.js';
-import { lendRelay } from '../support/relay.js';
-import { lendKnex } from '../support/knexes.js';
-import { openShop, recorded, type Shop } from '../support/shop.js';
-import { standbyless } from '../support/standbyless.js';
-import { watch } from '../support/watch.js';
+import { generationKey, keyPrefix } from '../../../lib/model/key.js';
+import type { WriterOptions } from '../../programs/writer.js';
+import { type Program, runProgram } from '../../support-specs/programs/run.js';
+import { eventually } from '../../support/deferred.js';
+import { type Proxy, startProxy } from '../../support/proxy.js';
+import { lendRedis, redisUrl } from '../../support/redis.js';
+import { lendRelay } from '../../support/relay.js';
+import { lendKnex } from '../../support/knexes.js';
+import { openShop, recorded, type Shop } from '../../support/shop.js';
+import { standbyless } from '../../support/standbyless.js';
+import { watch } from '../../support/watch.js';
 
 const QUARANTINE_MS = 3_000;
 

@@ -5,17 +5,17 @@
 import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
-import { installOutbox, type Relay } from '../../../lib/knex/index.js';
-import { gencache } from '../../cli/gencache.js';
-import { eventually } from '../../support/deferred.js';
-import { lendKnex, lendProxied } from '../../support/knexes.js';
-import { databaseUrl, privatePostgres, schemaOf } from '../../support/postgres.js';
-import type { Proxy } from '../../support/proxy.js';
-import { keyPrefix, markKey } from '../../../lib/model/key.js';
-import { MARK_TTL_MS } from '../../../lib/ports/store.js';
-import { lendRedis, redisUrl, uniqueName } from '../../support/redis.js';
-import { lendOutbox, lendRelay } from '../../support/relay.js';
-import { createItems, openShop, recorded } from '../../support/shop.js';
+import { installOutbox, type Relay } from '../../../../lib/knex/index.js';
+import { gencache } from '../../../cli/gencache.js';
+import { eventually } from '../../../support/deferred.js';
+import { lendKnex, lendProxied } from '../../../support/knexes.js';
+import { databaseUrl, privatePostgres, schemaOf } from '../../../support/postgres.js';
+import type { Proxy } from '../../../support/proxy.js';
+import { keyPrefix, markKey } from '../../../../lib/model/key.js';
+import { MARK_TTL_MS } from '../../../../lib/ports/store.js';
+import { lendRedis, redisUrl, uniqueName } from '../../../support/redis.js';
+import { lendOutbox, lendRelay } from '../../../support/relay.js';
+import { createItems, openShop, recorded } from '../../../support/shop.js';
 
 const POLL_MS = 1_000;
 const WAKES_MS = 1_500;

@@ -4,20 +4,20 @@
  */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { CommitUnknownError } from '../../../lib/knex/index.js';
-import { formatGeneration, nonce } from '../../../lib/model/generation.js';
-import { generationKey, keyPrefix } from '../../../lib/model/key.js';
-import { rejection } from '../../support/rejection.js';
-import { deferred, eventually } from '../../support/deferred.js';
-import { lendKnex, lendProxied } from '../../support/knexes.js';
-import { lend } from '../../support/lenders.js';
-import { databaseUrl, schemaOf } from '../../support/postgres.js';
-import { Proxy } from '../../support/proxy.js';
-import { before as beforeQuery } from '../../support/queries.js';
-import { lendRedis, uniqueName } from '../../support/redis.js';
-import { lendOutbox, lendRelay } from '../../support/relay.js';
-import { createItems, openShop, recorded, type Shop } from '../../support/shop.js';
-import { standbyless } from '../../support/standbyless.js';
+import { CommitUnknownError } from '../../../../lib/knex/index.js';
+import { formatGeneration, nonce } from '../../../../lib/model/generation.js';
+import { generationKey, keyPrefix } from '../../../../lib/model/key.js';
+import { rejection } from '../../../support/rejection.js';
+import { deferred, eventually } from '../../../support/deferred.js';
+import { lendKnex, lendProxied } from '../../../support/knexes.js';
+import { lend } from '../../../support/lenders.js';
+import { databaseUrl, schemaOf } from '../../../support/postgres.js';
+import { Proxy } from '../../../support/proxy.js';
+import { before as beforeQuery } from '../../../support/queries.js';
+import { lendRedis, uniqueName } from '../../../support/redis.js';
+import { lendOutbox, lendRelay } from '../../../support/relay.js';
+import { createItems, openShop, recorded, type Shop } from '../../../support/shop.js';
+import { standbyless } from '../../../support/standbyless.js';
 
 /** Connections that there are die without a word; those to come are led to this PostgreSQL by another way. */
 async function die(proxy: Proxy, url = databaseUrl()): Promise<void> {

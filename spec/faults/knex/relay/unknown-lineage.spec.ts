@@ -5,20 +5,20 @@
  */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { installOutbox, type Relay } from '../../../lib/knex/index.js';
-import { DOCTOR_RIGHTS } from '../../../lib/knex/outbox/missing-rights.js';
-import { freshnessKey, keyPrefix, markKey } from '../../../lib/model/key.js';
-import { grantRights } from '../../support/roles.js';
-import { eventually } from '../../support/deferred.js';
-import { lendKnex } from '../../support/knexes.js';
-import { allowFunction, AURORA, LINEAGE_FUNCTIONS, raiseAsOnAurora } from '../../support/lineage.js';
-import { privatePostgres } from '../../support/postgres.js';
-import { lendRedis, redisUrl, uniqueName } from '../../support/redis.js';
-import { lendRelay } from '../../support/relay.js';
-import { rejection } from '../../support/rejection.js';
-import { createItems, openShop, recorded } from '../../support/shop.js';
-import { gencache, startGencache } from '../../cli/gencache.js';
-import type { PostgresServer } from '../../support/servers/postgres-server.js';
+import { installOutbox, type Relay } from '../../../../lib/knex/index.js';
+import { DOCTOR_RIGHTS } from '../../../../lib/knex/outbox/missing-rights.js';
+import { freshnessKey, keyPrefix, markKey } from '../../../../lib/model/key.js';
+import { grantRights } from '../../../support/roles.js';
+import { eventually } from '../../../support/deferred.js';
+import { lendKnex } from '../../../support/knexes.js';
+import { allowFunction, AURORA, LINEAGE_FUNCTIONS, raiseAsOnAurora } from '../../../support/lineage.js';
+import { privatePostgres } from '../../../support/postgres.js';
+import { lendRedis, redisUrl, uniqueName } from '../../../support/redis.js';
+import { lendRelay } from '../../../support/relay.js';
+import { rejection } from '../../../support/rejection.js';
+import { createItems, openShop, recorded } from '../../../support/shop.js';
+import { gencache, startGencache } from '../../../cli/gencache.js';
+import type { PostgresServer } from '../../../support/servers/postgres-server.js';
 
 const BOUND_MS = 1_000;
 const FENCED_LATER =

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { databaseUrl, schemaOf } from '../../support/postgres.js';
-import { redisUrl, uniqueName } from '../../support/redis.js';
-import { lendOutbox } from '../../support/relay.js';
-import { runProgram } from '../../support-specs/programs/run.js';
+import { databaseUrl, schemaOf } from '../../../support/postgres.js';
+import { redisUrl, uniqueName } from '../../../support/redis.js';
+import { lendOutbox } from '../../../support/relay.js';
+import { runProgram } from '../../../support-specs/programs/run.js';
 
 const EVENTS = 100_000;
 

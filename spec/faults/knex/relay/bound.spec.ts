@@ -7,16 +7,16 @@
  */
 import { expect } from 'chai';
 import knex, { type Knex } from 'knex';
-import { GenerationalCache, integer, memoryStore, type Store } from '../../../lib/index.js';
-import { redisStore } from '../../../lib/store/redis/index.js';
-import { installOutbox, knexSource, type Relay } from '../../../lib/knex/index.js';
-import { runProgram } from '../../support-specs/programs/run.js';
-import { eventually } from '../../support/deferred.js';
-import { lend } from '../../support/lenders.js';
-import { databaseUrl, schemaOf, privatePostgres } from '../../support/postgres.js';
-import { Proxy, startProxy } from '../../support/proxy.js';
-import { lendRedis, privateRedis, uniqueName } from '../../support/redis.js';
-import { lendOutbox, lendRelay } from '../../support/relay.js';
+import { GenerationalCache, integer, memoryStore, type Store } from '../../../../lib/index.js';
+import { redisStore } from '../../../../lib/store/redis/index.js';
+import { installOutbox, knexSource, type Relay } from '../../../../lib/knex/index.js';
+import { runProgram } from '../../../support-specs/programs/run.js';
+import { eventually } from '../../../support/deferred.js';
+import { lend } from '../../../support/lenders.js';
+import { databaseUrl, schemaOf, privatePostgres } from '../../../support/postgres.js';
+import { Proxy, startProxy } from '../../../support/proxy.js';
+import { lendRedis, privateRedis, uniqueName } from '../../../support/redis.js';
+import { lendOutbox, lendRelay } from '../../../support/relay.js';
 
 const BOUND_MS = 1_000;
 const POLL_MS = 20;

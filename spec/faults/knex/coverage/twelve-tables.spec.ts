@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import { integer, text } from '../../../lib/index.js';
-import { coverage } from '../../../lib/knex/index.js';
-import { checkTriggers } from '../../../lib/knex/triggers/check-triggers.js';
-import { lendOutbox } from '../../support/relay.js';
-import { takeScopes } from '../triggers/support.js';
-import { lendKnexCache, runMigration, summary } from './support.js';
+import { integer, text } from '../../../../lib/index.js';
+import { coverage } from '../../../../lib/knex/index.js';
+import { checkTriggers } from '../../../../lib/knex/triggers/check-triggers.js';
+import { lendOutbox } from '../../../support/relay.js';
+import { takeScopes } from '../../../knex/triggers/support.js';
+import { lendKnexCache, runMigration, summary } from '../../../knex/coverage/support.js';
 
 /** The features of an environment of a project, as a server of feature flags answers them: one query, twelve tables. */
 const FEATURES = `
