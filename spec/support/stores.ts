@@ -22,10 +22,10 @@ type Options = Pick<MemoryStoreOptions, 'maxBytes'>;
 
 /** The table of stores: a suite of `describeOnEachStore` runs once for each row. */
 function testedStores(options: Options): readonly TestedStore[] {
-  return [
-    { name: 'memoryStore', sendsCommands: false, place: () => memoryPlace(options) },
-    { name: 'redisStore', sendsCommands: true, place: () => redisPlace() },
-  ];
+  const redis: TestedStore = { name: 'redisStore', sendsCommands: true, place: () => redisPlace() };
+  // The run on ioredis 5 repeats what a client of Redis may change.
+  if (process.env['IOREDIS'] === '5') return [redis];
+  return [{ name: 'memoryStore', sendsCommands: false, place: () => memoryPlace(options) }, redis];
 }
 
 function memoryPlace(options: Options): Place {

@@ -643,35 +643,9 @@ describe('a relay', () => {
         await server.restart();
         const upAtMs = performance.now();
         await eventually(() => expect(relay.status).to.include({ repairs, trusted: true }));
-        expect(performance.now() - upAtMs).to.be.lessThan(2_500);
+        expect(performance.now() - upAtMs).to.be.lessThan(4_500); // and not the five seconds of a turn
       }
       expect(causes).to.deep.equal(['first', 'store', 'store']);
-    });
-
-    it('says so when another relay uses another Redis, and takes turns of five seconds with it', async () => {
-      const other = await privateRedis();
-      const repairs: { of: string; atMs: number }[] = [];
-      const logs: Record<string, string[]> = {};
-      for (const [of, url] of [
-        ['one', redisUrl()],
-        ['two', other.url],
-      ] as const) {
-        const lines: string[] = (logs[of] = []);
-        const note = (line: string) => lines.push(line);
-        const relay = lendRelay({ db, cache, url, log: { debug() {}, info: note, warn: note, error: note } });
-        relay.on('repair', () => repairs.push({ of, atMs: performance.now() }));
-        if (of === 'one') await trusting(relay);
-      }
-      await eventually(() => expect(repairs).to.have.length(4), { withinMs: 25_000 });
-      expect(repairs.map(({ of }) => of)).to.deep.equal(['one', 'two', 'one', 'two']);
-      const turnsMs = repairs.slice(1).map(({ atMs }, i) => atMs - repairs[i]!.atMs);
-      for (const turnMs of turnsMs) expect(turnMs).to.be.within(4_900, 7_500);
-      for (const of of ['one', 'two']) {
-        const said = logs[of]!.filter((line) =>
-          line.startsWith(`${cache}: another relay of this cache uses another Redis. They take turns`),
-        );
-        expect(said).to.have.length(1);
-      }
     });
 
     it('waits before it takes authority, and then bumps global', async () => {
