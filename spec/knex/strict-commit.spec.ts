@@ -288,7 +288,7 @@ describe('a strict commit', () => {
   describe('that loses its quarantine while COMMIT runs', () => {
     it('is degraded, and bumps, when the quarantine lapses without renewals', async () => {
       const redis = await startProxy(Number(new URL(redisUrl()).port || 6379));
-      await open({ redis: redis.url, limits: { quarantineMs: 600 }, bumpDeadlineMs: 100 });
+      await open({ redis: redis.url, limits: { quarantineMs: 600 }, bumpDeadlineMs: 5_000 });
       const { goOn } = await hang(writer.change(5));
       redis.hold();
       await fillAnew();
@@ -341,12 +341,14 @@ describe('a strict commit', () => {
     expect(await recorded(db)).to.deep.equal([]);
     // What the paused server got, it carries out: the quarantine, and the lift.
     await eventually(async () => expect(await reader.outcome()).to.equal('miss'));
-    expect(await writer.set(6, { strict: true })).to.include({ bump: 'done', strict: 'kept' });
+    await eventually(async () =>
+      expect(await writer.set(6, { strict: true })).to.include({ bump: 'done', strict: 'kept' }),
+    );
   });
 
   it('waits before BEGIN while the connection is known to be lost, and then rejects without a further wait', async () => {
     const server = await privateRedis();
-    await open({ redis: server.url, bumpDeadlineMs: 1_000 }, { redis: server.url });
+    await open({ redis: server.url, bumpDeadlineMs: 2_000 }, { redis: server.url });
     await server.kill('SIGKILL');
     await eventually(() => expect(writer.cache.state.connection?.isUp).to.equal(false));
     const times: number[] = [performance.now()];
@@ -363,8 +365,8 @@ describe('a strict commit', () => {
     times.push(performance.now());
     expect(error).to.be.instanceOf(QuarantineError);
     const [calledAtMs, begunAtMs, workedAtMs, rejectedAtMs] = times as [number, number, number, number];
-    expect(begunAtMs - calledAtMs).to.be.within(900, 5_000);
-    expect(rejectedAtMs - workedAtMs).to.be.below(900);
+    expect(begunAtMs - calledAtMs).to.be.within(1_900, 10_000);
+    expect(rejectedAtMs - workedAtMs).to.be.below(1_900);
     expect(await price()).to.equal(0);
     expect(await recorded(db)).to.deep.equal([]);
   });
@@ -381,7 +383,7 @@ describe('a strict commit', () => {
 
   it('rejects after one wait when the quarantine could not be sent: there is nothing to lift', async () => {
     const server = await privateRedis();
-    await open({ redis: server.url, bumpDeadlineMs: 1_000 }, { redis: server.url });
+    await open({ redis: server.url, bumpDeadlineMs: 2_000 }, { redis: server.url });
     let endedAtMs = 0;
     const committing = writer.cache.transaction(
       async (trx) => {
@@ -393,7 +395,7 @@ describe('a strict commit', () => {
       { strict: true },
     );
     expect(await rejection(committing)).to.be.instanceOf(QuarantineError);
-    expect(performance.now() - endedAtMs).to.be.within(900, 1_600);
+    expect(performance.now() - endedAtMs).to.be.within(1_900, 3_800);
     expect(await price()).to.equal(0);
     expect(await recorded(db)).to.deep.equal([]);
     await server.restart();
@@ -404,7 +406,7 @@ describe('a strict commit', () => {
 
   it('is pending and degraded when the lift fails; a relay bumps', async () => {
     const server = await privateRedis();
-    await open({ redis: server.url, limits: { quarantineMs: 1_000 }, bumpDeadlineMs: 100 }, { redis: server.url });
+    await open({ redis: server.url, limits: { quarantineMs: 2_000 }, bumpDeadlineMs: 500 }, { redis: server.url });
     const { goOn } = await hang(writer.change(5));
     server.pause();
     const { error, ...result } = await goOn();

@@ -135,14 +135,14 @@ describe('telemetry', () => {
     cache.on('read', ({ durationMs }) => durations.push(durationMs));
     const release = hold();
     const read = value.fetch({ item: 1 });
-    await sleep(30);
+    await sleep(250);
     release();
     await read;
     await cache.settled();
     await value.fetch({ item: 1 });
     await value.lookup({ item: 1 });
-    expect(durations[0]).to.be.within(25, 5_000);
-    for (const durationMs of durations.slice(1)) expect(durationMs).to.be.within(0, 25);
+    expect(durations[0]).to.be.within(245, 10_000);
+    for (const durationMs of durations.slice(1)) expect(durationMs).to.be.within(0, 240);
     expect(durations).to.have.length(3);
   });
 

@@ -102,7 +102,7 @@ describe('the log of failures', () => {
   it('of an outage under load has a few lines, not one for each read', async () => {
     const server = await privateRedis();
     const { lines, log } = lendLog();
-    const { cache, value } = lendCache({ url: server.url, readDeadlineMs: 30, log, rows: new Map([[1, 'one']]) });
+    const { cache, value } = lendCache({ url: server.url, readDeadlineMs: 300, log, rows: new Map([[1, 'one']]) });
     await value.fetch({ item: 1 });
     await server.kill('SIGKILL');
     await eventually(() => expect(cache.state.connection).to.include({ isUp: false }));

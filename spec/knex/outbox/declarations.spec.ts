@@ -141,7 +141,7 @@ describe('the declaration of a cache', () => {
       await flags.fetch({ org: 1 }, { trx });
       const beganMs = performance.now();
       await cache.close();
-      expect(performance.now() - beganMs).to.be.below(1_000);
+      expect(performance.now() - beganMs).to.be.below(10_000); // Knex waits for a connection for 60 s
     });
     expect(sent).to.deep.equal([]);
   });

@@ -62,7 +62,7 @@ describe('a role that lacks rights', () => {
     expect(error?.message).to.equal(grants(['DELETE, SELECT, UPDATE', 'gencache_outbox']));
   });
 
-  it('on a pool of one connection, which the transaction has, is told all of the rights within 2 s', async () => {
+  it('on a pool of one connection, which the transaction has, is told all of the rights, long before a second connection would be given up', async () => {
     const shop = openShop(own({ max: 1 }));
     const beganMs = performance.now();
     expect((await rejection(shop.set(5))).message).to.equal(
@@ -70,7 +70,7 @@ describe('a role that lacks rights', () => {
         'USAGE on its schema; SELECT, INSERT, UPDATE, DELETE on gencache_outbox; SELECT, UPDATE on gencache_authority; ' +
         'SELECT, INSERT on gencache_boot.',
     );
-    expect(performance.now() - beganMs).to.be.below(2_000);
+    expect(performance.now() - beganMs).to.be.below(10_000); // Knex waits for a connection for 60 s
   });
 
   it('on a table of the application gets the error of PostgreSQL', async () => {
