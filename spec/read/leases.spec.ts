@@ -216,13 +216,13 @@ describeOnEachStore('a lease', ({ place }) => {
   });
 
   it('is renewed for as long as its load runs, up to the soft timeout', async () => {
-    const { origin, processes } = lendAll(2, { leaseTtlMs: 100 });
+    const { origin, processes } = lendAll(2, { leaseTtlMs: 300 });
     const [one, other] = processes as [(typeof processes)[0], (typeof processes)[0]];
     const first = one.fetch();
     await eventually(() => expect(origin.loads).to.have.length(1));
     const second = other.fetch();
     await elsewhere(other);
-    await sleep(500);
+    await sleep(900);
     expect(origin.loads).to.have.length(1);
     origin.loads[0]!.end.resolve();
     expect(await Promise.all([first, second])).to.deep.equal([{ version: 1 }, { version: 1 }]);

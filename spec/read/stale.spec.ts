@@ -196,12 +196,13 @@ describeOnEachStore('a value beyond its TTL', ({ place }) => {
       const { origin, version, events } = await lendStale({ staleMs: 60_000 });
       origin.error = new Error('no route to host');
       const untilMs = performance.now() + 500;
-      while (performance.now() < untilMs) {
+      let reads = 0;
+      for (; performance.now() < untilMs; reads++) {
         expect(await version()).to.equal(1);
         await sleep(5);
       }
       expect(origin.loads).to.equal(1);
-      expect(events.length).to.be.above(20);
+      expect(events).to.have.length(reads);
       origin.error = undefined;
       await eventually(async () => expect(await version()).to.equal(2));
     });

@@ -107,7 +107,7 @@ describe('the proxy', () => {
     proxy.delayMs = 60;
     const start = performance.now();
     expect(await Promise.all([client.incr(key), client.incr(key)])).to.deep.equal([1, 2]);
-    expect(performance.now() - start).to.be.within(55, 1_000);
+    expect(performance.now() - start).to.be.within(55, 5_000);
   });
 
   /** Time for what the proxy would wrongly forward: some round trips of a connection beside it. */
