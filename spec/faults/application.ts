@@ -12,8 +12,10 @@ import { Promises, type Read } from './promises.js';
 
 /** Longest pause of a reader between two reads, in ms: leaves the servers some of two cores. */
 const REST_MS = 20;
-/** A request that takes this long hangs: fifty times the default deadline of a read. */
-const HANG_MS = 5_000;
+/** Five times the default: five installations share one event loop, which is busy for longer than a read of one may take. */
+const READ_DEADLINE_MS = 500;
+/** A request that takes this long hangs. */
+const HANG_MS = 20 * READ_DEADLINE_MS;
 
 interface ApplicationOptions {
   readonly name: string;
@@ -47,6 +49,7 @@ export class Application {
     this.#nothingLeft = watchListeners(this.#client, db);
     this.cache = new GenerationalCache({
       ...{ name, store: redisStore(this.#client), source: knexSource(db), loadsMax, bumpDeadlineMs },
+      readDeadlineMs: READ_DEADLINE_MS,
       ...(boundMs !== undefined && { maxStalenessMs: boundMs }),
     });
     this.items = this.cache.namespace('item', integer());

@@ -23,7 +23,7 @@ for (const [what, outage] of Object.entries(OUTAGES)) {
     let leavesNothing: Promise<void>;
 
     before(async function () {
-      this.timeout(90_000);
+      this.timeout(180_000);
       const { refuses, args = [] } = outage;
       const server = await privateRedis({ args });
       const proxy = await startProxy(server.port);

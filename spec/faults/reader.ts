@@ -82,12 +82,12 @@ export class Reader {
   }
 
   /** Resolves when all items are hits. */
-  async hitting(withinMs = 8_000): Promise<void> {
+  async hitting(withinMs = 30_000): Promise<void> {
     await eventually(async () => expect(await this.#outcomes()).to.deep.equal(['hit']), { withinMs });
   }
 
   /** Resolves when all items are bypasses, and not for one late reply: no relay keeps the bound, or the server is gone. */
-  async away(withinMs = 8_000): Promise<void> {
+  async away(withinMs = 30_000): Promise<void> {
     await eventually(
       async () => {
         expect(await this.#outcomes()).to.deep.equal(['bypass']);

@@ -193,9 +193,7 @@ describe('Redis', () => {
     const replication = await Gate.open(redis.port);
     const replica = await privateRedis({ args: ['--replicaof', '127.0.0.1', String(replication.port)] });
     const client = lendRedis({ url: replica.url });
-    await eventually(async () => expect(await client.info('replication')).to.include('master_link_status:up'), {
-      withinMs: 15_000,
-    });
+    await eventually(async () => expect(await client.info('replication')).to.include('master_link_status:up'));
     await scene.settled(relay);
     await inStep(client);
     // No server listens on that port.

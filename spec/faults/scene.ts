@@ -254,7 +254,7 @@ export class Scene {
   }
 
   /** Resolves when the relay has polled twice from now, trusted and without a lag. */
-  async relayed(relay: WatchedRelay, withinMs = 15_000): Promise<void> {
+  async relayed(relay: WatchedRelay, withinMs = 30_000): Promise<void> {
     const from = relay.polls.length;
     await eventually(
       () => {

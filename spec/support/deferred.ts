@@ -17,11 +17,14 @@ export function deferred<T = void>(): Deferred<T> {
   return { promise, resolve, reject };
 }
 
+/** Half of what a spec may take: a busy machine is not to decide what holds. In ms. */
+const WITHIN_MS = 30_000;
+
 /**
  * Repeats an assertion until it holds, every 10 ms, and returns its value. After `withinMs` it throws the
  * assertion's last error. For what another process does in its own time; within this one, hold a `deferred`.
  */
-export async function eventually<T>(assertion: () => T | Promise<T>, { withinMs = 10_000 } = {}): Promise<T> {
+export async function eventually<T>(assertion: () => T | Promise<T>, { withinMs = WITHIN_MS } = {}): Promise<T> {
   const deadline = performance.now() + withinMs;
   for (;;) {
     try {

@@ -208,7 +208,7 @@ describe('row level security', () => {
       expect(relay.status).to.include({ trusted: false, events: 0 });
       await owner.raw('alter table gencache_outbox disable row level security');
       for (const table of tables) await owner.raw('alter table ?? disable row level security', [table]);
-      await eventually(() => expect(relay.status).to.include({ trusted: true, events: 1 }), { withinMs: 10_000 });
+      await eventually(() => expect(relay.status).to.include({ trusted: true, events: 1 }));
     });
   }
 

@@ -145,9 +145,7 @@ async function scene(lent?: Knex): Promise<Scene> {
   const name = uniqueName();
   const oracle = new Oracle();
   const drained = () =>
-    eventually(async () => expect(await db('gencache_outbox').where({ cache: name })).to.deep.equal([]), {
-      withinMs: 15_000,
-    });
+    eventually(async () => expect(await db('gencache_outbox').where({ cache: name })).to.deep.equal([]));
   return {
     ...{ db, name, oracle, drained },
     change: (item = 1) => change(db, name, oracle, item),
@@ -180,7 +178,7 @@ async function scene(lent?: Knex): Promise<Scene> {
   };
 }
 
-const trusting = (relay: Relay) => eventually(() => expect(relay.status.trusted).to.equal(true), { withinMs: 15_000 });
+const trusting = (relay: Relay) => eventually(() => expect(relay.status.trusted).to.equal(true));
 
 /** The causes of a relay's repairs, as they come. */
 function repairsOf(relay: Relay): string[] {
@@ -311,9 +309,7 @@ describe('a bound that a relay guarantees', () => {
       const [at, from] = [lendRedis({ url: primary.url }), lendRedis({ url: replica.url })];
       const address = await startProxy(primary.port);
       await from.replicaof('127.0.0.1', primary.port);
-      await eventually(async () => expect(await from.info('replication')).to.contain('master_link_status:up'), {
-        withinMs: 15_000,
-      });
+      await eventually(async () => expect(await from.info('replication')).to.contain('master_link_status:up'));
       return {
         ...{ primary, replica, address },
         async cutOff() {
@@ -455,9 +451,7 @@ describe('a bound that a relay guarantees', () => {
         expect(await reader.fetch(2)).to.equal(4);
         await crash(server, rows[0]!.pid);
         oracle.lose(2);
-        await eventually(async () => expect((await db('item').where({ id: 2 }).first()).version).to.equal(1), {
-          withinMs: 15_000,
-        });
+        await eventually(async () => expect((await db('item').where({ id: 2 }).first()).version).to.equal(1));
         await eventually(async () => expect(await reader.fetch(2)).to.equal(1), { withinMs: BOUND_MS + 4_000 });
         expect(causes).to.deep.equal(['first', 'source']);
         // Ids of transactions come again: their events are found all the same.

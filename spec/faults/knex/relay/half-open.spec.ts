@@ -55,7 +55,7 @@ describe('a relay whose connection dies without a word', () => {
   };
   const record = (heldBy: string | null = null) =>
     db('gencache_outbox').insert({ cache, path: 'item=1', source: 'item', operation: 'UPDATE', held_by: heldBy });
-  const drained = () => eventually(async () => expect(await recorded(db)).to.deep.equal([]), { withinMs: 10_000 });
+  const drained = () => eventually(async () => expect(await recorded(db)).to.deep.equal([]));
   /** Tells how often the scope was bumped. */
   async function mint() {
     const redis = lendRedis();
