@@ -413,20 +413,5 @@ describe('triggers on a family of tables', () => {
       expect(before).to.include('function missing').and.include('trigger missing');
       expect((await repairTriggers(db)).map(({ problem }) => problem)).to.deep.equal(before);
     });
-
-    it('rejects for a table that stays locked, after the other definitions', async function () {
-      this.timeout(60_000);
-      await install('parent');
-      await install('part');
-      await disabled('parent');
-      await disabled('part');
-      await db.transaction(async (reader) => {
-        await reader.raw('lock table parent in row exclusive mode');
-        expect(await rejection(repairTriggers(db))).to.include({ name: 'TableLockedError' });
-      });
-      expect(new Set((await checkTriggers(db)).map(({ table }) => table))).to.deep.equal(
-        new Set([`${schemaOf(db)}.parent`]),
-      );
-    });
   });
 });

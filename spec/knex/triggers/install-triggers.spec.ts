@@ -95,28 +95,6 @@ describe('installing triggers', () => {
     expect(await checkTriggers(db)).to.deep.equal([]);
   });
 
-  it('rejects with the name of a table that stays locked, and restores the caller’s lock_timeout', async function () {
-    this.timeout(60_000);
-    const release = await hold('row exclusive');
-    await db.transaction(async (trx) => {
-      await trx.raw(`set local lock_timeout = '17s'`);
-      const error = await rejection(install(trx));
-      expect(error).to.include({
-        name: 'TableLockedError',
-        table: `"${schemaOf(db)}"."item"`,
-        message:
-          `"${schemaOf(db)}"."item" stayed locked by other transactions: 10 attempts of 500 ms each did not get the lock ` +
-          'that a change of its triggers takes. Nothing was changed. End the transactions that use it, and try again.',
-      });
-      const after = async () => (await trx.raw<{ rows: object[] }>('show lock_timeout')).rows[0];
-      expect(await after()).to.deep.equal({ lock_timeout: '17s' });
-      await release();
-      await install(trx);
-      expect(await after()).to.deep.equal({ lock_timeout: '17s' });
-    });
-    expect(await checkTriggers(db)).to.deep.equal([]);
-  });
-
   it('removes by table, cache and name', async () => {
     await install(db);
     await install(db, { name: 'more' });
