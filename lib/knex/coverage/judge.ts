@@ -138,14 +138,17 @@ function reachOfBump(bump: TriggerBump, occurrence: Occurrence, route: Route | u
   /** The occurrences at each table on the way. */
   const places: Occurrence[][] = [[occurrence]];
   for (const { schema, table, on } of hopsOf(bump)) {
-    places.push(places.at(-1)!.flatMap((from) => routes.joined(from, { schema: schema ?? '', name: table }, on)));
+    const to = places
+      .at(-1)!
+      .flatMap((from) => routes.joined(occurrence, from, { schema: schema ?? '', name: table }, on));
+    places.push([...new Set(to)]);
   }
   // The rows that meet a condition are not those of the query, as far as is seen here.
   let reach: Reach = bump.when === undefined ? 'proven' : 'assumed';
   for (const id of bump.ids) {
     const { namespace, column, of } = id;
     const holders = places[positionOf(bump, id)]!;
-    if (holders.some((holder) => routes.columnsOf(holder, namespace).includes(column))) continue;
+    if (holders.some((holder) => routes.columnsOf(holder, namespace, occurrence).includes(column))) continue;
     if (of === 'looked up' || id.expression) {
       reach = 'assumed';
       continue;

@@ -19,9 +19,14 @@ export interface Region {
 export interface OccurrenceColumn {
   readonly occurrence: Occurrence;
   readonly column: number;
+  /**
+   * Whether the compared value is that of one of several columns, as in a column of UNION: the comparison holds for rows of
+   * this occurrence, and does not require one.
+   */
+  readonly alternative?: true;
 }
 
-/** Two columns that the query takes for equal. */
+/** Two columns that the query takes for equal; of null values it takes none for equal. */
 export interface Equality {
   readonly left: OccurrenceColumn;
   readonly right: OccurrenceColumn;
@@ -264,7 +269,10 @@ class Graph implements QueryGraph {
           return this.#either(args.map((each) => this.#pairs(each, level)));
         default:
           // `is not distinct from`
-          return isNode(first) && first.type === 'DISTINCTEXPR' ? this.#operands(first, level) : [];
+          // Between two columns it holds for null values, too, by which no lookup finds a row.
+          return isNode(first) && first.type === 'DISTINCTEXPR'
+            ? this.#operands(first, level).filter((pair) => pair.some((one) => 'parameter' in one))
+            : [];
       }
     }
     if (tree.type === 'OPEXPR') return this.#operands(tree, level);
@@ -358,11 +366,11 @@ class Graph implements QueryGraph {
         return this.#sources(tree.fields['arg'], level);
       case 'ARRAYEXPR':
       case 'ARRAY':
-        return this.#sources(tree.fields['elements'], level);
+        return this.#sources(tree.fields['elements'], level).map(asAlternative);
       case 'COALESCE':
       case 'COALESCEEXPR':
         // The merged column of a FULL JOIN with USING.
-        return this.#sources(tree.fields['args'], level);
+        return this.#sources(tree.fields['args'], level).map(asAlternative);
       case 'FUNCEXPR':
         return CASTS.has(word(tree, 'funcformat')) ? this.#sources(tree.fields['args'], level) : [];
       default:
@@ -434,7 +442,9 @@ class Graph implements QueryGraph {
     if (level.query.fields['setOperations'] === null || level.query.fields['setOperations'] === undefined) {
       return target === undefined ? [] : this.#sources(target.fields['expr'], level);
     }
-    return [...level.inner].flatMap(([i, inner]) => (typeof i === 'number' ? this.#column(inner, column) : []));
+    return [...level.inner].flatMap(([i, inner]) =>
+      typeof i === 'number' ? this.#column(inner, column).map(asAlternative) : [],
+    );
   }
 }
 
@@ -453,6 +463,10 @@ const CURRENT_ROLE = 9;
 export function holdsIn(region: Region, inner: Region): boolean {
   for (let at: Region | undefined = inner; at !== undefined; at = at.outer) if (at === region) return true;
   return false;
+}
+
+function asAlternative(source: Source): Source {
+  return 'occurrence' in source ? { ...source, alternative: true } : source;
 }
 
 function keyOf(source: Source): string {

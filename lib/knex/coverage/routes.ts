@@ -1,29 +1,20 @@
+import type { IdColumn, TriggerBump } from '../triggers/trigger-definition.js';
 import type { CapturedStatement } from './capture.js';
-import {
-  type Equality,
-  holdsIn,
-  type Occurrence,
-  type OccurrenceColumn,
-  type QueryGraph,
-  type Region,
-} from './query-graph.js';
+import type { Equality, Occurrence, OccurrenceColumn, QueryGraph } from './query-graph.js';
 import type { ForeignKey, ReadRelation } from './relations.js';
+import { type EqualPair, EVERYWHERE, type QueryFacts, RowContext } from './row-context.js';
 
-/** A step of a look-up: the rows of a table whose columns equal those of the table before. */
+/** A step of a lookup: the rows of a table whose columns equal those of the table before. */
 export interface Hop {
   readonly relation: ReadRelation;
   readonly occurrence: Occurrence;
-  readonly on: readonly { readonly column: string; readonly changed: string }[];
+  readonly on: readonly EqualPair[];
 }
 
 /** How a changed row leads to the ids of a scope. */
 export interface Route {
-  /** Root first: a column of the changed row, or of the last hop's table. */
-  readonly ids: readonly {
-    readonly namespace: string;
-    readonly column: string;
-    readonly of: 'changed' | 'looked up';
-  }[];
+  /** Root first: a column of the changed row, of the last hop's table, or of one on the way. */
+  readonly ids: readonly IdColumn[];
   /** Empty where the row's own columns have the ids. */
   readonly hops: readonly Hop[];
   /** Whether all namespaces of the entry are named. */
@@ -42,61 +33,93 @@ export interface EntryQueries {
   readonly foreignKeys: readonly ForeignKey[];
 }
 
-const HOPS_MAX = 4;
+/** Limits of the search, which tries every order of joined tables. */
+const HOPS_MAX = 8;
+const WAYS_MAX = 1_000;
 
 /** The equalities of an entry's queries, followed from a table to the ids of the entry. */
 export class Routes {
   readonly occurrences: readonly Occurrence[];
   readonly #lineages: EntryQueries['lineages'];
   readonly #relations: EntryQueries['relations'];
-  readonly #equalities: readonly Equality[];
-  readonly #restrictions: readonly {
-    readonly column: OccurrenceColumn;
-    readonly region: Region;
-    readonly names: readonly string[];
-  }[];
   readonly #keys: readonly ForeignKey[];
-  readonly #guesses: readonly Equality[];
+  readonly #facts: QueryFacts;
+  /** With foreign keys in the place of joins between statements. */
+  readonly #guessed: QueryFacts;
+  readonly #contexts = new Map<QueryFacts, Map<Occurrence, RowContext>>();
 
   constructor({ statements, samples, lineages, relations, foreignKeys }: EntryQueries) {
     this.#lineages = lineages;
     this.#relations = relations;
-    this.occurrences = statements.flatMap(({ graph }) => graph.occurrences);
-    this.#equalities = statements.flatMap(({ graph }) => graph.equalities);
-    this.#restrictions = statements.flatMap(({ statement, graph }) =>
-      graph.restrictions.map(({ column, region, parameters }) => ({
-        ...{ column, region },
-        names: parameters.flatMap((number) => namesOf(statement.bindings[number - 1], this.#name(column), samples)),
-      })),
-    );
     this.#keys = foreignKeys;
-    this.#guesses = guesses(
+    this.occurrences = statements.flatMap(({ graph }) => graph.occurrences);
+    const numbers = new Map(this.occurrences.map((occurrence, i) => [occurrence, i]));
+    this.#facts = {
+      equalities: statements.flatMap(({ graph }) => graph.equalities),
+      restrictions: statements.flatMap(({ statement, graph }) =>
+        graph.restrictions.map(({ column, region, parameters }) => ({
+          ...{ column, region },
+          names: parameters.flatMap((number) => namesOf(statement.bindings[number - 1], this.#name(column), samples)),
+        })),
+      ),
+      keyOf: ({ occurrence, column }) => `${numbers.get(occurrence)!}.${column}`,
+      describe: (at) => this.#describe(at),
+    };
+    const guessed = guesses(
       statements.map(({ graph }) => graph.occurrences),
       foreignKeys,
     );
+    this.#guessed = { ...this.#facts, equalities: [...this.#facts.equalities, ...guessed] };
   }
 
-  /** The best route from a row of this occurrence: the one to the narrowest scope, then the shortest; undefined without one. */
+  /** The best route from a row of this occurrence; undefined without one. */
   from(occurrence: Occurrence): Route | undefined {
-    if (this.#lineages.every(({ length }) => length === 0)) return GLOBAL;
-    return (
-      this.#search(occurrence, this.#equalities) ?? this.#search(occurrence, [...this.#equalities, ...this.#guesses])
-    );
+    for (const route of this.routesFrom(occurrence)) return route;
+    return undefined;
   }
 
-  /** The columns of this occurrence that hold the id, by the query's conditions. */
-  columnsOf(occurrence: Occurrence, namespace: string): string[] {
-    return this.#columnsOf(occurrence, namespace, this.#equalities).map((column) => this.#name({ occurrence, column }));
+  /**
+   * The routes from a row of this occurrence, the best first: by the row's own columns, if these name a scope below global;
+   * else by the fewest lookups, the last one of a table that names such a scope; of those the one that reaches most tables by
+   * primary keys; then the one that names the most. Routes by foreign keys come where the query shows none.
+   */
+  *routesFrom(occurrence: Occurrence): Generator<Route, void> {
+    if (this.#lineages.every(({ length }) => length === 0)) {
+      yield GLOBAL;
+      return;
+    }
+    let found = false;
+    for (const route of this.#search(occurrence, this.#facts)) {
+      found = true;
+      yield route;
+    }
+    if (!found) yield* this.#search(occurrence, this.#guessed);
   }
 
-  /** The occurrences that the query joins to this one by these pairs of columns, at least. */
-  joined(occurrence: Occurrence, table: { schema: string; name: string }, on: Hop['on']): Occurrence[] {
-    return this.#hops(occurrence, this.#equalities)
-      .filter(({ relation }) => relation.schema === table.schema && relation.name === table.name)
-      .filter((hop) =>
-        on.every((pair) => hop.on.some(({ column, changed }) => column === pair.column && changed === pair.changed)),
-      )
-      .map((hop) => hop.occurrence);
+  /** The columns of this occurrence that hold the id wherever a row of `start` has a part in an answer. */
+  columnsOf(occurrence: Occurrence, namespace: string, start = occurrence): string[] {
+    return this.#columnsOf(this.#context(start, this.#facts), occurrence, namespace);
+  }
+
+  /**
+   * The occurrences with rows that equal those of `from` in these pairs of columns, at least, wherever a row of `start` has
+   * a part in an answer.
+   */
+  joined(start: Occurrence, from: Occurrence, table: { schema: string; name: string }, on: Hop['on']): Occurrence[] {
+    const context = this.#context(start, this.#facts);
+    return [...context.occurrences].filter((to) => {
+      const { schema, name } = this.#relations.get(to.relation)!;
+      return (
+        to !== from &&
+        schema === table.schema &&
+        name === table.name &&
+        on.every(({ column, changed }) => {
+          const [theirs, ours] = [this.#numberOf(to, column), this.#numberOf(from, changed)];
+          if (theirs === undefined || ours === undefined) return false;
+          return context.areEqual({ occurrence: to, column: theirs }, { occurrence: from, column: ours });
+        })
+      );
+    });
   }
 
   /**
@@ -104,120 +127,115 @@ export class Routes {
    * no result, and they can't be there without it. So their own changes tell when such a row appears and disappears.
    */
   referring(occurrence: Occurrence): ReadRelation[] {
+    const context = this.#context(occurrence, this.#facts);
     return this.#keys
       .filter(({ references }) => references === occurrence.relation)
       .flatMap((key) => {
-        const joined = this.occurrences.filter(({ relation }) => relation === key.table);
-        const isJoined = (other: Occurrence) =>
-          key.columns.every((column, i) =>
-            this.#equalities.some(({ left, right, region }) => {
-              if (!holdsIn(region, occurrence.region)) return false;
-              const here = { occurrence, column: key.referenced[i]! };
-              const there = { occurrence: other, column };
-              return (same(left, here) && same(right, there)) || (same(left, there) && same(right, here));
-            }),
-          );
-        return joined.some(isJoined) ? [this.#relations.get(key.table)!] : [];
+        const isJoined = [...context.occurrences].some(
+          (other) =>
+            other !== occurrence &&
+            other.relation === key.table &&
+            key.columns.every((column, i) =>
+              context.areEqual({ occurrence: other, column }, { occurrence, column: key.referenced[i]! }),
+            ),
+        );
+        return isJoined ? [this.#relations.get(key.table)!] : [];
       });
   }
 
+  *#search(start: Occurrence, facts: QueryFacts): Generator<Route, void> {
+    const context = this.#context(start, facts);
+    let ways: { at: Occurrence; hops: readonly Hop[] }[] = [{ at: start, hops: [] }];
+    for (let depth = 0; depth <= HOPS_MAX && ways.length > 0; depth++) {
+      const routes = ways.flatMap(({ at, hops }) =>
+        this.#lineages.flatMap((lineage) =>
+          this.#idsOn(context, lineage, [start, ...hops.map(({ occurrence }) => occurrence)], at).map((ids) => ({
+            ids,
+            hops,
+            complete: ids.length === lineage.length,
+            byForeignKey: facts === this.#guessed,
+          })),
+        ),
+      );
+      yield* routes.toSorted(byQuality);
+      ways = ways
+        .flatMap(({ at, hops }) =>
+          this.#hops(context, at)
+            .filter(({ occurrence }) => occurrence !== start && hops.every((hop) => hop.occurrence !== occurrence))
+            .map((hop) => ({ at: hop.occurrence, hops: [...hops, hop] })),
+        )
+        .slice(0, WAYS_MAX);
+    }
+  }
+
   /**
-   * The row's own columns, if they name a scope below global: a chain of look-ups must end at a table whose rows do, since a
-   * look-up finds no rows that the same transaction deletes. Else the nearest such table; of several as near the one reached
-   * by primary keys, then the one that names the most.
+   * As many of the namespaces, root first, as the tables of a way name: from the changed row, where that has the id, then from
+   * the last table, then from those before it; and the same with the last table first, where that differs. None where the
+   * last table does not name the first one.
    */
-  #search(start: Occurrence, equalities: readonly Equality[]): Route | undefined {
-    const byForeignKey = equalities.length > this.#equalities.length;
-    let states: { at: Occurrence; hops: readonly Hop[] }[] = [{ at: start, hops: [] }];
-    const met = new Set([start]);
-    for (let depth = 0; depth <= HOPS_MAX && states.length > 0; depth++) {
-      const routes = states.flatMap(({ at, hops }) =>
-        this.#lineages
-          .map((lineage) => ({ ids: this.#idsAt(lineage, start, at, equalities), lineage }))
-          .filter(({ ids }) => ids.length > 0)
-          .map(({ ids, lineage }) => ({ ids, hops, complete: ids.length === lineage.length, byForeignKey })),
-      );
-      if (routes.length > 0) return routes.reduce((best, route) => (isBetter(route, best) ? route : best));
-      states = states.flatMap(({ at, hops }) =>
-        this.#hops(at, equalities)
-          .filter((hop) => !met.has(hop.occurrence) && met.add(hop.occurrence))
-          .map((hop) => ({ at: hop.occurrence, hops: [...hops, hop] })),
-      );
-    }
-    return undefined;
-  }
-
-  /** As many of the namespaces, root first, as the changed row and the row at the end of the hops name. */
-  #idsAt(lineage: readonly string[], start: Occurrence, at: Occurrence, equalities: readonly Equality[]): Route['ids'] {
-    const ids: Route['ids'][number][] = [];
-    for (const namespace of lineage) {
-      const [changed] = this.#columnsOf(start, namespace, equalities);
-      const [lookedUp] = at === start ? [] : this.#columnsOf(at, namespace, equalities);
-      if (changed !== undefined)
-        ids.push({ namespace, column: this.#name({ occurrence: start, column: changed }), of: 'changed' });
-      else if (lookedUp !== undefined)
-        ids.push({ namespace, column: this.#name({ occurrence: at, column: lookedUp }), of: 'looked up' });
-      else break;
-    }
-    return ids;
-  }
-
-  /** The tables joined to this occurrence. A condition counts where it restricts the rows of the occurrence. */
-  #hops(occurrence: Occurrence, equalities: readonly Equality[]): Hop[] {
-    const pairs = new Map<Occurrence, Hop['on'][number][]>();
-    for (const { left, right, region } of equalities) {
-      if (!holds(region, occurrence.region)) continue;
-      for (const [from, to] of [
-        [left, right],
-        [right, left],
-      ] as const) {
-        if (from.occurrence !== occurrence || to.occurrence === occurrence) continue;
-        const [ours, theirs] = [this.#column(from), this.#column(to)];
-        if (ours === undefined || theirs === undefined || family(ours.kind) !== family(theirs.kind)) continue;
-        const on = pairs.get(to.occurrence) ?? [];
-        if (!on.some(({ column }) => column === theirs.name)) on.push({ column: theirs.name, changed: ours.name });
-        pairs.set(to.occurrence, on);
+  #idsOn(
+    context: RowContext,
+    lineage: readonly string[],
+    tables: readonly Occurrence[],
+    last: Occurrence,
+  ): (readonly IdColumn[])[] {
+    const end = tables.length - 1;
+    const names = tables.map(({ relation }) => this.#relations.get(relation)!.name);
+    // `lookedUp()` names a table on the way, so that must be there once.
+    const onWay = [...names.keys()].filter(
+      (i) => i > 0 && i < end && names.indexOf(names[i]!, 1) === names.lastIndexOf(names[i]!),
+    );
+    const idsFrom = (positions: readonly number[]): IdColumn[] => {
+      const ids: IdColumn[] = [];
+      for (const namespace of lineage) {
+        const found = positions
+          .map((position) => ({ position, column: this.#columnsOf(context, tables[position]!, namespace)[0] }))
+          .find(({ column }) => column !== undefined);
+        if (found === undefined) break;
+        const { position, column } = found as { position: number; column: string };
+        if (position === 0) ids.push({ namespace, column, of: 'changed' });
+        else ids.push({ namespace, column, of: 'looked up', ...(position < end && { hop: position }) });
       }
-    }
-    return [...pairs].map(([joined, on]) => ({
-      relation: this.#relations.get(joined.relation)!,
-      occurrence: joined,
-      on,
+      return ids;
+    };
+    if (lineage.length === 0 || this.#columnsOf(context, last, lineage[0]!).length === 0) return [];
+    const rest = onWay.toReversed();
+    const [first, second] = [idsFrom([...new Set([0, end, ...rest])]), idsFrom([...new Set([end, ...rest, 0])])];
+    return JSON.stringify(first) === JSON.stringify(second) ? [first] : [first, second];
+  }
+
+  #hops(context: RowContext, from: Occurrence): Hop[] {
+    return [...context.joined(from)].map(([occurrence, on]) => ({
+      relation: this.#relations.get(occurrence.relation)!,
+      ...{ occurrence, on },
     }));
   }
 
-  /** The numbers of the columns that hold the id. */
-  #columnsOf(occurrence: Occurrence, namespace: string, equalities: readonly Equality[]): number[] {
+  #context(start: Occurrence, facts: QueryFacts): RowContext {
+    const known = this.#contexts.get(facts) ?? new Map<Occurrence, RowContext>();
+    this.#contexts.set(facts, known);
+    const context = known.get(start) ?? new RowContext(start, facts);
+    known.set(start, context);
+    return context;
+  }
+
+  #columnsOf(context: RowContext, occurrence: Occurrence, namespace: string): string[] {
+    if (!context.occurrences.has(occurrence)) return [];
     const columns = this.#relations.get(occurrence.relation)?.columns.keys() ?? [];
-    return [...columns].filter(
-      (column) =>
-        this.#column({ occurrence, column }) !== undefined &&
-        this.#holds({ occurrence, column }, namespace, equalities, new Set()),
-    );
+    return context
+      .holders(occurrence, columns, namespace)
+      .flatMap((column) => this.#describe({ occurrence, column }) ?? [])
+      .filter(({ kind }) => kind !== 'other')
+      .map(({ name }) => name);
   }
 
-  /** Whether every row that concerns the entry holds its id in this column. */
-  #holds(at: OccurrenceColumn, namespace: string, equalities: readonly Equality[], met: Set<string>): boolean {
-    const key = `${this.occurrences.indexOf(at.occurrence)}.${at.column}`;
-    if (met.has(key)) return false;
-    met.add(key);
-    const restricted = this.#restrictions.some(
-      ({ column, region, names }) =>
-        same(column, at) && names.includes(namespace) && holds(region, at.occurrence.region),
-    );
-    if (restricted) return true;
-    return equalities.some(({ left, right, region }) => {
-      if (!holds(region, at.occurrence.region)) return false;
-      const other = same(left, at) ? right : same(right, at) ? left : undefined;
-      return other !== undefined && this.#holds(other, namespace, equalities, met);
-    });
-  }
-
-  /** A column that can be an id. */
-  #column({ occurrence, column }: OccurrenceColumn) {
+  #describe({ occurrence, column }: OccurrenceColumn) {
     const relation = this.#relations.get(occurrence.relation);
-    const described = relation?.table?.columns.get(relation.columns.get(column) ?? '');
-    return described === undefined || described.kind === 'other' ? undefined : described;
+    return relation?.table?.columns.get(relation.columns.get(column) ?? '');
+  }
+
+  #numberOf({ relation }: Occurrence, name: string): number | undefined {
+    return [...(this.#relations.get(relation)?.columns ?? [])].find(([, column]) => column === name)?.[0];
   }
 
   #name({ occurrence, column }: OccurrenceColumn): string {
@@ -225,9 +243,15 @@ export class Routes {
   }
 }
 
-function isBetter(a: Route, b: Route): boolean {
-  const [many, manyOfBest] = [a, b].map(({ hops }) => hops.filter((hop) => !isOneRow(hop)).length) as [number, number];
-  return many === manyOfBest ? a.ids.length > b.ids.length : many < manyOfBest;
+/** What triggers record for a row, so that its scopes are found by this route. */
+export function bumpBy({ hops, ids }: Route): TriggerBump {
+  const [lookUp = null, ...further] = hops.map(({ relation: { schema, name }, on }) => ({ schema, table: name, on }));
+  return { lookUp, ...(further.length > 0 && { further }), ids };
+}
+
+function byQuality(a: Route, b: Route): number {
+  const [many, manyOfOther] = [a, b].map(({ hops }) => hops.filter((hop) => !isOneRow(hop)).length) as [number, number];
+  return many - manyOfOther || b.ids.length - a.ids.length;
 }
 
 function isOneRow({ relation, on }: Hop): boolean {
@@ -235,22 +259,8 @@ function isOneRow({ relation, on }: Hop): boolean {
   return key.length > 0 && key.every((name) => on.some(({ column }) => column === name));
 }
 
-function family(kind: string): string {
-  return kind === 'enum' ? 'text' : kind;
-}
-
-function same(a: OccurrenceColumn, b: OccurrenceColumn): boolean {
-  return a.occurrence === b.occurrence && a.column === b.column;
-}
-
-function holds(region: Region, inner: Region): boolean {
-  return region === EVERYWHERE || holdsIn(region, inner);
-}
-
 /** Of entries of the global scope. */
 const GLOBAL: Route = { ids: [], hops: [], complete: true, byForeignKey: false };
-
-const EVERYWHERE: Region = { outer: undefined };
 
 /**
  * The ids that a parameter is: those whose samples have its value. Where several have it, the one that the column's name

@@ -21,6 +21,7 @@ import type { Knex } from 'knex';
 import { type ForeignKey, foreignKeys } from '../postgres/catalog.js';
 import { type View, viewsAmong } from './views.js';
 import { displayName } from '../postgres/identifiers.js';
+import { EqualColumns } from './equal-columns.js';
 import {
   changedColumns,
   hopsOf,
@@ -50,8 +51,8 @@ interface Bump {
 /** A lookup, as a list of tables: the changed one, each that is looked up, and last those of which looked-up views are made. */
 interface Way extends Bump {
   readonly tables: readonly TableOnWay[];
-  /** The class of each column: columns that the lookup compares have equal values, and one class. `2.id` is a column of the third table. */
-  readonly classes: ReadonlyMap<string, string>;
+  /** The columns that the lookup compares; `2.id` is a column of the third table. */
+  readonly equal: EqualColumns;
 }
 
 interface TableOnWay extends TableName {
@@ -93,6 +94,18 @@ export function lookupFaults(
     facts,
   );
   return graph.faultsOf(definition);
+}
+
+/** The lookups of these definitions that may miss a scope, with their faults. All definitions are of one cache. */
+export function faultyLookups(
+  all: readonly TriggerDefinition[],
+  facts: GraphFacts,
+): Map<TriggerBump, readonly LookupFault[]> {
+  const graph = new LookupGraph(all, facts);
+  const faults = all.flatMap((definition) =>
+    definition.bumps.map((bump) => [bump, graph.faultsOf({ ...definition, bumps: [bump] })] as const),
+  );
+  return new Map(faults.filter(([, found]) => found.length > 0));
 }
 
 class LookupGraph {
@@ -280,15 +293,9 @@ function watches(definition: TriggerDefinition, columns: readonly string[]): boo
 function wayOf(each: Bump, views: readonly View[]): Way {
   const { definition, bump } = each;
   const hops = hopsOf(bump);
-  const classes = new Map<string, string>();
-  const classOf = (column: string) => classes.get(column) ?? column;
-  const equate = (one: string, other: string) => {
-    const [left, right] = [classOf(one), classOf(other)];
-    classes.set(one, right).set(other, right);
-    for (const [column, own] of classes) if (own === left) classes.set(column, right);
-  };
+  const equal = new EqualColumns();
   for (const [i, { on }] of hops.entries()) {
-    for (const pair of on) equate(`${i + 1}.${pair.column}`, `${i}.${pair.changed}`);
+    for (const pair of on) equal.equate(`${i + 1}.${pair.column}`, `${i}.${pair.changed}`);
   }
   const viewOf = ({ schema, table }: TableName) => views.find((view) => view.schema === schema && view.view === table);
   const tables: TableOnWay[] = [
@@ -300,17 +307,18 @@ function wayOf(each: Bump, views: readonly View[]): Way {
     if (view === undefined) continue;
     const from = tables.length;
     tables.push(...view.tables.map((table) => ({ ...table, isView: false })));
-    for (const [name, { position, column }] of view.columns) equate(`${i + 1}.${name}`, `${from + position}.${column}`);
+    for (const [name, { position, column }] of view.columns) {
+      equal.equate(`${i + 1}.${name}`, `${from + position}.${column}`);
+    }
     for (const [one, other] of view.equal) {
-      equate(`${from + one.position}.${one.column}`, `${from + other.position}.${other.column}`);
+      equal.equate(`${from + one.position}.${one.column}`, `${from + other.position}.${other.column}`);
     }
   }
-  return { ...each, tables, classes };
+  return { ...each, tables, equal };
 }
 
-function classAt({ classes }: Way, position: number, column: string): string {
-  const named = `${position}.${column}`;
-  return classes.get(named) ?? named;
+function classAt({ equal }: Way, position: number, column: string): string {
+  return equal.classOf(`${position}.${column}`);
 }
 
 /** The position and column of each id of the bump. */

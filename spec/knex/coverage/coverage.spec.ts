@@ -508,6 +508,49 @@ describe('coverage', () => {
       expect(others['link']!.sentence).to.include(`.bump({ customer: 'customer_id' })`);
     });
 
+    it('close equalities transitively: columns that are equal to a third one are equal', async () => {
+      await db.raw(`
+        create table team (id int primary key, name text);
+        create table membership (team_id int references team, customer_id int);
+        create table rule (id int primary key, team_id int references team, text text)`);
+      declare(`select m.customer_id, r.text from membership m join team t on t.id = m.team_id
+        join rule r on r.team_id = t.id where m.customer_id = any(?)`);
+      expect((await check()).migration).to.include(
+        `.lookUp('membership', { team_id: 'team_id' })\n    .bump({ customer: 'customer_id' })`,
+      );
+      await watch('membership').bump({ customer: 'customer_id' }).install();
+      for (const [table, column] of [
+        ['team', 'id'],
+        ['rule', 'team_id'],
+      ] as const) {
+        await watch(table).lookUp('membership', { team_id: column }).bump({ customer: 'customer_id' }).install();
+      }
+      const report = await check();
+      expect(report.ok).to.equal(true);
+      expect(report.findings.filter(({ kind }) => kind === 'ids not derived')).to.deep.equal([]);
+    });
+
+    it('take the condition of an outer join for no equality of the other side', async () => {
+      await db.raw('create table left_side (id int, a int); create table optional (a int, customer_id int)');
+      const { left_side, optional } = await sentences(
+        `select 42 as customer_id, l.id from left_side l left join optional p on p.a = l.a and p.customer_id = any(?)`,
+      );
+      expect(left_side!.open.join()).to.include('FILL IN');
+      expect(optional!.sentence).to.include(`.bump({ customer: 'customer_id' })`);
+    });
+
+    it('derive from a member of UNION nothing for the rows of another one', async () => {
+      await db.raw(`create table wish (customer_id int, product_id int); create table basket (product_id int)`);
+      const { product, wish, basket } = await sentences(
+        `select 42 as customer_id, p.name from product p
+         join (select product_id from wish where customer_id = any(?) union select product_id from basket) as u
+         on u.product_id = p.id`,
+      );
+      expect(wish!.sentence).to.include(`.bump({ customer: 'customer_id' })`);
+      expect(basket!.open.join()).to.include('FILL IN');
+      expect(product!.open.join()).to.include('FILL IN');
+    });
+
     it('take foreign keys for joins between statements, and ask to check', async () => {
       await db.raw(`create table note (id int primary key, order_id int references shop_order, body text)`);
       cache.namespace('customer', integer()).value('notes', {
