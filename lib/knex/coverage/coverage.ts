@@ -4,18 +4,20 @@ import { ConfigurationError } from '../../errors/errors.js';
 import { declaredEntriesOf } from '../../model/declared-entries.js';
 import type { OutboxOptions } from '../outbox/location.js';
 import { findInstalledOutbox } from '../outbox/installed-outbox.js';
-import { findRelation } from '../postgres/catalog.js';
+import { findRelation, foreignKeys as keysOfSchemas, type ForeignKey } from '../postgres/catalog.js';
 import { checkTriggers } from '../triggers/check-triggers.js';
+import { graphFacts } from '../triggers/lookup-graph.js';
 import { type InstalledDefinition, installedDefinitions } from '../triggers/trigger-registry.js';
 import { inOrder, judge, type ReadTable } from './judge.js';
 import { excess } from './excess.js';
+import { planWatches } from './planned-watches.js';
 import { migrationOf, propose } from './proposal.js';
 import { nameOfEntry, type ReadEntry, readEntry, type Sample } from './read-entry.js';
 import { readStatements, type ReadStatement } from './read-statements.js';
 import type { ReadRelation } from './relations.js';
-import type { CoverageFinding, CoverageReport, EntryCoverage, Proposal } from './report.js';
+import type { CoverageFinding, CoverageReport, EntryCoverage } from './report.js';
 import { coverageText } from './report-text.js';
-import { type Route, Routes } from './routes.js';
+import { Routes } from './routes.js';
 import { unknownsOf } from './unknowns.js';
 
 export interface CoverageOptions {
@@ -80,30 +82,36 @@ export async function coverage(cache: object, options: CoverageOptions): Promise
     }
   }
 
-  const needed = new Map<ReadRelation, (Route | undefined)[]>();
+  const needed = new Set<ReadRelation>();
   const covered = new Set<ReadTable>();
   for (const read of reads) {
     const on = (relation: ReadRelation) => definitionsOn(relation, definitions, watched);
     const verdict = judge(read, on(read.relation), on);
     findings.push(...verdict.findings);
-    if (verdict.findings.some(({ severity }) => severity === 'gap')) needed.set(read.relation, []);
+    if (verdict.findings.some(({ severity }) => severity === 'gap')) needed.add(read.relation);
     else covered.add(read);
   }
   // A sentence serves all entries that read the table.
-  for (const read of reads) {
-    needed.get(read.relation)?.push(...read.occurrences.map((occurrence) => read.routes.from(occurrence)));
-  }
-  const proposed: { relation: ReadRelation; proposal: Proposal }[] = [];
-  for (const [relation, routes] of needed) {
-    const columns = columnsRead(relation, reads);
-    const [installed] = definitionsOn(relation, definitions, watched);
-    const isVisible = (table: { schema: string | null; table: string }) =>
-      [...relations.values()].some((each) => each.visible && each.schema === table.schema && each.name === table.table);
-    proposed.push({ relation, proposal: propose(declared.cache, { relation, routes, columns, installed, isVisible }) });
-  }
+  const tables = [...new Set(reads.map(({ relation }) => relation))].map((relation) => ({
+    relation,
+    columns: columnsRead(relation, reads),
+    occurrences: reads
+      .filter((read) => read.relation === relation)
+      .flatMap(({ occurrences, routes }) => occurrences.map((occurrence) => ({ occurrence, routes }))),
+    installed: definitionsOn(relation, definitions, watched)[0],
+  }));
+  const planned =
+    needed.size === 0
+      ? []
+      : planWatches(declared.cache, tables, needed, definitions, {
+          keys: await keysOf(db, [...tables.map(({ relation }) => relation), ...definitions]),
+          views: (await graphFacts(db, definitions)).views,
+        });
+  const isVisible = (table: { schema: string | null; table: string }) =>
+    [...relations.values()].some((each) => each.visible && each.schema === table.schema && each.name === table.table);
   const judged = [...accepted(merged(findings), accept), ...unusedAccepts(findings, accept)];
   if (!judged.some(({ severity }) => severity === 'unknown')) judged.push(...excess(definitions, watched, reads));
-  const proposals = proposed.map(({ proposal }) => proposal);
+  const proposals = planned.map((watch) => propose(watch, isVisible));
   const report = {
     cache: declared.cache,
     ok: judged.every(({ severity }) => severity === 'note'),
@@ -113,7 +121,7 @@ export async function coverage(cache: object, options: CoverageOptions): Promise
     migration: migrationOf(
       declared.cache,
       proposals,
-      proposed.map(({ relation }) => relation),
+      planned.map(({ relation }) => relation),
     ),
   };
   return { ...report, text: coverageText(report) };
@@ -177,6 +185,10 @@ function definitionsOn(
   watched: ReadonlyMap<InstalledDefinition, string>,
 ): InstalledDefinition[] {
   return definitions.filter((definition) => relation.lineage.includes(watched.get(definition) ?? ''));
+}
+
+function keysOf(db: Knex, tables: readonly { readonly schema: string }[]): Promise<ForeignKey[]> {
+  return keysOfSchemas(db, [...new Set(tables.map(({ schema }) => schema))]);
 }
 
 function columnsOf(statements: readonly ReadStatement[]): Map<string, Set<number>> {

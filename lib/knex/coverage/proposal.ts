@@ -1,86 +1,54 @@
-import type { InstalledDefinition } from '../triggers/trigger-registry.js';
 import { hopsOf, type IdColumn, type TableLookup } from '../triggers/trigger-definition.js';
+import type { ChosenRoute, PlannedWatch } from './planned-watches.js';
 import type { ReadRelation } from './relations.js';
 import type { Proposal } from './report.js';
-import type { Route } from './routes.js';
 
-/** A table that needs a sentence, and all that is known of it. */
-export interface NeededWatch {
-  readonly relation: ReadRelation;
-  /** The columns that some entry reads. */
-  readonly columns: ReadonlySet<string>;
-  /** For each occurrence in a query the route to its scope; undefined where none was derived. */
-  readonly routes: readonly (Route | undefined)[];
-  /** The definition that the sentence takes the place of. */
-  readonly installed: InstalledDefinition | undefined;
-  /** Whether the search path finds a table, so that its name needs no schema. */
-  readonly isVisible: (table: { readonly schema: string | null; readonly table: string }) => boolean;
-}
-
-/** The sentence to paste for a table. */
-export function propose(cache: string, { relation, columns, routes, installed, isVisible }: NeededWatch): Proposal {
-  const open: string[] = [];
-  const notes: string[] = [];
-  const bumps = new Set<string>();
-  for (const bump of installed?.bumps ?? []) {
-    const hops = hopsOf(bump).map((hop) => (isVisible(hop) ? { ...hop, schema: null } : hop));
-    bumps.add(bumpText(hops, bump.ids, bump.when));
+/** The sentence to paste for a table. `isVisible`: whether the search path finds a table, so that its name needs no schema. */
+export function propose(
+  { definition, relation, installed, choices, forOthers }: PlannedWatch,
+  isVisible: (table: { readonly schema: string | null; readonly table: string }) => boolean,
+): Proposal {
+  const { cache, schema, table, name, truncate, limit, subscriber, columns } = definition;
+  const open = choices.flatMap((choice) => openIn(choice, relation));
+  const notes = choices.flatMap((choice) => notesOn(choice));
+  if (forOthers) {
+    notes.push(
+      `NOTE: lookups of ${relation.shown} by other triggers miss no change only if each change bumps everything.`,
+    );
   }
-  for (const route of routes) bumps.add(bumpOf(route, relation, open, notes));
   const options = [`cache: ${text(cache)}`];
-  const schema = installed === undefined ? (relation.visible ? undefined : relation.schema) : installed.schema;
-  if (schema !== undefined && !relation.visible) options.push(`schema: ${text(schema)}`);
-  if (installed !== undefined && installed.name !== 'default') options.push(`name: ${text(installed.name)}`);
-  if (installed !== undefined && installed.truncate !== '') options.push(`truncate: ${text(installed.truncate)}`);
-  if (installed !== undefined && installed.limit !== 1_000) options.push(`limit: ${installed.limit}`);
-  if (installed?.subscriber === true) options.push('subscriber: true');
-  const all = [...relation.columns.values()];
-  const needed = all.filter((column) => columns.has(column) || installed?.columns?.includes(column) === true);
-  if (installed?.columns !== null && needed.length > 0 && needed.length < all.length) {
-    options.push(`columns: [${needed.map(text).join(', ')}]`);
-  }
+  if (!relation.visible) options.push(`schema: ${text(schema)}`);
+  if (name !== 'default') options.push(`name: ${text(name)}`);
+  if (truncate !== '') options.push(`truncate: ${text(truncate)}`);
+  if (limit !== 1_000) options.push(`limit: ${limit}`);
+  if (subscriber) options.push('subscriber: true');
+  if (columns !== null) options.push(`columns: [${columns.map(text).join(', ')}]`);
+  const bumps = definition.bumps.map((bump) => {
+    const hops = hopsOf(bump).map((hop) => (isVisible(hop) ? { ...hop, schema: null } : hop));
+    return bumpText(hops, bump.ids, bump.when);
+  });
   const sentence = [
     ...new Set([...open, ...notes].map((line) => `// ${line}`)),
-    `await onChangeOf(db, ${text(installed?.table ?? relation.name)}, ${optionsText(options)})`,
-    ...[...bumps].map((bump) => indented(bump)),
+    `await onChangeOf(db, ${text(table)}, ${optionsText(options)})`,
+    ...bumps.map((bump) => indented(bump)),
     '  .install();',
   ];
   return { table: relation.shown, sentence: sentence.join('\n'), open, replaces: installed !== undefined };
 }
 
-/** `.bump({ customer: 'customer_id' })`; adds to `open` where the owner must look, and to `notes` where a bump is wide. */
-function bumpOf(route: Route | undefined, relation: ReadRelation, open: string[], notes: string[]): string {
-  if (route === undefined) {
-    open.push(
-      `FILL IN: the query does not show which scope a row of ${relation.shown} belongs to. Until then each change bumps everything.`,
-    );
-    return '.bump({})';
-  }
-  // Whether tables on the way bump far enough up is theirs to say, when all of them are installed.
-  if (route.hops.length > 1) {
-    const chain = [relation.shown, ...route.hops.map((each) => each.relation.shown)].join(' -> ');
-    open.push(`FILL IN: the scope is ${route.hops.length} look-ups away (${chain}), by`);
-    for (const line of bumpText(lookUpsOf(route), route.ids).split('\n')) open.push(`  ${line}`);
-    open.push('  with further ids of the tables on the way by lookedUp(). Until then each change bumps everything.');
-    return '.bump({})';
-  }
+/** What the owner must fill in, or check. */
+function openIn({ occurrence, routes, route }: ChosenRoute, relation: ReadRelation): string[] {
+  if (route === undefined) return [`FILL IN: ${routes.missing(occurrence)} Until then each change bumps everything.`];
+  if (!route.byForeignKey) return [];
   const [hop] = route.hops;
-  if (route.byForeignKey) {
-    open.push(
-      `CHECK: no statement joins ${relation.shown}; its foreign key${hop === undefined ? '' : ` to or beside ${hop.relation.shown}`} stands in for that.`,
-    );
-  }
-  if (!route.complete) {
-    const names = route.ids.map(({ namespace }) => namespace).join(', ');
-    notes.push(`NOTE: this leads to ${names} alone, so each change bumps everything below.`);
-  }
-  return bumpText(lookUpsOf(route), route.ids);
+  const to = hop === undefined ? '' : ` to or beside ${hop.relation.shown}`;
+  return [`CHECK: no statement joins ${relation.shown}; its foreign key${to} stands in for that.`];
 }
 
-function lookUpsOf({ hops }: Route): TableLookup[] {
-  return hops.map(({ relation: { visible, schema, name }, on }) => ({
-    ...{ schema: visible ? null : schema, table: name, on },
-  }));
+function notesOn({ route }: ChosenRoute): string[] {
+  if (route === undefined || route.complete) return [];
+  const names = route.ids.map(({ namespace }) => namespace).join(', ');
+  return [`NOTE: this leads to ${names} alone, so each change bumps everything below.`];
 }
 
 function bumpText(hops: readonly TableLookup[], ids: readonly IdColumn[], when?: string): string {

@@ -143,6 +143,42 @@ export class Routes {
       });
   }
 
+  /** The equality without which no route leads from a row of this occurrence to a scope, or why no route will do. A sentence or two. */
+  missing(start: Occurrence): string {
+    const context = this.#context(start, this.#guessed);
+    const nameOf = ({ relation }: Occurrence) => this.#relations.get(relation)!.shown;
+    const table = nameOf(start);
+    const roots = [...new Set(this.#lineages.flatMap(([root]) => root ?? []))];
+    if (this.from(start) !== undefined) {
+      return `every way from ${table} to the id of ${roots.join(' or ')} leads through a circle of lookups, or ends at a table whose own columns do not name it.`;
+    }
+    const holders = roots.flatMap((namespace) =>
+      this.occurrences.flatMap((occurrence) =>
+        this.#columnsOf(this.#context(occurrence, this.#guessed), occurrence, namespace).map(
+          (column) => `${nameOf(occurrence)}.${column}`,
+        ),
+      ),
+    );
+    const joined = [...new Set([...context.occurrences].map(nameOf))].filter((name) => name !== table);
+    const from = joined.length === 0 ? table : `${table} (or ${joined.join(', ')}, which it is joined with)`;
+    const to =
+      holders.length === 0
+        ? `the id of ${roots.join(' or ')}, which the query compares with no column for every row`
+        : `${[...new Set(holders)].join(' or ')}, which has the id of ${roots.join(' or ')}`;
+    const partial = this.#facts.equalities.filter(
+      ({ left, right }) => context.occurrences.has(left.occurrence) !== context.occurrences.has(right.occurrence),
+    );
+    const shown = partial.map(({ left, right }) =>
+      [left, right].map((at) => `${nameOf(at.occurrence)}.${this.#name(at)}`).join(' = '),
+    );
+    return (
+      `no equality leads from a column of ${from} to ${to}.` +
+      (shown.length === 0
+        ? ''
+        : ` The query has ${[...new Set(shown)].join(' and ')}, but not for every row of ${table}: it stands on one side of an outer join, in a subquery, or beside a UNION.`)
+    );
+  }
+
   *#search(start: Occurrence, facts: QueryFacts): Generator<Route, void> {
     const context = this.#context(start, facts);
     let ways: { at: Occurrence; hops: readonly Hop[] }[] = [{ at: start, hops: [] }];

@@ -38,6 +38,8 @@ import {
 /** A reason why a lookup may miss a scope, and the remedy. */
 export interface LookupFault {
   readonly problem: 'looked-up table not watched' | 'lookup cycle' | 'lookup without end';
+  /** The looked-up table whose changes a lookup may miss. */
+  readonly at: TableName;
   readonly message: string;
   readonly remedy: string;
 }
@@ -211,6 +213,7 @@ class LookupGraph {
         return [
           {
             problem: 'looked-up table not watched',
+            at: table,
             message:
               `The looked-up table ${name} has no triggers for ${list(missing, 'and')}` +
               `${update ? ` of ${list(read, 'or')}` : ''}. A lookup misses rows that another transaction adds, ` +
@@ -228,6 +231,7 @@ class LookupGraph {
         return [
           {
             problem: 'lookup cycle',
+            at: table,
             message:
               `The lookups go in a circle: ${cycle.map((each) => displayName(each.schema, each.table)).join(' -> ')}. ` +
               'Where one transaction, or a cascade, changes or deletes rows of all of them, no lookup finds the others, and ' +
@@ -241,6 +245,7 @@ class LookupGraph {
       return [
         {
           problem: 'lookup without end',
+          at: table,
           message: `The looked-up table ${name} bumps no scope at or above ${pathOf(way.bump)} for ${list(
             this.#uncovered(way, i, () => true),
             'and',
