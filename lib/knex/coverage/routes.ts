@@ -181,6 +181,10 @@ export class Routes {
 
   *#search(start: Occurrence, facts: QueryFacts): Generator<Route, void> {
     const context = this.#context(start, facts);
+    const isNamed = this.#lineages.some(([root]) =>
+      [...context.occurrences].some((at) => root !== undefined && this.#columnsOf(context, at, root).length > 0),
+    );
+    if (!isNamed) return;
     let ways: { at: Occurrence; hops: readonly Hop[] }[] = [{ at: start, hops: [] }];
     for (let depth = 0; depth <= HOPS_MAX && ways.length > 0; depth++) {
       const routes = ways.flatMap(({ at, hops }) =>

@@ -41,6 +41,7 @@ export class RowContext {
   readonly #equal = new EqualColumns();
   readonly #members = new Map<string, OccurrenceColumn[]>();
   readonly #ids = new Map<string, Set<string>>();
+  readonly #joined = new Map<Occurrence, ReadonlyMap<Occurrence, readonly EqualPair[]>>();
   readonly #facts: QueryFacts;
 
   constructor(start: Occurrence, facts: QueryFacts) {
@@ -93,7 +94,13 @@ export class RowContext {
   }
 
   /** The occurrences with columns that equal columns of this one, and can be looked up by them; direct comparisons first. */
-  joined(from: Occurrence): Map<Occurrence, EqualPair[]> {
+  joined(from: Occurrence): ReadonlyMap<Occurrence, readonly EqualPair[]> {
+    const known = this.#joined.get(from) ?? this.#pairs(from);
+    this.#joined.set(from, known);
+    return known;
+  }
+
+  #pairs(from: Occurrence): Map<Occurrence, EqualPair[]> {
     const pairs = new Map<Occurrence, EqualPair[]>();
     const pair = (ours: OccurrenceColumn, theirs: OccurrenceColumn) => {
       if (ours.occurrence !== from || theirs.occurrence === from) return;
