@@ -89,7 +89,7 @@ export const invalidateLatency: Measure = async ({ redis, redisUrl, quick }) => 
         subjectMs: median(missesMs),
         baselineMs: median(roundTripsMs),
         commands: null,
-        limit: { ratio: 5 },
+        limit: { ratio: 4 },
         note:
           `medians of ${ROUNDS} rounds of ${samples}; with the wait for a poll, every ${POLL_MS} ms, the median was ` +
           `${median(wholeMs).toFixed(0)} ms and the p99 ${quantile(wholeMs, 0.99).toFixed(0)} ms`,

@@ -55,7 +55,7 @@ export const relayDrain: Measure = async ({ redis, redisUrl, quick }: Bench) => 
         baselineMs: median(deleted),
         commands: null,
         unit: 'rate',
-        limit: { atLeast: 0.3 },
+        limit: { atLeast: 0.35 },
         note:
           `${shown(median(relayed))} and ${shown(median(deleted))}, medians of ${ROUNDS}; ` +
           `the relay's heap never was above ${Math.ceil(heapBytes / 1e6)} MB`,

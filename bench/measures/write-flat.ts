@@ -62,7 +62,7 @@ export const writeFlat: Measure = async ({ redisUrl, quick }) => {
         ratio: median(shares),
         interval: intervalOfMedian(shares),
         unit: 'share',
-        limit: { atLeast: 0.9 },
+        limit: { atLeast: 0.95 },
         note: `${CLIENTS} clients reached ${capacity}/s without, the median of ${ROUNDS} rounds; the least share was ${Math.min(...shares).toFixed(2)}`,
       },
       {

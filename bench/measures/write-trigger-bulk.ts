@@ -15,8 +15,8 @@ export const writeTriggerBulk: Measure = async ({ quick }) => {
   const rows: Row[] = [];
   try {
     for (const [name, scopes, events, ratio] of [
-      ['bulk20', 20, 20, 1.1],
-      ['bulk10k', ITEMS, 1, 1.5],
+      ['bulk20', 20, 20, 1.08],
+      ['bulk10k', ITEMS, 1, 1.15],
     ] as const) {
       const watched = `${name}_watched`;
       const plain = `${name}_plain`;
