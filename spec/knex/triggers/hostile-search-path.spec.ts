@@ -26,7 +26,7 @@ const decoysIn = (schema: string) => {
       from pg_operator
       where oprnamespace = 'pg_catalog'::regnamespace and oprleft <> 0
         and (oprleft in ('text'::regtype, 'int8'::regtype, 'int4'::regtype, 'bool'::regtype, 'uuid'::regtype, 'name'::regtype,
-          'anyarray'::regtype, 'anycompatible'::regtype, 'anycompatiblearray'::regtype, 'record'::regtype, 'jsonb'::regtype,
+          'anyarray'::regtype, 'anycompatible'::regtype, 'anycompatiblearray'::regtype, 'record'::regtype, 'jsonb'::regtype, 'oid'::regtype,
           'anyenum'::regtype, 'anynonarray'::regtype))
     loop
       begin
@@ -181,6 +181,23 @@ describe('the functions of triggers', () => {
       expect(await write(`truncate ${own}`)).to.deep.equal(['TRUNCATE ']);
     });
   }
+
+  it('use none for the usual write of one row', async () => {
+    await onChangeOf(db, 'link', { cache }).bump({ item: 'item' }).install();
+    await onChangeOf(db, 'item', { cache, columns: ['shop', 'name'] })
+      .bump({ shop: 'shop', shelf: 'shelf' })
+      .lookUp('link', { id: 'id' })
+      .bump({ item: 'item' })
+      .install();
+    const own = `${schema}.item`;
+    expect(await write(`insert into ${own} values (1, 7, 'top', 'red', null, 'a')`)).to.deep.equal([
+      ...['INSERT shop=7/shelf=top', 'INSERT [{"id":"1"}]'],
+    ]);
+    expect(await write(`update ${own} set name = 'z'`)).to.deep.equal([
+      ...['UPDATE shop=7/shelf=top', 'UPDATE [{"id":"1"}]'],
+    ]);
+    expect(await write(`delete from ${own}`)).to.deep.equal(['DELETE shop=7/shelf=top', 'DELETE [{"id":"1"}]']);
+  });
 
   it('use none where rows are looked up, and where a failure is recorded', async () => {
     await onChangeOf(db, 'item', { cache }).bump({ shop: 'shop' }).install();

@@ -27,12 +27,15 @@ export function pathOf(
   return segments.length === 0 ? `''::pg_catalog.text` : segments.join(' operator(pg_catalog.||) ');
 }
 
+/** The texts of most ids, which need no escape. */
+export const PLAIN = `'^[A-Za-z0-9_.-]{0,200}$'`;
+
 /** An id's text in a path, as in `lib/model/id-kind.ts`; the regular expression spares most ids the escape. */
 function idText(reference: string, column: Column, escape: (reference: string) => string): string {
   if (!isText(column)) return `coalesce(${reference}::pg_catalog.text, '~')`;
   return (
     `case when ${reference} is null then '~' ` +
-    `when ${reference} operator(pg_catalog.~) '^[A-Za-z0-9_.-]{0,200}$' then ${reference} else ${escape(reference)} end`
+    `when ${reference} operator(pg_catalog.~) ${PLAIN} then ${reference} else ${escape(reference)} end`
   );
 }
 

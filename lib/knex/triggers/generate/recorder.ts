@@ -1,6 +1,7 @@
 import { type RowOperation, watchedColumns } from '../trigger-definition.js';
 import { manyRowsSource } from './many-rows.js';
 import { oneRowSource } from './one-row.js';
+import { usualRowSource } from './usual-row.js';
 import { type RecorderInput, TRANSITION_ALIASES } from './rows.js';
 import { recordSafely } from '../../outbox/record-safely.js';
 import { literal } from '../../postgres/sql-text.js';
@@ -9,6 +10,7 @@ import { literal } from '../../postgres/sql-text.js';
  * Generates the body of the PL/pgSQL function that records the changes of a statement (ladder step 3).
  *
  *     off         after `set gencache.events = 'off'` it returns at once
+ *     usual       one row, whose ids stay the same: one statement records it (`usual-row.ts`)
  *     TRUNCATE    one event, for the path that the definition names
  *     compute     changed rows -> their distinct ids, old and new -> paths, or images of rows to look up
  *     record      an event for each path, or for the nearest common ancestor; one for each 100 images
@@ -50,6 +52,7 @@ export function recorderSource(recorder: RecorderInput): string {
   end if;`;
   const looksUp = definition.bumps.some(({ lookUp }) => lookUp !== null);
   return `
+#variable_conflict use_column
 declare
   gencache_many boolean;
   gencache_settings pg_catalog.text[];
@@ -64,7 +67,7 @@ declare
 begin
   if pg_catalog.current_setting('gencache.events', true) operator(pg_catalog.=) 'off' then
     return null;
-  end if;
+  end if;${usualRow(recorder, insert)}
   ${computed(recorder)}
   if tg_op operator(pg_catalog.=) 'TRUNCATE' then
     gencache_paths := array[${literal(definition.truncate)}];
@@ -99,6 +102,23 @@ function underSettings(rows: string): string {
         gencache_settings := array[${names.map((name) => `pg_catalog.current_setting('${name}')`).join(', ')}];
         perform ${set(Object.values(RECORDER_SETTINGS).map(literal))};${rows}
         perform ${set(names.map((_, i) => `gencache_settings[${i + 1}]`))};`;
+}
+
+/** SQL that records the usual write and returns. */
+function usualRow(recorder: RecorderInput, insert: string): string {
+  if (recorder.level === 'row') return '';
+  const writes = recorder.definition.operations.flatMap((operation) => {
+    const source = usualRowSource(recorder, operation, insert);
+    return source === undefined ? [] : [whenIt(operation, source)];
+  });
+  if (writes.length === 0) return '';
+  const outbox = literal(`${recorder.at}gencache_outbox`);
+  return `
+  if not pg_catalog.row_security_active(${outbox}::pg_catalog.regclass) then${writes.join('')}
+    if found then
+      return null;
+    end if;
+  end if;`;
 }
 
 /** SQL that computes the lists, or the error. */
