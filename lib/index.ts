@@ -40,10 +40,13 @@ export {
   type FillBatch,
   type Filled,
   type FillReply,
+  type PartitionedStore,
   type Renewal,
   type Repair,
   type Store,
+  type StoreLifecycle,
   type StoreListener,
+  type StorePartition,
   type StoreSignal,
   StoreUnavailableError,
 } from './ports/store.js';

@@ -8,6 +8,7 @@
  *     mark       = prefix "m"
  *     demands    = prefix "d"
  *     prefix     = "gencache:{" cache ":" partition "}:"
+ *     partition  = "0" | number "/" partitions            ; "0" is the only one
  *     path       = "" | segment *( "/" segment )          ; "" is global
  *     segment    = namespace "=" id                       ; root first
  *     vector     = generation-value *( "," generation-value )
@@ -20,7 +21,9 @@
  *
  * Each kind escapes its ids (`id-kind.ts`), so an id holds none of `: / = , { }` and reaches into no other scope.
  * The braces are Redis Cluster's hash tag: a partition's generations and entries share a slot, so that one MGET can
- * read them. Without Cluster there is one partition, 0.
+ * read them. Without Cluster there is one partition, 0. With several, their number stands in the hash tag: another number
+ * makes other keys, so it invalidates everything. A scope lies in the partition that its path's first segment gives
+ * (`partitionOf`), and each partition has a copy of the global generation.
  *
  * A generation's key holds no schema version: two releases of an application side by side share generations, so
  * a bump by either reaches both; they do not share entries, whose format may differ. A program that knows none of the
@@ -59,12 +62,25 @@ export function isName(name: unknown): name is string {
   return typeof name === 'string' && NAME.test(name);
 }
 
-/** The only partition, until a cache on Redis Cluster chooses one by the first id below the root. */
-const PARTITION = 0;
+/** Most partitions of a cache. */
+export const PARTITIONS_MAX = 1_024;
 
-/** Returns the prefix that all keys of a cache share. */
-export function keyPrefix(cache: string): string {
-  return `gencache:{${cache}:${PARTITION}}:`;
+/** Returns the prefix that all keys of one partition of a cache share; by default that of the only partition. */
+export function keyPrefix(cache: string, partition = 0, partitions = 1): string {
+  return `gencache:{${cache}:${partitions === 1 ? partition : `${partition}/${partitions}`}}:`;
+}
+
+/**
+ * Returns the partition of a scope: FNV-1a of the first segment of its path, so that a whole tree below one id lies in
+ * one partition. The global scope is in every partition; its own entries are in the first.
+ */
+export function partitionOf(path: string, partitions: number): number {
+  if (partitions === 1 || path === '') return 0;
+  const slash = path.indexOf('/');
+  const end = slash === -1 ? path.length : slash;
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < end; i++) hash = Math.imul(hash ^ path.charCodeAt(i), 0x01000193);
+  return (hash >>> 0) % partitions;
 }
 
 export function generationKey(prefix: string, path: string): GenerationKey {

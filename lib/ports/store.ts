@@ -4,7 +4,7 @@ import type { Generation } from '../model/generation.js';
 import type { DemandsKey, EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../model/key.js';
 
 /**
- * The port that every store implements: bytes under keys that expire, read and written in atomic steps.
+ * The port that every store of one partition implements: bytes under keys that expire, read and written in atomic steps.
  *
  * One contract suite runs on each implementation. A store knows the form of a generation's value, so that it can bump
  * one in place; namespaces, loaders and the contents of entries are unknown to it. Every call takes the caller's deadline:
@@ -12,16 +12,36 @@ import type { DemandsKey, EntryKey, FreshnessKey, GenerationKey, MarkKey } from 
  * `DeadlineError`. `read`, `mint` and `fill` wait for a store that starts, and reject at once while it is known to be
  * down, since their callers have the source to go to. So do `claim`, `renewLeases` and `failLeases`.
  */
-export interface Store {
-  /** For logs: `redis`, `memory`. */
-  readonly name: string;
-
+export interface Store extends StorePartition, StoreLifecycle {
   /** True for a store that never holds anything: every lookup is a bypass, every bump a no-op. For tests and emergencies. */
   readonly bypassed?: boolean;
+}
+
+/**
+ * A store that splits a cache into partitions, which may lie on different servers: a Redis Cluster. A command has keys of
+ * one partition only; nothing is atomic across partitions (docs/protocol.md, rule 25).
+ */
+export interface PartitionedStore extends StoreLifecycle {
+  /** Number of partitions of a cache on this store, from 1. It stands in the cache's keys if there are several. */
+  readonly partitions: number;
+
+  /** Returns the partition whose keys have this prefix. */
+  partition(prefix: string): StorePartition;
+}
+
+export interface StoreLifecycle {
+  /** For logs: `redis`, `memory`. */
+  readonly name: string;
 
   /** Reports events outside calls: connections lost and found, warnings at start-up. At most one listener. */
   listen?(listener: StoreListener): void;
 
+  /** Closes the connections that the store opened itself. */
+  close(): Promise<void>;
+}
+
+/** The calls of a store whose keys all lie in one partition. */
+export interface StorePartition {
   /**
    * Identity of the store's present history: changes whenever the store may have gone back in time (a restart, a
    * failover). One word; for Redis `<run_id>.<master_replid>`, by the last INFO on the connection in use.
@@ -147,9 +167,6 @@ export interface Store {
 
   /** The mark that stands. One command. */
   readMark(markKey: MarkKey, deadline: Deadline): Promise<string | null>;
-
-  /** Closes the connections that the store opened itself. */
-  close(): Promise<void>;
 }
 
 /** Entries to be loaded. */

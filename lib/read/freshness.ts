@@ -1,9 +1,9 @@
 import { type FreshnessKey, freshnessKey } from '../model/key.js';
-import type { Store } from '../ports/store.js';
+import type { StorePartition } from '../ports/store.js';
 import type { UnkeptBound } from './unkept-bound.js';
 
 interface FreshnessOptions {
-  readonly store: Store;
+  readonly store: StorePartition;
   readonly prefix: string;
   readonly boundMs: number;
   readonly changed: (isFresh: boolean) => void;
@@ -27,7 +27,7 @@ interface FreshnessOptions {
 export class Freshness {
   readonly key: FreshnessKey;
   readonly #boundMs: number;
-  readonly #store: Store;
+  readonly #store: StorePartition;
   /** The value seen last, and the start of the first read that showed it. */
   #seen: Buffer | undefined;
   #sinceMs = 0;

@@ -42,7 +42,7 @@ import type { RegisteredScope } from '../model/scope-registry.js';
 import { generationTtl } from '../model/ttl.js';
 import { Vector } from '../model/vector.js';
 import type { Clock } from '../ports/clock.js';
-import type { Store } from '../ports/store.js';
+import type { StorePartition } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { DecodeFailureEvent } from '../telemetry/events.js';
 import { ageOf } from './age.js';
@@ -77,7 +77,7 @@ export type Miss = Extract<Outcome<never>, { readonly outcome: 'miss' }> & {
 export type LookupResult = Hit | StaleEntry | Miss | Extract<Outcome<never>, { readonly outcome: 'bypass' }>;
 
 interface LookupOptions {
-  readonly store: Store;
+  readonly store: StorePartition;
   readonly prefix: string;
   readonly schemaVersion: number;
   readonly telemetry: Emitter;
@@ -98,7 +98,7 @@ interface Pass {
 }
 
 export class Lookup {
-  readonly #store: Store;
+  readonly #store: StorePartition;
   readonly #prefix: string;
   readonly #schemaVersion: number;
   readonly #telemetry: Emitter;

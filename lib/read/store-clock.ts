@@ -1,6 +1,6 @@
 import type { Deadline } from '../async/deadline.js';
 import type { Clock } from '../ports/clock.js';
-import type { Store } from '../ports/store.js';
+import type { StorePartition } from '../ports/store.js';
 
 /**
  * The store's clock, by its replies with the time.
@@ -10,12 +10,12 @@ import type { Store } from '../ports/store.js';
  * less than an earlier one. An earlier one that the store's clock contradicts, since that was set back, counts no longer.
  */
 export class StoreClock {
-  readonly #store: Store;
+  readonly #store: StorePartition;
   readonly #clock: Clock;
   /** The store's clock minus this process's. */
   #offsetMs: number | undefined;
 
-  constructor(store: Store, clock: Clock) {
+  constructor(store: StorePartition, clock: Clock) {
     this.#store = store;
     this.#clock = clock;
   }

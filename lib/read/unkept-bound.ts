@@ -1,10 +1,10 @@
 import { withDeadline } from '../async/deadline.js';
 import { inNoContext } from '../async/no-context.js';
 import { demandsKey, keyPrefix, markKey } from '../model/key.js';
-import type { Store } from '../ports/store.js';
+import type { StorePartition } from '../ports/store.js';
 
 interface UnkeptBoundOptions {
-  readonly store: Store;
+  readonly store: StorePartition;
   readonly cache: string;
   readonly boundMs: number;
   /** Time limit of a request, in ms. */

@@ -4,7 +4,7 @@ import { parseDemands } from '../../lib/model/bound-demands.js';
 import { withDeadline } from '../../lib/async/deadline.js';
 import { formatGeneration, type Generation, nonce } from '../../lib/model/generation.js';
 import type { FillBatch, Store } from '../../lib/index.js';
-import type { Claim, ClaimBatch, FillReply, Renewal, Repair } from '../../lib/ports/store.js';
+import type { Claim, ClaimBatch, FillReply, Renewal, Repair, StorePartition } from '../../lib/ports/store.js';
 
 const LIMIT_MS = 10_000;
 
@@ -12,17 +12,17 @@ const LIMIT_MS = 10_000;
 export const MARK = 'mark of a spec';
 
 /** A store whose calls have a deadline of their own, with keys that no other spec uses. */
-export class AskedStore {
-  readonly store: Store;
+export class AskedStore<Asked extends StorePartition = Store> {
+  readonly store: Asked;
   /** Every key made here, for `elapse`. */
   readonly keys: string[] = [];
   readonly #prefix: string;
   readonly #limitMs: number;
   #made = 0;
 
-  constructor(store: Store, name: string, limitMs = LIMIT_MS) {
+  constructor(store: Asked, name: string, limitMs = LIMIT_MS, prefix = keyPrefix(name)) {
     this.store = store;
-    this.#prefix = keyPrefix(name);
+    this.#prefix = prefix;
     this.#limitMs = limitMs;
   }
 

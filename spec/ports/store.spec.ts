@@ -2,6 +2,8 @@ import { expect } from 'chai';
 import { formatGeneration, nonce, parseGeneration } from '../../lib/model/generation.js';
 import { withDeadline } from '../../lib/async/deadline.js';
 import { type EntryKey, type GenerationKey, leaseKey } from '../../lib/model/key.js';
+import { Partitions } from '../../lib/ports/partitions.js';
+import type { StorePartition } from '../../lib/ports/store.js';
 import { lend } from '../support/lenders.js';
 import { uniqueName } from '../support/redis.js';
 import { rejection } from '../support/rejection.js';
@@ -9,7 +11,7 @@ import { describeOnEachStoreAndProtocol } from '../support/stores.js';
 import { AskedStore } from './asked-store.js';
 
 describeOnEachStoreAndProtocol('the contract of a store', ({ place }) => {
-  let asked: AskedStore;
+  let asked: AskedStore<StorePartition>;
   /** Brings every key that `asked` has made `ms` closer to its expiry. */
   let elapse: (ms: number) => Promise<void>;
 
@@ -17,7 +19,8 @@ describeOnEachStoreAndProtocol('the contract of a store', ({ place }) => {
     const at = place();
     const store = at.open();
     lend({ what: 'the store', close: () => store.close() });
-    asked = new AskedStore(store, uniqueName());
+    const name = uniqueName();
+    asked = new AskedStore(new Partitions(store, name).first.store, name);
     elapse = (ms) => at.elapse(asked.keys, ms);
   });
 

@@ -1,19 +1,21 @@
-import { memoryStore, type MemoryStoreOptions, type Store } from '../../lib/index.js';
+import { memoryStore, type MemoryStoreOptions, type PartitionedStore, type Store } from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
+import type { Redis } from 'ioredis';
 import { lendRedis, type LendRedisOptions } from './redis.js';
+import { privateRedisCluster, type RedisCluster } from './redis-cluster.js';
 
 /** A store, as a suite that runs on each store gets it. */
-export interface TestedStore {
-  readonly name: 'memoryStore' | 'redisStore' | 'redisStore by RESP2';
+export interface TestedStore<Opened = Store> {
+  readonly name: 'memoryStore' | 'redisStore' | 'redisStore by RESP2' | 'redisStore of a Cluster';
   /** Whether its calls are commands on the shared Redis, which `recordCommands` sees. */
   readonly sendsCommands: boolean;
   /** Makes a place for data that no other place shares, apart from the names of keys on Redis. */
-  place(): Place;
+  place(): Place<Opened>;
 }
 
-export interface Place {
+export interface Place<Opened = Store> {
   /** Opens the place, as one more process would. */
-  open(): Store;
+  open(): Opened;
   /** Brings these keys `ms` closer to their expiry. */
   elapse(keys: readonly string[], ms: number): Promise<void>;
 }
@@ -43,12 +45,24 @@ function redisPlace(client: LendRedisOptions = {}): Place {
     open: () => redisStore(lendRedis({ ...client, lazyConnect: true })),
     async elapse(keys, ms) {
       const client = lendRedis();
-      for (const key of keys) {
-        const leftMs = await client.pttl(key);
-        if (leftMs >= 0) await client.pexpire(key, leftMs - ms);
-      }
+      for (const key of keys) await elapseKey(client, key, ms);
     },
   };
+}
+
+/** A cache with one partition on a Redis Cluster. */
+function clusterPlace(cluster: RedisCluster): Place<PartitionedStore> {
+  return {
+    open: () => redisStore(cluster.client(), { partitions: 1 }),
+    async elapse(keys, ms) {
+      for (const key of keys) await elapseKey((await cluster.owner(key)).admin, key, ms);
+    },
+  };
+}
+
+async function elapseKey(client: Redis, key: string, ms: number): Promise<void> {
+  const leftMs = await client.pttl(key);
+  if (leftMs >= 0) await client.pexpire(key, leftMs - ms);
 }
 
 /** Describes the same behaviour on each store. `options` are those of the in-memory store. */
@@ -56,9 +70,20 @@ export function describeOnEachStore(title: string, define: (store: TestedStore) 
   for (const store of testedStores(options)) describe(`${title}, on ${store.name}`, () => define(store));
 }
 
-/** As `describeOnEachStore`, and on the Redis store by RESP2 too: ioredis 6 speaks RESP3 unless told, ioredis 5 RESP2. */
-export function describeOnEachStoreAndProtocol(title: string, define: (store: TestedStore) => void): void {
+/**
+ * As `describeOnEachStore`, and on the store of a Redis Cluster, and on the Redis store by RESP2 too: ioredis 6 speaks RESP3
+ * unless told, ioredis 5 RESP2.
+ */
+export function describeOnEachStoreAndProtocol(
+  title: string,
+  define: (store: TestedStore<Store | PartitionedStore>) => void,
+): void {
   describeOnEachStore(title, define);
+  describe(`${title}, on redisStore of a Cluster`, () => {
+    let cluster: RedisCluster;
+    before(async () => void (cluster = await privateRedisCluster({ replicas: 0 })));
+    define({ name: 'redisStore of a Cluster', sendsCommands: false, place: () => clusterPlace(cluster) });
+  });
   if (process.env['IOREDIS'] === '5') return;
   const byResp2: TestedStore = {
     name: 'redisStore by RESP2',

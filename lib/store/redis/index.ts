@@ -1,2 +1,2 @@
 /** `gencache/redis`: the store on Redis. Loads ioredis. */
-export { redisStore } from './redis-store.js';
+export { type ClusterStoreOptions, redisStore } from './redis-store.js';

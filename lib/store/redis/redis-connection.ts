@@ -4,7 +4,7 @@ import type { Deadline } from '../../async/deadline.js';
 import { inNoContext } from '../../async/no-context.js';
 import { type StoreListener, StoreUnavailableError } from '../../ports/store.js';
 import { describeInfo, incarnationOf, parseInfo, type ServerInfo } from './server-info.js';
-import { defineScripts, type WithScripts } from './commands/scripts.js';
+import { defineScripts, type ScriptsOfOneKey, type WithScripts } from './commands/scripts.js';
 
 /** A connection that stays silent for this long while a reply is due is half-open; the store leaves it. In ms. */
 const SILENCE_MAX_MS = 2_000;
@@ -54,7 +54,7 @@ function retryAfterMs(attempt: number): number {
  * has reason to think so calls `revalidate()`, which asks the server again: the connection leaves a replica, and notes a
  * new incarnation.
  */
-export class RedisConnection {
+export class RedisConnection implements Route {
   readonly #client: WithScripts;
   readonly #waiting = new Set<Waiting>();
   #listener: StoreListener | undefined;
@@ -72,14 +72,14 @@ export class RedisConnection {
   #silentSinceMs: number | undefined;
   #lookAgain: NodeJS.Timeout | undefined;
 
-  constructor(redis: Redis) {
+  constructor(address: ServerAddress) {
     const retryStrategy = () => {
       // The owner may have renewed what it connects with: a token as password, a certificate, an address.
-      Object.assign(this.#client.options, redis.options, own);
+      Object.assign(this.#client.options, address.options, own);
       return retryAfterMs(++this.#attempts);
     };
     const own = { ...OWN_OPTIONS, retryStrategy };
-    this.#client = defineScripts(inNoContext(() => redis.duplicate(own)));
+    this.#client = defineScripts(inNoContext(() => address.connect(own)));
     letReadyCheckPass(this.#client);
     this.#client.on('connect', () => (this.#silentSinceMs = monotonicMs()));
     this.#client.on('ready', () => void this.#identify());
@@ -93,6 +93,16 @@ export class RedisConnection {
 
   listen(listener: StoreListener): void {
     this.#listener = listener;
+  }
+
+  /** Whether a command can be sent now. */
+  get isReady(): boolean {
+    return this.#open && this.#writable;
+  }
+
+  /** Whether the server was lost, or an attempt to reach it failed, and no connection has opened since. */
+  get isDown(): boolean {
+    return this.#isDown;
   }
 
   /** The server's incarnation by its last INFO; undefined while not open, or where INFO is forbidden. */
@@ -120,15 +130,15 @@ export class RedisConnection {
    * Sends one command, as soon as the connection is open, within the deadline.
    * Rejects with DeadlineError, or with StoreUnavailableError, whose `sent` tells whether the server may have executed it.
    */
-  send<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
-    if (this.#open && this.#writable) return this.#exchange(deadline, command);
+  send<T>(deadline: Deadline, command: SentCommand<T>): Promise<T> {
+    if (this.isReady) return this.#exchange(deadline, command);
     return this.#opened(deadline, true).then(() => this.send(deadline, command));
   }
 
   /** Sends one command like `send`, but rejects at once while the server is known to be down, or as soon as it is. */
-  sendUnlessDown<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
-    if (this.#open && this.#writable) return this.#exchange(deadline, command);
-    if (this.#isDown) return rejectNextTurn(this.#unreachable());
+  sendUnlessDown<T>(deadline: Deadline, command: SentCommand<T>): Promise<T> {
+    if (this.isReady) return this.#exchange(deadline, command);
+    if (this.#isDown) return rejectNextTurn(this.unreachable());
     return this.#opened(deadline, false).then(() => this.sendUnlessDown(deadline, command));
   }
 
@@ -141,7 +151,7 @@ export class RedisConnection {
     return stream.writable && !stream.readableEnded;
   }
 
-  #exchange<T>(deadline: Deadline, command: (client: WithScripts) => Promise<T>): Promise<T> {
+  #exchange<T>(deadline: Deadline, command: SentCommand<T>): Promise<T> {
     if (this.#inFlight >= IN_FLIGHT_MAX) return rejectNextTurn(tooFarBehind());
     this.#inFlight++;
     this.#silentSinceMs ??= monotonicMs();
@@ -217,7 +227,7 @@ export class RedisConnection {
   /** Rejects the calls that do not wait for a server that is down. */
   #goDown(): void {
     this.#isDown = true;
-    for (const { waitsForServer, fail } of this.#waiting) if (!waitsForServer) fail(this.#unreachable());
+    for (const { waitsForServer, fail } of this.#waiting) if (!waitsForServer) fail(this.unreachable());
   }
 
   /** Leaves a server that can't be used as it is, and connects again: the address may lead to another server by then. */
@@ -255,13 +265,14 @@ export class RedisConnection {
       };
       deadline.onExpiry(({ limitMs }) => {
         this.#leaveIfSilent();
-        waiting.fail(this.#unreachable(` within ${limitMs} ms`));
+        waiting.fail(this.unreachable(` within ${limitMs} ms`));
       });
       this.#waiting.add(waiting);
     });
   }
 
-  #unreachable(within = ''): StoreUnavailableError {
+  /** The error of a call that finds no open connection. */
+  unreachable(within = ''): StoreUnavailableError {
     const why = this.#lastError ? `: ${clause(this.#lastError)}` : '';
     return new StoreUnavailableError(
       `Redis was not connected${within}${why}. Check the server's address and the network.`,
@@ -269,6 +280,40 @@ export class RedisConnection {
       { cause: this.#lastError },
     );
   }
+}
+
+/** A command, as a function of the client that sends it. */
+export type SentCommand<T> = (client: WithScripts) => Promise<T>;
+
+/** A command of one key, for a client that may have been told where to ask. */
+export type ApartCommand<T> = (client: ScriptsOfOneKey) => Promise<T>;
+
+/** The way to the server that holds the keys of one partition. */
+export interface Route {
+  /** The server's incarnation by its last INFO; undefined while no connection is open, or where INFO is forbidden. */
+  readonly incarnation: string | undefined;
+  /** Asks the server for INFO again, behind the commands under way, once a second at most. */
+  revalidate(): void;
+  /**
+   * Sends one command, as soon as a connection is open, within the deadline. Rejects with DeadlineError, or with
+   * StoreUnavailableError, whose `sent` tells whether the server may have executed it.
+   */
+  send<T>(deadline: Deadline, command: SentCommand<T>): Promise<T>;
+  /** Sends one command like `send`, but rejects at once while the server is known to be down, or as soon as it is. */
+  sendUnlessDown<T>(deadline: Deadline, command: SentCommand<T>): Promise<T>;
+  /**
+   * Sends a command of several keys that may as well be sent for each key alone. `one` does so: `keys: [n] -> [n]`. A route
+   * uses it where the server refuses several keys at once, since their slot is being moved (docs/protocol.md, rule 19a).
+   */
+  sendApart?<T>(deadline: Deadline, keys: readonly string[], one: (key: string) => ApartCommand<T>): Promise<T[]>;
+}
+
+/** Where a connection leads: a server, or the Sentinels that know it. */
+export interface ServerAddress {
+  /** What to connect with, as the owner has it at the moment. */
+  readonly options: RedisOptions;
+  /** Returns a new client, with the connection's own settings. */
+  connect(own: Partial<RedisOptions>): Redis;
 }
 
 /** A call that waits for the connection to open. */

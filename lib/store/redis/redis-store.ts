@@ -1,8 +1,8 @@
-import type { Redis } from 'ioredis';
+import type { Cluster, Redis } from 'ioredis';
 import type { Deadline } from '../../async/deadline.js';
 import { describe } from '../../errors/describe.js';
 import { ConfigurationError } from '../../errors/errors.js';
-import { formatGeneration, generationState } from '../../model/generation.js';
+import { formatGeneration, type Generation, generationState, nonce } from '../../model/generation.js';
 import { type EntryKey, type FreshnessKey, type GenerationKey, leaseKey, type MarkKey } from '../../model/key.js';
 import { DEMAND_STANDS_MS } from '../../model/bound-demands.js';
 import {
@@ -17,23 +17,63 @@ import {
   type Renewal,
   type Repair,
   repairRefused,
+  type PartitionedStore,
   type Store,
+  type StoreLifecycle,
   type StoreListener,
+  type StorePartition,
 } from '../../ports/store.js';
-import { RedisConnection } from './redis-connection.js';
+import { PARTITIONS_MAX } from '../../model/key.js';
+import { wholeNumber } from '../../errors/option-checks.js';
+import { ClusterClient } from './cluster/cluster-client.js';
+import { ClusterConnection } from './cluster/cluster-connection.js';
+import { slotOf } from './cluster/slot.js';
+import { MovingSlotError } from './cluster/slot-route.js';
+import { RedisConnection, type Route } from './redis-connection.js';
 import { Mget } from './commands/mget.js';
+
+/** Partitions of a cache on a Redis Cluster by default: a cluster of a few dozen primaries shares their load evenly. */
+const CLUSTER_PARTITIONS = 64;
+
+export interface ClusterStoreOptions {
+  /**
+   * Number of partitions of the cache, 64 by default: the cache's generations and entries are spread over as many slots
+   * of the cluster. 1 keeps the whole cache in one slot, on one primary. Another number makes another cache: no entry is
+   * found any more, and processes with different numbers do not see each other's bumps.
+   */
+  readonly partitions?: number;
+}
 
 /**
  * A store on Redis 6.2 or later, for one cache.
  *
  * `redis` gives the address: the store connects at once on a `duplicate()` with its own settings, and leaves `redis`
  * itself alone. Each reconnection takes the options that `redis` has then, so a password or a certificate can be renewed:
- * `redis.options.password = token`. Throws ConfigurationError for a client with a keyPrefix, a client that reads from
- * replicas, and a Cluster.
+ * `redis.options.password = token`. Of a Cluster client the store takes the nodes, `redisOptions` and `natMap`, and connects
+ * to primaries alone, whatever `scaleReads` says.
+ *
+ * Throws ConfigurationError for a client with a keyPrefix, and for a client that reads from replicas.
  */
-export function redisStore(redis: Redis): Store {
+export function redisStore(redis: Redis): Store;
+export function redisStore(cluster: Cluster, options?: ClusterStoreOptions): PartitionedStore;
+export function redisStore(redis: Redis | Cluster, options: ClusterStoreOptions = {}): Store | PartitionedStore {
+  if (isCluster(redis)) {
+    const { partitions = CLUSTER_PARTITIONS } = options;
+    wholeNumber('partitions of a Redis store', partitions, 1, PARTITIONS_MAX, String(CLUSTER_PARTITIONS));
+    return new ClusterStore(new ClusterConnection(new ClusterClient(redis)), partitions);
+  }
   checkClient(redis);
-  return new RedisStore(new RedisConnection(redis));
+  const address = {
+    get options() {
+      return redis.options;
+    },
+    connect: (own: Partial<typeof redis.options>) => redis.duplicate(own),
+  };
+  return new RedisStore(new RedisConnection(address));
+}
+
+function isCluster(redis: Redis | Cluster): redis is Cluster {
+  return redis?.isCluster === true;
 }
 
 /** The bump script's replies for keys that get no new generation. */
@@ -54,24 +94,11 @@ function positions(indexes: readonly number[]): string {
   return indexes.map((index) => index + 1).join();
 }
 
-class RedisStore implements Store {
-  readonly name = 'redis';
-  readonly #connection: RedisConnection;
-  #listening = false;
+class RedisPartition implements StorePartition {
+  readonly #connection: Route;
 
-  constructor(connection: RedisConnection) {
+  constructor(connection: Route) {
     this.#connection = connection;
-  }
-
-  listen(listener: StoreListener): void {
-    if (this.#listening) {
-      throw new ConfigurationError(
-        'A Redis store must serve one cache, which closes its connection, but got a second one. ' +
-          'Call redisStore(redis) once for each cache.',
-      );
-    }
-    this.#listening = true;
-    this.#connection.listen(listener);
   }
 
   get incarnation(): string | undefined {
@@ -108,10 +135,27 @@ class RedisStore implements Store {
     deadline: Deadline,
   ): ReturnType<Store['bump']> {
     const args = [...keys, attempt, ttlMs];
-    const replies = await this.#connection.send(deadline, (client) => client.gencacheBump(keys.length, args));
-    return (typeof replies === 'number' ? [replies] : replies).map((bumps) =>
-      bumps >= 0 ? formatGeneration(bumps, attempt) : UNBUMPED[bumps as keyof typeof UNBUMPED],
-    );
+    let replies: number | number[];
+    try {
+      replies = await this.#connection.send(deadline, (client) => client.gencacheBump(keys.length, args));
+    } catch (error) {
+      return this.#apart(error, deadline, keys, (key) => {
+        const own = nonce();
+        return (client) => client.gencacheBump(1, [key, own, ttlMs]).then((bumps) => bumped(bumps as number, own));
+      });
+    }
+    return (typeof replies === 'number' ? [replies] : replies).map((bumps) => bumped(bumps, attempt));
+  }
+
+  /** Sends a command for each key alone if its keys' slot is being moved; throws any other error. */
+  #apart<T>(
+    error: unknown,
+    deadline: Deadline,
+    keys: readonly string[],
+    one: Parameters<NonNullable<Route['sendApart']>>[2],
+  ): Promise<T[]> {
+    if (!(error instanceof MovingSlotError) || this.#connection.sendApart === undefined) throw error;
+    return this.#connection.sendApart(deadline, keys, one) as Promise<T[]>;
   }
 
   async claim({ guards, entries, token, ttlMs }: ClaimBatch, deadline: Deadline): Promise<Claimed> {
@@ -163,8 +207,19 @@ class RedisStore implements Store {
     return this.#connection.send(deadline, (client) => client.unlink([...keys]));
   }
 
-  quarantine(keys: readonly GenerationKey[], token: string, ttlMs: number, deadline: Deadline): Promise<number> {
-    return this.#connection.send(deadline, (client) => client.gencacheQuarantine(keys.length, [...keys, token, ttlMs]));
+  async quarantine(keys: readonly GenerationKey[], token: string, ttlMs: number, deadline: Deadline): Promise<number> {
+    const args = [...keys, token, ttlMs];
+    try {
+      return await this.#connection.send(deadline, (client) => client.gencacheQuarantine(keys.length, args));
+    } catch (error) {
+      const held = await this.#apart<number>(
+        error,
+        deadline,
+        keys,
+        (key) => (client) => client.gencacheQuarantine(1, [key, token, ttlMs]),
+      );
+      return held.reduce((sum, one) => sum + one, 0);
+    }
   }
 
   async lift(
@@ -174,9 +229,19 @@ class RedisStore implements Store {
     ttlMs: number,
     deadline: Deadline,
   ): ReturnType<Store['lift']> {
-    const replies = await this.#connection.send(deadline, (client) =>
-      client.gencacheLift(keys.length, [...keys, token, attempt, ttlMs]),
-    );
+    const args = [...keys, token, attempt, ttlMs];
+    let replies: string;
+    try {
+      replies = await this.#connection.send(deadline, (client) => client.gencacheLift(keys.length, args));
+    } catch (error) {
+      const each = await this.#apart<string>(
+        error,
+        deadline,
+        keys,
+        (key) => (client) => client.gencacheLift(1, [key, token, nonce(), ttlMs]),
+      );
+      replies = each.join('');
+    }
     return replies.split('').map((reply) => (reply === '1' ? 'kept' : 'lapsed'));
   }
 
@@ -217,22 +282,84 @@ class RedisStore implements Store {
   readMark(markKey: MarkKey, deadline: Deadline): Promise<string | null> {
     return this.#connection.send(deadline, (client) => client.get(markKey));
   }
+}
+
+/** A connection, or several, of one cache. */
+interface Connection {
+  listen(listener: StoreListener): void;
+  close(): void;
+}
+
+/** Lets one cache listen to a connection. */
+class Lifecycle implements StoreLifecycle {
+  readonly name = 'redis';
+  readonly #connection: Connection;
+  #listening = false;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  listen(listener: StoreListener): void {
+    if (this.#listening) {
+      throw new ConfigurationError(
+        'A Redis store must serve one cache, which closes its connection, but got a second one. ' +
+          'Call redisStore(redis) once for each cache.',
+      );
+    }
+    this.#listening = true;
+    this.#connection.listen(listener);
+  }
 
   async close(): Promise<void> {
     this.#connection.close();
   }
 }
 
+class RedisStore extends RedisPartition implements Store {
+  readonly #lifecycle: Lifecycle;
+
+  constructor(connection: RedisConnection) {
+    super(connection);
+    this.#lifecycle = new Lifecycle(connection);
+  }
+
+  get name(): string {
+    return this.#lifecycle.name;
+  }
+
+  listen(listener: StoreListener): void {
+    this.#lifecycle.listen(listener);
+  }
+
+  close(): Promise<void> {
+    return this.#lifecycle.close();
+  }
+}
+
+class ClusterStore extends Lifecycle implements PartitionedStore {
+  readonly partitions: number;
+  readonly #cluster: ClusterConnection;
+
+  constructor(cluster: ClusterConnection, partitions: number) {
+    super(cluster);
+    this.#cluster = cluster;
+    this.partitions = partitions;
+  }
+
+  partition(prefix: string): StorePartition {
+    return new RedisPartition(this.#cluster.route(slotOf(prefix)));
+  }
+}
+
+function bumped(bumps: number, attempt: string): Generation | 'missing' | 'foreign' | 'quarantined' {
+  return bumps >= 0 ? formatGeneration(bumps, attempt) : UNBUMPED[bumps as keyof typeof UNBUMPED];
+}
+
 function checkClient(redis: Redis): void {
   if (typeof redis?.duplicate !== 'function' || redis.options === undefined) {
     throw new ConfigurationError(
       `The client of a Redis store must be an ioredis client, but got ${describe(redis)}. Pass \`new Redis(url)\` of ioredis.`,
-    );
-  }
-  if (redis.isCluster) {
-    throw new ConfigurationError(
-      'The client of a Redis store must be one of a single primary, where one command reads an entry and its ' +
-        'generations, but got a Redis Cluster client. Pass a client of a primary, or of its Sentinels.',
     );
   }
   const { keyPrefix, readOnly, role } = redis.options;

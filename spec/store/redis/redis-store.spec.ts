@@ -507,15 +507,36 @@ describe('redisStore', () => {
       });
     });
 
-    it('that is one of a Redis Cluster', () => {
-      const cluster = new Cluster([{ host: '127.0.0.1', port: 1 }], { lazyConnect: true });
-      expect(thrown(() => redisStore(cluster as never))).to.include({
-        name: 'ConfigurationError',
-        message:
-          'The client of a Redis store must be one of a single primary, where one command reads an entry and its ' +
-          'generations, but got a Redis Cluster client. Pass a client of a primary, or of its Sentinels.',
-      });
-      cluster.disconnect();
+    it('that is one of a Redis Cluster with a keyPrefix, with SRV records, or without a node', () => {
+      const lend = (nodes: number[], options: NonNullable<ConstructorParameters<typeof Cluster>[1]>) =>
+        new Cluster(nodes, { lazyConnect: true, ...options });
+      const prefixed =
+        "The client of a Redis store must have no keyPrefix, but got 'app:'. Put the prefix into the cache's name, with " +
+        'which every key starts.';
+      for (const [cluster, message] of [
+        [lend([1], { keyPrefix: 'app:' }), prefixed],
+        [lend([1], { redisOptions: { keyPrefix: 'app:' } }), prefixed],
+        [
+          lend([1], { useSRVRecords: true }),
+          'The Cluster client of a Redis store must name nodes by host and port, but got one with useSRVRecords: true. ' +
+            'Pass the host and port of one node or more.',
+        ],
+        [
+          lend([], {}),
+          'The Cluster client of a Redis store must name one node at least, but got none. Pass the host and port of a node.',
+        ],
+      ] as const) {
+        expect(thrown(() => redisStore(cluster))).to.include({ name: 'ConfigurationError', message });
+      }
+    });
+
+    it('that is one of a Redis Cluster, with a number of partitions that is none', () => {
+      for (const partitions of [0, 1.5, 1_025, Number.NaN]) {
+        expect(thrown(() => redisStore(new Cluster([1], { lazyConnect: true }), { partitions })))
+          .to.include({ name: 'ConfigurationError' })
+          .and.to.have.property('message')
+          .that.matches(/^partitions of a Redis store must be an integer from 1 to 1024, but got /);
+      }
     });
 
     it('that is no ioredis client', () => {

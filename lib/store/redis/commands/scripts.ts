@@ -45,3 +45,21 @@ export function defineScripts(client: Redis): WithScripts {
   client.defineCommand('gencacheDemand', { lua: DEMAND });
   return client as WithScripts;
 }
+
+/** The scripts that may be run for one key at a time, and so while its slot is being moved. */
+export type ScriptsOfOneKey = Pick<WithScripts, 'gencacheBump' | 'gencacheQuarantine' | 'gencacheLift'>;
+
+/**
+ * Returns the client of a node to which a slot is being moved, for one command: ASKING goes before it. The node forgets
+ * ASKING with the next command, so the script is sent as text: a NOSCRIPT would use it up.
+ */
+export function askingClient(client: WithScripts): ScriptsOfOneKey {
+  const asking =
+    (script: string) =>
+    (keys: number, args: readonly Argument[]): Promise<never> => {
+      // Its failure is that of the connection, which the script's own reply tells.
+      client.asking().catch(() => {});
+      return client.eval(script, keys, ...args) as Promise<never>;
+    };
+  return { gencacheBump: asking(BUMP), gencacheQuarantine: asking(QUARANTINE), gencacheLift: asking(LIFT) };
+}

@@ -1,0 +1,35 @@
+import type { Redis } from 'ioredis';
+import type { NodeAddress } from './redirection.js';
+
+/** Which node owns which slots, as one node knows it. */
+export interface SlotMap {
+  /** Whether that node believes that the cluster serves: a node that is cut off from the others does not. */
+  readonly isOk: boolean;
+  readonly ranges: readonly { readonly first: number; readonly last: number; readonly primary: NodeAddress }[];
+  /** All nodes, replicas too. */
+  readonly nodes: readonly NodeAddress[];
+}
+
+type Reply = [first: number, last: number, ...nodes: [host: string | null, port: number][]][];
+
+/** Asks a node for its slot map. Two commands, in one round trip. `askedHost` stands in for a host that it does not tell. */
+export async function readSlotMap(client: Redis, askedHost: string): Promise<SlotMap> {
+  const [state, slots] = await Promise.all([
+    // Only a hint: the right to run it is not needed.
+    client.cluster('INFO').then(String, () => ''),
+    client.cluster('SLOTS') as unknown as Promise<Reply>,
+  ]);
+  const addressOf = ([host, port]: [string | null, number]): NodeAddress => ({
+    host: host === null || host === '' || host === '?' ? askedHost : host,
+    port,
+  });
+  return {
+    isOk: !state.includes('cluster_state:fail'),
+    ranges: slots.map(([first, last, primary]) => ({ first, last, primary: addressOf(primary!) })),
+    nodes: slots.flatMap(([, , ...nodes]) => nodes.map(addressOf)),
+  };
+}
+
+export function ownerOf(map: SlotMap, slot: number): NodeAddress | undefined {
+  return map.ranges.find(({ first, last }) => first <= slot && slot <= last)?.primary;
+}

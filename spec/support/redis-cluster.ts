@@ -1,0 +1,208 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Cluster, Redis } from 'ioredis';
+import { slotOf, SLOTS } from '../../lib/store/redis/cluster/slot.js';
+import { lend, type Lifetime } from './lenders.js';
+import { type RedisServer, startRedis } from './servers/redis-server.js';
+
+const FORMED_MS = 20_000;
+
+export interface RedisClusterOptions {
+  readonly primaries?: number;
+  /** Replicas of each primary. */
+  readonly replicas?: number;
+  /** Further arguments of each redis-server. */
+  readonly args?: readonly string[];
+  readonly for?: Lifetime;
+}
+
+/** A node of a private Redis Cluster. */
+export class RedisNode {
+  readonly server: RedisServer;
+  /** A connection for the spec's own commands. */
+  readonly admin: Redis;
+  id = '';
+
+  constructor(server: RedisServer) {
+    this.server = server;
+    this.admin = new Redis(server.url, { retryStrategy: () => 50, maxRetriesPerRequest: null });
+    this.admin.on('error', () => {});
+  }
+
+  get port(): number {
+    return this.server.port;
+  }
+
+  async role(): Promise<'master' | 'slave'> {
+    return ((await this.admin.role()) as ['master' | 'slave'])[0];
+  }
+
+  cluster(...args: (string | number)[]): Promise<unknown> {
+    return this.admin.call('CLUSTER', ...args);
+  }
+
+  async knowsState(state: 'ok' | 'fail'): Promise<boolean> {
+    return String(await this.cluster('INFO')).includes(`cluster_state:${state}`);
+  }
+}
+
+/** Three primaries with a replica each, by default, on 127.0.0.1: a spec may kill, move and reset as it likes. */
+export class RedisCluster {
+  readonly nodes: readonly RedisNode[];
+  readonly primaries: readonly RedisNode[];
+  readonly replicas: readonly RedisNode[];
+
+  constructor(nodes: readonly RedisNode[], primaries: number) {
+    this.nodes = nodes;
+    this.primaries = nodes.slice(0, primaries);
+    this.replicas = nodes.slice(primaries);
+  }
+
+  /** A user's client, with one node that it knows; not connected, since the store makes connections of its own. */
+  client(options: NonNullable<ConstructorParameters<typeof Cluster>[1]> = {}, node = this.nodes[0]!): Cluster {
+    const client = new Cluster([{ host: '127.0.0.1', port: node.port }], { lazyConnect: true, ...options });
+    client.on('error', () => {});
+    lend({ what: 'the Cluster client', close: () => client.disconnect() }, 'spec');
+    return client;
+  }
+
+  /** The node that owns the slot of a key, as the nodes that can be asked agree. */
+  async owner(key: string): Promise<RedisNode> {
+    const slot = slotOf(key);
+    for (const node of this.nodes) {
+      const ranges = (await node.cluster('SLOTS').catch(() => [])) as [number, number, [string, number, string]][];
+      const range = ranges.find(([first, last]) => first <= slot && slot <= last);
+      if (range !== undefined) return this.nodes.find(({ port }) => port === range[2][1])!;
+    }
+    throw new Error(`No node owns the slot of ${key}.`);
+  }
+
+  replicaOf(primary: RedisNode): RedisNode {
+    return this.replicas[this.primaries.indexOf(primary)]!;
+  }
+
+  /** Steps of moving the slot of a key from its owner to another primary. */
+  async reshard(key: string, target?: RedisNode): Promise<Resharding> {
+    const source = await this.owner(key);
+    const to = target ?? this.primaries.find((node) => node !== source)!;
+    return new Resharding(this, slotOf(key), source, to);
+  }
+
+  /** Resolves when each node sees the cluster serve, and each replica follows its primary. */
+  async formed(): Promise<void> {
+    await waitUntil(async () => {
+      for (const node of this.nodes) {
+        if (!(await node.knowsState('ok'))) return false;
+        const links = String(await node.cluster('NODES'))
+          .split('\n')
+          .filter(Boolean);
+        if (links.length !== this.nodes.length || links.some((line) => /handshake|disconnected/.test(line)))
+          return false;
+        if ((await node.role()) === 'slave' && !(await node.admin.info('replication')).includes('link_status:up'))
+          return false;
+      }
+      return true;
+    }, 'The Redis Cluster has not formed');
+  }
+}
+
+/** CLUSTER SETSLOT and MIGRATE, step by step: the states of a slot on its way. */
+export class Resharding {
+  readonly #cluster: RedisCluster;
+  readonly slot: number;
+  readonly source: RedisNode;
+  readonly target: RedisNode;
+
+  constructor(cluster: RedisCluster, slot: number, source: RedisNode, target: RedisNode) {
+    this.#cluster = cluster;
+    this.slot = slot;
+    this.source = source;
+    this.target = target;
+  }
+
+  async begin(): Promise<void> {
+    await this.target.cluster('SETSLOT', this.slot, 'IMPORTING', this.source.id);
+    await this.source.cluster('SETSLOT', this.slot, 'MIGRATING', this.target.id);
+  }
+
+  async keys(): Promise<string[]> {
+    return (await this.source.cluster('GETKEYSINSLOT', this.slot, 10_000)) as string[];
+  }
+
+  async move(...keys: string[]): Promise<void> {
+    if (keys.length === 0) return;
+    await this.source.admin.call('MIGRATE', '127.0.0.1', this.target.port, '', 0, 5_000, 'KEYS', ...keys);
+  }
+
+  /** Ends the move. The owner's change is told to the other nodes one by one, as redis-cli does. */
+  async end(): Promise<void> {
+    await this.target.cluster('SETSLOT', this.slot, 'NODE', this.target.id);
+    await this.source.cluster('SETSLOT', this.slot, 'NODE', this.target.id);
+  }
+
+  /** All steps. */
+  async all(): Promise<void> {
+    await this.begin();
+    for (;;) {
+      const keys = await this.keys();
+      if (keys.length === 0) break;
+      await this.move(...keys);
+    }
+    await this.end();
+    await this.#cluster.formed();
+  }
+}
+
+export async function privateRedisCluster(options: RedisClusterOptions = {}): Promise<RedisCluster> {
+  const { primaries = 3, replicas = 1, args = [], for: lifetime } = options;
+  const count = primaries * (1 + replicas);
+  const servers = await Promise.all(
+    Array.from({ length: count }, () =>
+      startRedis({
+        args: [
+          ...['--cluster-enabled', 'yes', '--cluster-node-timeout', '1500', '--cluster-require-full-coverage', 'no'],
+          ...['--repl-diskless-sync-delay', '0', '--enable-debug-command', 'yes', ...args],
+        ],
+      }),
+    ),
+  );
+  const nodes = servers.map((server) => new RedisNode(server));
+  lend(
+    {
+      what: 'the private Redis Cluster',
+      async close({ keep }) {
+        for (const { admin } of nodes) admin.disconnect();
+        await Promise.all(servers.map((server) => server.stop({ keep })));
+      },
+    },
+    lifetime,
+  );
+  const cluster = new RedisCluster(nodes, primaries);
+  const share = SLOTS / primaries;
+  await Promise.all(
+    nodes.map(async (node, i) => {
+      node.id = String(await node.cluster('MYID'));
+      await node.cluster('SET-CONFIG-EPOCH', i + 1);
+      if (i >= primaries) return;
+      const slots = Array.from({ length: SLOTS }, (_, slot) => slot);
+      await node.cluster('ADDSLOTS', ...slots.slice(Math.ceil(i * share), Math.ceil((i + 1) * share)));
+    }),
+  );
+  for (const node of nodes.slice(1)) await node.cluster('MEET', '127.0.0.1', nodes[0]!.port);
+  for (const [i, replica] of cluster.replicas.entries()) {
+    const primary = cluster.primaries[i % primaries]!;
+    await waitUntil(async () => {
+      const known = await replica.cluster('REPLICATE', primary.id).catch(() => 'unknown');
+      return known === 'OK';
+    }, 'A replica does not know its primary');
+  }
+  await cluster.formed();
+  return cluster;
+}
+
+export async function waitUntil(isSo: () => Promise<boolean>, what: string): Promise<void> {
+  const deadline = performance.now() + FORMED_MS;
+  while (!(await isSo())) {
+    if (performance.now() > deadline) throw new Error(`${what} within ${FORMED_MS} ms.`);
+    await sleep(20);
+  }
+}
