@@ -13,14 +13,14 @@ import type { Scope } from './model/scope.js';
 import { type Committed, noSource, type Source, type TransactionOptions } from './ports/source.js';
 import type { CacheState } from './telemetry/state.js';
 import type { Statistics } from './telemetry/statistics.js';
-import type { Store } from './ports/store.js';
+import type { PartitionedStore, Store } from './ports/store.js';
 import { bumpTarget, requireOutbox } from './write/bump-target.js';
 
 type NoIds = Record<never, never>;
 
 export interface CacheOptions<Context extends object, Transaction> extends CacheSettings {
   /** The store of the entries: `redisStore(redis)`, `memoryStore()`. */
-  readonly store: Store;
+  readonly store: Store | PartitionedStore;
   /** The source that loaders read: `knexSource(db)`. Without it, loaders close over their database. */
   readonly source?: Source<Context, Transaction>;
   /** The clock that TTLs and bounds use; `manualClock()` in tests. */
@@ -48,7 +48,7 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
   /** Checks the options, and opens no connection. Throws ConfigurationError. */
   constructor(options: CacheOptions<Context, Transaction>) {
     const checked = checkOptions(options);
-    if (typeof options.store?.read !== 'function') {
+    if (!isStore(options.store)) {
       throw new ConfigurationError(
         `\`store\` must be a store, but got ${describe(options.store)} (cache "${checked.name}"). ` +
           'Pass redisStore(redis) or memoryStore().',
@@ -169,4 +169,8 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function isStore(store: Partial<Store & PartitionedStore> | undefined): boolean {
+  return typeof store?.read === 'function' || typeof store?.partition === 'function';
 }

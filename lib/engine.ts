@@ -8,16 +8,17 @@ import { endsWithin } from './async/ends-within.js';
 import { ClosedError } from './errors/errors.js';
 import { Filler } from './read/filler.js';
 import { Freshness } from './read/freshness.js';
-import { keyPrefix } from './model/key.js';
 import { logTo } from './telemetry/log.js';
 import { LoadCap } from './read/load-cap.js';
 import { Leases } from './read/leases.js';
 import { Loads } from './read/loads.js';
 import { Lookup } from './read/lookup.js';
+import { Lookups } from './read/lookups.js';
 import type { CheckedOptions } from './options.js';
 import type { CallLabels } from './read/call.js';
 import { Reader } from './read/reader.js';
 import { SafeLookup } from './read/safe-lookup.js';
+import { SplitStore } from './read/split-store.js';
 import { NamespaceNode } from './model/namespace-node.js';
 import { Publisher } from './publisher.js';
 import { ScopeRegistry } from './model/scope-registry.js';
@@ -25,7 +26,8 @@ import type { Source } from './ports/source.js';
 import { StoreClock } from './read/store-clock.js';
 import { StateTracker } from './telemetry/state.js';
 import { Statistics } from './telemetry/statistics.js';
-import type { Store, StoreSignal } from './ports/store.js';
+import { type Partition, Partitions } from './ports/partitions.js';
+import type { PartitionedStore, Store, StoreLifecycle, StoreSignal } from './ports/store.js';
 import { Emitter } from './telemetry/emitter.js';
 import { guarded } from './telemetry/guarded.js';
 import { generationTtl } from './model/ttl.js';
@@ -42,7 +44,7 @@ const WARN_EVERY_MS = 60_000;
 
 interface EngineOptions {
   readonly options: CheckedOptions;
-  readonly store: Store;
+  readonly store: Store | PartitionedStore;
   readonly source: Source<object, unknown>;
   readonly clock: Clock;
 }
@@ -50,20 +52,21 @@ interface EngineOptions {
 /** The parts of one cache, wired together; its namespaces and entries share them. */
 export class Engine {
   readonly options: CheckedOptions;
-  readonly store: Store;
+  readonly partitions: Partitions;
   readonly source: Source<object, unknown>;
   readonly scopes: ScopeRegistry;
   /** The namespace `global`. */
   readonly root: NamespaceNode;
   readonly telemetry = new Emitter();
   readonly statistics = new Statistics(this.telemetry);
-  readonly lookup: Lookup;
+  readonly lookup: Lookups;
   readonly filler: Filler;
   readonly loads: Loads;
   readonly unbumped: UnbumpedScopes;
   readonly reader: Reader;
   readonly bumper: Bumper;
   readonly stateTracker: StateTracker;
+  readonly #store: StoreLifecycle;
   readonly #breakers: readonly Breaker[];
   readonly verifier: Verifier | undefined;
   /** Bumps, lookups, explicit fills and deletes under way. */
@@ -76,45 +79,60 @@ export class Engine {
 
   constructor({ options, store, source, clock }: EngineOptions) {
     const { name, schemaVersion, maxStalenessMs } = options;
-    const prefix = keyPrefix(name);
+    const partitions = new Partitions(store, name);
     const { telemetry } = this;
     this.options = options;
-    this.store = store;
+    this.#store = store;
+    this.partitions = partitions;
     this.source = source;
     this.#longestTtlMs = options.ttlMs;
-    this.scopes = new ScopeRegistry(prefix, options.rememberedScopesMax);
+    const prefixes = partitions.list.map(({ prefix }) => prefix);
+    this.scopes = new ScopeRegistry(prefixes, options.rememberedScopesMax);
     this.root = NamespaceNode.root(this.scopes);
     const freshness = maxStalenessMs === undefined ? undefined : this.#freshness(maxStalenessMs);
-    const storeClock = new StoreClock(store, clock);
-    const lookup = new Lookup({ store, prefix, schemaVersion, telemetry, clock, storeClock, freshness });
-    const breaker = (operation: 'read' | 'fill') =>
-      new Breaker({
-        ...{ clock, limits: options },
-        changed: (isOpen, error) => telemetry.emit('breakerChanged', { cache: name, operation, isOpen, error }),
-      });
-    const breakers = { read: breaker('read'), fill: breaker('fill') };
-    const filler = new Filler({ store, storeClock, breaker: breakers.fill, telemetry, clock, options });
+    const breakers = (operation: 'read' | 'fill') => {
+      const changed = ofAny((isOpen, error: Error | undefined) =>
+        telemetry.emit('breakerChanged', { cache: name, operation, isOpen, error }),
+      );
+      return partitions.list.map(() => new Breaker({ clock, limits: options, changed: changed() }));
+    };
+    const readBreakers = breakers('read');
+    const fillBreakers = breakers('fill');
+    const filled = partitions.list.map((partition, i) => ({
+      store: partition.store,
+      storeClock: new StoreClock(partition.store, clock),
+      breaker: fillBreakers[i]!,
+    }));
+    const lookups = partitions.list.map(({ index, prefix, store: own }) => {
+      const { storeClock } = filled[index]!;
+      const parts = { prefix, schemaVersion, telemetry, clock, storeClock, freshness: freshness?.[index] };
+      const split = new SplitStore(partitions, index, freshness, clock);
+      return { own: new Lookup({ store: own, ...parts }), split: new Lookup({ store: split, ...parts }) };
+    });
+    const lookup = new Lookups(lookups);
+    const filler = new Filler({ partitions: filled, telemetry, clock, options });
     const cap = new LoadCap(options);
     const verifier =
-      options.verifyRate > 0 ? new Verifier({ store, lookup, cap, source, telemetry, options }) : undefined;
+      options.verifyRate > 0 ? new Verifier({ partitions, lookup, cap, source, telemetry, options }) : undefined;
     this.stateTracker = new StateTracker(telemetry, maxStalenessMs !== undefined);
-    this.#breakers = Object.values(breakers);
+    this.#breakers = [...readBreakers, ...fillBreakers];
     this.lookup = lookup;
     this.filler = filler;
     this.verifier = verifier;
     const work = new InFlight();
-    const leases = new Leases({ store, storeClock, breaker: breakers.fill, telemetry, options, work });
+    const leases = new Leases({ partitions: filled, telemetry, options, work });
     const unbumped = new UnbumpedScopes({ bump: this.#bumpAgain, retryMs: options.breakerRetryMs });
     this.unbumped = unbumped;
     const safeLookup = new SafeLookup({
-      ...{ store, lookup, breaker: breakers.read, unbumped, telemetry, readDeadlineMs: options.readDeadlineMs },
+      ...{ lookup, breakers: readBreakers, bypassed: partitions.bypassed, unbumped, telemetry },
+      readDeadlineMs: options.readDeadlineMs,
     });
     const loads = new Loads({ source, cap, lookup: safeLookup, leases, filler, telemetry, clock, work });
     this.loads = loads;
     this.reader = new Reader({ lookup: safeLookup, loads, verifier, telemetry, work });
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper({
-      store,
+      partitions,
       telemetry,
       cache: name,
       bumpDeadlineMs: options.bumpDeadlineMs,
@@ -143,23 +161,30 @@ export class Engine {
     });
   }
 
-  #freshness(boundMs: number): Freshness {
-    const { store, telemetry } = this;
+  /** The freshness of each partition. */
+  #freshness(boundMs: number): Freshness[] {
+    const { telemetry } = this;
     const { name: cache, readDeadlineMs: deadlineMs } = this.options;
-    return new Freshness({
-      ...{ store, prefix: keyPrefix(cache), boundMs },
-      changed: (isFresh) => telemetry.emit('freshnessChanged', { cache, maxStalenessMs: boundMs, isFresh }),
-      unkept: new UnkeptBound({
-        ...{ store, cache, boundMs, deadlineMs },
-        track: (request) => this.inFlight.track(request),
-        warn: (message) => telemetry.emit('warning', { cache, message }),
-      }),
+    const changed = ofAny((isStale) =>
+      telemetry.emit('freshnessChanged', { cache, maxStalenessMs: boundMs, isFresh: !isStale }),
+    );
+    return this.partitions.list.map(({ store, prefix }: Partition) => {
+      const tell = changed();
+      return new Freshness({
+        ...{ store, prefix, boundMs },
+        changed: (isFresh) => tell(!isFresh, undefined),
+        unkept: new UnkeptBound({
+          ...{ store, cache, prefix, boundMs, deadlineMs },
+          track: (request) => this.inFlight.track(request),
+          warn: (message) => telemetry.emit('warning', { cache, message }),
+        }),
+      });
     });
   }
 
   /** Bumps scopes whose bump failed. */
   readonly #bumpAgain = async (paths: readonly string[]): Promise<void> => {
-    const { store, telemetry } = this;
+    const { partitions, telemetry } = this;
     const { name: cache, bumpDeadlineMs: deadlineMs } = this.options;
     const startedAtMs = monotonicMs();
     const emit = (error?: unknown) =>
@@ -170,7 +195,7 @@ export class Engine {
     try {
       const onForeign = (foreign: readonly string[]) =>
         telemetry.emit('warning', { cache, message: foreignDeleted(foreign) });
-      await bumpPaths({ store, cache, paths, deadlineMs, onForeign });
+      await bumpPaths({ partitions, cache, paths, deadlineMs, onForeign });
     } catch (error) {
       emit(error);
       throw error;
@@ -238,6 +263,18 @@ export class Engine {
     if (await endsWithin(this.options.closeDeadlineMs, ended)) await ended;
     this.loads.close(new ClosedError(this.options.name));
     this.unbumped.close();
-    await this.store.close();
+    await this.#store.close();
   }
+}
+
+/**
+ * Tells when the first of several parts leaves its usual state, and when the last one is back. Returns a function that makes
+ * the listener of one part.
+ */
+function ofAny<Cause>(changed: (isAny: boolean, cause: Cause) => void): () => (isOut: boolean, cause: Cause) => void {
+  let out = 0;
+  return () => (isOut, cause) => {
+    out += isOut ? 1 : -1;
+    if (out === (isOut ? 1 : 0)) changed(isOut, cause);
+  };
 }

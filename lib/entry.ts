@@ -129,9 +129,10 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * store's errors.
    */
   async delete(ids: Ids): Promise<boolean> {
-    const { lookup, store, options, telemetry, inFlight } = this.#engine.opened();
+    const { lookup, partitions, options, telemetry, inFlight } = this.#engine.opened();
     const address = this.#definition.address(ids as Record<string, unknown>);
-    if (store.bypassed) return false;
+    if (partitions.bypassed) return false;
+    const { store } = partitions.list[address.scope.partition]!;
     const deleting = withDeadline('delete', options.bumpDeadlineMs, async (deadline) => {
       const key = await lookup.locate(address, deadline);
       return key !== undefined && (await store.delete([key], deadline)) > 0;

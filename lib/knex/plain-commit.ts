@@ -24,8 +24,8 @@ export class PlainCommit implements CommitStrategy {
   unknown(): void {}
 
   bump(paths: readonly string[]): Promise<string | undefined> {
-    const { store, cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = this.#bumps;
-    return bumpPaths({ store, cache, paths, deadlineMs, onForeign });
+    const { partitions, cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = this.#bumps;
+    return bumpPaths({ partitions, cache, paths, deadlineMs, onForeign });
   }
 
   ended(): void {}

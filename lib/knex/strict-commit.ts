@@ -1,7 +1,8 @@
 import type { Knex } from 'knex';
 import { withDeadline } from '../async/deadline.js';
 import { GencacheError } from '../errors/errors.js';
-import { generationKey, keyPrefix } from '../model/key.js';
+import { generationKey } from '../model/key.js';
+import type { Partition } from '../ports/partitions.js';
 import type { BumpTarget, Committed } from '../ports/source.js';
 import { Quarantine } from '../write/quarantine.js';
 import type { CommitStrategy } from './commit-strategy.js';
@@ -41,20 +42,20 @@ export class StrictCommit implements CommitStrategy {
   readonly #outbox: OutboxOptions;
   readonly #bumps: BumpTarget;
   readonly #quarantine: Quarantine;
-  /** Whether the store was away before BEGIN. */
-  #away = false;
+  /** The partitions of the store that were away before BEGIN. */
+  #away: ReadonlySet<Partition> = new Set();
   /** PostgreSQL ends a session that is silent for this long between its last statement and COMMIT. */
   readonly #silenceMaxMs: number;
   #lookups: readonly OutboxEvent[] = [];
 
   constructor({ bumps, outbox, quarantineMs }: StrictCommitOptions) {
-    const { store, cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = bumps;
+    const { partitions, cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = bumps;
     this.#bumps = bumps;
     this.#cache = cache;
     this.#outbox = outbox;
     this.#silenceMaxMs = Math.floor(quarantineMs / 2);
     const setWithinMs = this.#silenceMaxMs;
-    this.#quarantine = new Quarantine({ store, cache, deadlineMs, lastsMs: quarantineMs, setWithinMs, onForeign });
+    this.#quarantine = new Quarantine({ partitions, cache, deadlineMs, lastsMs: quarantineMs, setWithinMs, onForeign });
   }
 
   /**
@@ -62,13 +63,14 @@ export class StrictCommit implements CommitStrategy {
    * no store, so it begins in any case. No command while the store is there.
    */
   async beforeBegin(): Promise<void> {
-    const { store, bumpDeadlineMs } = this.#bumps;
-    if (store.incarnation !== undefined) return;
-    const asked = withDeadline('quarantine', bumpDeadlineMs, (deadline) => store.timeMs(deadline));
-    this.#away = await asked.then(
-      () => false,
-      () => true,
+    const { partitions, bumpDeadlineMs } = this.#bumps;
+    const unknown = partitions.list.filter(({ store }) => store.incarnation === undefined);
+    if (unknown.length === 0) return;
+    const asked = unknown.map(({ store }) =>
+      withDeadline('quarantine', bumpDeadlineMs, (deadline) => store.timeMs(deadline)),
     );
+    const answers = await Promise.allSettled(asked);
+    this.#away = new Set(unknown.filter((_, i) => answers[i]!.status === 'rejected'));
   }
 
   /** Deferred triggers, the last that can add events, run now; from then on the session must not fall silent. */
@@ -93,17 +95,21 @@ export class StrictCommit implements CommitStrategy {
     this.#lookups = events.filter(({ unresolved }) => unresolved !== null);
     try {
       // It has been waited for already: a store that is still away rejects a read at once.
-      if (this.#away && paths.length > 0) await this.#read();
+      if (this.#away.size > 0) await this.#read(paths);
       await this.#quarantine.set(paths);
     } catch (error) {
       throw new QuarantineError(error as Error);
     }
   }
 
-  async #read(): Promise<void> {
-    const { store, bumpDeadlineMs } = this.#bumps;
-    const key = generationKey(keyPrefix(this.#cache), '');
-    await withDeadline('quarantine', bumpDeadlineMs, (deadline) => store.read([key], deadline));
+  /** Reads from each partition of these scopes that was away. */
+  async #read(paths: readonly string[]): Promise<void> {
+    const { partitions, bumpDeadlineMs } = this.#bumps;
+    for (const [partition] of partitions.group(partitions.locate(paths))) {
+      if (!this.#away.has(partition)) continue;
+      const key = generationKey(partition.prefix, '');
+      await withDeadline('quarantine', bumpDeadlineMs, (deadline) => partition.store.read([key], deadline));
+    }
   }
 
   async aborted(): Promise<void> {

@@ -324,9 +324,12 @@ export interface EntryLimits {
 function union(lineage: readonly RegisteredScope[], dependencies: readonly Scope[]): readonly RegisteredScope[] {
   const scopes = [...lineage];
   for (const dependency of dependencies) {
-    if (!(dependency instanceof RegisteredScope) || dependency.lineage[0] !== lineage[0])
+    if (!(dependency instanceof RegisteredScope) || dependency.lineage[0]!.copies !== lineage[0]!.copies)
       throw strangeScope(dependency);
-    for (const scope of dependency.lineage) if (!scopes.some(({ path }) => path === scope.path)) scopes.push(scope);
+    // By key: another partition's global generation is another one, which a repair of that partition alone bumps.
+    for (const scope of dependency.lineage) {
+      if (!scopes.some(({ generationKey }) => generationKey === scope.generationKey)) scopes.push(scope);
+    }
   }
   return scopes;
 }

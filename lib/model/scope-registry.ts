@@ -1,6 +1,6 @@
 import type { EntryLocation } from './entry-location.js';
 import type { Generation } from './generation.js';
-import { type GenerationKey, generationKey } from './key.js';
+import { type GenerationKey, generationKey, partitionOf } from './key.js';
 import type { Scope } from './scope.js';
 
 /**
@@ -12,9 +12,13 @@ import type { Scope } from './scope.js';
 export class RegisteredScope implements Scope {
   readonly path: string;
   readonly level: string;
+  /** The partition that its generation lies in. */
+  readonly partition: number;
   readonly generationKey: GenerationKey;
   /** The scopes from the root down to this one. */
   readonly lineage: readonly RegisteredScope[];
+  /** Of a global scope: that of each partition, by its number; shared by the global scopes of one registry. */
+  readonly copies: readonly RegisteredScope[] | undefined;
   /** The generation seen last, if any. */
   remembered: Generation | undefined;
   /** Location of the entry of this scope that was read last: the next hit reuses its key. */
@@ -26,15 +30,20 @@ export class RegisteredScope implements Scope {
   round: object | undefined;
   position = 0;
   readonly #id: unknown;
+  /** The scope that finds this one as a child: the first global one for the scopes right below it, of any partition. */
+  readonly #holder: RegisteredScope | undefined;
   /** Children by level, since a scope may have several namespaces below it; then by id. */
   #children: Map<string, Map<unknown, RegisteredScope>> | undefined;
 
-  constructor({ prefix, level, path, parent, id }: RegisteredScopeOptions) {
+  constructor({ prefix, partition, level, path, above, holder, id, copies }: RegisteredScopeOptions) {
     this.#id = id;
+    this.#holder = holder;
+    this.partition = partition;
+    this.copies = copies;
     this.path = path;
     this.level = level;
     this.generationKey = generationKey(prefix, path);
-    this.lineage = parent ? [...parent.lineage, this] : [this];
+    this.lineage = above ? [...above.lineage, this] : [this];
   }
 
   /** Returns the scope of this id one level below, if it is remembered. */
@@ -52,18 +61,23 @@ export class RegisteredScope implements Scope {
 
   /** Removes this scope from its parent. */
   leave(): void {
-    const parent = this.lineage.at(-2)!;
-    if (parent.child(this.level, this.#id) === this) parent.#children!.get(this.level)!.delete(this.#id);
+    const holder = this.#holder!;
+    if (holder.child(this.level, this.#id) === this) holder.#children!.get(this.level)!.delete(this.#id);
   }
 }
 
 interface RegisteredScopeOptions {
+  /** The prefix of its partition's keys. */
   readonly prefix: string;
+  readonly partition: number;
   readonly level: string;
   readonly path: string;
-  readonly parent: RegisteredScope | undefined;
+  /** The scope right above it, in the same partition. */
+  readonly above: RegisteredScope | undefined;
+  readonly holder: RegisteredScope | undefined;
   /** The canonical id. */
   readonly id: unknown;
+  readonly copies: readonly RegisteredScope[] | undefined;
 }
 
 /**
@@ -75,23 +89,36 @@ interface RegisteredScopeOptions {
  * costs one command. A scope below a forgotten one is not found either; the next call that names it makes it anew.
  */
 export class ScopeRegistry {
+  /** The global scope of the first partition, from which all scopes are found. */
   readonly root: RegisteredScope;
-  readonly #prefix: string;
+  readonly #roots: readonly RegisteredScope[];
+  readonly #prefixes: readonly string[];
   readonly #max: number;
   readonly #oldestFirst = new Set<RegisteredScope>();
   /** Stands at the oldest scope. A new iterator would first pass the places of all scopes deleted since the Set last grew. */
   readonly #oldest = this.#oldestFirst.values();
 
-  /** `max`: number of scopes to remember, about 1 kB each. */
-  constructor(prefix: string, max: number) {
-    this.#prefix = prefix;
+  /** `prefixes`: those of the keys of each partition. `max`: number of scopes to remember, about 1 kB each. */
+  constructor(prefixes: readonly string[], max: number) {
+    this.#prefixes = prefixes;
     this.#max = max;
-    this.root = new RegisteredScope({ prefix, level: 'global', path: '', parent: undefined, id: undefined });
+    const copies: RegisteredScope[] = [];
+    for (const [partition, prefix] of prefixes.entries()) {
+      const none = { above: undefined, holder: undefined, id: undefined };
+      copies.push(new RegisteredScope({ prefix, partition, level: 'global', path: '', copies, ...none }));
+    }
+    this.#roots = copies;
+    this.root = copies[0]!;
   }
 
   /** Adds the scope of the canonical `id` below `parent`; `path` is the whole path of the new scope. */
   remember(parent: RegisteredScope, level: string, id: unknown, path: string): RegisteredScope {
-    const scope = new RegisteredScope({ prefix: this.#prefix, level, path, parent, id });
+    const isFirst = parent === this.root;
+    const partition = isFirst ? partitionOf(path, this.#roots.length) : parent.partition;
+    const scope = new RegisteredScope({
+      ...{ prefix: this.#prefixes[partition]!, partition, level, path, id },
+      ...{ above: isFirst ? this.#roots[partition] : parent, holder: parent, copies: undefined },
+    });
     parent.adopt(scope);
     this.#oldestFirst.add(scope);
     if (this.#oldestFirst.size > this.#max) {

@@ -29,7 +29,7 @@ export class Partitions {
 
   constructor(store: Store | PartitionedStore, cache: string) {
     const count = 'partition' in store ? store.partitions : 1;
-    this.bypassed = 'bypassed' in store && store.bypassed === true;
+    this.bypassed = 'bypassed' in store && (store.bypassed ?? false);
     this.list = Array.from({ length: count }, (_, index) => {
       const prefix = keyPrefix(cache, index, count);
       return { index, prefix, store: 'partition' in store ? store.partition(prefix) : store };
@@ -43,6 +43,14 @@ export class Partitions {
   /** The only partition, or the first. */
   get first(): Partition {
     return this.list[0]!;
+  }
+
+  /** Returns the number of the partition that a key lies in. */
+  ofKey(key: string): number {
+    const { count } = this;
+    if (count === 1) return 0;
+    const end = key.indexOf('}');
+    return Number(key.slice(key.lastIndexOf(':', end) + 1, key.lastIndexOf('/', end)));
   }
 
   /** Returns each scope of these paths; global once for each partition. */

@@ -1,5 +1,5 @@
 import type { CacheDeclaration } from '../model/cache-declaration.js';
-import type { Store } from './store.js';
+import type { Partitions } from './partitions.js';
 
 /**
  * The port to the database: loads read from it, and changes are written to it. It gives loaders their context (for Knex:
@@ -44,7 +44,8 @@ export interface Outbox<Transaction> {
 /** The cache and the store that an outbox bumps. */
 export interface BumpTarget {
   readonly cache: string;
-  readonly store: Store;
+  /** The partitions of the cache's store. */
+  readonly partitions: Partitions;
   readonly bumpDeadlineMs: number;
   /** Called after each attempt of a bump. */
   bumped(paths: readonly string[], cause: string, durationMs: number, error?: unknown): void;

@@ -11,7 +11,7 @@ import {
 } from '../errors/errors.js';
 import type { Attributes, FillEvent, RefusalReason } from '../telemetry/events.js';
 import { mismatch } from '../codec/schema.js';
-import type { FillBatch, Store } from '../ports/store.js';
+import type { FillBatch, StorePartition } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import { jittered } from '../model/ttl.js';
 import { Guards } from './guards.js';
@@ -45,10 +45,15 @@ interface FillLimits {
   readonly fillDeadlineMs: number;
 }
 
-interface FillerOptions {
-  readonly store: Store;
+/** What fills one partition. */
+export interface FilledPartition {
+  readonly store: StorePartition;
   readonly storeClock: StoreClock;
   readonly breaker: Breaker;
+}
+
+interface FillerOptions {
+  readonly partitions: readonly FilledPartition[];
   readonly telemetry: Emitter;
   readonly clock: Clock;
   readonly options: FillLimits;
@@ -66,17 +71,13 @@ const FILL_BYTES_MAX = 1 << 20;
  * A process may die between load and fill: the next reader loads again.
  */
 export class Filler {
-  readonly #store: Store;
-  readonly #storeClock: StoreClock;
-  readonly #breaker: Breaker;
+  readonly #partitions: readonly FilledPartition[];
   readonly #telemetry: Emitter;
   readonly #clock: Clock;
   readonly #options: FillLimits;
 
-  constructor({ store, storeClock, breaker, telemetry, clock, options }: FillerOptions) {
-    this.#store = store;
-    this.#storeClock = storeClock;
-    this.#breaker = breaker;
+  constructor({ partitions, telemetry, clock, options }: FillerOptions) {
+    this.#partitions = partitions;
     this.#telemetry = telemetry;
     this.#clock = clock;
     this.#options = options;
@@ -93,7 +94,7 @@ export class Filler {
     if (issue !== undefined) throw new SchemaMismatchError(issue);
     const { maxValueBytes, ttlJitter } = this.#options;
     const freshMs = jittered(ttlMs, ttlJitter);
-    const storeMs = hasLife ? this.#storeClock.at(vector.capturedAtMs) : undefined;
+    const storeMs = hasLife ? this.#partitionOf(vector).storeClock.at(vector.capturedAtMs) : undefined;
     const bytes = seal(
       vector.entryKey,
       value,
@@ -124,15 +125,41 @@ export class Filler {
   }
 
   /**
-   * Stores `sealed: [n]`, all of one definition. Costs one command for each 500 entries or 1 MiB; one more for the first
-   * fill of a process that knows the store's time from no claim. `lease` is the token of the entries' leases, which the same
+   * Stores `sealed: [n]`, all of one definition. Costs one command for each 500 entries or 1 MiB of a partition; one more for
+   * the first fill of a process that knows the partition's time from no claim. `lease` is the token of the entries' leases, which the same
    * commands release. Never rejects: a store failure is counted and refuses the fill.
    */
   async fill(sealed: readonly Sealed[], attributes: Attributes | undefined, lease?: string): Promise<FillResult> {
+    if (this.#partitions.length === 1) return this.#fillPartition(this.#partitions[0]!, sealed, attributes, lease);
+    const shares = new Map<FilledPartition, Sealed[]>();
+    for (const item of sealed) {
+      const partition = this.#partitionOf(item.vector);
+      const share = shares.get(partition);
+      if (share === undefined) shares.set(partition, [item]);
+      else share.push(item);
+    }
+    const filling = [...shares].map(([partition, share]) => this.#fillPartition(partition, share, attributes, lease));
+    const results = await Promise.all(filling);
+    return {
+      filled: results.reduce((sum, result) => sum + result.filled, 0),
+      isSettled: results.every((result) => result.isSettled),
+    };
+  }
+
+  #partitionOf(vector: Vector): FilledPartition {
+    return this.#partitions[Vector.addressOf(vector).scope.partition]!;
+  }
+
+  async #fillPartition(
+    partition: FilledPartition,
+    sealed: readonly Sealed[],
+    attributes: Attributes | undefined,
+    lease: string | undefined,
+  ): Promise<FillResult> {
     let filled = 0;
     let isSettled = true;
     for (const chunk of chunks(sealed)) {
-      const result = await this.#fillChunk(chunk, attributes, lease);
+      const result = await this.#fillChunk(partition, chunk, attributes, lease);
       filled += result.filled;
       isSettled &&= result.isSettled;
     }
@@ -140,6 +167,7 @@ export class Filler {
   }
 
   async #fillChunk(
+    { store, storeClock, breaker }: FilledPartition,
     chunk: readonly Sealed[],
     attributes: Attributes | undefined,
     lease: string | undefined,
@@ -165,15 +193,15 @@ export class Filler {
       if (refused > 0) this.#emit(definition, attributes, 0, { [reason]: refused });
       return { filled: 0, isSettled: false };
     };
-    if (!this.#breaker.admits()) return unfilled('breaker_open');
+    if (!breaker.admits()) return unfilled('breaker_open');
     try {
       const { replies, timeMs } = await withDeadline('fill', this.#options.fillDeadlineMs, async (deadline) => {
-        await this.#storeClock.known(deadline);
-        const asOfMs = Math.floor(this.#storeClock.at(nowMs)!);
-        return this.#store.fill({ guards: guards.list, entries, asOfMs, lease }, deadline);
+        await storeClock.known(deadline);
+        const asOfMs = Math.floor(storeClock.at(nowMs)!);
+        return store.fill({ guards: guards.list, entries, asOfMs, lease }, deadline);
       });
-      this.#storeClock.note(timeMs, nowMs);
-      this.#breaker.succeeded();
+      storeClock.note(timeMs, nowMs);
+      breaker.succeeded();
       let filled = 0;
       const reasons: Partial<Record<RefusalReason, number>> = {};
       for (const [i, reply] of replies.entries()) {
@@ -188,7 +216,7 @@ export class Filler {
     } catch (error) {
       const { cache } = definition;
       this.#telemetry.emit('storeFailure', { cache, operation: 'fill', error: error as GencacheError });
-      this.#breaker.failed(error as GencacheError);
+      breaker.failed(error as GencacheError);
       return unfilled('store_failure');
     }
   }

@@ -13,18 +13,23 @@ import type { InFlight } from '../async/in-flight.js';
 import { clearInterval, monotonicMs, setInterval } from '../async/scheduling.js';
 import type { EntryKey } from '../model/key.js';
 import { nonce } from '../model/generation.js';
-import type { Claim, Store } from '../ports/store.js';
+import type { Claim, StorePartition } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { BatchSlot } from './batch-slot.js';
 import type { Breaker } from './breaker.js';
 import { Guards } from './guards.js';
 import type { StoreClock } from './store-clock.js';
 
-interface LeasesOptions {
-  readonly store: Store;
+/** What leases the entries of one partition. */
+export interface LeasedPartition {
+  readonly store: StorePartition;
   readonly storeClock: StoreClock;
   /** Asked whether it is open, and never told: a store that is full refuses fills and answers claims. */
   readonly breaker: Pick<Breaker, 'isOpen'>;
+}
+
+interface LeasesOptions {
+  readonly partitions: readonly LeasedPartition[];
   readonly telemetry: Emitter;
   readonly options: { readonly leaseTtlMs: number; readonly readDeadlineMs: number };
   /** Counts commands under way. */
@@ -40,26 +45,22 @@ const CLAIM_ENTRIES_MAX = 500;
 const RENEWALS_PER_TTL = 3;
 
 export class Leases {
-  readonly #store: Store;
-  readonly #storeClock: StoreClock;
-  readonly #breaker: Pick<Breaker, 'isOpen'>;
+  readonly #partitions: readonly LeasedPartition[];
   readonly #telemetry: Emitter;
   readonly #options: LeasesOptions['options'];
   readonly #work: InFlight;
   /** The entries whose leases this process holds. */
   readonly #own = new Set<EntryKey>();
 
-  constructor({ store, storeClock, breaker, telemetry, options, work }: LeasesOptions) {
-    this.#store = store;
-    this.#storeClock = storeClock;
-    this.#breaker = breaker;
+  constructor({ partitions, telemetry, options, work }: LeasesOptions) {
+    this.#partitions = partitions;
     this.#telemetry = telemetry;
     this.#options = options;
     this.#work = work;
   }
 
   /**
-   * Takes the leases of slots that have missed: `slots: [n] -> [n]`. Costs one command for each 500. Never rejects.
+   * Takes the leases of slots that have missed: `slots: [n] -> [n]`. Costs one command for each 500 of a partition. Never rejects.
    */
   async claim(slots: readonly BatchSlot[]): Promise<LeaseClaim[]> {
     const token = nonce();
@@ -99,7 +100,7 @@ export class Leases {
     const endsAtMs = monotonicMs() + loadSoftTimeoutMs;
     const renewal = setInterval(() => {
       if (monotonicMs() >= endsAtMs) clearInterval(renewal);
-      else this.#send(held, (keys, token, deadline) => this.#store.renewLeases(keys, token, leaseTtlMs, deadline));
+      else this.#send(held, (store, keys, token, deadline) => store.renewLeases(keys, token, leaseTtlMs, deadline));
     }, leaseTtlMs / RENEWALS_PER_TTL).unref();
     const end = () => clearInterval(renewal);
     loaded.then(end, end);
@@ -107,17 +108,40 @@ export class Leases {
 
   /** Tells the other processes that the load of these slots failed, or can't be stored: they wait for it no longer. */
   fail(slots: readonly BatchSlot[]): void {
-    this.#send(slots, (keys, token, deadline) => this.#store.failLeases(keys, token, deadline));
+    this.#send(slots, (store, keys, token, deadline) => store.failLeases(keys, token, deadline));
     this.end(slots);
   }
 
   async #ask(slots: readonly BatchSlot[], token: string | undefined): Promise<LeaseClaim[]> {
+    if (this.#partitions.length === 1) return this.#askPartition(this.#partitions[0]!, slots, token);
     const claims: LeaseClaim[] = [];
-    let answers = !this.#breaker.isOpen;
+    const shares = new Map<number, { slots: BatchSlot[]; positions: number[] }>();
+    for (const [position, slot] of slots.entries()) {
+      const { partition } = slot.address.scope;
+      let share = shares.get(partition);
+      if (share === undefined) shares.set(partition, (share = { slots: [], positions: [] }));
+      share.slots.push(slot);
+      share.positions.push(position);
+    }
+    const asking = [...shares].map(async ([partition, share]) => {
+      const answered = await this.#askPartition(this.#partitions[partition]!, share.slots, token);
+      for (const [i, position] of share.positions.entries()) claims[position] = answered[i]!;
+    });
+    await Promise.all(asking);
+    return claims;
+  }
+
+  async #askPartition(
+    partition: LeasedPartition,
+    slots: readonly BatchSlot[],
+    token: string | undefined,
+  ): Promise<LeaseClaim[]> {
+    const claims: LeaseClaim[] = [];
+    let answers = !partition.breaker.isOpen;
     for (let start = 0; start < slots.length; start += CLAIM_ENTRIES_MAX) {
       const chunk = slots.slice(start, start + CLAIM_ENTRIES_MAX);
       // After one missed deadline the rest skips the store, so that a load waits for one deadline only.
-      const claimed = answers ? await this.#askOnce(chunk, token) : undefined;
+      const claimed = answers ? await this.#askOnce(partition, chunk, token) : undefined;
       answers = claimed !== undefined;
       claims.push(...(claimed ?? chunk.map(() => 'unanswered' as const)));
     }
@@ -125,19 +149,23 @@ export class Leases {
   }
 
   /** Returns undefined if the store gave no answer. */
-  async #askOnce(slots: readonly BatchSlot[], token: string | undefined): Promise<readonly Claim[] | undefined> {
+  async #askOnce(
+    { store, storeClock }: LeasedPartition,
+    slots: readonly BatchSlot[],
+    token: string | undefined,
+  ): Promise<readonly Claim[] | undefined> {
     const guards = new Guards();
     const entries = slots.map(({ missed }) => {
       const { vector, replaced } = missed!;
       return { key: vector.entryKey, guards: guards.add(vector), replaced };
     });
     const { readDeadlineMs, leaseTtlMs: ttlMs } = this.#options;
-    const sentAtMs = this.#storeClock.ownMs;
+    const sentAtMs = storeClock.ownMs;
     try {
       const { claims, timeMs } = await withDeadline('claim', readDeadlineMs, (deadline) =>
-        this.#store.claim({ guards: guards.list, entries, token, ttlMs }, deadline),
+        store.claim({ guards: guards.list, entries, token, ttlMs }, deadline),
       );
-      this.#storeClock.note(timeMs, sentAtMs);
+      storeClock.note(timeMs, sentAtMs);
       return claims;
     } catch (error) {
       this.#failed(slots, error as Error);
@@ -147,15 +175,20 @@ export class Leases {
 
   /** Sends a command for the leases that this process holds. */
   #send(slots: readonly BatchSlot[], command: LeaseCommand): void {
-    const keys = new Map<string, EntryKey[]>();
-    for (const { lease, vector } of slots) {
+    // By partition and token.
+    const shares = new Map<string, { store: StorePartition; token: string; keys: EntryKey[] }>();
+    for (const { lease, vector, address } of slots) {
       if (lease === undefined) continue;
-      const own = keys.get(lease);
-      if (own) own.push(vector!.entryKey);
-      else keys.set(lease, [vector!.entryKey]);
+      const { partition } = address.scope;
+      const id = `${partition} ${lease}`;
+      const share = shares.get(id);
+      if (share) share.keys.push(vector!.entryKey);
+      else shares.set(id, { store: this.#partitions[partition]!.store, token: lease, keys: [vector!.entryKey] });
     }
-    for (const [token, own] of keys) {
-      const sending = withDeadline('lease', this.#options.readDeadlineMs, (deadline) => command(own, token, deadline));
+    for (const { store, token, keys } of shares.values()) {
+      const sending = withDeadline('lease', this.#options.readDeadlineMs, (deadline) =>
+        command(store, keys, token, deadline),
+      );
       this.#work.track(sending.catch((error: unknown) => this.#failed(slots, error as Error)));
     }
   }
@@ -166,7 +199,8 @@ export class Leases {
 }
 
 type LeaseCommand = (
+  store: StorePartition,
   keys: readonly EntryKey[],
   token: string,
-  deadline: Parameters<Store['failLeases']>[2],
+  deadline: Parameters<StorePartition['failLeases']>[2],
 ) => Promise<void>;

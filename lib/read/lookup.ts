@@ -42,12 +42,12 @@ import type { RegisteredScope } from '../model/scope-registry.js';
 import { generationTtl } from '../model/ttl.js';
 import { Vector } from '../model/vector.js';
 import type { Clock } from '../ports/clock.js';
-import type { StorePartition } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { DecodeFailureEvent } from '../telemetry/events.js';
 import { ageOf } from './age.js';
 import type { Freshness } from './freshness.js';
 import { LookupRound, type RoundState } from './lookup-round.js';
+import type { LookupStore } from './split-store.js';
 import type { StoreClock } from './store-clock.js';
 
 /** An entry that the store holds. It is decoded once; each further caller gets a value of its own from `bytes`. */
@@ -77,7 +77,7 @@ export type Miss = Extract<Outcome<never>, { readonly outcome: 'miss' }> & {
 export type LookupResult = Hit | StaleEntry | Miss | Extract<Outcome<never>, { readonly outcome: 'bypass' }>;
 
 interface LookupOptions {
-  readonly store: StorePartition;
+  readonly store: LookupStore;
   readonly prefix: string;
   readonly schemaVersion: number;
   readonly telemetry: Emitter;
@@ -98,7 +98,7 @@ interface Pass {
 }
 
 export class Lookup {
-  readonly #store: StorePartition;
+  readonly #store: LookupStore;
   readonly #prefix: string;
   readonly #schemaVersion: number;
   readonly #telemetry: Emitter;

@@ -2,15 +2,17 @@ import { Deadline } from '../async/deadline.js';
 import { setImmediate } from '../async/scheduling.js';
 import type { GencacheError } from '../errors/errors.js';
 import type { Address } from '../model/entry-definition.js';
-import type { Store } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { Breaker } from './breaker.js';
-import type { Lookup, LookupResult } from './lookup.js';
+import type { LookupResult } from './lookup.js';
+import type { Lookups, LookupShare } from './lookups.js';
 
 interface SafeLookupOptions {
-  readonly store: Store;
-  readonly lookup: Lookup;
-  readonly breaker: Breaker;
+  readonly lookup: Lookups;
+  /** By partition. */
+  readonly breakers: readonly Breaker[];
+  /** Whether the store never holds anything. */
+  readonly bypassed: boolean;
   readonly unbumped: MissingBumps;
   readonly telemetry: Emitter;
   readonly readDeadlineMs: number;
@@ -22,19 +24,22 @@ interface MissingBumps {
   includes(scopes: Address['scopes']): boolean;
 }
 
-/** Looks up, and never rejects: where the store must not be asked, or fails, every entry is a bypass. */
+/**
+ * Looks up, and never rejects: where the store must not be asked, or fails, every entry is a bypass. Of a cache with
+ * several partitions, a partition that fails makes bypasses of its own entries alone.
+ */
 export class SafeLookup {
-  readonly #store: Store;
-  readonly #lookup: Lookup;
-  readonly #breaker: Breaker;
+  readonly #lookup: Lookups;
+  readonly #breakers: readonly Breaker[];
+  readonly #bypassed: boolean;
   readonly #unbumped: MissingBumps;
   readonly #telemetry: Emitter;
   readonly #readDeadlineMs: number;
 
-  constructor({ store, lookup, breaker, unbumped, telemetry, readDeadlineMs }: SafeLookupOptions) {
-    this.#store = store;
+  constructor({ lookup, breakers, bypassed, unbumped, telemetry, readDeadlineMs }: SafeLookupOptions) {
     this.#lookup = lookup;
-    this.#breaker = breaker;
+    this.#breakers = breakers;
+    this.#bypassed = bypassed;
     this.#unbumped = unbumped;
     this.#telemetry = telemetry;
     this.#readDeadlineMs = readDeadlineMs;
@@ -42,7 +47,7 @@ export class SafeLookup {
 
   /** Looks up `addresses: [n] -> [n]` under one deadline for all its commands. */
   read(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
-    if (this.#store.bypassed) return Promise.resolve(addresses.map(() => BYPASS_STORE));
+    if (this.#bypassed) return Promise.resolve(addresses.map(() => BYPASS_STORE));
     // Before the lookup: a bump that succeeds meanwhile does not make an earlier reply new.
     return this.#unbumped.size > 0 ? this.#readBumped(addresses) : this.#ask(addresses);
   }
@@ -58,21 +63,47 @@ export class SafeLookup {
     return addresses.map((address) => looked.get(address) ?? UNBUMPED);
   }
 
-  async #ask(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
-    if (!this.#breaker.admits()) {
+  #ask(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
+    const { only } = this.#lookup;
+    return only === undefined ? this.#askShares(addresses) : this.#askOne(only, this.#breakers[0]!, addresses);
+  }
+
+  async #askShares(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
+    const results: LookupResult[] = [];
+    const asking = this.#lookup.shares(addresses).map(async (share) => {
+      const looked = await this.#askShare(share);
+      for (const [i, position] of share.positions.entries()) results[position] = looked[i]!;
+    });
+    await Promise.all(asking);
+    return results;
+  }
+
+  /** Of several partitions, the breaker of the entries' own learns from the reply; another one's may only forbid to ask. */
+  async #askShare({ lookup, partitions, addresses }: LookupShare): Promise<readonly LookupResult[]> {
+    const [own, ...others] = partitions.map((partition) => this.#breakers[partition]!);
+    if (others.some(({ isOpen }) => isOpen)) return addresses.map(() => BREAKER_OPEN);
+    return this.#askOne(lookup, own!, addresses);
+  }
+
+  async #askOne(
+    lookup: LookupShare['lookup'],
+    breaker: Breaker,
+    addresses: readonly Address[],
+  ): Promise<readonly LookupResult[]> {
+    if (!breaker.admits()) {
       // A caller that reads again without a pause lets the event loop go on, and the connection come back.
       await new Promise(setImmediate);
       return addresses.map(() => BREAKER_OPEN);
     }
     const deadline = new Deadline('read', this.#readDeadlineMs);
     try {
-      const looked = await this.#lookup.read(addresses, deadline);
-      this.#breaker.succeeded();
+      const looked = await lookup.read(addresses, deadline);
+      breaker.succeeded();
       return looked;
     } catch (error) {
       const { cache } = addresses[0]!.definition;
       this.#telemetry.emit('storeFailure', { cache, operation: 'read', error: error as GencacheError });
-      this.#breaker.failed(error as GencacheError);
+      breaker.failed(error as GencacheError);
       return addresses.map(() => UNREACHED);
     } finally {
       deadline.clear();

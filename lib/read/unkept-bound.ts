@@ -1,11 +1,13 @@
 import { withDeadline } from '../async/deadline.js';
 import { inNoContext } from '../async/no-context.js';
-import { demandsKey, keyPrefix, markKey } from '../model/key.js';
+import { demandsKey, markKey } from '../model/key.js';
 import type { StorePartition } from '../ports/store.js';
 
 interface UnkeptBoundOptions {
   readonly store: StorePartition;
   readonly cache: string;
+  /** The prefix of the partition's keys. */
+  readonly prefix: string;
   readonly boundMs: number;
   /** Time limit of a request, in ms. */
   readonly deadlineMs: number;
@@ -50,9 +52,8 @@ export class UnkeptBound {
     if (nowMs - this.#askedAtMs < ASK_EVERY_MS) return;
     const earlierMs = this.#askedAtMs;
     this.#askedAtMs = nowMs;
-    const { store, cache, boundMs, deadlineMs, track } = this.#options;
+    const { store, prefix, boundMs, deadlineMs, track } = this.#options;
     if (store.demand === undefined) return;
-    const prefix = keyPrefix(cache);
     const demand = { demandsKey: demandsKey(prefix), markKey: markKey(prefix), boundMs };
     const request = inNoContext(() =>
       withDeadline('demand', deadlineMs, (deadline) => store.demand!(demand, deadline)).then(

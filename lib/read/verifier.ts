@@ -7,9 +7,10 @@ import type { Attributes } from '../telemetry/events.js';
 import { withinHardTimeout } from './hard-timeout.js';
 import type { LoadCap } from './load-cap.js';
 import { load } from './loader.js';
-import type { Hit, Lookup } from './lookup.js';
+import type { Hit } from './lookup.js';
+import type { Lookups } from './lookups.js';
 import type { Source } from '../ports/source.js';
-import type { Store } from '../ports/store.js';
+import type { Partitions } from '../ports/partitions.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import { MicrotaskBatch } from '../async/microtask-batch.js';
 import { Vector } from '../model/vector.js';
@@ -23,8 +24,8 @@ interface VerifyLimits {
 }
 
 interface VerifierOptions {
-  readonly store: Store;
-  readonly lookup: Lookup;
+  readonly partitions: Partitions;
+  readonly lookup: Lookups;
   readonly cap: LoadCap;
   readonly source: Source<object, unknown>;
   readonly telemetry: Emitter;
@@ -50,8 +51,8 @@ const SAMPLES_MAX = 1_000;
  * Costs a query for each turn and entry name with samples (for each `loadBatchMax` of them); for differing samples one lookup and one query more.
  */
 export class Verifier {
-  readonly #store: Store;
-  readonly #lookup: Lookup;
+  readonly #partitions: Partitions;
+  readonly #lookup: Lookups;
   readonly #cap: LoadCap;
   readonly #source: Source<object, unknown>;
   readonly #telemetry: Emitter;
@@ -62,8 +63,8 @@ export class Verifier {
   #waiting = 0;
   #closed = false;
 
-  constructor({ store, lookup, cap, source, telemetry, options }: VerifierOptions) {
-    this.#store = store;
+  constructor({ partitions, lookup, cap, source, telemetry, options }: VerifierOptions) {
+    this.#partitions = partitions;
     this.#lookup = lookup;
     this.#cap = cap;
     this.#source = source;
@@ -202,9 +203,19 @@ export class Verifier {
 
   /** Deletes stale entries, so that their next readers load them. Returns whether the store did. */
   async #delete(stale: readonly Sample[]): Promise<boolean> {
-    const keys = stale.map(({ vector }) => vector.entryKey);
+    const located = stale.map(({ address, vector }) => ({ partition: address.scope.partition, key: vector.entryKey }));
+    const groups = this.#partitions.group(located);
     try {
-      await withDeadline('delete', this.#options.readDeadlineMs, (deadline) => this.#store.delete(keys, deadline));
+      await withDeadline('delete', this.#options.readDeadlineMs, (deadline) =>
+        Promise.all(
+          groups.map(([{ store }, entries]) =>
+            store.delete(
+              entries.map(({ key }) => key),
+              deadline,
+            ),
+          ),
+        ),
+      );
       return true;
     } catch (error) {
       const { cache } = stale[0]!.address.definition;

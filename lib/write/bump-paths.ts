@@ -1,9 +1,10 @@
-import { type GenerationKey, generationKey, keyPrefix } from '../model/key.js';
-import type { Store } from '../ports/store.js';
+import type { GenerationKey } from '../model/key.js';
+import type { Partitions } from '../ports/partitions.js';
+import type { StorePartition } from '../ports/store.js';
 import { BUMP_SCOPES_MAX, bumpScopes } from './bump-scopes.js';
 
 interface BumpPathsRequest {
-  readonly store: Store;
+  readonly partitions: Partitions;
   readonly cache: string;
   /** Distinct paths. */
   readonly paths: readonly string[];
@@ -14,28 +15,35 @@ interface BumpPathsRequest {
 }
 
 /**
- * Bumps scopes by their paths, declared in this process or not. Costs one command for each 1,000 scopes, and stops at the
- * first command that fails. Returns the incarnation of the store that carried out all commands, as `bumpScopes` does.
- * Throws BumpError.
+ * Bumps scopes by their paths, declared in this process or not. Costs one command for each 1,000 scopes of a partition,
+ * and stops in each partition at the first command that fails. Returns the incarnation of the store that carried out all
+ * commands, as `bumpScopes` does. Throws BumpError.
  */
 export function bumpPaths({
-  store,
+  partitions,
   cache,
   paths,
   deadlineMs,
   onForeign,
 }: BumpPathsRequest): Promise<string | undefined> {
-  const prefix = keyPrefix(cache);
-  const scopes = paths.map((path) => ({ path, generationKey: generationKey(prefix, path) }));
-  return bumpScopes({ store, scopes, level: cache, deadlineMs, ttlMs: 0, afterFailure: 'stop', onForeign });
+  const scopes = partitions.locate(paths);
+  return bumpScopes({ partitions, scopes, level: cache, deadlineMs, ttlMs: 0, afterFailure: 'stop', onForeign });
+}
+
+/** The keys of one command, and the partition that takes it. */
+export interface KeysChunk {
+  readonly store: StorePartition;
+  readonly keys: readonly GenerationKey[];
 }
 
 /** Returns the generation keys of scopes, in chunks of one command each. */
-export function chunksOfKeys(cache: string, paths: readonly string[]): GenerationKey[][] {
-  const prefix = keyPrefix(cache);
-  const chunks: GenerationKey[][] = [];
-  for (let start = 0; start < paths.length; start += BUMP_SCOPES_MAX) {
-    chunks.push(paths.slice(start, start + BUMP_SCOPES_MAX).map((path) => generationKey(prefix, path)));
+export function chunksOfKeys(partitions: Partitions, paths: readonly string[]): KeysChunk[] {
+  const chunks: KeysChunk[] = [];
+  for (const [{ store }, scopes] of partitions.group(partitions.locate(paths))) {
+    for (let start = 0; start < scopes.length; start += BUMP_SCOPES_MAX) {
+      const keys = scopes.slice(start, start + BUMP_SCOPES_MAX).map(({ generationKey }) => generationKey);
+      chunks.push({ store, keys });
+    }
   }
   return chunks;
 }

@@ -1,21 +1,15 @@
 import { withDeadline } from '../async/deadline.js';
 import { type GenerationState, nonce } from '../model/generation.js';
-import type { GenerationKey } from '../model/key.js';
-import { type Store, StoreUnavailableError } from '../ports/store.js';
+import type { LocatedScope, Partition, Partitions } from '../ports/partitions.js';
+import { StoreUnavailableError } from '../ports/store.js';
 import { BumpError } from './bump-error.js';
 
 /** Most scopes of one bump command, which occupies Redis for a few ms. */
 export const BUMP_SCOPES_MAX = 1_000;
 
-/** A scope to bump, declared in this process or not. */
-export interface BumpedScope {
-  readonly path: string;
-  readonly generationKey: GenerationKey;
-}
-
-export interface BumpRequest<Scope extends BumpedScope> {
-  readonly store: Store;
-  /** Distinct scopes. */
+export interface BumpRequest<Scope extends LocatedScope> {
+  readonly partitions: Partitions;
+  /** Distinct scopes, declared in this process or not; global once for each partition. */
   readonly scopes: readonly Scope[];
   /** Name of the scopes in messages: `customer`. */
   readonly level: string;
@@ -40,7 +34,8 @@ export interface BumpRequest<Scope extends BumpedScope> {
  * Gives scopes generations that were never used before. Every bump reaches a store by this function, but those of a
  * lift and of a repair.
  *
- * Costs one command for each 1,000 scopes, one after another, each under a deadline and with a nonce of its own. A
+ * Costs one command for each 1,000 scopes of a partition, one after another, and those of several partitions at the same
+ * time; each command is under a deadline and has a nonce of its own. A
  * connection may die between a command and its reply: then the outcome is unknown, no command is resent (docs/protocol.md,
  * rule 8), and the call rejects; another bump, with another nonce, is harmless. Throws BumpError, whose `paths` are all
  * scopes that must be bumped again.
@@ -48,10 +43,24 @@ export interface BumpRequest<Scope extends BumpedScope> {
  * Returns the incarnation of the store that carried out all commands; undefined if there were several, or if the store
  * does not report one. It is read when each reply arrives, while the connection that brought the reply is in use.
  */
-export async function bumpScopes<Scope extends BumpedScope>(request: BumpRequest<Scope>): Promise<string | undefined> {
-  const { store, scopes, level, deadlineMs, ttlMs, afterFailure } = request;
+export async function bumpScopes<Scope extends LocatedScope>(request: BumpRequest<Scope>): Promise<string | undefined> {
+  const { partitions, scopes } = request;
   const incarnations = new Set<string | undefined>();
   const failures: BumpError[] = [];
+  const groups = partitions.group(scopes);
+  if (groups.length === 1) await bumpPartition(request, groups[0]!, incarnations, failures);
+  else await Promise.all(groups.map((group) => bumpPartition(request, group, incarnations, failures)));
+  if (failures.length > 0) throw together(failures);
+  return incarnations.size === 0 ? partitions.first.store.incarnation : commonIncarnation(incarnations);
+}
+
+async function bumpPartition<Scope extends LocatedScope>(
+  request: BumpRequest<Scope>,
+  [{ store }, scopes]: readonly [Partition, readonly Scope[]],
+  incarnations: Set<string | undefined>,
+  failures: BumpError[],
+): Promise<void> {
+  const { level, deadlineMs, ttlMs, afterFailure } = request;
   for (let start = 0; start < scopes.length; start += BUMP_SCOPES_MAX) {
     const chunk = scopes.length <= BUMP_SCOPES_MAX ? scopes : scopes.slice(start, start + BUMP_SCOPES_MAX);
     const keys = chunk.map((scope) => scope.generationKey);
@@ -67,8 +76,6 @@ export async function bumpScopes<Scope extends BumpedScope>(request: BumpRequest
       if (afterFailure === 'stop') break;
     }
   }
-  if (failures.length > 0) throw together(failures);
-  return incarnations.size === 0 ? store.incarnation : commonIncarnation(incarnations);
 }
 
 /** Returns the incarnation that carried out every command; undefined if there were several. */
@@ -82,12 +89,13 @@ function together(failures: readonly BumpError[]): BumpError {
   if (failures.length === 1) return first!;
   const outcomes = failures.map(({ outcome }) => outcome);
   const outcome = outcomes.includes('unknown') ? 'unknown' : 'not_sent';
-  const paths = failures.flatMap((failure) => failure.paths);
+  // A bump of global is one command for each partition.
+  const paths = [...new Set(failures.flatMap((failure) => failure.paths))];
   const message = `${failures.length} commands of one bump failed. The first: ${first!.message}`;
   return new BumpError({ outcome, paths, message, cause: first });
 }
 
-function failed(level: string, scopes: readonly BumpedScope[], cause: Error): BumpError {
+function failed(level: string, scopes: readonly LocatedScope[], cause: Error): BumpError {
   const outcome = cause instanceof StoreUnavailableError && !cause.sent ? 'not_sent' : 'unknown';
   const known = outcome === 'not_sent' ? 'the command was not sent' : 'the outcome is unknown';
   return new BumpError({

@@ -4,14 +4,14 @@ import { ConfigurationError } from '../errors/errors.js';
 import type { Attributes, BumpEvent } from '../telemetry/events.js';
 import { namespaceOf } from '../model/key.js';
 import type { BumpTarget, Outbox, Source } from '../ports/source.js';
-import type { Store } from '../ports/store.js';
+import type { Partitions } from '../ports/partitions.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { UnbumpedScopes } from './unbumped-scopes.js';
 
 /** The parts of a cache that its outbox uses. */
 interface CacheParts {
   readonly options: { readonly name: string; readonly bumpDeadlineMs: number };
-  readonly store: Store;
+  readonly partitions: Partitions;
   readonly source: Source<object, unknown>;
   readonly telemetry: Emitter;
   readonly inFlight: InFlight;
@@ -29,11 +29,11 @@ export function requireOutbox({ source, options }: CacheParts): Outbox<unknown> 
 
 /** Returns the target of an outbox's bumps, which emits `bump` events as the cache's own bumps do. */
 export function bumpTarget(parts: CacheParts, attributes?: Attributes): BumpTarget {
-  const { options, store, telemetry, inFlight, unbumped } = parts;
+  const { options, partitions, telemetry, inFlight, unbumped } = parts;
   const { name: cache, bumpDeadlineMs } = options;
   return {
     cache,
-    store,
+    partitions,
     bumpDeadlineMs,
     bumped(paths, cause, durationMs, error) {
       if (error !== undefined) unbumped.failed(paths);

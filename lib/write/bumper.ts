@@ -1,7 +1,7 @@
 import { monotonicMs } from '../async/scheduling.js';
 import type { GenerationState } from '../model/generation.js';
 import type { RegisteredScope } from '../model/scope-registry.js';
-import type { Store } from '../ports/store.js';
+import type { Partitions } from '../ports/partitions.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { Attributes } from '../telemetry/events.js';
 import type { BumpError } from './bump-error.js';
@@ -15,7 +15,7 @@ export interface BumpLabels {
 }
 
 interface BumperOptions {
-  readonly store: Store;
+  readonly partitions: Partitions;
   readonly telemetry: Emitter;
   readonly cache: string;
   readonly bumpDeadlineMs: number;
@@ -30,15 +30,15 @@ interface BumperOptions {
  * A process may die between the caller's commit and the command: then cached entries stay for their TTL (ladder step 1).
  */
 export class Bumper {
-  readonly #store: Store;
+  readonly #partitions: Partitions;
   readonly #telemetry: Emitter;
   readonly #cache: string;
   readonly #bumpDeadlineMs: number;
   readonly #ttlMs: () => number;
   readonly #unbumped: UnbumpedScopes;
 
-  constructor({ store, telemetry, cache, bumpDeadlineMs, ttlMs, unbumped }: BumperOptions) {
-    this.#store = store;
+  constructor({ partitions, telemetry, cache, bumpDeadlineMs, ttlMs, unbumped }: BumperOptions) {
+    this.#partitions = partitions;
     this.#telemetry = telemetry;
     this.#cache = cache;
     this.#bumpDeadlineMs = bumpDeadlineMs;
@@ -46,25 +46,30 @@ export class Bumper {
     this.#unbumped = unbumped;
   }
 
-  /** Bumps `scopes`, each distinct scope once. Costs one command for each 1,000 distinct scopes, one after another. Throws BumpError. */
+  /**
+   * Bumps `scopes`, each distinct scope once. Costs one command for each 1,000 distinct scopes of a partition; global is in
+   * each of them. Throws BumpError.
+   */
   async bump(namespace: string, scopes: readonly RegisteredScope[], labels: BumpLabels): Promise<void> {
     const startedAtMs = monotonicMs();
     const distinct = scopes.length === 1 ? scopes : [...new Map(scopes.map((scope) => [scope.path, scope])).values()];
+    const located = this.#partitions.count === 1 ? distinct : distinct.flatMap((scope) => scope.copies ?? scope);
     const step = this.#unbumped.begin();
     let moved = 0;
     let error: BumpError | undefined;
-    if (!this.#store.bypassed) {
+    if (!this.#partitions.bypassed) {
       try {
         await bumpScopes({
-          store: this.#store,
-          scopes: distinct,
+          partitions: this.#partitions,
+          scopes: located,
           level: namespace,
           deadlineMs: this.#bumpDeadlineMs,
           ttlMs: this.#ttlMs(),
           afterFailure: 'continue',
           onReply: (bumped, states) => {
             moved += remember(bumped, states);
-            if (this.#unbumped.size > 0)
+            // A bump of global has succeeded once it has in each partition.
+            if (this.#unbumped.size > 0 && located === distinct)
               this.#unbumped.succeeded(
                 bumped.map(({ path }) => path),
                 step,
@@ -78,6 +83,10 @@ export class Bumper {
         error = thrown as BumpError;
         this.#unbumped.failed(error.paths);
       }
+      if (located !== distinct && this.#unbumped.size > 0) {
+        const paths = distinct.map(({ path }) => path).filter((path) => error?.paths.includes(path) !== true);
+        this.#unbumped.succeeded(paths, step);
+      }
     }
     this.#telemetry.emit('bump', {
       cache: this.#cache,
@@ -85,7 +94,7 @@ export class Bumper {
       origin: 'call',
       ...labels,
       bumps: distinct.length,
-      moved,
+      moved: Math.min(moved, distinct.length),
       durationMs: monotonicMs() - startedAtMs,
       paths: distinct.slice(0, 10).map((scope) => scope.path),
       error,

@@ -3,12 +3,13 @@ import { withDeadline } from '../async/deadline.js';
 import { nonce } from '../model/generation.js';
 import { topmost } from '../model/path.js';
 import { generationTtl } from '../model/ttl.js';
-import { type Store, StoreUnavailableError } from '../ports/store.js';
-import { bumpPaths, chunksOfKeys } from './bump-paths.js';
+import type { Partitions } from '../ports/partitions.js';
+import { StoreUnavailableError } from '../ports/store.js';
+import { bumpPaths, chunksOfKeys, type KeysChunk } from './bump-paths.js';
 import { commonIncarnation } from './bump-scopes.js';
 
 export interface QuarantineOptions {
-  readonly store: Store;
+  readonly partitions: Partitions;
   readonly cache: string;
   /** Deadline of each command, in ms. */
   readonly deadlineMs: number;
@@ -76,22 +77,22 @@ export class Quarantine {
    */
   async lift(paths: readonly string[]): Promise<string | undefined> {
     this.stop();
-    const { store, cache, deadlineMs, onForeign } = this.#options;
+    const { partitions, cache, deadlineMs, onForeign } = this.#options;
     const incarnations = new Set<string | undefined>();
-    for (const keys of chunksOfKeys(cache, this.#paths)) {
+    await this.#each(async ({ store, keys }) => {
       const replies = await withDeadline('lift', deadlineMs, (deadline) =>
         store.lift(keys, this.#token, nonce(), generationTtl(0), deadline),
       );
       incarnations.add(store.incarnation);
       if (replies.includes('lapsed')) this.#kept = false;
-    }
+    });
     const quarantined = new Set(this.#paths);
     const covering = new Set(topmost(new Set([...quarantined, ...paths])));
     const beyond = paths.filter((path) => !quarantined.has(path) && covering.has(path));
     if (beyond.length > 0) {
       // Another transaction linked more to the changed rows, and committed in between.
       this.#kept = false;
-      incarnations.add(await bumpPaths({ store, cache, paths: beyond, deadlineMs, onForeign }));
+      incarnations.add(await bumpPaths({ partitions, cache, paths: beyond, deadlineMs, onForeign }));
     }
     return commonIncarnation(incarnations);
   }
@@ -104,8 +105,8 @@ export class Quarantine {
 
   /** `replied`: called after each command, with whether the token stood in all of its scopes before. */
   async #send(replied: (stoodBefore: boolean) => void): Promise<void> {
-    const { store, cache, deadlineMs, lastsMs, setWithinMs } = this.#options;
-    for (const keys of chunksOfKeys(cache, this.#paths)) {
+    const { deadlineMs, lastsMs, setWithinMs } = this.#options;
+    await this.#each(async ({ store, keys }) => {
       const stood = await withDeadline('quarantine', Math.min(deadlineMs, setWithinMs), (deadline) =>
         store.quarantine(keys, this.#token, lastsMs, deadline),
       ).catch((error: unknown) => {
@@ -114,7 +115,24 @@ export class Quarantine {
       });
       this.#sent = true;
       replied(stood === keys.length);
+    });
+  }
+
+  /**
+   * Sends a command for each chunk of the scopes: those of a partition one after another until one fails, the partitions
+   * at the same time. Rejects with the first failure, once all commands have ended.
+   */
+  async #each(send: (chunk: KeysChunk) => Promise<void>): Promise<void> {
+    const byPartition = new Map<KeysChunk['store'], KeysChunk[]>();
+    for (const chunk of chunksOfKeys(this.#options.partitions, this.#paths)) {
+      const chunks = byPartition.get(chunk.store);
+      if (chunks === undefined) byPartition.set(chunk.store, [chunk]);
+      else chunks.push(chunk);
     }
+    const sending = [...byPartition.values()].map(async (chunks) => {
+      for (const chunk of chunks) await send(chunk);
+    });
+    for (const sent of await Promise.allSettled(sending)) if (sent.status === 'rejected') throw sent.reason;
   }
 
   /** Four renewals in the time that the quarantine lasts, so that it survives a late one or two. */

@@ -6,7 +6,7 @@ describe('the scopes that a process remembers', () => {
     scopes.root.child('item', id) ?? scopes.remember(scopes.root, 'item', id, `item=${id}`);
 
   it('have one object each, which their canonical ids find', () => {
-    const scopes = new ScopeRegistry('p:', 10);
+    const scopes = new ScopeRegistry(['p:'], 10);
     const one = remember(scopes, 1);
     expect(remember(scopes, 1)).to.equal(one);
     expect(scopes.root.child('item', '1')).to.equal(undefined);
@@ -16,7 +16,7 @@ describe('the scopes that a process remembers', () => {
   });
 
   it('are bounded: the registry forgets the oldest, and makes it anew on demand', () => {
-    const scopes = new ScopeRegistry('p:', 3);
+    const scopes = new ScopeRegistry(['p:'], 3);
     const [one, two] = [1, 2, 3, 4].map((id) => remember(scopes, id));
     expect(scopes.root.child('item', 1)).to.equal(undefined);
     expect(remember(scopes, 2)).to.equal(two);
@@ -29,7 +29,7 @@ describe('the scopes that a process remembers', () => {
   });
 
   it('are forgotten with their parent, and leave the parent’s successor alone when their turn comes', () => {
-    const scopes = new ScopeRegistry('p:', 3);
+    const scopes = new ScopeRegistry(['p:'], 3);
     const parent = remember(scopes, 1);
     scopes.remember(parent, 'part', 7, 'item=1/part=7');
     remember(scopes, 2);

@@ -28,14 +28,14 @@ export interface ReleasedEvents {
  * twice, and an event that was narrowed meanwhile is no longer there to be deleted. Three queries, and four for each lock; two more where events are deleted.
  */
 export async function relayHeldByMigration(context: RelayContext): Promise<ReleasedEvents> {
-  const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
+  const { db, partitions, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
   const held = heldEventsSql(cache, outbox);
   return inBumpTransaction(db, { silenceMaxMs, first: held }, async (trx, found) => {
     const rows = found as readonly HeldEvent[];
     const locks = new Map<string, boolean | Error>();
     for (const { heldBy } of rows) if (!locks.has(heldBy)) locks.set(heldBy, await isLocked(trx, heldBy));
     const paths = scopesToBump(new Set(rows.map(({ path }) => nearestScope(path))));
-    const server = await bumpPaths({ store, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
+    const server = await bumpPaths({ partitions, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
     const done = rows.filter(({ heldBy }) => locks.get(heldBy) === false);
     if (done.length > 0) {
       await assertAuthoritative(trx, context, server);

@@ -1,6 +1,7 @@
 import { monotonicMs } from '../../async/scheduling.js';
 import type { Knex } from 'knex';
-import { type Store, StoreUnavailableError } from '../../ports/store.js';
+import type { Partitions } from '../../ports/partitions.js';
+import { StoreUnavailableError } from '../../ports/store.js';
 import { cut, onConnection, withConnection } from '../postgres/pooled-connection.js';
 import { bumpPaths } from '../../write/bump-paths.js';
 import { claimSql, hasInvalidPath } from '../outbox/claim.js';
@@ -30,7 +31,8 @@ export class DisplacedError extends StoreUnavailableError {}
 /** The servers, names and limits that a relay works with. */
 export interface RelayContext {
   readonly db: Knex;
-  readonly store: Store;
+  /** One. */
+  readonly partitions: Partitions;
   readonly cache: string;
   readonly outbox: OutboxOptions;
   readonly bumpDeadlineMs: number;
@@ -60,7 +62,7 @@ async function relayClaim(
   max: number,
   whole = false,
 ): Promise<RelayedBatch | undefined> {
-  const { db, store, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
+  const { db, partitions, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
   const startedAtMs = monotonicMs();
   const first = claimSql({ cache, ranges, max, outbox, whole });
   try {
@@ -68,7 +70,7 @@ async function relayClaim(
       const events = rows as readonly OutboxEvent[];
       if (!whole && hasInvalidPath(events)) throw new InvalidPath();
       const { paths, deadLetters } = await resolveEvents(trx, events, outbox);
-      const server = await bumpPaths({ store, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
+      const server = await bumpPaths({ partitions, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
       await keepDeadLetters(trx, deadLetters, outbox);
       if (events.length > 0) await assertAuthoritative(trx, context, server);
       const causes = new Map<string, number>();
@@ -126,12 +128,12 @@ export function inBumpTransaction<T>(
 /** Throws DisplacedError unless the server that took the bumps is authoritative, and stays so until this transaction commits. */
 export async function assertAuthoritative(
   trx: Knex,
-  { store, cache, outbox }: RelayContext,
+  { partitions, cache, outbox }: RelayContext,
   server: string | undefined,
 ): Promise<void> {
   const authority = await authoritativeRedis(trx, cache, outbox);
   if (server !== undefined && authority === server) return;
-  store.revalidate?.();
+  partitions.first.store.revalidate?.();
   throw new DisplacedError(
     (server === undefined
       ? 'The bumps went to several Redis servers, or to one of unknown incarnation'

@@ -4,7 +4,8 @@ import { ConfigurationError } from '../../errors/errors.js';
 import { wholeNumber } from '../../errors/option-checks.js';
 import { checkCacheName } from '../../model/cache-name.js';
 import { checkBound } from '../../model/staleness-bound.js';
-import type { Store } from '../../ports/store.js';
+import { Partitions } from '../../ports/partitions.js';
+import type { PartitionedStore, Store } from '../../ports/store.js';
 import type { Logger } from '../../telemetry/log.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import type { RelayContext } from './relay-batch.js';
@@ -14,8 +15,11 @@ export interface RelayOptions extends OutboxOptions {
   readonly cache: string;
   /** The primary of the database with the outbox. Give the relay a pool of its own where the application's may be busy. */
   readonly db: Knex;
-  /** The store to bump: `redisStore(redis)`, made for this relay, which closes it. */
-  readonly store: Store;
+  /**
+   * The store to bump: `redisStore(redis)`, made for this relay, which closes it. Of a Redis Cluster, one with
+   * `partitions: 1`, as the cache itself must have it then.
+   */
+  readonly store: Store | PartitionedStore;
   /** The bounds to guarantee: each `maxStalenessMs` that a cache of this name has, in ms. */
   readonly maxStalenessMs?: number | readonly number[];
   /** Pause when there was nothing to do, in ms. Default: 50. */
@@ -48,6 +52,7 @@ export interface RelayOptions extends OutboxOptions {
 
 /** The options with their defaults, checked. */
 export interface RelaySettings extends Omit<RelayContext, 'onForeign'> {
+  readonly store: Store | PartitionedStore;
   readonly bounds: readonly number[];
   readonly pollMs: number;
   readonly batchMax: number;
@@ -64,7 +69,7 @@ const OPTION_MAX_MS = 3_600_000;
 
 /** Throws ConfigurationError. */
 export function relaySettings({ schema, maxStalenessMs = [], ...options }: RelayOptions): RelaySettings {
-  const settings: RelaySettings = {
+  const settings: Omit<RelaySettings, 'partitions'> = {
     ...{ pollMs: 50, batchMax: 1_000, bumpDeadlineMs: 1_000, stopDeadlineMs: 5_000, listen: false, fenced: false },
     backlogMaxMs: BACKLOG_MAX_MS,
     silenceMaxMs: Math.max(SILENCE_MAX_MS, 5 * (options.bumpDeadlineMs ?? 0)),
@@ -75,7 +80,7 @@ export function relaySettings({ schema, maxStalenessMs = [], ...options }: Relay
   const { cache, db, store, outbox } = settings;
   checkCacheName(cache);
   qualifier(outbox); // throws
-  if (typeof db?.raw !== 'function' || typeof store?.bump !== 'function') {
+  if (typeof db?.raw !== 'function' || !isStore(store)) {
     throw new ConfigurationError(
       'A relay must have a Knex as `db` and a store as `store`, but got ' +
         `${describe({ db: typeof db, store: typeof store })} (cache ${describe(cache)}). See the example of startRelay.`,
@@ -91,5 +96,19 @@ export function relaySettings({ schema, maxStalenessMs = [], ...options }: Relay
   ] as const) {
     wholeNumber(option, settings[option], least, OPTION_MAX_MS);
   }
-  return settings;
+  return { ...settings, partitions: onePartition(store, cache) };
+}
+
+function isStore(store: Partial<Store & PartitionedStore> | undefined): boolean {
+  return typeof store?.bump === 'function' || typeof store?.partition === 'function';
+}
+
+/** A relay renews one mark and the freshness keys of one partition; it would vouch for the others unasked. */
+function onePartition(store: Store | PartitionedStore, cache: string): Partitions {
+  const partitions = new Partitions(store, cache);
+  if (partitions.count === 1) return partitions;
+  throw new ConfigurationError(
+    `The store of a relay must have one partition, but got one of ${partitions.count} (cache ${describe(cache)}). Pass ` +
+      '`redisStore(cluster, { partitions: 1 })` here and to each cache of this name.',
+  );
 }

@@ -27,8 +27,15 @@
 import { monotonicMs } from '../../async/scheduling.js';
 import { withDeadline } from '../../async/deadline.js';
 import { nonce } from '../../model/generation.js';
-import { type FreshnessKey, freshnessKey, generationKey, keyPrefix, type MarkKey, markKey } from '../../model/key.js';
-import { type Renewal, StoreUnavailableError } from '../../ports/store.js';
+import {
+  type FreshnessKey,
+  freshnessKey,
+  type GenerationKey,
+  generationKey,
+  type MarkKey,
+  markKey,
+} from '../../model/key.js';
+import { type Renewal, type StorePartition, StoreUnavailableError } from '../../ports/store.js';
 import { generationTtl } from '../../model/ttl.js';
 import { claimAuthority, type Incarnations, type Epoch } from '../outbox/authority.js';
 import { hasBacklog } from '../outbox/backlog.js';
@@ -84,7 +91,9 @@ export interface TrustOptions extends Omit<RelayContext, 'onForeign'> {
 
 export class Trust {
   readonly #options: TrustOptions;
+  readonly #store: StorePartition;
   readonly #ages = new EventAges();
+  readonly #globalKey: GenerationKey;
   readonly #markKey: MarkKey;
   readonly #keys: readonly { readonly key: FreshnessKey; readonly boundMs: number }[];
   /** The incarnations at the last check. */
@@ -99,8 +108,10 @@ export class Trust {
   #trustedAt: Instant | undefined;
 
   constructor(options: TrustOptions) {
-    const prefix = keyPrefix(options.cache);
+    const { prefix, store } = options.partitions.first;
     this.#options = options;
+    this.#store = store;
+    this.#globalKey = generationKey(prefix, '');
     this.#markKey = markKey(prefix);
     this.#keys = options.bounds.map((boundMs) => ({ key: freshnessKey(prefix, boundMs), boundMs }));
   }
@@ -108,14 +119,14 @@ export class Trust {
   /** Two commands and a query; more for a repair. Rejects as the store and the source do. */
   async check(): Promise<TrustCheck> {
     const ownMs = monotonicMs();
-    const timeMs = await this.#run('time', (deadline) => this.#options.store.timeMs(deadline));
+    const timeMs = await this.#run('time', (deadline) => this.#store.timeMs(deadline));
     const check = await this.#check({ timeMs, ownMs });
     if (check.trusted) this.#trustedAt = { timeMs, ownMs };
     return check;
   }
 
   async #check(now: Instant): Promise<TrustCheck> {
-    const redis = this.#options.store.incarnation;
+    const redis = this.#store.incarnation;
     if (redis === undefined) throw unknownIncarnation();
     const surveyed = await this.#options.reader.survey(this.#ages.earlierSnapshots);
     // Another relay's role may see more of the same server: it wrote that into the row.
@@ -135,7 +146,7 @@ export class Trust {
       return this.#takeAuthority({ redis, postgres }, surveyed);
     }
     const found = await this.#run('renew', (deadline) =>
-      this.#options.store.renew(this.#renewal(authority, now.timeMs, ageMs), deadline),
+      this.#store.renew(this.#renewal(authority, now.timeMs, ageMs), deadline),
     );
     if (found === 'renewed') {
       return this.#wasAway(now) ? this.#repairBacklog(authority, surveyed) : { survey: surveyed, trusted: true };
@@ -145,7 +156,7 @@ export class Trust {
       await this.#repair(authority);
       return { survey: surveyed, trusted: true, repaired: 'mark' };
     }
-    this.#options.store.revalidate?.();
+    this.#store.revalidate?.();
     return { survey: surveyed, trusted: false };
   }
 
@@ -184,7 +195,7 @@ export class Trust {
     const otherStore = authority !== undefined && authority.redis !== found.redis;
     const otherClaimMs = otherStore ? this.#otherClaimMs(authority) : undefined;
     if (otherClaimMs !== undefined && otherClaimMs < CONTEST_AFTER_MS) {
-      this.#options.store.revalidate?.();
+      this.#store.revalidate?.();
       return { survey: surveyed, trusted: false, isContested: this.#isContested() };
     }
     const { db, cache, outbox } = this.#options;
@@ -234,7 +245,7 @@ export class Trust {
    * lineage of either is unknown. One command.
    */
   async #assertNotSucceeded(postgres: string): Promise<string | null> {
-    const mark = await this.#run('mark', (deadline) => this.#options.store.readMark(this.#markKey, deadline));
+    const mark = await this.#run('mark', (deadline) => this.#store.readMark(this.#markKey, deadline));
     const marked = mark?.split(' ')[1];
     const succeeded = marked === undefined ? undefined : succession(postgres, marked);
     if (succeeded !== undefined) {
@@ -248,14 +259,14 @@ export class Trust {
 
   async #repair(epoch: Epoch): Promise<void> {
     const repair = {
-      globalKey: generationKey(keyPrefix(this.#options.cache), ''),
+      globalKey: this.#globalKey,
       markKey: this.#markKey,
       mark: markOf(epoch),
       incarnation: epoch.redis,
       attempt: nonce(),
       ttlMs: generationTtl(0),
     };
-    await this.#run('repair', (deadline) => this.#options.store.repair(repair, deadline));
+    await this.#run('repair', (deadline) => this.#store.repair(repair, deadline));
   }
 
   /**

@@ -72,8 +72,8 @@ export function redisStore(redis: Redis | Cluster, options: ClusterStoreOptions 
   return new RedisStore(new RedisConnection(address));
 }
 
-function isCluster(redis: Redis | Cluster): redis is Cluster {
-  return redis?.isCluster === true;
+function isCluster(redis: Redis | Cluster | undefined | null): redis is Cluster {
+  return redis?.isCluster ?? false;
 }
 
 /** The bump script's replies for keys that get no new generation. */

@@ -5,6 +5,7 @@ import { GenerationalCache, integer, memoryStore, type Store } from '../../../li
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { installOutbox, knexSource, notifyRelays, type RelayEvents, startRelay } from '../../../lib/knex/index.js';
 import { generationKey, keyPrefix } from '../../../lib/model/key.js';
+import { Partitions } from '../../../lib/ports/partitions.js';
 import { EVERYWHERE } from '../../../lib/knex/outbox/event-position.js';
 import { claimAuthority, type Epoch } from '../../../lib/knex/outbox/authority.js';
 import { surveyOutbox } from '../../../lib/knex/outbox/survey.js';
@@ -623,7 +624,9 @@ describe('a relay', () => {
       await claim('another');
       await record(['item=1']);
       const bumps = await mint(['item=1']);
-      const error = await rejection(relayBatch({ db, store, cache, ...limits }, EVERYWHERE, 10));
+      const error = await rejection(
+        relayBatch({ db, partitions: new Partitions(store, cache), cache, ...limits }, EVERYWHERE, 10),
+      );
       expect(error).to.be.instanceOf(DisplacedError);
       expect(error.message).to.equal(
         `The bumps went to a Redis that is not the authoritative one (${redis}, not another): it has failed over, or ` +

@@ -11,7 +11,7 @@
  *
  * ioredis' own Cluster client is not used. It sends a command again when its connection broke, which may execute it
  * twice (docs/protocol.md, rule 8); it takes a new connection for usable before the server has told its incarnation
- * (rule 10); and it may read from replicas.
+ * (docs/protocol.md, rule 10); and it may read from replicas.
  */
 import { clearTimeout, monotonicMs, setTimeout } from '../../../async/scheduling.js';
 import type { Deadline } from '../../../async/deadline.js';
