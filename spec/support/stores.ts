@@ -92,3 +92,14 @@ export function describeOnEachStoreAndProtocol(
   };
   describe(`${title}, on ${byResp2.name}`, () => define(byResp2));
 }
+
+/** A store whose caches have several partitions, all of them in this one. */
+export function partitioned(store: Store, partitions: number): PartitionedStore {
+  return {
+    name: store.name,
+    partitions,
+    partition: () => store,
+    listen: (listener) => store.listen?.(listener),
+    close: () => store.close(),
+  };
+}
