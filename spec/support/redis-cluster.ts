@@ -76,14 +76,37 @@ export class RedisCluster {
     throw new Error(`No node owns the slot of ${key}.`);
   }
 
-  replicaOf(primary: RedisNode): RedisNode {
-    return this.replicas[this.primaries.indexOf(primary)]!;
+  /** The other node of a primary and its replica, whichever of the two is which by now. */
+  partnerOf(node: RedisNode): RedisNode {
+    const at = this.primaries.indexOf(node);
+    return at === -1 ? this.primaries[this.replicas.indexOf(node)]! : this.replicas[at]!;
+  }
+
+  /**
+   * Makes a replica the primary. The others refuse their vote if they gave one for these slots a moment ago, so it is asked
+   * for again.
+   */
+  async failover(to: RedisNode, ...how: ('FORCE' | 'TAKEOVER')[]): Promise<void> {
+    let askedMs = -Infinity;
+    await waitUntil(async () => {
+      if ((await to.role()) === 'master') return true;
+      if (performance.now() - askedMs > 1_500) {
+        askedMs = performance.now();
+        await to.cluster('FAILOVER', ...how).catch(() => {});
+      }
+      return false;
+    }, 'The replica was not promoted');
+    await this.formed();
   }
 
   /** Steps of moving the slot of a key from its owner to another primary. */
   async reshard(key: string, target?: RedisNode): Promise<Resharding> {
     const source = await this.owner(key);
-    const to = target ?? this.primaries.find((node) => node !== source)!;
+    let to = target;
+    for (const node of this.nodes) {
+      if (to === undefined && node !== source && (await node.role()) === 'master') to = node;
+    }
+    if (to === undefined) throw new Error('A slot needs another primary to go to.');
     return new Resharding(this, slotOf(key), source, to);
   }
 

@@ -19,14 +19,16 @@ export async function readSlotMap(client: Redis, askedHost: string): Promise<Slo
     client.cluster('INFO').then(String, () => ''),
     client.cluster('SLOTS') as unknown as Promise<Reply>,
   ]);
-  const addressOf = ([host, port]: [string | null, number]): NodeAddress => ({
-    host: host === null || host === '' || host === '?' ? askedHost : host,
-    port,
-  });
+  /** A node that lost its address has port 0, one without a hostname where hostnames are wanted the host '?'. */
+  const addressOf = ([host, port]: [string | null, number]): NodeAddress | undefined =>
+    port === 0 || host === '?' ? undefined : { host: host === null || host === '' ? askedHost : host, port };
   return {
     isOk: !state.includes('cluster_state:fail'),
-    ranges: slots.map(([first, last, primary]) => ({ first, last, primary: addressOf(primary!) })),
-    nodes: slots.flatMap(([, , ...nodes]) => nodes.map(addressOf)),
+    ranges: slots.flatMap(([first, last, primary]) => {
+      const address = primary && addressOf(primary);
+      return address === undefined ? [] : [{ first, last, primary: address }];
+    }),
+    nodes: slots.flatMap(([, , ...nodes]) => nodes.flatMap((node) => addressOf(node) ?? [])),
   };
 }
 

@@ -1,0 +1,212 @@
+/**
+ * Faults of a Redis Cluster: slots on their way, failovers, primaries that die and come back, nodes that were reset, addresses
+ * that lead nowhere. Three processes read and write meanwhile; no read may be older than a bump that had returned before it
+ * began, nor than a strict commit that was kept.
+ *
+ * A failover may lose a bump that the replica has not got (the relay repairs it). So writers rest around those failovers
+ * in which Redis does not wait for the replica.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'chai';
+import { eventually } from '../support/deferred.js';
+import {
+  privateRedisCluster,
+  type RedisCluster,
+  type RedisNode,
+  type Resharding,
+  waitUntil,
+} from '../support/redis-cluster.js';
+import { ClusterScene } from './cluster-scene.js';
+
+describe('a Redis Cluster', () => {
+  let cluster: RedisCluster;
+
+  before(async function () {
+    this.timeout(60_000);
+    cluster = await privateRedisCluster();
+  });
+
+  afterEach(async function () {
+    this.timeout(60_000);
+    await cluster.formed();
+  });
+
+  /** Resolves when the replica has all that its primary has. */
+  async function replicated(primary: RedisNode): Promise<void> {
+    await waitUntil(async () => (await primary.admin.wait(1, 1_000)) >= 1, 'The replica has not caught up');
+  }
+
+  async function isPrimary(node: RedisNode): Promise<void> {
+    await waitUntil(async () => (await node.role()) === 'master', 'The replica was not promoted');
+  }
+
+  for (const partitions of [1, 64]) {
+    it(`moves slots, in each state of theirs, with ${partitions} partitions`, async () => {
+      const scene = new ClusterScene(cluster, partitions);
+      await scene.during(async () => {
+        const moves: Resharding[] = [];
+        const prefixes = new Set(scene.items.slice(0, 4).map((item) => scene.prefixOf(item)));
+        for (const prefix of prefixes) moves.push(await cluster.reshard(prefix));
+        const each = async (step: (move: Resharding) => Promise<void>) => {
+          for (const move of moves) await step(move);
+          await sleep(300);
+        };
+        await each((move) => move.begin());
+        // The generations first, then half of what is there, then the rest.
+        await each(async (move) => move.move(...(await move.keys()).filter((key) => key.includes(':g:item'))));
+        await each(async (move) => {
+          const keys = await move.keys();
+          await move.move(...keys.slice(0, keys.length / 2));
+        });
+        await each(async (move) => move.move(...(await move.keys()).filter((key) => key.endsWith(':g:'))));
+        for (const move of moves) {
+          for (let keys = await move.keys(); keys.length > 0; keys = await move.keys()) await move.move(...keys);
+        }
+        await each((move) => move.end());
+      });
+      scene.judge();
+      await scene.hitting();
+    });
+  }
+
+  it('moves slots to and fro while a process has an old slot map', async () => {
+    const scene = new ClusterScene(cluster, 64);
+    await scene.hitting();
+    await scene.during(async () => {
+      for (let round = 0; round < 3; round++) {
+        for (const item of scene.items.slice(0, 4)) await (await cluster.reshard(scene.prefixOf(item))).all();
+      }
+    });
+    scene.judge();
+    await scene.hitting();
+  });
+
+  it('fails over by hand, where the replica waits for what its primary has', async () => {
+    const scene = new ClusterScene(cluster, 64);
+    const primary = await scene.owner(0);
+    await scene.during(async () => {
+      await cluster.failover(cluster.partnerOf(primary));
+      await cluster.failover(primary);
+    });
+    scene.judge();
+    await scene.hitting();
+  });
+
+  for (const how of ['FORCE', 'TAKEOVER'] as const) {
+    it(`fails over by ${how}, after the replica has what its primary has`, async () => {
+      const scene = new ClusterScene(cluster, 64);
+      const primary = await scene.owner(1);
+      await scene.during(() => sleep(200));
+      for (const [from, to] of [
+        [primary, cluster.partnerOf(primary)],
+        [cluster.partnerOf(primary), primary],
+      ] as const) {
+        await replicated(from);
+        await scene.during(() => cluster.failover(to, how), { writes: false });
+        await scene.during(() => sleep(300));
+      }
+      scene.judge();
+      await scene.hitting();
+    });
+  }
+
+  it('loses a primary, whose replica takes over, and gets it back', async () => {
+    const scene = new ClusterScene(cluster, 64);
+    const victim = await scene.owner(0);
+    const replica = cluster.partnerOf(victim);
+    await scene.during(() => sleep(200));
+    await replicated(victim);
+    await victim.server.kill('SIGKILL');
+    await scene.during(async () => {
+      await isPrimary(replica);
+      await sleep(500);
+      await victim.server.restart();
+      await cluster.formed();
+    });
+    scene.judge();
+    await scene.hitting();
+  });
+
+  it('has a primary that stands still until its replica has taken over, and then goes on', async () => {
+    const scene = new ClusterScene(cluster, 64);
+    const victim = await scene.owner(1);
+    const replica = cluster.partnerOf(victim);
+    await scene.during(() => sleep(200));
+    await replicated(victim);
+    victim.server.pause();
+    try {
+      await scene.during(async () => isPrimary(replica));
+    } finally {
+      victim.server.resume();
+    }
+    await scene.during(() => cluster.formed());
+    scene.judge();
+    await scene.hitting();
+  });
+
+  it('sends a process to an address that leads nowhere: its reads go to the source, and its bumps reject', async () => {
+    const scene = new ClusterScene(cluster, 64);
+    await scene.hitting();
+    const move = await cluster.reshard(scene.prefixOf(2));
+    let isReachable = false;
+    const natMap = (address: string) =>
+      address === `127.0.0.1:${move.target.port}` && !isReachable ? { host: '127.0.0.1', port: 1 } : null;
+    const { cache, own, namespace } = scene.process({ natMap });
+    await eventually(async () => expect((await own.lookup({ item: 2 })).outcome).to.equal('hit'));
+    await move.all();
+
+    const began = performance.now();
+    expect(await own.fetch({ item: 2 })).to.be.a('number');
+    expect(performance.now() - began).to.be.below(2_000);
+    expect((await own.lookup({ item: 2 })).outcome).to.equal('bypass');
+    const error = await namespace.bump({ item: 2 }).then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    expect(error).to.include({ name: 'BumpError', outcome: 'not_sent' });
+    expect(cache.state.unbumped).to.equal(1);
+    isReachable = true;
+    await eventually(() => expect(cache.state.unbumped).to.equal(0));
+    await scene.during(() => sleep(300));
+    scene.judge();
+    await scene.hitting();
+  });
+
+  it('has a node reset by CLUSTER RESET HARD, with all its keys, and takes it back as a new one', async () => {
+    const scene = new ClusterScene(cluster, 64);
+    const victim = await scene.owner(3);
+    const replica = cluster.partnerOf(victim);
+    await scene.during(() => sleep(200));
+    await replicated(victim);
+    await scene.during(async () => {
+      // A primary with keys refuses a reset.
+      await victim.admin.multi().flushall().call('CLUSTER', 'RESET', 'HARD').exec();
+      victim.id = String(await victim.cluster('MYID'));
+      await sleep(500);
+      // The others know no address of the node that it was, and do not fail it over by themselves.
+      await replica.cluster('FAILOVER', 'TAKEOVER');
+      await isPrimary(replica);
+      await sleep(500);
+    });
+    const other = cluster.nodes.find((node) => node !== victim && node !== replica);
+    for (const node of cluster.nodes) {
+      if (node === victim) continue;
+      const gone = String(await node.cluster('NODES'))
+        .split('\n')
+        .filter(
+          (line) => /fail|noaddr/.test(line) || (line.includes(`:${victim.port}@`) && !line.startsWith(victim.id)),
+        );
+      for (const line of gone) await node.cluster('FORGET', line.split(' ')[0]!).catch(() => {});
+    }
+    await victim.cluster('MEET', '127.0.0.1', other!.port);
+    await waitUntil(
+      async () => (await victim.cluster('REPLICATE', replica.id).catch(() => 'unknown')) === 'OK',
+      'The node does not know its primary',
+    );
+    await cluster.formed();
+    await replicated(replica);
+    await scene.during(() => cluster.failover(victim));
+    scene.judge();
+    await scene.hitting();
+  });
+});
