@@ -18,8 +18,8 @@ const HANG_MS = 5_000;
 const LOAD_MS = 8;
 
 export interface Traffic {
-  /** Whether writers write too. They do unless told. */
-  readonly writes?: boolean;
+  /** Which bumps writers make: of all levels unless told. */
+  readonly writes?: 'all' | 'scopes' | 'global' | 'none';
 }
 
 /**
@@ -87,11 +87,11 @@ export class ClusterScene {
   }
 
   /** Reads and writes in all processes while `work` runs, and for `restMs` after it. */
-  async during<T>(work: () => Promise<T>, { writes = true }: Traffic = {}, restMs = 200): Promise<T> {
+  async during<T>(work: () => Promise<T>, { writes = 'all' }: Traffic = {}, restMs = 200): Promise<T> {
     const over = new AbortController();
     const traffic = this.#processes.flatMap((process) => [
       this.#read(process, over.signal),
-      ...(writes ? [this.#write(process, over.signal)] : []),
+      ...(writes === 'none' ? [] : [this.#write(process, writes, over.signal)]),
     ]);
     const failed = new Promise<never>((_, reject) => {
       for (const one of traffic) one.catch(reject);
@@ -123,17 +123,22 @@ export class ClusterScene {
     }
   }
 
-  async #write(process: ReturnType<ClusterScene['process']>, over: AbortSignal): Promise<void> {
+  async #write(
+    process: ReturnType<ClusterScene['process']>,
+    writes: 'all' | 'scopes' | 'global',
+    over: AbortSignal,
+  ): Promise<void> {
     while (!over.aborted) {
       await sleep(Math.random() * 30);
       const item = Math.floor(Math.random() * ITEMS);
+      const isGlobal = writes === 'global' || (writes === 'all' && Math.random() < 0.1);
       const kind = Math.random();
-      if (kind < 0.2) await this.#commitStrictly(process, item);
+      if (!isGlobal && kind < 0.2) await this.#commitStrictly(process, item);
       else {
-        const items = kind < 0.3 ? this.items : kind < 0.5 ? [item, (item + 5) % ITEMS] : [item];
+        const items = isGlobal ? this.items : kind < 0.5 ? [item, (item + 5) % ITEMS] : [item];
         const committed = items.map((one) => [one, ++this.#versions[one]!] as const);
         const bump = () =>
-          kind < 0.3 ? process.cache.bump() : process.namespace.bumpMany(items.map((one) => ({ item: one })));
+          isGlobal ? process.cache.bump() : process.namespace.bumpMany(items.map((one) => ({ item: one })));
         await this.#untilDone(bump, over);
         for (const [one, version] of committed) this.promises.add(one, version, 'the bump');
       }

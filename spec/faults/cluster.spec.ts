@@ -40,30 +40,45 @@ describe('a Redis Cluster', () => {
     await waitUntil(async () => (await node.role()) === 'master', 'The replica was not promoted');
   }
 
-  for (const partitions of [1, 64]) {
-    it(`moves slots, in each state of theirs, with ${partitions} partitions`, async () => {
+  for (const [partitions, writes] of [
+    [1, 'scopes'],
+    [1, 'global'],
+    [64, 'scopes'],
+    [64, 'global'],
+  ] as const) {
+    it(`moves slots, in each state of theirs, with ${partitions} partitions and bumps of ${writes}`, async () => {
       const scene = new ClusterScene(cluster, partitions);
-      await scene.during(async () => {
-        const moves: Resharding[] = [];
-        const prefixes = new Set(scene.items.slice(0, 4).map((item) => scene.prefixOf(item)));
-        for (const prefix of prefixes) moves.push(await cluster.reshard(prefix));
-        const each = async (step: (move: Resharding) => Promise<void>) => {
-          for (const move of moves) await step(move);
+      const moves: Resharding[] = [];
+      const prefixes = new Set(scene.items.slice(0, 4).map((item) => scene.prefixOf(item)));
+      for (const prefix of prefixes) moves.push(await cluster.reshard(prefix));
+      const each = async (step: (move: Resharding) => Promise<void>) => {
+        for (const move of moves) await step(move);
+        await sleep(300);
+      };
+      const bumped = writes === 'global' ? /:g:$/ : /:g:item/;
+      await scene.hitting();
+      // Bumps begin where the old entries are whole: in a slot on its way no fill succeeds, so none is left after a bump.
+      await scene.during(
+        async () => {
+          await each((move) => move.begin());
+          await each(async (move) => move.move(...(await move.keys()).filter((key) => bumped.test(key))));
+        },
+        { writes: 'none' },
+      );
+      await scene.during(
+        async () => {
           await sleep(300);
-        };
-        await each((move) => move.begin());
-        // The generations first, then half of what is there, then the rest.
-        await each(async (move) => move.move(...(await move.keys()).filter((key) => key.includes(':g:item'))));
-        await each(async (move) => {
-          const keys = await move.keys();
-          await move.move(...keys.slice(0, keys.length / 2));
-        });
-        await each(async (move) => move.move(...(await move.keys()).filter((key) => key.endsWith(':g:'))));
-        for (const move of moves) {
-          for (let keys = await move.keys(); keys.length > 0; keys = await move.keys()) await move.move(...keys);
-        }
-        await each((move) => move.end());
-      });
+          await each(async (move) => {
+            const keys = await move.keys();
+            await move.move(...keys.slice(0, keys.length / 2));
+          });
+          await each((move) => move.rest());
+        },
+        { writes },
+      );
+      // No later bump hides one that was lost on the way: from here on all is read.
+      await scene.during(() => each((move) => move.end()), { writes: 'none' }, 500);
+      await scene.during(() => cluster.formed());
       scene.judge();
       await scene.hitting();
     });
@@ -102,7 +117,7 @@ describe('a Redis Cluster', () => {
         [cluster.partnerOf(primary), primary],
       ] as const) {
         await replicated(from);
-        await scene.during(() => cluster.failover(to, how), { writes: false });
+        await scene.during(() => cluster.failover(to, how), { writes: 'none' });
         await scene.during(() => sleep(300));
       }
       scene.judge();

@@ -110,9 +110,11 @@ export class RedisCluster {
     return new Resharding(this, slotOf(key), source, to);
   }
 
-  /** Resolves when each node sees the cluster serve, and each replica follows its primary. */
+  /** Resolves when each node sees the cluster serve, all agree on the owners, and each replica follows its primary. */
   async formed(): Promise<void> {
     await waitUntil(async () => {
+      const views = await Promise.all(this.nodes.map(ownersSeenBy));
+      if (new Set(views).size !== 1) return false;
       for (const node of this.nodes) {
         if (!(await node.knowsState('ok'))) return false;
         const links = String(await node.cluster('NODES'))
@@ -156,6 +158,11 @@ export class Resharding {
     await this.source.admin.call('MIGRATE', '127.0.0.1', this.target.port, '', 0, 5_000, 'KEYS', ...keys);
   }
 
+  /** Moves all keys that are left. */
+  async rest(): Promise<void> {
+    for (let keys = await this.keys(); keys.length > 0; keys = await this.keys()) await this.move(...keys);
+  }
+
   /** Ends the move. The owner's change is told to the other nodes one by one, as redis-cli does. */
   async end(): Promise<void> {
     await this.target.cluster('SETSLOT', this.slot, 'NODE', this.target.id);
@@ -165,11 +172,7 @@ export class Resharding {
   /** All steps. */
   async all(): Promise<void> {
     await this.begin();
-    for (;;) {
-      const keys = await this.keys();
-      if (keys.length === 0) break;
-      await this.move(...keys);
-    }
+    await this.rest();
     await this.end();
     await this.#cluster.formed();
   }
@@ -220,6 +223,14 @@ export async function privateRedisCluster(options: RedisClusterOptions = {}): Pr
   }
   await cluster.formed();
   return cluster;
+}
+
+async function ownersSeenBy(node: RedisNode): Promise<string> {
+  const ranges = (await node.cluster('SLOTS')) as [number, number, [string, number]][];
+  return ranges
+    .map(([first, last, [, port]]) => `${first}-${last} ${port}`)
+    .toSorted()
+    .join();
 }
 
 export async function waitUntil(isSo: () => Promise<boolean>, what: string): Promise<void> {
