@@ -5,6 +5,7 @@ import { GenerationalCache, integer } from '../../../lib/index.js';
 import { knexSource, onChangeOf } from '../../../lib/knex/index.js';
 import { EVERYWHERE } from '../../../lib/knex/outbox/event-position.js';
 import { relayBatch } from '../../../lib/knex/relay/relay-batch.js';
+import { Partitions } from '../../../lib/ports/partitions.js';
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { eventually } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';
@@ -91,7 +92,10 @@ describe('the bound of a change with a lookup', () => {
     const committedAtMs = performance.now();
     const limits = { bumpDeadlineMs: 1_000, silenceMaxMs: 10_000 };
     const batch = relayBatch(
-      { ...{ db: claiming.db, store, cache: name, outbox: {}, onForeign: () => {} }, ...limits },
+      {
+        ...{ db: claiming.db, partitions: new Partitions(store, name), cache: name, outbox: {}, onForeign: () => {} },
+        ...limits,
+      },
       EVERYWHERE,
       100,
     );
