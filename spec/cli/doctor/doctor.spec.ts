@@ -5,7 +5,7 @@ import { installOutbox } from '../../../lib/knex/index.js';
 import { installMigrationsTrigger } from '../../../lib/knex/migrations/migrations-trigger.js';
 import { changed, onChangeOf } from '../../../lib/knex/triggers/on-change.js';
 import { removeTriggers } from '../../../lib/knex/triggers/remove-triggers.js';
-import { generationKey, keyPrefix, markKey } from '../../../lib/model/key.js';
+import { freshnessKey, generationKey, keyPrefix, markKey } from '../../../lib/model/key.js';
 import { MARK_TTL_MS } from '../../../lib/ports/store.js';
 import { lendCache } from '../../support/cache.js';
 import { eventually } from '../../support/deferred.js';
@@ -90,6 +90,10 @@ describeCommand('gencache doctor', () => {
   async function relaying(maxStalenessMs: readonly number[] = [], url?: string) {
     const relay = lendRelay({ db, cache, maxStalenessMs, pollMs: 20, ...(url !== undefined && { url }) });
     await eventually(() => expect(relay.status.trusted).to.equal(true));
+    // The check that takes authority renews no bound yet.
+    const keys = maxStalenessMs.map((boundMs) => freshnessKey(keyPrefix(cache), boundMs));
+    const redis = lendRedis();
+    for (const key of keys) await eventually(async () => expect(await redis.exists(key)).to.equal(1));
     return relay;
   }
 
