@@ -16,13 +16,16 @@ import { lendOutbox, lendRelay } from '../support/relay.js';
 
 const BOUND_MS = 3_000;
 
-describe('a relay on a Redis Cluster', () => {
+describe('a relay on a Redis Cluster', function () {
+  // An election may take several rounds.
+  this.timeout(120_000);
+
   let cluster: RedisCluster;
   let db: Knex;
   let name: string;
 
   before(async function () {
-    this.timeout(60_000);
+    this.timeout(120_000);
     cluster = await privateRedisCluster();
   });
 
@@ -113,7 +116,7 @@ describe('a relay on a Redis Cluster', () => {
   });
 
   it('repairs a replica that was promoted and missed a bump, and until then no reader with a bound hits', async function () {
-    this.timeout(60_000);
+    this.timeout(120_000);
     const { repairs } = lendWatchedRelay();
     const bounded = lendProcess(BOUND_MS);
     const unbounded = lendProcess();

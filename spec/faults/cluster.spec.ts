@@ -18,16 +18,19 @@ import {
 } from '../support/redis-cluster.js';
 import { ClusterScene } from './cluster-scene.js';
 
-describe('a Redis Cluster', () => {
+describe('a Redis Cluster', function () {
+  // An election may take several rounds.
+  this.timeout(120_000);
+
   let cluster: RedisCluster;
 
   before(async function () {
-    this.timeout(60_000);
+    this.timeout(120_000);
     cluster = await privateRedisCluster();
   });
 
   afterEach(async function () {
-    this.timeout(60_000);
+    this.timeout(120_000);
     await cluster.formed();
   });
 

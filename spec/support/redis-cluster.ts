@@ -4,7 +4,7 @@ import { slotOf, SLOTS } from '../../lib/store/redis/cluster/slot.js';
 import { lend, type Lifetime } from './lenders.js';
 import { type RedisServer, startRedis } from './servers/redis-server.js';
 
-const FORMED_MS = 20_000;
+const FORMED_MS = 60_000;
 
 export interface RedisClusterOptions {
   readonly primaries?: number;
