@@ -21,7 +21,7 @@ export type LookupStore = Pick<StorePartition, 'read' | 'mint'>;
  * seen, whichever partition took it (docs/protocol.md, rule 25). The parts are as fresh as the least fresh one: each
  * partition's freshness key vouches for its own generations alone (docs/protocol.md, rules 9 and 25).
  *
- * A copy of the other scopes' generations in each partition was considered. Then whoever bumps a scope must know whether
+ * A copy of the other scopes' generations in each partition was considered. Then a program that bumps a scope must know whether
  * entries of other trees depend on it: relays, triggers and other releases do not, and a registry would have to be read
  * after each commit.
  */

@@ -8,7 +8,7 @@ import { literal } from '../postgres/sql-text.js';
  */
 export function recordSafely(at: string, record: string): string {
   const outbox = `${at}gencache_outbox`;
-  return `if pg_catalog.row_security_active(${literal(outbox)}::pg_catalog.regclass) then
+  return `if ${rowSecurityActive(at)} then
     begin
     ${record}
     exception when insufficient_privilege then
@@ -18,4 +18,9 @@ export function recordSafely(at: string, record: string): string {
   else
     ${record}
   end if;`;
+}
+
+/** SQL for whether row level security applies to the owner of the outbox. */
+export function rowSecurityActive(at: string): string {
+  return `pg_catalog.row_security_active(${literal(`${at}gencache_outbox`)}::pg_catalog.regclass)`;
 }

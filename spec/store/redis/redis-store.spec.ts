@@ -530,7 +530,7 @@ describe('redisStore', () => {
       }
     });
 
-    it('that is one of a Redis Cluster, with a number of partitions that is none', () => {
+    it('that is one of a Redis Cluster, with an invalid number of partitions', () => {
       for (const partitions of [0, 1.5, 1_025, Number.NaN]) {
         expect(thrown(() => redisStore(new Cluster([1], { lazyConnect: true }), { partitions })))
           .to.include({ name: 'ConfigurationError' })

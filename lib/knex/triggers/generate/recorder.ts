@@ -3,7 +3,7 @@ import { manyRowsSource } from './many-rows.js';
 import { oneRowSource } from './one-row.js';
 import { usualRowSource } from './usual-row.js';
 import { type RecorderInput, TRANSITION_ALIASES } from './rows.js';
-import { recordSafely } from '../../outbox/record-safely.js';
+import { recordSafely, rowSecurityActive } from '../../outbox/record-safely.js';
 import { literal } from '../../postgres/sql-text.js';
 
 /**
@@ -112,9 +112,8 @@ function usualRow(recorder: RecorderInput, insert: string): string {
     return source === undefined ? [] : [whenIt(operation, source)];
   });
   if (writes.length === 0) return '';
-  const outbox = literal(`${recorder.at}gencache_outbox`);
   return `
-  if not pg_catalog.row_security_active(${outbox}::pg_catalog.regclass) then${writes.join('')}
+  if not ${rowSecurityActive(recorder.at)} then${writes.join('')}
     if found then
       return null;
     end if;

@@ -72,7 +72,7 @@ export class ClusterConnection implements ClusterNodes {
     return route;
   }
 
-  /** The connection to a node, made if there is none. */
+  /** Returns the connection to a node, or makes one. */
   node(address: NodeAddress): RedisConnection {
     const { key, address: server } = this.#client.reach(address);
     const known = this.#nodes.get(key);

@@ -177,7 +177,7 @@ const APART_AT_ONCE = 100;
 
 /** The nodes of a cluster, as their routes need them. */
 export interface ClusterNodes {
-  /** The connection to a node, made if there is none. */
+  /** Returns the connection to a node, or makes one. */
   node(address: NodeAddress): RedisConnection;
   /** The host of the node that a connection leads to. */
   hostOf(node: RedisConnection): string;
