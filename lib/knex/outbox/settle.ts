@@ -3,9 +3,10 @@ import type { Knex } from 'knex';
 import type { BumpTarget } from '../../ports/source.js';
 import type { OutboxEvent } from './event.js';
 import type { OutboxOptions } from './location.js';
+import { bumpPaths } from '../../write/bump-paths.js';
 import { resolveEvents } from './resolve-events.js';
 import { scopesToBump } from './spellings.js';
-import { deleteEventsOf, eventsOf } from './transaction-events.js';
+import { deleteEventsOf, eventsOf, waitingEvents } from './transaction-events.js';
 import type { TransactionId } from './transaction-id.js';
 import { warnOfRefusal } from './warn-of-refusal.js';
 
@@ -26,8 +27,12 @@ export interface BumpAfterCommit {
  * understood is left to a relay. A strict commit looks up again the events that a relay has deleted, to learn whether
  * its quarantine covered their scopes.
  *
+ * A lookup misses a scope if another transaction has taken away a row on its way, whose event bumps that scope
+ * (docs/protocol.md, rule 3). That event may wait. So after lookups this process bumps all events that wait, and leaves them to a
+ * relay to delete: one snapshot shows the rows of the lookups and the events, and an event that is gone was bumped before.
+ *
  * If this process dies in between, or a step fails, a relay bumps the events that were not deleted. Two queries, and one
- * command for each 1,000 scopes; more for lookups. Rejects as the source and the store do.
+ * command for each 1,000 scopes; with lookups at least four queries more. Rejects as the source and the store do.
  */
 export async function settleEvents(
   { db, outbox }: { readonly db: Knex; readonly outbox: OutboxOptions },
@@ -43,8 +48,10 @@ export async function settleEvents(
   let server;
   try {
     events = await eventsOf(db, bumps.cache, xid.id, outbox);
-    scopes = await scopesOf(db, [...events, ...missing(commit.lookups, events)], outbox);
+    const own = [...events, ...missing(commit.lookups, events)];
+    scopes = await scopesOf(db, own, outbox);
     server = await commit.bump(scopes.paths);
+    if (own.some(hasLookup)) await bumpWaiting(db, xid, bumps, outbox);
   } catch (error) {
     report(error);
     throw error;
@@ -60,6 +67,37 @@ export async function settleEvents(
 
 const UNDELETED =
   'The events of a transaction were bumped, and stay in the outbox: a relay bumps them again; without a relay they stay.';
+
+/** Most events of other transactions that a transaction bumps: beyond them, its own events are left to a relay. */
+const WAITING_MAX = 1_000;
+
+/** Bumps the events of other transactions that wait. Three queries and more for lookups, and one command. */
+async function bumpWaiting(
+  db: Knex,
+  xid: TransactionId,
+  { cache, partitions, bumpDeadlineMs: deadlineMs, foreign: onForeign }: BumpTarget,
+  outbox: OutboxOptions,
+): Promise<void> {
+  const { paths, isCut } = await db.transaction(
+    async (trx) => {
+      const events = await waitingEvents(trx, { cache, exceptXid: xid.id, max: WAITING_MAX + 1, outbox });
+      const resolved = await resolveEvents(trx, events.slice(0, WAITING_MAX), outbox);
+      return { paths: resolved.paths, isCut: events.length > WAITING_MAX };
+    },
+    { isolationLevel: 'repeatable read' },
+  );
+  if (isCut) {
+    throw new Error(
+      `More than ${WAITING_MAX.toLocaleString('en')} events of other transactions wait in the outbox, and a lookup of this one ` +
+        'may rest on any of them. The events stay in the outbox; a relay bumps them.',
+    );
+  }
+  if (paths.length > 0) await bumpPaths({ partitions, cache, paths, deadlineMs, onForeign });
+}
+
+function hasLookup({ unresolved }: OutboxEvent): boolean {
+  return unresolved?.lookup != null;
+}
 
 function missing(before: readonly OutboxEvent[], after: readonly OutboxEvent[]): OutboxEvent[] {
   const there = new Set(after.map(({ unresolved }) => unresolved?.seq));

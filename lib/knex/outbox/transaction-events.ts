@@ -9,13 +9,37 @@ import { ANSWER_MS } from './survey.js';
 import { literal } from '../postgres/sql-text.js';
 
 /** The events of a transaction that are still in the outbox, claimed or not. One query, no locks. Throws HiddenRowsError. */
-export async function eventsOf(db: Knex, cache: string, xid: string, options: OutboxOptions): Promise<OutboxEvent[]> {
+export function eventsOf(db: Knex, cache: string, xid: string, outbox: OutboxOptions): Promise<OutboxEvent[]> {
+  const from = `${qualifier(outbox)}gencache_outbox as event where cache = ? and xid = ?::xid8 and held_by is null`;
+  return eventsFrom(db, from, [cache, xid], outbox);
+}
+
+/** At most `max` events of all other transactions, claimed or held or not. One query, no locks. Throws HiddenRowsError. */
+export function waitingEvents(
+  db: Knex,
+  options: {
+    readonly cache: string;
+    readonly exceptXid: string;
+    readonly max: number;
+    readonly outbox: OutboxOptions;
+  },
+): Promise<OutboxEvent[]> {
+  const { cache, exceptXid, max, outbox } = options;
+  const from = `(select * from ${qualifier(outbox)}gencache_outbox where cache = ? and xid <> ?::xid8 limit ?) as event`;
+  return eventsFrom(db, from, [cache, exceptXid, max], outbox);
+}
+
+async function eventsFrom(
+  db: Knex,
+  from: string,
+  bindings: readonly (string | number)[],
+  options: OutboxOptions,
+): Promise<OutboxEvent[]> {
   const rows = await query<OutboxEvent | { readonly path: null; readonly cause: MayHide }>(
     db,
-    `select ${EVENT} from ${qualifier(options)}gencache_outbox as event
-     where cache = ? and xid = ?::xid8 and held_by is null
+    `select ${EVENT} from ${from}
      union all select null, ${mayHideSql(options, ['outbox'])}, null where ${mayHideSql(options, ['outbox'])} is not null`,
-    [cache, xid],
+    bindings,
   );
   const events = rows.filter((row): row is OutboxEvent => row.path !== null);
   const [warning] = rows.filter((row) => row.path === null);
