@@ -1,5 +1,6 @@
 import type { BumpTarget } from '../ports/source.js';
 import { bumpPaths } from '../write/bump-paths.js';
+import type { BumpServers } from '../write/bump-scopes.js';
 import type { CommitStrategy } from './commit-strategy.js';
 
 /**
@@ -23,7 +24,7 @@ export class PlainCommit implements CommitStrategy {
 
   unknown(): void {}
 
-  bump(paths: readonly string[]): Promise<string | undefined> {
+  bump(paths: readonly string[]): Promise<BumpServers> {
     const { partitions, cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = this.#bumps;
     return bumpPaths({ partitions, cache, paths, deadlineMs, onForeign });
   }

@@ -4,6 +4,7 @@ import { GencacheError } from '../errors/errors.js';
 import { generationKey } from '../model/key.js';
 import type { Partition } from '../ports/partitions.js';
 import type { BumpTarget, Committed } from '../ports/source.js';
+import type { BumpServers } from '../write/bump-scopes.js';
 import { Quarantine } from '../write/quarantine.js';
 import type { CommitStrategy } from './commit-strategy.js';
 import type { OutboxEvent } from './outbox/event.js';
@@ -125,7 +126,7 @@ export class StrictCommit implements CommitStrategy {
    * Lifts the quarantine, and bumps those of `paths` that it did not cover. One command for each 1,000 scopes. Rejects as
    * the store does, or with BumpError.
    */
-  bump(paths: readonly string[]): Promise<string | undefined> {
+  bump(paths: readonly string[]): Promise<BumpServers> {
     return this.#quarantine.lift(paths);
   }
 

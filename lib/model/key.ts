@@ -65,9 +65,14 @@ export function isName(name: unknown): name is string {
 /** Most partitions of a cache. */
 export const PARTITIONS_MAX = 1_024;
 
+/** Returns the name of a partition, as hash tags and the outbox have it: `17/64`; `0` for the only one. */
+export function partitionName(partition: number, partitions: number): string {
+  return partitions === 1 ? String(partition) : `${partition}/${partitions}`;
+}
+
 /** Returns the prefix that all keys of one partition of a cache share; by default that of the only partition. */
 export function keyPrefix(cache: string, partition = 0, partitions = 1): string {
-  return `gencache:{${cache}:${partitions === 1 ? partition : `${partition}/${partitions}`}}:`;
+  return `gencache:{${cache}:${partitionName(partition, partitions)}}:`;
 }
 
 /**

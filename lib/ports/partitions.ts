@@ -1,9 +1,11 @@
-import { type GenerationKey, generationKey, keyPrefix, partitionOf } from '../model/key.js';
+import { type GenerationKey, generationKey, keyPrefix, partitionName, partitionOf } from '../model/key.js';
 import type { PartitionedStore, Store, StorePartition } from './store.js';
 
 /** One partition of a cache's store. */
 export interface Partition {
   readonly index: number;
+  /** `17/64`, or `0` for the only one. */
+  readonly name: string;
   /** The prefix of its keys. */
   readonly prefix: string;
   readonly store: StorePartition;
@@ -32,7 +34,12 @@ export class Partitions {
     this.bypassed = 'bypassed' in store && (store.bypassed ?? false);
     this.list = Array.from({ length: count }, (_, index) => {
       const prefix = keyPrefix(cache, index, count);
-      return { index, prefix, store: 'partition' in store ? store.partition(prefix) : store };
+      return {
+        index,
+        name: partitionName(index, count),
+        prefix,
+        store: 'partition' in store ? store.partition(prefix) : store,
+      };
     });
   }
 
@@ -63,6 +70,11 @@ export class Partitions {
     return paths.flatMap((path) =>
       path === '' && count > 1 ? this.list.map(({ index }) => at(path, index)) : at(path, partitionOf(path, count)),
     );
+  }
+
+  /** Returns the scopes of these paths in one partition: global there alone. */
+  scopesIn({ index, prefix }: Partition, paths: readonly string[]): LocatedScope[] {
+    return paths.map((path) => ({ path, partition: index, generationKey: generationKey(prefix, path) }));
   }
 
   /** Groups items by their partition, in the order of the partitions' first items. */

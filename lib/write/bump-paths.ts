@@ -1,7 +1,6 @@
 import type { GenerationKey } from '../model/key.js';
-import type { Partitions } from '../ports/partitions.js';
-import type { StorePartition } from '../ports/store.js';
-import { BUMP_SCOPES_MAX, bumpScopes } from './bump-scopes.js';
+import type { Partition, Partitions } from '../ports/partitions.js';
+import { BUMP_SCOPES_MAX, type BumpServers, bumpScopes } from './bump-scopes.js';
 
 interface BumpPathsRequest {
   readonly partitions: Partitions;
@@ -16,33 +15,26 @@ interface BumpPathsRequest {
 
 /**
  * Bumps scopes by their paths, declared in this process or not. Costs one command for each 1,000 scopes of a partition,
- * and stops in each partition at the first command that fails. Returns the incarnation of the store that carried out all
- * commands, as `bumpScopes` does. Throws BumpError.
+ * and stops in each partition at the first command that fails. Returns the servers, as `bumpScopes` does. Throws BumpError.
  */
-export function bumpPaths({
-  partitions,
-  cache,
-  paths,
-  deadlineMs,
-  onForeign,
-}: BumpPathsRequest): Promise<string | undefined> {
+export function bumpPaths({ partitions, cache, paths, deadlineMs, onForeign }: BumpPathsRequest): Promise<BumpServers> {
   const scopes = partitions.locate(paths);
   return bumpScopes({ partitions, scopes, level: cache, deadlineMs, ttlMs: 0, afterFailure: 'stop', onForeign });
 }
 
 /** The keys of one command, and the partition that takes it. */
 export interface KeysChunk {
-  readonly store: StorePartition;
+  readonly partition: Partition;
   readonly keys: readonly GenerationKey[];
 }
 
 /** Returns the generation keys of scopes, in chunks of one command each. */
 export function chunksOfKeys(partitions: Partitions, paths: readonly string[]): KeysChunk[] {
   const chunks: KeysChunk[] = [];
-  for (const [{ store }, scopes] of partitions.group(partitions.locate(paths))) {
+  for (const [partition, scopes] of partitions.group(partitions.locate(paths))) {
     for (let start = 0; start < scopes.length; start += BUMP_SCOPES_MAX) {
       const keys = scopes.slice(start, start + BUMP_SCOPES_MAX).map(({ generationKey }) => generationKey);
-      chunks.push({ store, keys });
+      chunks.push({ partition, keys });
     }
   }
   return chunks;

@@ -31,6 +31,21 @@ export interface BumpRequest<Scope extends LocatedScope> {
 }
 
 /**
+ * The incarnation of the store that carried out all commands of a partition, for each partition with commands; undefined
+ * if there were several, or if the store does not report one.
+ */
+export type BumpServers = ReadonlyMap<Partition, string | undefined>;
+
+/** The outcome of a bump in one partition. */
+export interface PartitionBump {
+  readonly partition: Partition;
+  /** As in `BumpServers`. */
+  readonly server: string | undefined;
+  /** The commands that failed. */
+  readonly failures: readonly BumpError[];
+}
+
+/**
  * Gives scopes generations that were never used before. Every bump reaches a store by this function, but those of a
  * lift and of a repair.
  *
@@ -40,33 +55,40 @@ export interface BumpRequest<Scope extends LocatedScope> {
  * rule 8), and the call rejects; another bump, with another nonce, is harmless. Throws BumpError, whose `paths` are all
  * scopes that must be bumped again.
  *
- * Returns the incarnation of the store that carried out all commands; undefined if there were several, or if the store
- * does not report one. It is read when each reply arrives, while the connection that brought the reply is in use.
+ * Returns the servers that carried out the commands; without scopes, the server of the only partition.
  */
-export async function bumpScopes<Scope extends LocatedScope>(request: BumpRequest<Scope>): Promise<string | undefined> {
+export async function bumpScopes<Scope extends LocatedScope>(request: BumpRequest<Scope>): Promise<BumpServers> {
   const { partitions, scopes } = request;
-  const incarnations = new Set<string | undefined>();
-  const failures: BumpError[] = [];
   const groups = partitions.group(scopes);
-  if (groups.length === 1) await bumpPartition(request, groups[0]!, incarnations, failures);
-  else await Promise.all(groups.map((group) => bumpPartition(request, group, incarnations, failures)));
+  const bumps =
+    groups.length === 1
+      ? [await bumpPartition(request, groups[0]!)]
+      : await Promise.all(groups.map((group) => bumpPartition(request, group)));
+  const failures = bumps.flatMap((bump) => bump.failures);
   if (failures.length > 0) throw together(failures);
-  return incarnations.size === 0 ? partitions.first.store.incarnation : commonIncarnation(incarnations);
+  const { first, count } = partitions;
+  if (bumps.length === 0 && count === 1) return new Map([[first, first.store.incarnation]]);
+  return new Map(bumps.map(({ partition, server }) => [partition, server]));
 }
 
-async function bumpPartition<Scope extends LocatedScope>(
-  request: BumpRequest<Scope>,
-  [{ store }, scopes]: readonly [Partition, readonly Scope[]],
-  incarnations: Set<string | undefined>,
-  failures: BumpError[],
-): Promise<void> {
+/**
+ * Bumps the scopes of one partition. The server is read when each reply arrives, while the connection that brought the reply
+ * is in use. Never rejects.
+ */
+export async function bumpPartition<Scope extends LocatedScope>(
+  request: Omit<BumpRequest<Scope>, 'partitions' | 'scopes'>,
+  [partition, scopes]: readonly [Partition, readonly Scope[]],
+): Promise<PartitionBump> {
   const { level, deadlineMs, ttlMs, afterFailure } = request;
+  const { store } = partition;
+  const failures: BumpError[] = [];
+  let server: string | undefined;
   for (let start = 0; start < scopes.length; start += BUMP_SCOPES_MAX) {
     const chunk = scopes.length <= BUMP_SCOPES_MAX ? scopes : scopes.slice(start, start + BUMP_SCOPES_MAX);
     const keys = chunk.map((scope) => scope.generationKey);
     try {
       const replies = await withDeadline('bump', deadlineMs, (deadline) => store.bump(keys, nonce(), ttlMs, deadline));
-      incarnations.add(store.incarnation);
+      server = start === 0 || server === store.incarnation ? store.incarnation : undefined;
       request.onReply?.(chunk, replies);
       const foreign = chunk.filter((_, i) => replies[i] === 'foreign');
       if (foreign.length > 0) request.onForeign(foreign.map(({ path }) => path));
@@ -76,11 +98,7 @@ async function bumpPartition<Scope extends LocatedScope>(
       if (afterFailure === 'stop') break;
     }
   }
-}
-
-/** Returns the incarnation that carried out every command; undefined if there were several. */
-export function commonIncarnation(incarnations: ReadonlySet<string | undefined>): string | undefined {
-  return incarnations.size === 1 ? [...incarnations][0] : undefined;
+  return { partition, server, failures };
 }
 
 /** Joins the errors of all commands that failed: the first message, the scopes of all, and the least certain outcome. */

@@ -3,10 +3,10 @@ import { withDeadline } from '../async/deadline.js';
 import { nonce } from '../model/generation.js';
 import { topmost } from '../model/path.js';
 import { generationTtl } from '../model/ttl.js';
-import type { Partitions } from '../ports/partitions.js';
+import type { Partition, Partitions } from '../ports/partitions.js';
 import { StoreUnavailableError } from '../ports/store.js';
 import { bumpPaths, chunksOfKeys, type KeysChunk } from './bump-paths.js';
-import { commonIncarnation } from './bump-scopes.js';
+import type { BumpServers } from './bump-scopes.js';
 
 export interface QuarantineOptions {
   readonly partitions: Partitions;
@@ -72,18 +72,19 @@ export class Quarantine {
 
   /**
    * Lifts the quarantine, which gives every scope under it a fresh generation, and bumps those of `paths` that it did not
-   * cover. One command for each 1,000 scopes. Returns the incarnation of the store that carried out all of it; undefined
-   * if there were several. Rejects as the store does, or with BumpError.
+   * cover. One command for each 1,000 scopes. Returns the servers that carried out all of it. Rejects as the store does, or with BumpError.
    */
-  async lift(paths: readonly string[]): Promise<string | undefined> {
+  async lift(paths: readonly string[]): Promise<BumpServers> {
     this.stop();
     const { partitions, cache, deadlineMs, onForeign } = this.#options;
-    const incarnations = new Set<string | undefined>();
-    await this.#each(async ({ store, keys }) => {
+    const servers = new Map<Partition, string | undefined>();
+    const carriedOut = (partition: Partition, server: string | undefined) =>
+      servers.set(partition, servers.has(partition) && servers.get(partition) !== server ? undefined : server);
+    await this.#each(async ({ partition, keys }) => {
       const replies = await withDeadline('lift', deadlineMs, (deadline) =>
-        store.lift(keys, this.#token, nonce(), generationTtl(0), deadline),
+        partition.store.lift(keys, this.#token, nonce(), generationTtl(0), deadline),
       );
-      incarnations.add(store.incarnation);
+      carriedOut(partition, partition.store.incarnation);
       if (replies.includes('lapsed')) this.#kept = false;
     });
     const quarantined = new Set(this.#paths);
@@ -92,9 +93,10 @@ export class Quarantine {
     if (beyond.length > 0) {
       // Another transaction linked more to the changed rows, and committed in between.
       this.#kept = false;
-      incarnations.add(await bumpPaths({ partitions, cache, paths: beyond, deadlineMs, onForeign }));
+      const bumped = await bumpPaths({ partitions, cache, paths: beyond, deadlineMs, onForeign });
+      for (const [partition, server] of bumped) carriedOut(partition, server);
     }
-    return commonIncarnation(incarnations);
+    return servers;
   }
 
   /** Stops the renewals. A quarantine without a lift lapses. */
@@ -106,9 +108,9 @@ export class Quarantine {
   /** `replied`: called after each command, with whether the token stood in all of its scopes before. */
   async #send(replied: (stoodBefore: boolean) => void): Promise<void> {
     const { deadlineMs, lastsMs, setWithinMs } = this.#options;
-    await this.#each(async ({ store, keys }) => {
+    await this.#each(async ({ partition, keys }) => {
       const stood = await withDeadline('quarantine', Math.min(deadlineMs, setWithinMs), (deadline) =>
-        store.quarantine(keys, this.#token, lastsMs, deadline),
+        partition.store.quarantine(keys, this.#token, lastsMs, deadline),
       ).catch((error: unknown) => {
         if (!isUnsent(error)) this.#sent = true;
         throw error;
@@ -123,10 +125,10 @@ export class Quarantine {
    * at the same time. Rejects with the first failure, once all commands have ended.
    */
   async #each(send: (chunk: KeysChunk) => Promise<void>): Promise<void> {
-    const byPartition = new Map<KeysChunk['store'], KeysChunk[]>();
+    const byPartition = new Map<Partition, KeysChunk[]>();
     for (const chunk of chunksOfKeys(this.#options.partitions, this.#paths)) {
-      const chunks = byPartition.get(chunk.store);
-      if (chunks === undefined) byPartition.set(chunk.store, [chunk]);
+      const chunks = byPartition.get(chunk.partition);
+      if (chunks === undefined) byPartition.set(chunk.partition, [chunk]);
       else chunks.push(chunk);
     }
     const sending = [...byPartition.values()].map(async (chunks) => {

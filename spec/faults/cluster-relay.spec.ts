@@ -5,7 +5,7 @@
 import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { GenerationalCache, integer } from '../../lib/index.js';
-import { knexSource, startRelay } from '../../lib/knex/index.js';
+import { knexSource } from '../../lib/knex/index.js';
 import { generationKey, keyPrefix } from '../../lib/model/key.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { eventually } from '../support/deferred.js';
@@ -78,15 +78,6 @@ describe('a relay on a Redis Cluster', function () {
     relay.on('repair', ({ cause }) => repairs.push(cause));
     return { relay, repairs };
   }
-
-  it('is refused for a store of several partitions', () => {
-    const store = redisStore(cluster.client());
-    lend({ what: 'the store', close: () => store.close() });
-    expect(() => startRelay({ db, cache: name, store })).to.throw(
-      `The store of a relay must have one partition, but got one of 64 (cache '${name}'). Pass ` +
-        '`redisStore(cluster, { partitions: 1 })` here and to each cache of this name.',
-    );
-  });
 
   it('relays events, and keeps the bound of readers', async () => {
     const { relay } = lendWatchedRelay();

@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { endsWithin } from '../../async/ends-within.js';
 import { installedRelease, OUTBOX_RELEASE } from '../../knex/install/install-outbox.js';
 import { type Relay, startRelay } from '../../knex/relay/relay.js';
-import type { RelayStatus } from '../../knex/relay/relay-report.js';
+import { someOf } from '../../knex/relay/relay-log.js';
+import type { RelayStatus } from '../../knex/relay/relay-status.js';
 import { redisStore } from '../../store/redis/redis-store.js';
 import type { Logger } from '../../telemetry/log.js';
 import type { Arguments } from '../arguments.js';
@@ -143,13 +144,16 @@ async function relayUntil(
 }
 
 function reportLine(status: RelayStatus, before: RelayStatus): string {
-  const { lagMs, trusted, events, scopes, deadLetters, repairs, failures } = status;
+  const { lagMs, trusted, events, scopes, deadLetters, repairs, failures, partitions } = status;
   return [
     `lag ${Math.round(lagMs)} ms`,
     `${events} events to ${scopes} scopes, ${events - before.events} since the last report`,
     `${repairs} repairs`,
     `${deadLetters} dead letters`,
     `${failures} failures, ${failures - before.failures} since the last report`,
-    trusted ? 'trusted' : 'not trusted: the relay waits until it has checked the servers',
+    trusted
+      ? 'trusted'
+      : `not trusted${partitions ? `, in ${someOf(partitions.untrusted)}` : ''}: the relay waits until it has checked the servers`,
+    ...(partitions && partitions.owing.length > 0 ? [`bumps are owed by ${someOf(partitions.owing)}`] : []),
   ].join('; ');
 }

@@ -2,6 +2,7 @@ import type { Knex } from 'knex';
 import * as outbox from '../../../migrations/outbox/001_outbox.js';
 import * as authority from '../../../migrations/outbox/002_authority.js';
 import * as declaration from '../../../migrations/outbox/003_declaration.js';
+import * as partition from '../../../migrations/outbox/004_partition.js';
 import { ConfigurationError } from '../../errors/errors.js';
 import { findRelation } from '../postgres/catalog.js';
 import { underInstallationLock, ACCESS_EXCLUSIVE, type TableLock, underTableLocks } from '../postgres/table-locks.js';
@@ -20,10 +21,15 @@ interface Step {
 }
 
 /** Immutable once released: each later change is a step of its own. The number of a release is that of its steps. */
-const STEPS: readonly Step[] = [outbox, authority, declaration];
+const STEPS: readonly Step[] = [outbox, authority, declaration, partition];
 
 /** The tables of each step. */
-const TABLES = [['release', 'outbox', 'dead_letter', 'trigger', 'narrowed'], ['authority', 'boot'], ['declaration']];
+const TABLES = [
+  ['release', 'outbox', 'dead_letter', 'trigger', 'narrowed'],
+  ['authority', 'boot'],
+  ['declaration'],
+  ['partition', 'owed'],
+];
 
 /** The release of the outbox that this package installs. */
 export const OUTBOX_RELEASE = STEPS.length;

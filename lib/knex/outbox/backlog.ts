@@ -34,3 +34,27 @@ export async function hasBacklog(db: Knex, { cache, olderThanMs, outbox }: Backl
   );
   return rows[0]!.found;
 }
+
+/**
+ * Those of these partitions of a cache that has several in which `hasBacklog` is so: bumps that a partition owes count for it
+ * alone, and events for all. One query.
+ */
+export async function partitionsWithBacklog(
+  db: Knex,
+  partitions: readonly string[],
+  { cache, olderThanMs, outbox }: BacklogOptions,
+): Promise<ReadonlySet<string>> {
+  const at = qualifier(outbox);
+  const counts = `recorded_at < clock_timestamp() - cast(:olderThanMs as float8) * interval '1 ms' and recorded_at > changed_at`;
+  const rows = await query<{ partition: string }>(
+    db,
+    `select partition from ${at}gencache_partition as authority
+     where cache = :cache and partition = any(cast(:partitions as text[])) and (
+       exists (select from ${at}gencache_owed as owed
+               where owed.cache = :cache and owed.partition = authority.partition and ${counts})
+       or exists (select from ${at}gencache_outbox where cache = :cache and held_by is null and ${counts}))`,
+    { cache, partitions, olderThanMs },
+    { answerMs: ANSWER_MS },
+  );
+  return new Set(rows.map(({ partition }) => partition));
+}

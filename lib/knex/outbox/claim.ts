@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import { isScope } from '../../model/path.js';
 import { query, verbatim } from '../postgres/query.js';
 import { literal } from '../postgres/sql-text.js';
-import { EVENT_UNCHECKED, EVENT_WHOLE, type OutboxEvent } from './event.js';
+import { EVENT_POSITION, EVENT_UNCHECKED, EVENT_WHOLE, type OutboxEvent } from './event.js';
 import type { EventRanges } from './event-position.js';
 import { type OutboxOptions, qualifier } from './location.js';
 
@@ -14,6 +14,8 @@ export interface ClaimOptions {
   readonly outbox: OutboxOptions;
   /** Whether each event comes with its whole row, as `hasInvalidPath` demands. */
   readonly whole?: boolean;
+  /** Whether each event comes with its position and time, as `keepOwed` needs them. */
+  readonly positions?: boolean;
 }
 
 const XID_MAX = 2n ** 64n - 1n;
@@ -42,6 +44,7 @@ export function claimSql({
   max,
   outbox: location,
   whole = false,
+  positions = false,
 }: ClaimOptions): string {
   const outbox = `${qualifier(location)}gencache_outbox`;
   const [limit, ofCache] = [Math.floor(max), literal(cache)];
@@ -63,7 +66,7 @@ export function claimSql({
          limit ${limit}`;
   return verbatim(`delete from ${outbox} as event where ctid = any(array(
        ${claimed}))
-     returning ${whole ? EVENT_WHOLE : EVENT_UNCHECKED}`);
+     returning ${whole ? EVENT_WHOLE : EVENT_UNCHECKED}${positions ? `, ${EVENT_POSITION}` : ''}`);
 }
 
 /** Whether an event without a lookup has a path that is no scope, and came without its row. */

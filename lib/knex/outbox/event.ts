@@ -8,6 +8,16 @@ export interface OutboxEvent {
   readonly unresolved: UnresolvedEvent | null;
 }
 
+/** An event with its position and the time of its recording. */
+export interface PositionedEvent extends OutboxEvent, RecordedAt {}
+
+export interface RecordedAt {
+  readonly xid: string;
+  readonly seq: string;
+  /** As JSON has it. */
+  readonly recordedAt: string;
+}
+
 /** An event with a lookup, or one whose path may be invalid: the relay bumps the nearest valid ancestor of that. */
 export interface UnresolvedEvent {
   readonly xid: string;
@@ -47,3 +57,10 @@ export const EVENT_UNCHECKED = `
 /** The same, with `unresolved` of every event. */
 export const EVENT_WHOLE = `
   ${PATH_AND_CAUSE}, ${UNRESOLVED} as unresolved`;
+
+/** The columns that make it a `PositionedEvent`. */
+export const EVENT_POSITION = `event.xid::text, event.seq::text, ${recordedAtSql('event.recorded_at')}`;
+
+export function recordedAtSql(column: string): string {
+  return `to_json(${column}) #>> '{}' as "recordedAt"`;
+}

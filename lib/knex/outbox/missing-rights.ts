@@ -6,12 +6,23 @@ import { type OutboxOptions, qualifier } from './location.js';
 /** Rights on the tables of the outbox, by table. */
 export type NeededRights = Readonly<Record<string, readonly string[]>>;
 
-/** The rights that a relay needs on each table; UPDATE of the outbox is for row locks. */
-export const RELAY_RIGHTS: NeededRights = {
+const RIGHTS_OF_EACH_RELAY: NeededRights = {
   gencache_outbox: ['SELECT', 'UPDATE', 'DELETE'],
   gencache_dead_letter: ['INSERT'],
-  gencache_authority: ['SELECT', 'INSERT', 'UPDATE'],
   gencache_boot: ['SELECT', 'INSERT'],
+};
+
+/** The rights that a relay needs on each table; UPDATE of the outbox is for row locks. */
+export const RELAY_RIGHTS: NeededRights = {
+  ...RIGHTS_OF_EACH_RELAY,
+  gencache_authority: ['SELECT', 'INSERT', 'UPDATE'],
+};
+
+/** Those of the relay of a cache with several partitions; UPDATE of what is owed is for row locks. */
+export const PARTITIONED_RELAY_RIGHTS: NeededRights = {
+  ...RIGHTS_OF_EACH_RELAY,
+  gencache_partition: ['SELECT', 'INSERT', 'UPDATE'],
+  gencache_owed: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
 };
 
 /** Those of `gencache relay`, which looks at the release of the outbox before it begins. */
@@ -25,11 +36,21 @@ export const DOCTOR_RIGHTS: NeededRights = {
   gencache_declaration: ['SELECT'],
 };
 
+const RIGHTS_OF_EACH_WRITER: NeededRights = {
+  gencache_outbox: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
+  gencache_boot: ['SELECT', 'INSERT'],
+};
+
 /** The rights that `transaction()` and bumps in a transaction need; UPDATE is for row locks. */
 export const WRITER_RIGHTS: NeededRights = {
-  gencache_outbox: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
+  ...RIGHTS_OF_EACH_WRITER,
   gencache_authority: ['SELECT', 'UPDATE'],
-  gencache_boot: ['SELECT', 'INSERT'],
+};
+
+/** Those in a cache with several partitions. */
+export const PARTITIONED_WRITER_RIGHTS: NeededRights = {
+  ...RIGHTS_OF_EACH_WRITER,
+  gencache_partition: ['SELECT', 'UPDATE'],
 };
 
 /** The rights that an application needs to publish what its cache is, and to delete what no process publishes any more. */

@@ -14,6 +14,8 @@ export interface OutboxReaderOptions {
   readonly db: Knex;
   readonly cache: string;
   readonly outbox: OutboxOptions;
+  /** As in SurveyOptions. */
+  readonly partitions?: readonly string[];
   /** A survey that takes longer has failed, in ms: its connection may be half-open. */
   readonly answerMs: number;
 }

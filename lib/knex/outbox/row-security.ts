@@ -10,7 +10,10 @@ import { type OutboxOptions, qualifier } from './location.js';
  * deleted. So each read of the outbox that draws a conclusion from absent rows asks for the tables that hide rows, in the
  * same query; a transaction of gencache's own sets `row_security = off` instead, with which PostgreSQL raises an error.
  */
-const TABLES = ['release', 'outbox', 'dead_letter', 'trigger', 'narrowed', 'authority', 'boot', 'declaration'] as const;
+const TABLES = [
+  ...(['release', 'outbox', 'dead_letter', 'trigger', 'narrowed', 'authority', 'boot', 'declaration'] as const),
+  ...(['partition', 'owed'] as const),
+];
 type OutboxTable = (typeof TABLES)[number];
 
 /** A table that hides rows. */

@@ -1,6 +1,7 @@
 import { monotonicMs } from '../../async/scheduling.js';
 import type { Knex } from 'knex';
 import type { BumpTarget } from '../../ports/source.js';
+import type { BumpServers } from '../../write/bump-scopes.js';
 import type { OutboxEvent } from './event.js';
 import type { OutboxOptions } from './location.js';
 import { bumpPaths } from '../../write/bump-paths.js';
@@ -14,8 +15,8 @@ import { warnOfRefusal } from './warn-of-refusal.js';
 export interface BumpAfterCommit {
   /** Events whose scopes had to be looked up before the commit, and are looked up again after it. */
   readonly lookups: readonly OutboxEvent[];
-  /** Bumps these scopes. Returns the incarnation of the store that took all of it; undefined if there were several. */
-  bump(paths: readonly string[]): Promise<string | undefined>;
+  /** Bumps these scopes. Returns the servers that took all of it. */
+  bump(paths: readonly string[]): Promise<BumpServers>;
 }
 
 /**
@@ -45,12 +46,12 @@ export async function settleEvents(
   let scopes: Awaited<ReturnType<typeof scopesOf>> = { paths: [], understood: true };
   const report = (error?: unknown) =>
     bumps.bumped(scopes.paths, events[0]?.cause ?? 'none', monotonicMs() - startedAtMs, error);
-  let server;
+  let servers;
   try {
     events = await eventsOf(db, bumps.cache, xid.id, outbox);
     const own = [...events, ...missing(commit.lookups, events)];
     scopes = await scopesOf(db, own, outbox);
-    server = await commit.bump(scopes.paths);
+    servers = await commit.bump(scopes.paths);
     if (own.some(hasLookup)) await bumpWaiting(db, xid, bumps, outbox);
   } catch (error) {
     report(error);
@@ -60,7 +61,7 @@ export async function settleEvents(
   report();
   if (!scopes.understood) return;
   // A failure here costs a second bump, by a relay.
-  await deleteEventsOf(db, xid, { cache: bumps.cache, server, outbox }).catch((error: unknown) =>
+  await deleteEventsOf(db, xid, { bumps, servers, outbox }).catch((error: unknown) =>
     warnOfRefusal({ db, outbox }, bumps, error, UNDELETED),
   );
 }

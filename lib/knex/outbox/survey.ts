@@ -12,8 +12,10 @@ export interface OutboxSurvey {
   readonly snapshot: Snapshot;
   /** The life of PostgreSQL: start, and a boot id that a crash erases (`incarnation.ts`); undefined right after a crash. */
   readonly life: string | undefined;
-  /** The authoritative incarnations; undefined before the first epoch. */
+  /** The authoritative incarnations; undefined before the first epoch. Those of several partitions are in `partitions`. */
   readonly authority: Authority | undefined;
+  /** The surveyed partitions, by name. */
+  readonly partitions: ReadonlyMap<string, SurveyedPartition>;
   /** Those of the frontier's pending transactions that have events. */
   readonly pendingEvents: readonly EventPosition[];
   /** The first transactions with events from the watermark on: one, or as many as the earlier snapshots need. */
@@ -24,7 +26,7 @@ export interface OutboxSurvey {
   readonly heldByMigration: readonly EventPosition[];
   /** Number of lookup functions in the outbox's schema: no lookup of a cache rests on more of them, itself included. */
   readonly lookups: number;
-  /** Age of the oldest event, in ms, by PostgreSQL's clock; undefined without events. For reports only. */
+  /** Age of the oldest event or owed bump, in ms, by PostgreSQL's clock; undefined without any. For reports only. */
   readonly lagMs: number | undefined;
 }
 
@@ -35,6 +37,14 @@ export interface Authority {
   /** A new id whenever authority is taken, also by the same incarnations. */
   readonly epoch: string;
   readonly sinceMs: number;
+}
+
+/** The state of one of several partitions of the cache. */
+export interface SurveyedPartition {
+  /** Undefined before its first epoch. */
+  readonly authority: Authority | undefined;
+  /** The first of the bumps that it owes; undefined if it owes none. */
+  readonly owed: { readonly xid: bigint; readonly lagMs: number } | undefined;
 }
 
 /** The oldest and the latest of the earlier snapshots for which the survey tells whether they saw events that are left. */
@@ -51,6 +61,8 @@ export interface SurveyOptions {
   /** Where events can be: the frontier's ranges, or `EVERYWHERE`. */
   readonly ranges: EventRanges;
   readonly earlier?: EarlierSnapshots | undefined;
+  /** The names of the partitions of a cache that has several. */
+  readonly partitions?: readonly string[];
   readonly outbox: OutboxOptions;
   readonly answerMs?: number;
 }
@@ -64,11 +76,13 @@ export interface SurveyOptions {
  */
 export async function surveyOutbox(
   db: Knex,
-  { cache, ranges, earlier, outbox: location, answerMs = ANSWER_MS }: SurveyOptions,
+  { cache, ranges, earlier, partitions = [], outbox: location, answerMs = ANSWER_MS }: SurveyOptions,
 ): Promise<OutboxSurvey> {
   const at = qualifier(location);
   const outbox = `${at}gencache_outbox`;
   const { pending, watermark } = ranges;
+  const isOne = partitions.length === 0;
+  const read = isOne ? READ_TABLES : PARTITIONED_TABLES;
   const rows = await query<Row>(
     db,
     `with recursive tail (xid, seq, recorded_at, n) as (
@@ -96,14 +110,12 @@ export async function surveyOutbox(
        select
          pg_current_snapshot()::text as snapshot,
          ${lifeSql(location)} as life,
-         (select jsonb_build_object('redis', redis, 'postgres', postgres, 'epoch', epoch,
-                   'sinceMs', extract(epoch from clock_timestamp() - changed_at) * 1000)
-          from ${at}gencache_authority where cache = :cache) as authority,
+         ${isOne ? `(select ${AUTHORITY} from ${at}gencache_authority where cache = :cache) as authority,` : partitionsSql(at)}
          (select jsonb_agg(jsonb_build_array(kind, xid::text, seq::text) order by xid, seq) from found) as found,
          (select count(*)::int from pg_catalog.pg_proc where proname >= 'gencache_lookup_' and proname < 'gencache_lookup\`'
             and pronamespace = (select relnamespace from pg_catalog.pg_class where oid = ${literal(outbox)}::regclass)) as lookups,
          (select extract(epoch from clock_timestamp() - min(recorded_at)) * 1000 from found) as "lagMs",
-         ${mayHideSql(location, READ_TABLES)} as "mayHide"`,
+         ${mayHideSql(location, read)} as "mayHide"`,
     {
       cache,
       highXid: String(watermark.xid),
@@ -113,25 +125,48 @@ export async function surveyOutbox(
       oldest: earlier?.oldest.text ?? '1:1:',
       openXids: pending.map(({ xid }) => String(xid)),
       openSeqs: pending.map(({ seq }) => String(seq)),
+      ...(!isOne && { names: partitions }),
     },
     { answerMs },
   );
-  const { snapshot, life, authority, found, lookups, lagMs, mayHide } = rows[0]!;
-  await checkHiddenTables(db, location, { mayHide, tables: READ_TABLES });
+  const { snapshot, life, authority, partitions: surveyed, found, lookups, lagMs, mayHide } = rows[0]!;
+  await checkHiddenTables(db, location, { mayHide, tables: read });
   const of = (kind: string) =>
     (found ?? []).filter((each) => each[0] === kind).map(([, xid, seq]) => ({ xid: BigInt(xid), seq: BigInt(seq) }));
   const tail = of('tail');
+  const ofEach = (surveyed ?? []).map(([name, epoch, owed]) => {
+    const first = owed === null ? undefined : { xid: BigInt(owed[0]), lagMs: Math.max(0, owed[1]) };
+    return [name, { authority: epoch ?? undefined, owed: first }] as const;
+  });
+  const lags = [
+    ...(lagMs === null ? [] : [Math.max(0, Number(lagMs))]),
+    ...ofEach.flatMap(([, { owed }]) => owed?.lagMs ?? []),
+  ];
   return {
     snapshot: parseSnapshot(snapshot),
     life: life ?? undefined,
     authority: authority ?? undefined,
+    partitions: new Map(ofEach),
     pendingEvents: of('pending'),
     tail,
     isTailCut: tail.length === TAIL_MAX,
     heldByMigration: of('held'),
     lookups,
-    lagMs: lagMs === null ? undefined : Math.max(0, Number(lagMs)),
+    lagMs: lags.length === 0 ? undefined : Math.max(...lags),
   };
+}
+
+const AUTHORITY = `jsonb_build_object('redis', redis, 'postgres', postgres, 'epoch', epoch,
+  'sinceMs', extract(epoch from clock_timestamp() - changed_at) * 1000)`;
+
+/** A look by index for each partition: its row, and the first that it owes. */
+function partitionsSql(at: string): string {
+  return `(
+    select jsonb_agg(jsonb_build_array(name,
+      (select ${AUTHORITY} from ${at}gencache_partition where cache = :cache and partition = name),
+      (select jsonb_build_array(xid::text, extract(epoch from clock_timestamp() - recorded_at) * 1000)
+       from ${at}gencache_owed where cache = :cache and partition = name order by xid, seq limit 1)))
+    from unnest(cast(:names as text[])) as name) as partitions,`;
 }
 
 /** A connection without an answer for this time, in ms, counts as half-open and is given up: nothing else ends the wait. */
@@ -139,11 +174,19 @@ export const ANSWER_MS = 10_000;
 
 /** The tables from which a relay draws conclusions. */
 const READ_TABLES = ['outbox', 'dead_letter', 'authority', 'boot'] as const;
+const PARTITIONED_TABLES = ['outbox', 'dead_letter', 'boot', 'partition', 'owed'] as const;
 
 interface Row {
   readonly snapshot: string;
   readonly life: string | null;
-  readonly authority: Authority | null;
+  readonly authority?: Authority | null;
+  readonly partitions?:
+    | readonly (readonly [
+        name: string,
+        authority: Authority | null,
+        owed: readonly [xid: string, lagMs: number] | null,
+      ])[]
+    | null;
   readonly found: readonly (readonly [kind: string, xid: string, seq: string])[] | null;
   readonly lookups: number;
   readonly lagMs: string | null;

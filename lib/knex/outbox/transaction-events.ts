@@ -1,4 +1,7 @@
 import type { Knex } from 'knex';
+import type { Partitions } from '../../ports/partitions.js';
+import type { BumpTarget } from '../../ports/source.js';
+import type { BumpServers } from '../../write/bump-scopes.js';
 import { EVENT, type OutboxEvent } from './event.js';
 import { type OutboxOptions, qualifier } from './location.js';
 import { checkHiddenTables, type MayHide, mayHideSql } from './row-security.js';
@@ -48,31 +51,58 @@ async function eventsFrom(
 }
 
 /**
- * Deletes a transaction's events, if `server`, which took their bump, is the authoritative incarnation, or there is no
- * authority yet. Events that a relay has claimed are left to it. One statement, which locks the row of the authority (FOR
- * SHARE): a repair waits for it, or it waits for the repair and then reads the row's new value. After a crash that lost
+ * Deletes a transaction's events, if the servers that took their bump are the authoritative incarnations, or there is no
+ * authority yet. Events that a relay has claimed are left to it. One statement, which locks the rows of the authority (FOR
+ * SHARE): a repair waits for it, or it waits for the repair and then reads the rows' new values. After a crash that lost
  * the transaction, its id may belong to another one: then nothing is deleted; nor where the row of the authority may be hidden.
  */
 export async function deleteEventsOf(
   db: Knex,
   xid: TransactionId,
   {
-    cache,
-    server,
+    bumps: { cache, partitions },
+    servers,
     outbox,
-  }: { readonly cache: string; readonly server: string | undefined; readonly outbox: OutboxOptions },
+  }: {
+    readonly bumps: Pick<BumpTarget, 'cache' | 'partitions'>;
+    readonly servers: BumpServers;
+    readonly outbox: OutboxOptions;
+  },
 ): Promise<void> {
   const at = qualifier(outbox);
+  const { table, authority, bindings } = partitions.count === 1 ? ofOne(partitions, servers) : ofSeveral(servers);
   await queryReadWrite(
     db,
-    `with authority as (select redis from ${at}gencache_authority where cache = :cache for share)
+    `with authority as (select ${authority.columns} from ${at}${table} where cache = :cache${authority.where} for share)
      delete from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and seq = any(array(
        select seq from ${at}gencache_outbox where cache = :cache and xid = :xid::xid8 and held_by is null
        for update skip locked))
-     and not exists (select from authority where redis is distinct from :server)
+     and not exists (select from authority where redis is distinct from ${authority.server})
      and ${serverSql(outbox)} = :postgres
-     and not row_security_active(${literal(`${at}gencache_authority`)})`,
-    { cache, xid: xid.id, server: server ?? null, postgres: xid.server ?? null },
+     and not row_security_active(${literal(`${at}${table}`)})`,
+    { cache, xid: xid.id, ...bindings, postgres: xid.server ?? null },
     { answerMs: ANSWER_MS },
   );
+}
+
+/** The authority of a cache with one partition, and of the partitions of several that these servers have bumped. */
+function ofOne({ first }: Partitions, servers: BumpServers) {
+  return {
+    table: 'gencache_authority',
+    authority: { columns: 'redis', where: '', server: ':server' },
+    bindings: { server: servers.get(first) ?? null },
+  };
+}
+
+function ofSeveral(servers: BumpServers) {
+  const bumped = [...servers].map(([{ name }, server]) => [name, server ?? null] as const);
+  return {
+    table: 'gencache_partition',
+    authority: {
+      columns: 'partition, redis',
+      where: ' and partition = any(cast(:names as text[])) order by partition',
+      server: `(cast(:servers as jsonb) ->> partition)`,
+    },
+    bindings: { names: bumped.map(([name]) => name), servers: JSON.stringify(Object.fromEntries(bumped)) },
+  };
 }

@@ -4,7 +4,8 @@ import type { BumpTarget } from '../../ports/source.js';
 import { isSqlstate } from '../postgres/sqlstate.js';
 import { explainOutboxError } from './explain-error.js';
 import type { OutboxOptions } from './location.js';
-import { WRITER_RIGHTS } from './missing-rights.js';
+import { isOutboxMissing } from './missing-outbox.js';
+import { PARTITIONED_WRITER_RIGHTS, WRITER_RIGHTS } from './missing-rights.js';
 
 /** Shortest time between two warnings about one Knex, in ms: without a right, every transaction meets the refusal. */
 const WARN_EVERY_MS = 60_000;
@@ -12,7 +13,8 @@ const WARN_EVERY_MS = 60_000;
 const warnedAtMs = new WeakMap<Knex, number>();
 
 /**
- * Warns, with the GRANT, if PostgreSQL refused the role a step that the result of a transaction does not depend on.
+ * Warns, with the remedy, if PostgreSQL refused the role a step that the result of a transaction does not depend on, or if the
+ * outbox is of a release without its table.
  * `fact` says what was not done. Ignores any other error.
  */
 export function warnOfRefusal(
@@ -22,9 +24,11 @@ export function warnOfRefusal(
   fact: string,
 ): void {
   const nowMs = monotonicMs();
-  if (!isSqlstate(error, 'insufficient privilege') || nowMs - (warnedAtMs.get(db) ?? -Infinity) < WARN_EVERY_MS) return;
+  const isRefused = isSqlstate(error, 'insufficient privilege') || isOutboxMissing(error);
+  if (!isRefused || nowMs - (warnedAtMs.get(db) ?? -Infinity) < WARN_EVERY_MS) return;
   warnedAtMs.set(db, nowMs);
-  const warning = explainOutboxError(db, error, { outbox, rights: WRITER_RIGHTS }).then((explained) =>
+  const rights = bumps.partitions.count === 1 ? WRITER_RIGHTS : PARTITIONED_WRITER_RIGHTS;
+  const warning = explainOutboxError(db, error, { outbox, rights }).then((explained) =>
     bumps.warn(`${fact} ${(explained as Error).message}`),
   );
   bumps.later(warning);

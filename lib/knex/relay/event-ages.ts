@@ -39,6 +39,10 @@ const CHECKS_MAX = 64;
  * The time since the base is the longer of two: by the store's clock, which may be set back, and by this process's clock,
  * which stands still while the machine sleeps.
  *
+ * Of several partitions each has ages of its own: its events are those that wait, which may concern it, and those whose bump it
+ * owes. Of these the first is known, with the position of the oldest event of its batch, so a check counts as having seen
+ * it if it may have seen any event from that position on.
+ *
  * A relay that has just begun has no earlier check: it guarantees no bound until it meets an empty outbox, or all events
  * of its first check are gone, and so on for each lookup.
  */
@@ -57,10 +61,10 @@ export class EventAges {
   }
 
   /**
-   * `now`: an instant before the survey. Returns the age in ms: every change that is not bumped is younger. undefined without
+   * `now`: an instant before the survey. `owed`: the first transaction whose bumps the partition owes. Returns the age in ms: every change that is not bumped is younger. undefined without
    * a base.
    */
-  check(now: Instant, survey: OutboxSurvey): number | undefined {
+  check(now: Instant, survey: OutboxSurvey, owed?: bigint): number | undefined {
     const { snapshot, pendingEvents, tail, heldByMigration, lookups } = survey;
     if (lookups > this.#lookups) {
       // Earlier checks know too few bases.
@@ -69,12 +73,12 @@ export class EventAges {
     }
     const length = this.#lookups + 1;
     const events = [...pendingEvents, ...tail, ...heldByMigration];
-    if (events.length === 0) {
+    if (events.length === 0 && owed === undefined) {
       this.#checks = [];
       this.#bases = Array<Instant>(length).fill(now);
     } else {
       // Later checks saw every event that an earlier check saw.
-      const outlived = this.#checks.findLastIndex((check) => !sawAny(check.snapshot, events, survey));
+      const outlived = this.#checks.findLastIndex((check) => !sawAny(check.snapshot, events, survey, owed));
       if (outlived !== -1) {
         this.#bases = this.#checks[outlived]!.bases;
         this.#checks = this.#checks.slice(outlived + 1);
@@ -93,12 +97,30 @@ export class EventAges {
   }
 }
 
+/** The widest of these, for one survey that serves the ages of several partitions. */
+export function widest(earlier: readonly (EarlierSnapshots | undefined)[]): EarlierSnapshots | undefined {
+  return earlier.reduce((wide, each) => {
+    if (wide === undefined || each === undefined) return wide ?? each;
+    return {
+      oldest: isOlder(each.oldest, wide.oldest) ? each.oldest : wide.oldest,
+      latest: isOlder(wide.latest, each.latest) ? each.latest : wide.latest,
+    };
+  }, undefined);
+}
+
+/** Of two snapshots with the same `xmax`, the older one has more open transactions. */
+function isOlder(one: Snapshot, other: Snapshot): boolean {
+  return one.xmax < other.xmax || (one.xmax === other.xmax && one.open.length > other.open.length);
+}
+
 /** Whether the check saw one of these events, or may have seen one that the survey does not list. */
 function sawAny(
   earlier: Snapshot,
   events: readonly EventPosition[],
   { snapshot, tail, isTailCut }: OutboxSurvey,
+  owed: bigint | undefined,
 ): boolean {
+  if (owed !== undefined && (owed < earlier.xmax || owed >= snapshot.xmax)) return true;
   if (isTailCut && tail.at(-1)!.xid < earlier.xmax) return true;
   // An id that is yet to be given came with a restored dump, at an unknown time.
   return events.some(({ xid }) => xid >= snapshot.xmax || wasVisible(xid, earlier));

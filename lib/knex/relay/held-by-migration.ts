@@ -1,10 +1,14 @@
 import type { Knex } from 'knex';
 import { bumpPaths } from '../../write/bump-paths.js';
+import { type RecordedAt, recordedAtSql } from '../outbox/event.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
 import { isSqlstate, isTransient } from '../postgres/sqlstate.js';
 import { nearestScope } from '../../model/path.js';
 import { scopesToBump } from '../outbox/spellings.js';
-import { type RelayContext, inBumpTransaction, assertAuthoritative } from './relay-batch.js';
+import { assertAuthoritative } from './authoritative-bump.js';
+import { inBumpTransaction } from './bump-transaction.js';
+import { bumpPartitions, oldestOf, oweFailed } from './partition-bumps.js';
+import type { RelayContext } from './relay-context.js';
 import { query, verbatim } from '../postgres/query.js';
 import { withSavepoint } from '../postgres/savepoint.js';
 import { literal } from '../postgres/sql-text.js';
@@ -35,10 +39,21 @@ export async function relayHeldByMigration(context: RelayContext): Promise<Relea
     const locks = new Map<string, boolean | Error>();
     for (const { heldBy } of rows) if (!locks.has(heldBy)) locks.set(heldBy, await isLocked(trx, heldBy));
     const paths = scopesToBump(new Set(rows.map(({ path }) => nearestScope(path))));
-    const server = await bumpPaths({ partitions, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
     const done = rows.filter(({ heldBy }) => locks.get(heldBy) === false);
+    if (partitions.count === 1) {
+      const servers = await bumpPaths({ partitions, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
+      if (done.length > 0) await assertAuthoritative(trx, context, servers.get(partitions.first));
+    } else if (rows.length > 0) {
+      const groups = partitions.group(partitions.locate(paths));
+      const oldest = oldestOf(rows);
+      const bumps = await bumpPartitions(
+        context,
+        groups.map(([partition, scopes]) => ({ partition, scopes, oldest })),
+      );
+      // The lock was free before the bumps, so those that are owed come after the last change as well.
+      if (done.length > 0) await oweFailed(trx, context, bumps);
+    }
     if (done.length > 0) {
-      await assertAuthoritative(trx, context, server);
       await query(
         trx,
         `delete from ${qualifier(outbox)}gencache_outbox
@@ -54,16 +69,14 @@ export async function relayHeldByMigration(context: RelayContext): Promise<Relea
   });
 }
 
-interface HeldEvent {
-  readonly xid: string;
-  readonly seq: string;
+interface HeldEvent extends RecordedAt {
   readonly path: string;
   readonly heldBy: string;
 }
 
 function heldEventsSql(cache: string, options: OutboxOptions): string {
   return verbatim(
-    `select xid::text, seq::text, path, held_by as "heldBy" from ${qualifier(options)}gencache_outbox
+    `select xid::text, seq::text, ${recordedAtSql('recorded_at')}, path, held_by as "heldBy" from ${qualifier(options)}gencache_outbox
      where cache = ${literal(cache)} and held_by is not null`,
   );
 }

@@ -8,7 +8,7 @@ import { Partitions } from '../../ports/partitions.js';
 import type { PartitionedStore, Store } from '../../ports/store.js';
 import type { Logger } from '../../telemetry/log.js';
 import { type OutboxOptions, qualifier } from '../outbox/location.js';
-import type { RelayContext } from './relay-batch.js';
+import type { RelayContext } from './relay-context.js';
 
 export interface RelayOptions extends OutboxOptions {
   /** The cache whose events to relay; those of other caches are left alone. */
@@ -16,8 +16,8 @@ export interface RelayOptions extends OutboxOptions {
   /** The primary of the database with the outbox. Give the relay a pool of its own where the application's may be busy. */
   readonly db: Knex;
   /**
-   * The store to bump: `redisStore(redis)`, made for this relay, which closes it. Of a Redis Cluster, one with
-   * `partitions: 1`, as the cache itself must have it then.
+   * The store to bump: `redisStore(redis)`, made for this relay, which closes it. Of a Redis Cluster, one with the same
+   * number of partitions as the cache has.
    */
   readonly store: Store | PartitionedStore;
   /** The bounds to guarantee: each `maxStalenessMs` that a cache of this name has, in ms. */
@@ -51,7 +51,7 @@ export interface RelayOptions extends OutboxOptions {
 }
 
 /** The options with their defaults, checked. */
-export interface RelaySettings extends Omit<RelayContext, 'onForeign'> {
+export interface RelaySettings extends Omit<RelayContext, 'onForeign' | 'trust'> {
   readonly store: Store | PartitionedStore;
   readonly bounds: readonly number[];
   readonly pollMs: number;
@@ -60,16 +60,22 @@ export interface RelaySettings extends Omit<RelayContext, 'onForeign'> {
   readonly stopDeadlineMs: number;
   readonly listen: boolean;
   readonly fenced: boolean;
+  /** As in `PartitionsTrust`. */
+  readonly stragglerMs: number;
 }
 
 const SILENCE_MAX_MS = 10_000;
 /** Longer than a restart of a lone relay, and shorter than the default TTL, past which no entry is that old. */
 const BACKLOG_MAX_MS = 30_000;
+/** The time, in ms, by which a primary of a Redis Cluster may be slower than another one before the others go on. */
+const STRAGGLER_MS = 100;
+/** A check waits for stragglers twice or three times, and bounds of the others must not lapse meanwhile. */
+const STRAGGLERS_PER_BOUND = 16;
 const OPTION_MAX_MS = 3_600_000;
 
 /** Throws ConfigurationError. */
 export function relaySettings({ schema, maxStalenessMs = [], ...options }: RelayOptions): RelaySettings {
-  const settings: Omit<RelaySettings, 'partitions'> = {
+  const settings: Omit<RelaySettings, 'partitions' | 'stragglerMs'> = {
     ...{ pollMs: 50, batchMax: 1_000, bumpDeadlineMs: 1_000, stopDeadlineMs: 5_000, listen: false, fenced: false },
     backlogMaxMs: BACKLOG_MAX_MS,
     silenceMaxMs: Math.max(SILENCE_MAX_MS, 5 * (options.bumpDeadlineMs ?? 0)),
@@ -96,19 +102,10 @@ export function relaySettings({ schema, maxStalenessMs = [], ...options }: Relay
   ] as const) {
     wholeNumber(option, settings[option], least, OPTION_MAX_MS);
   }
-  return { ...settings, partitions: onePartition(store, cache) };
+  const stragglerMs = Math.min(STRAGGLER_MS, ...settings.bounds.map((boundMs) => boundMs / STRAGGLERS_PER_BOUND));
+  return { ...settings, stragglerMs, partitions: new Partitions(store, cache) };
 }
 
 function isStore(store: Partial<Store & PartitionedStore> | undefined): boolean {
   return typeof store?.bump === 'function' || typeof store?.partition === 'function';
-}
-
-/** A relay renews one mark and the freshness keys of one partition; it would vouch for the others unasked. */
-function onePartition(store: Store | PartitionedStore, cache: string): Partitions {
-  const partitions = new Partitions(store, cache);
-  if (partitions.count === 1) return partitions;
-  throw new ConfigurationError(
-    `The store of a relay must have one partition, but got one of ${partitions.count} (cache ${describe(cache)}). Pass ` +
-      '`redisStore(cluster, { partitions: 1 })` here and to each cache of this name.',
-  );
 }

@@ -1,4 +1,5 @@
 import { monotonicMs } from '../../async/scheduling.js';
+import type { Partition } from '../../ports/partitions.js';
 import type { Logger } from '../../telemetry/log.js';
 import { foreignDeleted } from '../../write/bump-scopes.js';
 import { Emitter } from '../../telemetry/emitter.js';
@@ -8,32 +9,25 @@ import type { ReleasedEvents } from './held-by-migration.js';
 import type { RelayedBatch } from './relay-batch.js';
 import type { RelayEvents } from './relay-events.js';
 import { logRelay } from './relay-log.js';
+import type { RelayStatus } from './relay-status.js';
 import { describeUnknownLineage } from '../outbox/lineage-remedy.js';
-import type { RepairCause } from './trust.js';
-
-/** The state of a relay, and its counts since it began. */
-export interface RelayStatus {
-  /** Age of the oldest event at the last survey, in ms, by PostgreSQL's clock; 0 when there was none. */
-  readonly lagMs: number;
-  /** Whether both servers were authoritative at the last finished check, and nothing has failed since. */
-  readonly trusted: boolean;
-  readonly events: number;
-  readonly scopes: number;
-  readonly deadLetters: number;
-  readonly repairs: number;
-  readonly failures: number;
-}
+import type { PartitionFailure, Repair } from './trust.js';
 
 /** A migration that holds events is reported this often, in ms. */
 const HELD_REPORT_EVERY_MS = 60_000;
 /** Another relay on another Redis is reported this often, in ms. */
 const CONTEST_REPORT_EVERY_MS = 60_000;
 
+/** The same failure of partitions is reported this often, in ms. */
+const PARTITIONS_REPORT_EVERY_MS = 10_000;
+
 /** Counts what a relay does, and emits it. */
 export class RelayReport {
   readonly #cache: string;
   readonly #emitter = new Emitter<RelayEvents>();
+  readonly #isPartitioned: boolean;
   #lagMs = 0;
+  #owing: readonly string[] = [];
   #events = 0;
   #scopes = 0;
   #deadLetters = 0;
@@ -43,9 +37,15 @@ export class RelayReport {
   #contestReportedAtMs = -Infinity;
   /** The incarnation whose unknown lineage was reported. */
   #unknownLineageOf: string | undefined;
+  /** By message. */
+  readonly #partitionsReportedAtMs = new Map<string, number>();
 
-  constructor(cache: string, log: Logger | undefined) {
+  constructor(
+    cache: string,
+    { isPartitioned, log }: { readonly isPartitioned: boolean; readonly log: Logger | undefined },
+  ) {
     this.#cache = cache;
+    this.#isPartitioned = isPartitioned;
     if (log) logRelay(log, this.#emitter);
   }
 
@@ -53,10 +53,10 @@ export class RelayReport {
     return this.#emitter.on(name, listener);
   }
 
-  status(trusted: boolean): RelayStatus {
+  status(untrusted: readonly Partition[]): RelayStatus {
     return {
       lagMs: this.#lagMs,
-      trusted,
+      ...this.#trust(untrusted),
       events: this.#events,
       scopes: this.#scopes,
       deadLetters: this.#deadLetters,
@@ -65,10 +65,19 @@ export class RelayReport {
     };
   }
 
+  #trust(untrusted: readonly Partition[]): Pick<RelayStatus, 'trusted' | 'partitions'> {
+    const trusted = untrusted.length === 0;
+    if (!this.#isPartitioned) return { trusted };
+    return { trusted, partitions: { untrusted: namesOf(untrusted), owing: this.#owing } };
+  }
+
   /** `survey`: undefined for a poll without one. */
-  polled(survey: OutboxSurvey | undefined, trusted: boolean): void {
-    if (survey !== undefined) this.#lagMs = survey.lagMs ?? 0;
-    this.#emitter.emit('poll', { cache: this.#cache, lagMs: this.#lagMs, trusted });
+  polled(survey: OutboxSurvey | undefined, untrusted: readonly Partition[]): void {
+    if (survey !== undefined) {
+      this.#lagMs = survey.lagMs ?? 0;
+      this.#owing = [...survey.partitions].flatMap(([name, { owed }]) => (owed === undefined ? [] : name));
+    }
+    this.#emitter.emit('poll', { cache: this.#cache, lagMs: this.#lagMs, ...this.#trust(untrusted) });
   }
 
   relayed(batch: RelayedBatch): void {
@@ -78,6 +87,11 @@ export class RelayReport {
     this.#deadLetters += deadLetters.length;
     if (events > 0) this.#emitter.emit('batch', { cache: this.#cache, ...batch });
     if (deadLetters.length > 0) this.#emitter.emit('deadLetter', { cache: this.#cache, deadLetters });
+  }
+
+  /** Bumps that partitions owed are made. */
+  paid(scopes: number): void {
+    this.#scopes += scopes;
   }
 
   /** The locks that are still taken are reported at once, and each minute: a migrator that died leaves its lock. */
@@ -103,9 +117,24 @@ export class RelayReport {
     this.#emitter.emit('warning', { cache: this.#cache, message: describeUnknownLineage(gaps, settings) });
   }
 
-  repaired(cause: RepairCause): void {
+  repaired({ cause, partitions }: Repair): void {
     this.#repairs++;
-    this.#emitter.emit('repair', { cache: this.#cache, cause });
+    this.#emitter.emit('repair', {
+      cache: this.#cache,
+      cause,
+      ...(this.#isPartitioned && { partitions: namesOf(partitions) }),
+    });
+  }
+
+  /** Some partitions failed, and others did not: at once, and every ten seconds. */
+  partitionsFailed({ error, partitions }: PartitionFailure): void {
+    const nowMs = monotonicMs();
+    for (const [told, atMs] of this.#partitionsReportedAtMs)
+      if (nowMs - atMs >= PARTITIONS_REPORT_EVERY_MS) this.#partitionsReportedAtMs.delete(told);
+    if (this.#partitionsReportedAtMs.has(error.message)) return;
+    this.#partitionsReportedAtMs.set(error.message, nowMs);
+    this.#failures++;
+    this.#emitter.emit('failure', { cache: this.#cache, operation: 'store', error, partitions: namesOf(partitions) });
   }
 
   /** Relays on two servers take turns of some seconds; one report a minute tells enough. */
@@ -120,4 +149,8 @@ export class RelayReport {
     this.#failures++;
     this.#emitter.emit('failure', { cache: this.#cache, operation, error });
   }
+}
+
+function namesOf(partitions: readonly Partition[]): string[] {
+  return partitions.map(({ name }) => name);
 }

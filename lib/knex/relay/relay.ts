@@ -1,15 +1,18 @@
 import { clearTimeout, monotonicMs, setTimeout, sleep } from '../../async/scheduling.js';
 import { endsWithin } from '../../async/ends-within.js';
 import { explainOutboxError } from '../outbox/explain-error.js';
-import { RELAY_RIGHTS } from '../outbox/missing-rights.js';
+import { PARTITIONED_RELAY_RIGHTS, RELAY_RIGHTS } from '../outbox/missing-rights.js';
 import { OutboxReader } from '../outbox/outbox-reader.js';
 import { ANSWER_MS, type OutboxSurvey } from '../outbox/survey.js';
 import { relayHeldByMigration } from './held-by-migration.js';
 import { Hints } from './hints.js';
-import { relayBatch, type RelayContext } from './relay-batch.js';
+import { relayOwed } from './partition-bumps.js';
+import { relayBatch } from './relay-batch.js';
+import type { RelayContext } from './relay-context.js';
 import type { RelayEvents } from './relay-events.js';
 import { type RelayOptions, type RelaySettings, relaySettings } from './relay-options.js';
-import { RelayReport, type RelayStatus } from './relay-report.js';
+import { RelayReport } from './relay-report.js';
+import type { RelayStatus } from './relay-status.js';
 import { StrangePaths } from './strange-paths.js';
 import { Trust } from './trust.js';
 
@@ -18,6 +21,8 @@ import { Trust } from './trust.js';
  * PostgreSQL 0.9 ms of its own time, most of it for planning; a claim that finds nothing takes 0.3 ms (PostgreSQL 15, 2026-11).
  */
 const CHECK_EVERY_MS = 1_000;
+/** Of several partitions, some of which are not trusted: the servers are checked again after this time, in ms. */
+const RECHECK_EVERY_MS = 200;
 /** Events that a migration holds are bumped this often, in ms. */
 const HELD_EVERY_MS = 1_000;
 const BACK_OFF_MAX_MS = 5_000;
@@ -40,7 +45,11 @@ const CHECKS_FOR_LOOKUPS_MAX = 12;
  *
  * or alone: `gencache relay`. Any number of relays share the work. Polling is the guarantee; a NOTIFY only ends a
  * pause. An idle relay costs two short queries a poll, and one query and two commands a second; with bounds to guarantee, one
- * query and two commands a poll. Throws ConfigurationError.
+ * query and two commands a poll.
+ *
+ * On a Redis Cluster a check takes a command for each primary and one for each partition, so the relay makes four in the
+ * smallest bound, and one a second at least. A primary that is away stops the bumps of its own partitions alone; they are
+ * kept in the outbox, and made once it is back. Throws ConfigurationError.
  */
 export function startRelay(options: RelayOptions): Relay {
   return new Relay(options);
@@ -53,6 +62,7 @@ export function startRelay(options: RelayOptions): Relay {
  */
 export class Relay {
   readonly #settings: RelaySettings;
+  readonly #isPartitioned: boolean;
   readonly #context: RelayContext;
   readonly #report: RelayReport;
   readonly #reader: OutboxReader;
@@ -66,9 +76,9 @@ export class Relay {
   #wake: (() => void) | undefined;
   /** A hint came during this turn: no pause follows it. */
   #hinted = false;
-  /** The outcome of the last finished check; false after a failure. */
-  #trusted = false;
   #checkedAtMs = -Infinity;
+  /** A connection to one of several primaries has opened. */
+  #isCheckDue = false;
   /** Number of events since the last survey: their dead rows lie within the frontier. */
   #claimed = 0;
   /** As of the last survey. */
@@ -79,20 +89,32 @@ export class Relay {
 
   constructor(options: RelayOptions) {
     const settings = relaySettings(options);
-    const { db, store, cache, outbox, bounds, silenceMaxMs, listen } = settings;
+    const { db, store, cache, outbox, bounds, silenceMaxMs, listen, partitions } = settings;
     this.#settings = settings;
-    this.#report = new RelayReport(cache, options.log);
+    this.#report = new RelayReport(cache, { isPartitioned: partitions.count > 1, log: options.log });
     this.#strange = new StrangePaths({ db, cache, outbox, warn: this.#report.warned });
-    this.#context = { ...settings, onForeign: this.#report.foreign };
-    this.#reader = new OutboxReader({ db, cache, outbox, answerMs: Math.min(ANSWER_MS, 2 * silenceMaxMs) });
-    const checkEveryMs = Math.max(this.#pollMs, this.#checkEveryMs);
+    this.#isPartitioned = partitions.count > 1;
+    this.#reader = new OutboxReader({
+      ...{ db, cache, outbox, answerMs: Math.min(ANSWER_MS, 2 * silenceMaxMs) },
+      ...(this.#isPartitioned && { partitions: partitions.list.map(({ name }) => name) }),
+    });
+    const checkEveryMs = Math.max(this.#pollMs, this.#checkEveryMs(true));
     this.#trust = new Trust({ ...settings, bounds, reader: this.#reader, checkEveryMs });
+    this.#context = {
+      ...{ ...settings, onForeign: this.#report.foreign },
+      ...(this.#isPartitioned && { trust: this.#trust }),
+    };
     store.listen?.((signal) => {
-      if (signal.kind === 'down') this.#failed('store', signal.error);
-      if (signal.kind === 'up') this.#hint();
+      // Of several primaries the others are as they were.
+      if (signal.kind === 'down' && this.#isPartitioned) this.#report.failed('store', signal.error);
+      else if (signal.kind === 'down') this.#failed('store', signal.error);
+      if (signal.kind === 'up') {
+        this.#isCheckDue = this.#isPartitioned;
+        this.#hint();
+      }
     });
     // A hint that comes while something is wrong would undo the backing off.
-    if (listen) this.#hints = new Hints(db, cache, () => this.#trusted && this.#hint());
+    if (listen) this.#hints = new Hints(db, cache, () => this.#isTrusted && this.#hint());
     this.#ended = this.#run();
   }
 
@@ -102,7 +124,7 @@ export class Relay {
   }
 
   get status(): RelayStatus {
-    return this.#report.status(this.#trusted);
+    return this.#report.status(this.#trust.untrusted);
   }
 
   /**
@@ -136,17 +158,18 @@ export class Relay {
         if (found === 'busy') continue;
         // Each turn costs as much as a small write: under steady writes, hinted or not, a pause lets several share one.
         if (found === 'worked' || this.#hinted) await sleep(Math.min(BREATH_MS, this.#pollMs / 5));
-        await this.#wait(this.#trusted ? this.#pollMs : Math.min(this.#pollMs, CHECK_EVERY_MS));
+        await this.#wait(this.#isTrusted ? this.#pollMs : Math.min(this.#pollMs, CHECK_EVERY_MS));
       } catch (error) {
-        this.#trusted = false;
+        this.#trust.distrustAll();
         this.#isBehind = false;
         const { db, outbox } = this.#settings;
-        const explained = await explainOutboxError(db, error, { outbox, rights: RELAY_RIGHTS });
+        const rights = this.#isPartitioned ? PARTITIONED_RELAY_RIGHTS : RELAY_RIGHTS;
+        const explained = await explainOutboxError(db, error, { outbox, rights });
         this.#failed('relay', explained as Error);
         if (this.#stopping) break;
         // The lag is reported after a failure, too.
         await this.#reader.survey().then(
-          (survey) => this.#report.polled(survey, this.#trusted),
+          (survey) => this.#polled(survey),
           () => {},
         );
         await this.#wait(Math.min(BACK_OFF_MAX_MS, this.#pollMs * 2 ** failures++) * (0.5 + Math.random() / 2));
@@ -155,41 +178,55 @@ export class Relay {
   }
 
   get #pollMs(): number {
-    const { pollMs, bounds } = this.#settings;
+    return Math.min(this.#settings.pollMs, this.#checksMs);
+  }
+
+  /** The longest time between two checks that the bounds allow, in ms. */
+  get #checksMs(): number {
     const checks = CHECKS_PER_BOUND + Math.min(this.#lookups, CHECKS_FOR_LOOKUPS_MAX);
-    return Math.min(pollMs, ...bounds.map((boundMs) => boundMs / checks));
+    return Math.min(...this.#settings.bounds.map((boundMs) => boundMs / checks));
   }
 
   get #backlogTurnMs(): number {
     return this.#settings.bounds.length > 0 ? Math.min(this.#pollMs, BACKLOG_TURN_MS) : BACKLOG_TURN_MS;
   }
 
-  /** A turn checks the servers if the last check is older; with bounds, each turn does. */
-  get #checkEveryMs(): number {
-    return this.#settings.bounds.length > 0 ? 0 : CHECK_EVERY_MS;
+  /**
+   * A turn checks the servers if the last check is older; with bounds, each turn does, but of several partitions as often as
+   * the smallest bound needs it.
+   */
+  #checkEveryMs(areAllTrusted: boolean): number {
+    if (!this.#isPartitioned) return this.#settings.bounds.length > 0 ? 0 : CHECK_EVERY_MS;
+    return Math.min(areAllTrusted ? CHECK_EVERY_MS : RECHECK_EVERY_MS, this.#checksMs);
+  }
+
+  get #isTrusted(): boolean {
+    return this.#trust.isAnyTrusted;
   }
 
   /** `busy`: there is more to do. `worked`: a batch was not full, so little can be left. */
   async #turn(): Promise<'busy' | 'worked' | 'idle'> {
     const { batchMax } = this.#settings;
     const nowMs = monotonicMs();
-    const isCheckDue = !this.#trusted || nowMs - this.#checkedAtMs >= this.#checkEveryMs;
+    const checkEveryMs = this.#checkEveryMs(this.#trust.untrusted.length === 0);
+    const isCheckDue = !this.#isTrusted || this.#isCheckDue || nowMs - this.#checkedAtMs >= checkEveryMs;
     if (isCheckDue || this.#claimed >= batchMax) {
       this.#claimed = 0;
       const survey = isCheckDue ? await this.#check() : await this.#reader.survey();
       this.#lookups = survey.lookups;
-      this.#report.polled(survey, this.#trusted);
-      if (!this.#trusted) return 'idle';
+      this.#polled(survey);
+      if (!this.#isTrusted) return 'idle';
 
       if (survey.heldByMigration.length > 0 && nowMs - this.#heldAtMs >= HELD_EVERY_MS) {
         this.#heldAtMs = nowMs;
         this.#report.released(await relayHeldByMigration(this.#context));
       }
+      if (this.#isPartitioned) await this.#relayOwed(survey, nowMs + this.#backlogTurnMs);
       if (survey.pendingEvents.length + survey.tail.length === 0) {
         this.#isBehind = false;
         return 'idle';
       }
-    } else this.#report.polled(undefined, this.#trusted);
+    } else this.#polled(undefined);
     if (!this.#isBehind) {
       const claimed = await this.#relay();
       // A claim of 0 may mean that other relays have claimed what there is.
@@ -197,6 +234,20 @@ export class Relay {
     }
     this.#isBehind = await this.#relayBacklog(nowMs + this.#backlogTurnMs);
     return 'busy';
+  }
+
+  /** Makes the bumps that partitions owe which are trusted again, until `untilMs`. */
+  async #relayOwed({ partitions }: OutboxSurvey, untilMs: number): Promise<void> {
+    let isFull = true;
+    while (isFull && !this.#stopping && monotonicMs() < untilMs) {
+      const owing = this.#settings.partitions.list.filter(
+        (each) => partitions.get(each.name)?.owed !== undefined && this.#trust.isTrusted(each),
+      );
+      if (owing.length === 0) return;
+      const paid = await relayOwed(this.#context, owing);
+      this.#report.paid(paid.scopes);
+      isFull = paid.isFull;
+    }
   }
 
   /** Relays batch after batch, in lanes, until `untilMs`. Returns whether all batches were full. Rejects as the first lane that failed. */
@@ -222,20 +273,25 @@ export class Relay {
     return batch.events;
   }
 
-  /** Until the check has ended, the outcome of the last one stands: a failed check ends in `#failed`. */
+  /** Until the check has ended, the outcome of the last one stands: a failed check ends in `#failed`. A signal asks for the next. */
   async #check(): Promise<OutboxSurvey> {
-    const { survey, trusted, repaired, isContested, unknownLineage } = await this.#trust.check();
-    this.#trusted = trusted;
+    this.#isCheckDue = false;
+    const { survey, repairs, failures, isContested, unknownLineage } = await this.#trust.check();
     this.#checkedAtMs = monotonicMs();
-    if (repaired !== undefined) this.#report.repaired(repaired);
-    if (isContested === true) this.#report.contested();
+    for (const repair of repairs) this.#report.repaired(repair);
+    for (const failure of failures) this.#report.partitionsFailed(failure);
+    if (isContested) this.#report.contested();
     if (unknownLineage !== undefined) this.#report.unknownLineage(unknownLineage, this.#settings);
     return survey;
   }
 
   #failed(operation: 'relay' | 'store', error: Error): void {
-    this.#trusted = false;
+    this.#trust.distrustAll();
     this.#report.failed(operation, error);
+  }
+
+  #polled(survey: OutboxSurvey | undefined): void {
+    this.#report.polled(survey, this.#trust.untrusted);
   }
 
   #hint(): void {

@@ -17,6 +17,11 @@
  *   wait for longer than that, and no repair covers them, the relay begins a new epoch of the same servers, row first, and
  *   repairs before it relays (docs/protocol.md, rule 23a).
  *
+ * A cache with several partitions has a row, a mark and freshness keys for each of them (docs/protocol.md, rules 9a and 10a).
+ * One survey serves all; the store's time is read once on each primary; the partitions then go on side by side, each with
+ * its own outcome. A primary that is late by more than `stragglerMs` holds up none of the others: its partitions are not
+ * trusted, and are not asked again until what was sent has settled.
+ *
  * Several relays do this side by side: the row is updated by compare-and-set, and a script that runs twice costs one
  * more global bump. In a split brain, with a primary on each side, relays of both sides would set the row in turns: a
  * relay that finds the row set by another one a moment ago waits, so that one side works while the readers of the other
@@ -26,43 +31,47 @@
  */
 import { monotonicMs } from '../../async/scheduling.js';
 import { withDeadline } from '../../async/deadline.js';
-import { nonce } from '../../model/generation.js';
-import {
-  type FreshnessKey,
-  freshnessKey,
-  type GenerationKey,
-  generationKey,
-  type MarkKey,
-  markKey,
-} from '../../model/key.js';
-import { type Renewal, type StorePartition, StoreUnavailableError } from '../../ports/store.js';
-import { generationTtl } from '../../model/ttl.js';
-import { claimAuthority, type Incarnations, type Epoch } from '../outbox/authority.js';
-import { hasBacklog } from '../outbox/backlog.js';
+import { withoutStragglers } from '../../async/without-stragglers.js';
+import type { Partition } from '../../ports/partitions.js';
+import { StoreUnavailableError } from '../../ports/store.js';
+import { claimAuthority, type Epoch, type Incarnations } from '../outbox/authority.js';
+import { hasBacklog, partitionsWithBacklog } from '../outbox/backlog.js';
+import { completed, hasLineage, type Incarnation } from '../outbox/incarnation.js';
 import type { OutboxReader } from '../outbox/outbox-reader.js';
-import { completed, hasLineage, type Incarnation, isSameLife, succession } from '../outbox/incarnation.js';
+import { claimPartitions } from '../outbox/partition-authority.js';
 import type { Authority, OutboxSurvey } from '../outbox/survey.js';
-import type { RelayContext } from './relay-batch.js';
-import { EventAges, type Instant } from './event-ages.js';
+import { type Instant, widest } from './event-ages.js';
+import { PartitionTrust } from './partition-trust.js';
+import type { PartitionsTrust, RelayContext } from './relay-context.js';
 
 /** The result of a check. */
 export interface TrustCheck {
   readonly survey: OutboxSurvey;
-  /** Whether both servers are authoritative: otherwise no event may be deleted. */
-  readonly trusted: boolean;
-  /** The cause of the repair, if there was one. */
-  readonly repaired?: RepairCause;
+  /** The repairs since the last check. */
+  readonly repairs: readonly Repair[];
+  /** The partitions that failed while others did not, since the last check, by error. */
+  readonly failures: readonly PartitionFailure[];
   /** Whether another relay has made another Redis authoritative, and this relay still finds the server that it had. */
-  readonly isContested?: boolean;
+  readonly isContested: boolean;
   /** Set if the lineage of PostgreSQL is unknown: the incarnation, and why. */
-  readonly unknownLineage?: Incarnation | undefined;
+  readonly unknownLineage: Incarnation | undefined;
+}
+
+export interface Repair {
+  readonly cause: RepairCause;
+  readonly partitions: readonly Partition[];
+}
+
+export interface PartitionFailure {
+  readonly error: Error;
+  readonly partitions: readonly Partition[];
 }
 
 /** The cause of a repair, which bumps everything. */
 export type RepairCause =
   /** The cache had no authority yet: it is new, or the outbox is. */
   | 'first'
-  /** Another incarnation of the store: a failover, a restart. */
+  /** Another incarnation of the store: a failover, a restart; a slot that moved to another primary. */
   | 'store'
   /** Another incarnation of PostgreSQL: a restart, a crash, a promotion, a restore. */
   | 'source'
@@ -71,13 +80,7 @@ export type RepairCause =
   /** The relay was away, and events wait for longer than `backlogMaxMs`. */
   | 'backlog';
 
-/** How long another relay's claim of authority stands before this one contests it, in ms. */
-const CONTEST_AFTER_MS = 5_000;
-
-/** After a failover relays find the new server one after another; beyond this time another server is another address, in ms. */
-const CONTESTED_AFTER_MS = 2_000;
-
-export interface TrustOptions extends Omit<RelayContext, 'onForeign'> {
+export interface TrustOptions extends Omit<RelayContext, 'onForeign' | 'trust'> {
   readonly reader: OutboxReader;
   /** The bounds to guarantee, in ms. */
   readonly bounds: readonly number[];
@@ -87,88 +90,178 @@ export interface TrustOptions extends Omit<RelayContext, 'onForeign'> {
   readonly checkEveryMs: number;
   /** Whether a primary that was succeeded is known to take no more queries, so that bounds need no lineage. */
   readonly fenced: boolean;
+  /** As in `PartitionsTrust`. */
+  readonly stragglerMs: number;
 }
 
-export class Trust {
+/** One partition in one check. */
+interface PartitionCheck {
+  readonly of: PartitionTrust;
+  readonly now: Instant;
+  readonly found: Incarnations;
+  readonly authority: Authority | undefined;
+}
+
+/** One partition in one check, with an epoch that names its servers. */
+type AuthoritativeCheck = PartitionCheck & { readonly authority: Authority };
+
+export class Trust implements PartitionsTrust {
   readonly #options: TrustOptions;
-  readonly #store: StorePartition;
-  readonly #ages = new EventAges();
-  readonly #globalKey: GenerationKey;
-  readonly #markKey: MarkKey;
-  readonly #keys: readonly { readonly key: FreshnessKey; readonly boundMs: number }[];
-  /** The incarnations at the last check. */
-  #incarnations: Incarnations | undefined;
-  /** A mark of a relay on another PostgreSQL, and the instant at which this relay saw it first. */
-  #otherMark: { readonly mark: string; readonly seenAtMs: number } | undefined;
-  /** The last epoch that this relay began itself. */
-  #ownEpoch: string | undefined;
-  /** Another relay's claim of authority, and the instant at which this relay saw it first. */
-  #otherClaim: { readonly epoch: string; readonly seenAtMs: number } | undefined;
-  /** The beginning of the last check that left the relay trusted. */
-  #trustedAt: Instant | undefined;
+  readonly #each: readonly PartitionTrust[];
+  readonly #of: ReadonlyMap<Partition, PartitionTrust>;
+  #repairs: Repair[] = [];
+  #failures: PartitionFailure[] = [];
+  #isContested = false;
 
   constructor(options: TrustOptions) {
-    const { prefix, store } = options.partitions.first;
+    const { partitions } = options;
     this.#options = options;
-    this.#store = store;
-    this.#globalKey = generationKey(prefix, '');
-    this.#markKey = markKey(prefix);
-    this.#keys = options.bounds.map((boundMs) => ({ key: freshnessKey(prefix, boundMs), boundMs }));
-  }
-
-  /** Two commands and a query; more for a repair. Rejects as the store and the source do. */
-  async check(): Promise<TrustCheck> {
-    const ownMs = monotonicMs();
-    const timeMs = await this.#run('time', (deadline) => this.#store.timeMs(deadline));
-    const check = await this.#check({ timeMs, ownMs });
-    if (check.trusted) this.#trustedAt = { timeMs, ownMs };
-    return check;
-  }
-
-  async #check(now: Instant): Promise<TrustCheck> {
-    const redis = this.#store.incarnation;
-    if (redis === undefined) throw unknownIncarnation();
-    const surveyed = await this.#options.reader.survey(this.#ages.earlierSnapshots);
-    // Another relay's role may see more of the same server: it wrote that into the row.
-    const postgres = completed(surveyed.postgres, surveyed.authority?.postgres);
-    const check = await this.#checkAs({ redis, postgres }, surveyed, now);
-    return hasLineage(postgres) ? check : { ...check, unknownLineage: surveyed };
-  }
-
-  async #checkAs({ redis, postgres }: Incarnations, surveyed: OutboxSurvey, now: Instant): Promise<TrustCheck> {
-    const known = this.#incarnations;
-    this.#incarnations = { redis, postgres };
-    if (known !== undefined && (known.redis !== redis || known.postgres !== postgres)) this.#ages.reset();
-    const ageMs = this.#ages.check(now, surveyed);
-
-    const { authority } = surveyed;
-    if (authority?.redis !== redis || authority.postgres !== postgres) {
-      return this.#takeAuthority({ redis, postgres }, surveyed);
-    }
-    const found = await this.#run('renew', (deadline) =>
-      this.#store.renew(this.#renewal(authority, now.timeMs, ageMs), deadline),
+    this.#each = partitions.list.map(
+      (partition) => new PartitionTrust(partition, { ...options, isOneOfSeveral: partitions.count > 1 }),
     );
-    if (found === 'renewed') {
-      return this.#wasAway(now) ? this.#repairBacklog(authority, surveyed) : { survey: surveyed, trusted: true };
-    }
-    if (found === 'unmarked') {
-      if (await this.#isAnothers(authority)) return { survey: surveyed, trusted: false };
-      await this.#repair(authority);
-      return { survey: surveyed, trusted: true, repaired: 'mark' };
-    }
-    this.#store.revalidate?.();
-    return { survey: surveyed, trusted: false };
+    this.#of = new Map(this.#each.map((each) => [each.partition, each]));
+  }
+
+  get stragglerMs(): number {
+    return this.#options.stragglerMs;
+  }
+
+  isTrusted(partition: Partition): boolean {
+    return this.#of.get(partition)!.isTrusted;
+  }
+
+  get isAnyTrusted(): boolean {
+    return this.#each.some(({ isTrusted }) => isTrusted);
+  }
+
+  get untrusted(): Partition[] {
+    return this.#each.filter(({ isTrusted }) => !isTrusted).map(({ partition }) => partition);
+  }
+
+  /** Takes the trust of one partition until a check of its own succeeds. `unsettled`: its command that is under way. */
+  distrust(partition: Partition, error: Error, unsettled?: Promise<unknown>): void {
+    const each = this.#of.get(partition)!;
+    each.distrust();
+    if (unsettled !== undefined) void each.follow(unsettled);
+    this.#failed([each], error);
+  }
+
+  distrustAll(): void {
+    for (const each of this.#each) each.distrust();
   }
 
   /**
-   * Whether this relay has just begun, or no check left it trusted for longer than `backlogMaxMs` and its own pause. The
-   * time is the longer of two, as in `EventAges`: this process's clock stands still while the machine sleeps.
+   * Two commands and a query, for several partitions a command for each primary and for each partition; more for a repair.
+   * Rejects as the store and the source do, if the check leaves no partition trusted.
    */
-  #wasAway({ timeMs, ownMs }: Instant): boolean {
-    const { backlogMaxMs, checkEveryMs } = this.#options;
-    if (backlogMaxMs === 0) return false;
-    const last = this.#trustedAt;
-    return last === undefined || Math.max(timeMs - last.timeMs, ownMs - last.ownMs) > backlogMaxMs + checkEveryMs;
+  async check(): Promise<TrustCheck> {
+    const asked = this.#each.filter(({ isUnsettled }) => !isUnsettled);
+    const times = await this.#times(asked);
+    const { reader } = this.#options;
+    const answering = asked.filter(
+      ({ isUnsettled, partition }) => !isUnsettled && times.has(partition.store.incarnation),
+    );
+    const present = answering.map((of) => ({ of, redis: of.partition.store.incarnation! }));
+    const surveyed = await reader.survey(widest(answering.map(({ earlierSnapshots }) => earlierSnapshots)));
+    const checks = present.map(({ of, redis }): PartitionCheck => {
+      const authority = of.authorityIn(surveyed);
+      // Another relay's role may see more of the same server: it wrote that into the row.
+      const postgres = completed(surveyed.postgres, authority?.postgres);
+      return { of, now: times.get(redis)!, found: { redis, postgres }, authority };
+    });
+    this.#isContested = false;
+    await this.#judge(checks, surveyed);
+    const lineage = checks.find(({ found }) => !hasLineage(found.postgres));
+    const [repairs, failures] = [this.#repairs, this.#failures];
+    [this.#repairs, this.#failures] = [[], []];
+    if (!this.isAnyTrusted && failures.length > 0) throw failures[0]!.error;
+    return { survey: surveyed, repairs, failures, isContested: this.#isContested, unknownLineage: lineage && surveyed };
+  }
+
+  /**
+   * The present instant by the clock of each primary, by its incarnation. One command for each. Rejects with the first error
+   * if there is no answer.
+   */
+  async #times(asked: readonly PartitionTrust[]): Promise<ReadonlyMap<string | undefined, Instant>> {
+    const times = new Map<string | undefined, Instant>();
+    const ownMs = monotonicMs();
+    const groups = groupBy(asked, ({ partition }) => partition.store.incarnation);
+    const asking = groups.map(async (group) => {
+      const { store } = group[0]!.partition;
+      const timeMs = await withDeadline('time', this.#options.bumpDeadlineMs, (deadline) => store.timeMs(deadline));
+      if (store.incarnation === undefined) throw unknownIncarnation();
+      times.set(store.incarnation, { timeMs, ownMs });
+    });
+    const errors = new Map<number, Error>();
+    const answered = asking.map((answer, i) => {
+      for (const each of groups[i]!) void each.follow(answer);
+      return answer.catch((error: unknown) => {
+        errors.set(i, error as Error);
+        throw error;
+      });
+    });
+    await withoutStragglers(answered, this.#options.stragglerMs);
+    // Stragglers settle by themselves, and are reported now.
+    for (const [i, group] of groups.entries()) {
+      const error = errors.get(i);
+      if (error !== undefined || group[0]!.isUnsettled) this.#failed(group, error ?? this.#late('tell its time'));
+    }
+    if (times.size === 0 && errors.size > 0) {
+      this.#failures = [];
+      throw [...errors.values()][0]!;
+    }
+    return times;
+  }
+
+  /** Renews, claims and repairs, each partition by itself. */
+  async #judge(checks: readonly PartitionCheck[], surveyed: OutboxSurvey): Promise<void> {
+    const work: Promise<unknown>[] = [];
+    const claiming: PartitionCheck[] = [];
+    const away: AuthoritativeCheck[] = [];
+    const run = (check: PartitionCheck, step: Promise<unknown>) => {
+      const followed = check.of.follow(step);
+      work.push(
+        followed.catch((error: unknown) => {
+          this.#failed([check.of], error as Error);
+          throw error;
+        }),
+      );
+    };
+    for (const check of checks) {
+      const { of, now, found, authority } = check;
+      const ageMs = of.ageMs(found, now, surveyed);
+      if (authority?.redis !== found.redis || authority.postgres !== found.postgres) claiming.push(check);
+      else {
+        const ours = { ...check, authority };
+        run(
+          check,
+          this.#renew(ours, ageMs).then((isAway) => isAway && away.push(ours)),
+        );
+      }
+    }
+    for (const [check, step] of this.#takeAuthority(claiming)) run(check, step);
+    await withoutStragglers(work, this.#options.stragglerMs);
+    for (const { of } of checks) if (of.isUnsettled) this.#failed([of], this.#late('be checked'));
+    if (away.length === 0) return;
+    work.length = 0;
+    for (const [check, step] of this.#repairBacklog(away, surveyed)) run(check, step);
+    await withoutStragglers(work, this.#options.stragglerMs);
+  }
+
+  /** Returns whether the partition is as it should be, and the relay was away. */
+  async #renew({ of, now, authority }: AuthoritativeCheck, ageMs: number | undefined): Promise<boolean> {
+    const found = await of.renew(authority, now.timeMs, ageMs);
+    if (found === 'renewed') {
+      if (of.wasAway(now)) return true;
+      of.trust(now);
+    } else if (found === 'unmarked') {
+      if (await of.isAnothers(authority)) of.distrust();
+      else await this.#repair({ of, now }, authority, 'mark');
+    } else {
+      of.revalidate();
+      of.distrust();
+    }
+    return false;
   }
 
   /**
@@ -176,124 +269,132 @@ export class Trust {
    * several relays that return together one begins the epoch; the others find it at their next check. At most a query, a
    * statement and a command.
    */
-  async #repairBacklog(authority: Authority, surveyed: OutboxSurvey): Promise<TrustCheck> {
-    const { db, cache, outbox, backlogMaxMs } = this.#options;
-    // No event is older than the lag, and an event that counts is younger than the epoch.
-    const mayBeBacklog = Math.min(surveyed.lagMs ?? 0, authority.sinceMs) > backlogMaxMs;
-    if (!mayBeBacklog || !(await hasBacklog(db, { cache, olderThanMs: backlogMaxMs, outbox }))) {
-      return { survey: surveyed, trusted: true };
+  #repairBacklog(away: readonly AuthoritativeCheck[], surveyed: OutboxSurvey): Map<PartitionCheck, Promise<unknown>> {
+    const perhaps = away.filter(({ of, authority }) => of.mayHaveBacklog(authority, surveyed));
+    const having = perhaps.length === 0 ? Promise.resolve([]) : this.#withBacklog(perhaps);
+    const epochs = having.then((found) => this.#claim(found));
+    epochs.catch(() => {});
+    return new Map(
+      away.map((check) => [
+        check,
+        (async () => {
+          const claimed = await epochs;
+          const isBacklog = (await having).includes(check);
+          if (!isBacklog) check.of.trust(check.now);
+          else await this.#repairOwn(check, claimed.get(check), 'backlog');
+        })(),
+      ]),
+    );
+  }
+
+  async #withBacklog(checks: readonly AuthoritativeCheck[]): Promise<readonly AuthoritativeCheck[]> {
+    const { db, cache, outbox, partitions, backlogMaxMs } = this.#options;
+    const options = { cache, olderThanMs: backlogMaxMs, outbox };
+    if (partitions.count === 1) return (await hasBacklog(db, options)) ? checks : [];
+    const found = await partitionsWithBacklog(db, checks.map(nameOf), options);
+    return checks.filter((check) => found.has(nameOf(check)));
+  }
+
+  #takeAuthority(checks: readonly PartitionCheck[]): Map<PartitionCheck, Promise<unknown>> {
+    const steps = new Map<PartitionCheck, Promise<unknown>>();
+    const claiming: (readonly [PartitionCheck, Promise<unknown>])[] = [];
+    for (const check of checks) {
+      const { of, found, authority } = check;
+      if (authority !== undefined && authority.redis !== found.redis && of.mustYield(authority)) {
+        of.revalidate();
+        of.distrust();
+        this.#isContested ||= of.isContested;
+      } else claiming.push([check, of.assertNotSucceeded(found.postgres)]);
     }
-    const epoch = await claimAuthority(db, authority, { cache, seen: authority, outbox });
-    if (epoch === undefined) return { survey: surveyed, trusted: false };
-    this.#ownEpoch = epoch.epoch;
-    await this.#repair(epoch);
-    return { survey: surveyed, trusted: true, repaired: 'backlog' };
-  }
-
-  async #takeAuthority(found: Incarnations, surveyed: OutboxSurvey): Promise<TrustCheck> {
-    const { authority } = surveyed;
-    const otherStore = authority !== undefined && authority.redis !== found.redis;
-    const otherClaimMs = otherStore ? this.#otherClaimMs(authority) : undefined;
-    if (otherClaimMs !== undefined && otherClaimMs < CONTEST_AFTER_MS) {
-      this.#store.revalidate?.();
-      return { survey: surveyed, trusted: false, isContested: this.#isContested() };
-    }
-    const { db, cache, outbox } = this.#options;
-    await this.#assertNotSucceeded(found.postgres);
-    const epoch = await claimAuthority(db, found, { cache, seen: authority, outbox });
-    if (epoch === undefined) return { survey: surveyed, trusted: false };
-    this.#ownEpoch = epoch.epoch;
-    await this.#repair(epoch);
-    const repaired = authority === undefined ? 'first' : otherStore ? 'store' : 'source';
-    return { survey: surveyed, trusted: true, repaired };
-  }
-
-  /**
-   * The time since another relay's claim, in ms; undefined for an own claim. It is the longer of two, since PostgreSQL's
-   * clock may jump, and this relay may have just begun: since the claim, and since this relay saw it first.
-   */
-  #otherClaimMs({ epoch, sinceMs }: NonNullable<OutboxSurvey['authority']>): number | undefined {
-    // The server of this relay's own claim has restarted or was replaced: no other relay bumps there.
-    if (epoch === this.#ownEpoch) return undefined;
-    const nowMs = monotonicMs();
-    if (this.#otherClaim?.epoch !== epoch) this.#otherClaim = { epoch, seenAtMs: nowMs };
-    return Math.max(sinceMs, nowMs - this.#otherClaim.seenAtMs);
-  }
-
-  #isContested(): boolean {
-    return this.#otherClaim !== undefined && monotonicMs() - this.#otherClaim.seenAtMs >= CONTESTED_AFTER_MS;
-  }
-
-  /**
-   * Whether the mark belongs to a relay on another PostgreSQL with the same store, and neither PostgreSQL succeeded the
-   * other: relays of both then write the mark in turns.
-   */
-  async #isAnothers({ postgres, redis }: Epoch): Promise<boolean> {
-    const mark = await this.#assertNotSucceeded(postgres);
-    const [markedRedis, marked] = mark?.split(' ') ?? [];
-    if (mark === null || marked === undefined || markedRedis !== redis || isSameLife(marked, postgres)) {
-      return false;
-    }
-    const nowMs = monotonicMs();
-    if (this.#otherMark?.mark !== mark) this.#otherMark = { mark, seenAtMs: nowMs };
-    return nowMs - this.#otherMark.seenAtMs < CONTEST_AFTER_MS;
-  }
-
-  /**
-   * A primary that was succeeded, and runs on unfenced, has an outbox without writers: its relay must guarantee no bound. The
-   * mark tells, since the successor has a higher timeline. Returns the mark. Throws on a succeeded primary, unless the
-   * lineage of either is unknown. One command.
-   */
-  async #assertNotSucceeded(postgres: string): Promise<string | null> {
-    const mark = await this.#run('mark', (deadline) => this.#store.readMark(this.#markKey, deadline));
-    const marked = mark?.split(' ')[1];
-    const succeeded = marked === undefined ? undefined : succession(postgres, marked);
-    if (succeeded !== undefined) {
-      throw new Error(
-        `This PostgreSQL, of timeline ${succeeded.own}, was succeeded by one of timeline ${succeeded.later}, whose events ` +
-          'another relay bumps. This relay guarantees no bound. Connect it to the successor, and stop the old primary.',
+    if (claiming.length === 0) return steps;
+    const epochs = Promise.allSettled(claiming.map(([, asserted]) => asserted)).then((asserted) =>
+      this.#claim(claiming.filter((_, i) => asserted[i]!.status === 'fulfilled').map(([check]) => check)),
+    );
+    epochs.catch(() => {});
+    for (const [check, asserted] of claiming) {
+      const { found, authority } = check;
+      const cause = authority === undefined ? 'first' : authority.redis !== found.redis ? 'store' : 'source';
+      steps.set(
+        check,
+        asserted.then(async () => this.#repairOwn(check, (await epochs).get(check), cause)),
       );
     }
-    return mark;
+    return steps;
   }
 
-  async #repair(epoch: Epoch): Promise<void> {
-    const repair = {
-      globalKey: this.#globalKey,
-      markKey: this.#markKey,
-      mark: markOf(epoch),
-      incarnation: epoch.redis,
-      attempt: nonce(),
-      ttlMs: generationTtl(0),
-    };
-    await this.#run('repair', (deadline) => this.#store.repair(repair, deadline));
+  /** Claims authority for the servers of these checks. Returns the new epochs; without those that another relay began. One statement. */
+  async #claim(checks: readonly PartitionCheck[]): Promise<ReadonlyMap<PartitionCheck, Epoch>> {
+    const [first] = checks;
+    if (first === undefined) return new Map();
+    const { db, cache, outbox, partitions } = this.#options;
+    if (partitions.count === 1) {
+      const epoch = await claimAuthority(db, first.found, { cache, seen: first.authority, outbox });
+      return epoch === undefined ? new Map() : new Map([[first, epoch]]);
+    }
+    const epochs = new Map<PartitionCheck, Epoch>();
+    for (const group of groupBy(checks, ({ found }) => found.postgres)) {
+      const claims = group.map(({ of, found, authority }) => ({
+        ...{ partition: of.partition.name, redis: found.redis, seen: authority },
+      }));
+      const claimed = await claimPartitions(db, claims, { cache, postgres: group[0]!.found.postgres, outbox });
+      for (const check of group) {
+        const epoch = claimed.get(nameOf(check));
+        if (epoch !== undefined) epochs.set(check, epoch);
+      }
+    }
+    return epochs;
   }
 
-  /**
-   * A key past its bound is left out: if the store's clock was set back after `timeMs`, a renewal would keep it alive. Without
-   * a lineage all keys are: the relay of a primary that was succeeded could not tell.
-   */
-  #renewal(authority: Epoch, timeMs: number, ageMs = Infinity): Renewal {
-    const keepsBounds = this.#options.fenced || hasLineage(authority.postgres);
-    return {
-      markKey: this.#markKey,
-      mark: markOf(authority),
-      incarnation: authority.redis,
-      keys: this.#keys
-        .filter(({ boundMs }) => keepsBounds && ageMs < boundMs)
-        .map(({ key, boundMs }) => ({ key, untilMs: Math.floor(timeMs + boundMs - ageMs) })),
-      asOfMs: Math.floor(timeMs),
-      nonce: nonce(),
-    };
+  /** `epoch`: undefined if another relay was first. */
+  async #repairOwn(check: PartitionCheck, epoch: Epoch | undefined, cause: RepairCause): Promise<void> {
+    if (epoch === undefined) check.of.distrust();
+    else await this.#repair(check, epoch, cause, { isOwn: true });
   }
 
-  #run<T>(operation: string, work: Parameters<typeof withDeadline<T>>[2]): Promise<T> {
-    return withDeadline(operation, this.#options.bumpDeadlineMs, work);
+  async #repair(
+    { of, now }: Pick<PartitionCheck, 'of' | 'now'>,
+    epoch: Epoch,
+    cause: RepairCause,
+    { isOwn } = { isOwn: false },
+  ): Promise<void> {
+    await of.repair(epoch, { isOwn });
+    of.trust(now);
+    const { partition } = of;
+    const same = this.#repairs.findIndex((repair) => repair.cause === cause);
+    if (same === -1) this.#repairs.push({ cause, partitions: [partition] });
+    else this.#repairs[same] = { cause, partitions: [...this.#repairs[same]!.partitions, partition] };
+  }
+
+  #failed(each: readonly PartitionTrust[], error: Error): void {
+    for (const one of each) one.distrust();
+    const partitions = each.map(({ partition }) => partition);
+    const same = this.#failures.findIndex((failure) => failure.error.message === error.message);
+    if (same === -1) this.#failures.push({ error, partitions });
+    else
+      this.#failures[same] = { error, partitions: [...new Set([...this.#failures[same]!.partitions, ...partitions])] };
+  }
+
+  #late(step: string): StoreUnavailableError {
+    return new StoreUnavailableError(
+      `A primary of the Redis Cluster took more than ${this.#options.stragglerMs} ms longer than another one to ${step}.`,
+      true,
+    );
   }
 }
 
-function markOf({ redis, postgres, epoch }: Epoch): string {
-  return `${redis} ${postgres} ${epoch}`;
+function nameOf({ of }: PartitionCheck): string {
+  return of.partition.name;
+}
+
+function groupBy<T>(items: readonly T[], keyOf: (item: T) => unknown): T[][] {
+  const groups = new Map<unknown, T[]>();
+  for (const item of items) {
+    const key = keyOf(item);
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [item]);
+    else group.push(item);
+  }
+  return [...groups.values()];
 }
 
 function unknownIncarnation(): StoreUnavailableError {

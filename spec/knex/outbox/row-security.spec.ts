@@ -167,9 +167,10 @@ describe('row level security', () => {
     `${tables.join(', ')}. As the owner of the outbox, run: ` +
     `${tables.map((table) => `alter table "${schema}"."${table}" disable row level security;`).join(' ')} ` +
     'Or give the role BYPASSRLS, and switch FORCE off: `alter table ... no force row level security`.';
-  const ALL = ['authority', 'boot', 'dead_letter', 'declaration', 'narrowed', 'outbox', 'release', 'trigger'].map(
-    (table) => `gencache_${table}`,
-  );
+  const ALL = [
+    ...['authority', 'boot', 'dead_letter', 'declaration', 'narrowed', 'outbox', 'owed', 'partition', 'release'],
+    'trigger',
+  ].map((table) => `gencache_${table}`);
 
   for (const [title, tables] of [
     ['on the outbox alone', ['gencache_outbox']],

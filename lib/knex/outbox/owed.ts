@@ -1,0 +1,56 @@
+/** Bumps that a partition owes: its primary was away when a relay deleted their events (docs/protocol.md, rule 9a). */
+import type { Knex } from 'knex';
+import { query, verbatim } from '../postgres/query.js';
+import { literal } from '../postgres/sql-text.js';
+import { type RecordedAt, recordedAtSql } from './event.js';
+import { type OutboxOptions, qualifier } from './location.js';
+
+/**
+ * The bumps that one partition missed of a batch, with the position and the time of the oldest event of the batch: a
+ * check that may have seen one of its events must count all of them as seen (`event-ages.ts`).
+ */
+export interface OwedBumps extends RecordedAt {
+  /** `17/64`. */
+  readonly partition: string;
+  /** Scopes; `''` is the global scope of this partition alone. */
+  readonly paths: readonly string[];
+}
+
+/** Keeps bumps that partitions owe, in the transaction that deletes their events. One statement. */
+export async function keepOwed(
+  trx: Knex,
+  owed: readonly OwedBumps[],
+  { cache, outbox }: { readonly cache: string; readonly outbox: OutboxOptions },
+): Promise<void> {
+  await query(
+    trx,
+    `insert into ${qualifier(outbox)}gencache_owed (cache, partition, xid, seq, recorded_at, paths)
+     select ?, partition, xid, seq, "recordedAt", paths
+     from jsonb_to_recordset(cast(? as jsonb))
+       as owed (partition text, xid xid8, seq bigint, "recordedAt" timestamptz, paths text[])`,
+    [cache, JSON.stringify(owed)],
+  );
+}
+
+export interface ClaimOwedOptions {
+  readonly cache: string;
+  readonly partitions: readonly string[];
+  /** Most rows of each partition. */
+  readonly max: number;
+  readonly outbox: OutboxOptions;
+}
+
+/**
+ * The statement that claims what these partitions owe, the oldest first, as `claimSql` claims events: it deletes the rows in a
+ * transaction that commits after their bumps. It skips rows that other relays have claimed. Without parameters.
+ */
+export function claimOwedSql({ cache, partitions, max, outbox }: ClaimOwedOptions): string {
+  const owed = `${qualifier(outbox)}gencache_owed`;
+  return verbatim(
+    `delete from ${owed} where ctid = any(array(
+       select found.row from unnest(array[${partitions.map(literal).join()}]::text[]) as wanted (name), lateral (
+         select ctid as row from ${owed} where cache = ${literal(cache)} and partition = wanted.name
+         order by xid, seq limit ${max} for update skip locked) as found))
+     returning partition, xid::text, seq::text, ${recordedAtSql('recorded_at')}, to_json(paths) as paths`,
+  );
+}

@@ -1,0 +1,86 @@
+/**
+ * The authority of the partitions of a cache that has several (docs/protocol.md, rule 10a), each by its name: `17/64`. A cache
+ * with one partition has its row in `gencache_authority` (`authority.ts`).
+ */
+import type { Knex } from 'knex';
+import { query } from '../postgres/query.js';
+import { queryReadWrite } from '../postgres/read-write.js';
+import type { Epoch } from './authority.js';
+import { type OutboxOptions, qualifier } from './location.js';
+import { ANSWER_MS } from './survey.js';
+
+/**
+ * The authoritative incarnation of Redis of each of these partitions, which stays so until this transaction commits (FOR
+ * SHARE), as `authoritativeRedis` has it. Rows are locked in the order of their names, as by a claim. One query.
+ */
+export async function authoritativeRedisOf(
+  trx: Knex,
+  names: readonly string[],
+  { cache, outbox }: { readonly cache: string; readonly outbox: OutboxOptions },
+): Promise<ReadonlyMap<string, string>> {
+  const rows = await query<{ partition: string; redis: string }>(
+    trx,
+    `select partition, redis from ${qualifier(outbox)}gencache_partition
+     where cache = ? and partition = any(cast(? as text[])) order by partition for share`,
+    [cache, names],
+  );
+  return new Map(rows.map(({ partition, redis }) => [partition, redis]));
+}
+
+/** A partition to claim: the incarnation of its server, and the epoch that must still be the present one. */
+export interface PartitionClaim {
+  readonly partition: string;
+  readonly redis: string;
+  readonly seen: Epoch | undefined;
+}
+
+/**
+ * Makes these incarnations authoritative, each if `seen` is still the partition's present epoch, as `claimAuthority` does.
+ * Returns the new epochs, by partition; those are missing that another relay claimed first. One statement, committed by itself.
+ *
+ * The repair that follows bumps the whole partition, so what it owed before is covered, and is deleted in the same
+ * statement. A relay that dies before the repair leaves an epoch without a mark: the next one repairs. Owed bumps that
+ * a relay has claimed are left to it, since it holds their rows and waits for the authority's.
+ */
+export async function claimPartitions(
+  db: Knex,
+  claims: readonly PartitionClaim[],
+  { cache, postgres, outbox }: { readonly cache: string; readonly postgres: string; readonly outbox: OutboxOptions },
+): Promise<ReadonlyMap<string, Epoch>> {
+  const at = qualifier(outbox);
+  const rows = await queryReadWrite<{ partition: string; epoch: string }>(
+    db,
+    `with wanted as (
+       select * from unnest(cast(:names as text[]), cast(:servers as text[]), cast(:seen as uuid[])) as wanted (name, server, seen)
+     ), locked as (
+       select partition from ${at}gencache_partition
+       where cache = :cache and (partition, epoch) in (select name, seen from wanted) order by partition for update
+     ), updated as (
+       update ${at}gencache_partition
+       set redis = server, postgres = :postgres, epoch = gen_random_uuid(), changed_at = clock_timestamp()
+       from wanted where cache = :cache and partition = name and partition in (select partition from locked)
+       returning partition, epoch
+     ), inserted as (
+       insert into ${at}gencache_partition (cache, partition, redis, postgres)
+       select :cache, name, server, :postgres from wanted where seen is null order by name on conflict do nothing
+       returning partition, epoch
+     ), claimed as (select * from updated union all select * from inserted
+     ), covered as (
+       delete from ${at}gencache_owed where ctid = any(array(
+         select ctid from ${at}gencache_owed where cache = :cache and partition in (select partition from claimed)
+         for update skip locked))
+     )
+     select partition, epoch from claimed`,
+    {
+      ...{ cache, postgres },
+      names: claims.map(({ partition }) => partition),
+      servers: claims.map(({ redis }) => redis),
+      seen: claims.map(({ seen }) => seen?.epoch ?? null),
+    },
+    { answerMs: ANSWER_MS },
+  );
+  const servers = new Map(claims.map(({ partition, redis }) => [partition, redis]));
+  return new Map(
+    rows.map(({ partition, epoch }) => [partition, { redis: servers.get(partition)!, postgres, epoch }] as const),
+  );
+}
