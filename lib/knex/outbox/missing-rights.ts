@@ -6,21 +6,19 @@ import { type OutboxOptions, qualifier } from './location.js';
 /** Rights on the tables of the outbox, by table. */
 export type NeededRights = Readonly<Record<string, readonly string[]>>;
 
-const RIGHTS_OF_EACH_RELAY: NeededRights = {
-  gencache_outbox: ['SELECT', 'UPDATE', 'DELETE'],
-  gencache_dead_letter: ['INSERT'],
-  gencache_boot: ['SELECT', 'INSERT'],
-};
-
 /** The rights that a relay needs on each table; UPDATE of the outbox is for row locks. */
 export const RELAY_RIGHTS: NeededRights = {
-  ...RIGHTS_OF_EACH_RELAY,
+  gencache_outbox: ['SELECT', 'UPDATE', 'DELETE'],
+  gencache_dead_letter: ['INSERT'],
   gencache_authority: ['SELECT', 'INSERT', 'UPDATE'],
+  gencache_boot: ['SELECT', 'INSERT'],
 };
 
 /** Those of the relay of a cache with several partitions; UPDATE of what is owed is for row locks. */
 export const PARTITIONED_RELAY_RIGHTS: NeededRights = {
-  ...RIGHTS_OF_EACH_RELAY,
+  gencache_outbox: RELAY_RIGHTS['gencache_outbox']!,
+  gencache_dead_letter: RELAY_RIGHTS['gencache_dead_letter']!,
+  gencache_boot: RELAY_RIGHTS['gencache_boot']!,
   gencache_partition: ['SELECT', 'INSERT', 'UPDATE'],
   gencache_owed: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
 };
@@ -36,20 +34,17 @@ export const DOCTOR_RIGHTS: NeededRights = {
   gencache_declaration: ['SELECT'],
 };
 
-const RIGHTS_OF_EACH_WRITER: NeededRights = {
-  gencache_outbox: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
-  gencache_boot: ['SELECT', 'INSERT'],
-};
-
 /** The rights that `transaction()` and bumps in a transaction need; UPDATE is for row locks. */
 export const WRITER_RIGHTS: NeededRights = {
-  ...RIGHTS_OF_EACH_WRITER,
+  gencache_outbox: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
   gencache_authority: ['SELECT', 'UPDATE'],
+  gencache_boot: ['SELECT', 'INSERT'],
 };
 
 /** Those in a cache with several partitions. */
 export const PARTITIONED_WRITER_RIGHTS: NeededRights = {
-  ...RIGHTS_OF_EACH_WRITER,
+  gencache_outbox: WRITER_RIGHTS['gencache_outbox']!,
+  gencache_boot: WRITER_RIGHTS['gencache_boot']!,
   gencache_partition: ['SELECT', 'UPDATE'],
 };
 

@@ -18,6 +18,14 @@ interface Event extends EventPosition {
   sinceMs: number;
 }
 
+/** The events of one batch whose bumps the partition owes. */
+interface Owed {
+  /** That of the oldest event. */
+  readonly xid: bigint;
+  readonly rank: number;
+  sinceMs: number;
+}
+
 /** PostgreSQL, as far as an outbox of one cache is concerned. A step takes a millisecond. */
 class Model {
   nowMs = 0;
@@ -26,6 +34,7 @@ class Model {
   readonly #open = new Map<bigint, Event[]>();
   /** Committed, and not yet deleted. */
   events: Event[] = [];
+  owed: Owed[] = [];
   readonly lookups: number;
   #next = 3n;
   #ended = 2n;
@@ -104,8 +113,12 @@ class Model {
     };
   }
 
-  /** What a claim finds, which is then bumped and deleted, by anybody. */
-  claim({ pending, watermark }: Frontier, max: number): number {
+  get firstOwed(): bigint | undefined {
+    return this.owed.map(({ xid }) => xid).sort((a, b) => Number(a - b))[0];
+  }
+
+  /** What a claim finds, which is then deleted, by anybody: bumped, or owed by the partition. */
+  claim({ pending, watermark }: Frontier, max: number, owes = false): number {
     const found = this.events
       .filter((event) => !event.held)
       .filter(
@@ -114,8 +127,14 @@ class Model {
       )
       .sort(inOrder)
       .slice(0, max);
-    this.#resolve(found);
+    this.#resolve(found, owes);
     return found.length;
+  }
+
+  /** The partition makes the bumps of the oldest batch that it owes. */
+  pay(): void {
+    const first = this.firstOwed;
+    this.owed = this.owed.filter(({ xid }) => xid !== first);
   }
 
   deleteOne(nth: number): void {
@@ -126,12 +145,16 @@ class Model {
    * Deletes events. A lookup misses its scope, if it can: a change took away a row on its way, and the event of that change, of a
    * lower rank, is left to bump the scope.
    */
-  #resolve(found: readonly Event[]): void {
+  #resolve(found: readonly Event[], owes = false): void {
     this.events = this.events.filter((event) => !found.includes(event));
+    const owed: Owed[] = [];
     for (const { rank, sinceMs } of found) {
-      const other = this.events.find((event) => event.rank < rank);
+      // Its event may be in the outbox, or resolved and owed.
+      const other = [...this.events, ...this.owed].find((each) => each.rank < rank);
       if (other) other.sinceMs = Math.min(other.sinceMs, sinceMs);
+      else if (owes) owed.push({ xid: found.map(({ xid }) => xid).sort((a, b) => Number(a - b))[0]!, rank, sinceMs });
     }
+    this.owed.push(...owed);
   }
 
   #nth(nth: number): bigint | undefined {
@@ -152,6 +175,8 @@ const step = fc.oneof(
   },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('end' as const), nth, commits: fc.nat(4).map((n) => n > 0) }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('claim' as const), max: fc.integer({ min: 1, max: 4 }) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('owe' as const), max: fc.integer({ min: 1, max: 4 }) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('pay' as const) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('deleteOne' as const), nth }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('letGo' as const), nth }) },
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('check' as const) }) },
@@ -179,13 +204,15 @@ function run(
     else if (each.kind === 'record') model.record(each.nth, each.held);
     else if (each.kind === 'end') model.end(each.nth, each.commits);
     else if (each.kind === 'claim') model.claim(frontier, each.max);
+    else if (each.kind === 'owe') model.claim(frontier, each.max, true);
+    else if (each.kind === 'pay') model.pay();
     else if (each.kind === 'deleteOne') model.deleteOne(each.nth);
     else if (each.kind === 'letGo') model.letGo(each.nth);
     else if (each.kind === 'clock') model.offsetMs += each.byMs;
     else {
       const now = { timeMs: model.nowMs + model.offsetMs, ownMs: model.nowMs };
       const surveyed = model.survey(frontier, ages.earlierSnapshots);
-      const ageMs = ages.check(now, surveyed);
+      const ageMs = ages.check(now, surveyed, model.firstOwed);
       frontier.advance(surveyed);
       check({ model, frontier, ageMs });
     }
@@ -270,6 +297,9 @@ describe('the age of the oldest event', () => {
               vouched++;
               for (const { xid, seq, sinceMs } of model.events) {
                 expect(model.nowMs - sinceMs, `event ${xid}/${seq}`).to.be.at.most(ageMs);
+              }
+              for (const { xid, sinceMs } of model.owed) {
+                expect(model.nowMs - sinceMs, `bumps owed since ${xid}`).to.be.at.most(ageMs);
               }
             },
             lookups,
