@@ -103,3 +103,18 @@ export function partitioned(store: Store, partitions: number): PartitionedStore 
     close: () => store.close(),
   };
 }
+
+/** A store whose caches have several partitions, which lie on these stores in turn. */
+export function spread(stores: readonly Store[], partitions: number): PartitionedStore {
+  return {
+    name: stores[0]!.name,
+    partitions,
+    partition: (prefix) => stores[Number(/:(\d+)\//.exec(prefix)![1]) % stores.length]!,
+    listen(listener) {
+      for (const store of stores) store.listen?.(listener);
+    },
+    async close() {
+      for (const store of stores) await store.close();
+    },
+  };
+}

@@ -61,7 +61,8 @@ export async function bumpPartitions(
     const result = bumped.get(each);
     if (result !== undefined && result.failures.length === 0) return { ...each, outcome: { server: result.server } };
     const error = result?.failures[0] ?? unanswered(each.partition, trying.has(each));
-    if (trying.has(each)) trust!.distrust(each.partition, error, result === undefined ? trying.get(each) : undefined);
+    const tried = trying.get(each);
+    if (tried !== undefined) trust!.distrustServerOf(each.partition, error, tried);
     return { ...each, outcome: error };
   });
 }

@@ -23,6 +23,8 @@ export interface PartitionsTrust {
   /** The time, in ms, by which a primary may be slower than another one. */
   readonly stragglerMs: number;
   isTrusted(partition: Partition): boolean;
-  /** Until a check of its own succeeds. `unsettled`: its command that is under way. */
-  distrust(partition: Partition, error: Error, unsettled?: Promise<unknown>): void;
+  /** Takes the trust of one partition until a check of its own succeeds. */
+  distrust(partition: Partition, error: Error): void;
+  /** The same of all partitions of its server. `unsettled`: a command that may be under way, behind which none is sent. */
+  distrustServerOf(partition: Partition, error: Error, unsettled: Promise<unknown>): void;
 }

@@ -138,12 +138,14 @@ export class Trust implements PartitionsTrust {
     return this.#each.filter(({ isTrusted }) => !isTrusted).map(({ partition }) => partition);
   }
 
-  /** Takes the trust of one partition until a check of its own succeeds. `unsettled`: its command that is under way. */
-  distrust(partition: Partition, error: Error, unsettled?: Promise<unknown>): void {
-    const each = this.#of.get(partition)!;
-    each.distrust();
-    if (unsettled !== undefined) void each.follow(unsettled);
-    this.#failed([each], error);
+  distrust(partition: Partition, error: Error): void {
+    this.#failed([this.#of.get(partition)!], error);
+  }
+
+  distrustServerOf({ store }: Partition, error: Error, unsettled: Promise<unknown>): void {
+    const each = this.#each.filter(({ partition }) => partition.store.incarnation === store.incarnation);
+    for (const one of each) void one.follow(unsettled);
+    this.#failed(each, error);
   }
 
   distrustAll(): void {
