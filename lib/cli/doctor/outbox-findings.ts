@@ -18,6 +18,7 @@ import {
 } from '../../knex/outbox/missing-rights.js';
 import { duration } from './duration.js';
 import { broken, type Finding, ok, warn } from './finding.js';
+import { partitionFindings } from './partition-findings.js';
 import { query } from '../../knex/postgres/query.js';
 
 /** The facts about an outbox of this release. */
@@ -48,7 +49,7 @@ const OTHER_LAG_MAX_MS = 60_000;
 /** A migration that has held events for longer has probably died, in ms. */
 const HELD_MAX_MS = 3_600_000;
 
-/** Checks the outbox, and the events that wait there for a cache. Seven queries. */
+/** Checks the outbox, and the events that wait there for a cache. Nine queries. */
 export async function checkOutbox(
   db: Knex,
   outbox: OutboxOptions,
@@ -100,6 +101,7 @@ export async function checkOutbox(
     if (postgres !== undefined && !hasLineage(postgres)) findings.push(lineageFinding(incarnation!.gaps));
     const backlog = await readBacklog(db, cache, outbox);
     findings.push(...backlogFindings(backlog));
+    findings.push(...(await partitionFindings(db, cache, outbox)));
     const names = await findCacheNames(db, cache, outbox);
     findings.push(...(await otherBacklogFindings(db, names.others, outbox)));
     const { waiting, size } = backlog;
