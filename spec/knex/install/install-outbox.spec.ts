@@ -97,6 +97,19 @@ describe('the outbox', () => {
     expect(await objects(db)).to.include('gencache_authority');
   });
 
+  it('is upgraded from release 3 with its rows, and waits for no transaction that uses it', async () => {
+    await installOutbox(db, { release: 3 });
+    await db('gencache_authority').insert({ cache: 'shop', redis: 'a', postgres: 'b' });
+    const using = await db.transaction();
+    await using('gencache_outbox').insert({ cache: 'shop', path: '', source: 'spec', operation: 'bump' });
+    await using('gencache_authority').forUpdate();
+    await installOutbox(db);
+    await using.commit();
+    expect(await installedRelease(db)).to.equal(OUTBOX_RELEASE);
+    expect(await db('gencache_outbox').pluck('path')).to.deep.equal(['']);
+    expect(await db('gencache_authority').pluck('redis')).to.deep.equal(['a']);
+  });
+
   it('is installed in the caller’s transaction', async () => {
     const error = new Error('changed my mind');
     const failing = db.transaction(async (trx) => {

@@ -6,15 +6,17 @@ import { expect } from 'chai';
 import type { Knex } from 'knex';
 import { GenerationalCache, integer } from '../../../lib/index.js';
 import { knexSource, type RelayOptions } from '../../../lib/knex/index.js';
+import { PARTITIONED_RELAY_RIGHTS } from '../../../lib/knex/outbox/missing-rights.js';
 import { freshnessKey, generationKey, keyPrefix, markKey, partitionOf } from '../../../lib/model/key.js';
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { recordCommands } from '../../support/commands.js';
 import { eventually } from '../../support/deferred.js';
-import { lendProxied } from '../../support/knexes.js';
+import { lendKnex, lendProxied } from '../../support/knexes.js';
 import { lend } from '../../support/lenders.js';
-import { schemaOf } from '../../support/postgres.js';
+import { databaseUrl, schemaOf } from '../../support/postgres.js';
 import { lendRedis, privateRedis, uniqueName } from '../../support/redis.js';
 import { lendOutbox, lendRelay } from '../../support/relay.js';
+import { grantRights, lendRole } from '../../support/roles.js';
 import type { RedisServer } from '../../support/servers/redis-server.js';
 import { spread } from '../../support/stores.js';
 
@@ -312,6 +314,36 @@ describe('a relay of several partitions', function () {
     const after = await db('gencache_partition').orderBy('partition').pluck<string[]>('epoch');
     expect(after.map((epoch, i) => epoch === before[i])).to.deep.equal([true, false, true, false]);
     for (const partition of [0, 2]) expect(await globalOf(partition)).to.match(/^1\./);
+  });
+
+  it('leaves the events of a transaction in an outbox of an older release, with a warning', async () => {
+    await db.raw('drop table gencache_owed, gencache_partition');
+    const cache = new GenerationalCache({ name, store: lendStore(), source: knexSource(db) });
+    lend({ what: 'the cache', close: () => cache.close() });
+    const warnings: string[] = [];
+    cache.on('warning', ({ message }) => warnings.push(message));
+    const items = cache.namespace('item', integer());
+    const { bump } = await cache.transaction((trx) => items.bump({ item: IN_A }, { trx }));
+    expect(bump).to.equal('done');
+    expect(await events()).to.deep.equal([`item=${IN_A}`]);
+    const said =
+      /^The events of a transaction were bumped, and stay .* There is no outbox of this release .*`installOutbox`/;
+    await eventually(() => expect(warnings.some((message) => said.test(message))).to.equal(true));
+  });
+
+  it('says which rights its role lacks on the tables of partitions', async () => {
+    const role = await lendRole(db);
+    await db.raw('grant usage on schema ?? to ??', [schemaOf(db), role]);
+    const { gencache_owed: owedRights, gencache_partition: partitionRights, ...others } = PARTITIONED_RELAY_RIGHTS;
+    await grantRights(db, role, { ...others, gencache_partition: ['select'] });
+    const own = lendKnex(databaseUrl(`${schemaOf(db)} -c role=${role}`), schemaOf(db));
+    const { relay } = lendWatchedRelay({ db: own });
+    const errors: string[] = [];
+    relay.on('failure', ({ error }) => errors.push(error.message));
+    const lacking = 'DELETE, INSERT, SELECT, UPDATE on gencache_owed; INSERT, UPDATE on gencache_partition';
+    await eventually(() => expect(errors.some((message) => message.includes(lacking))).to.equal(true));
+    await grantRights(db, role, { gencache_owed: owedRights!, gencache_partition: partitionRights! });
+    await trusting(relay);
   });
 
   it('keeps the events, and owes nothing, while no server is there', async () => {
