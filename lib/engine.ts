@@ -12,6 +12,7 @@ import { logTo } from './telemetry/log.js';
 import { LoadCap } from './read/load-cap.js';
 import { Leases } from './read/leases.js';
 import { Loads } from './read/loads.js';
+import { LayoutRegistration } from './read/layout-registration.js';
 import { Lookup } from './read/lookup.js';
 import { Lookups } from './read/lookups.js';
 import type { CheckedOptions } from './options.js';
@@ -125,6 +126,7 @@ export class Engine {
     this.unbumped = unbumped;
     const safeLookup = new SafeLookup({
       ...{ lookup, breakers: readBreakers, bypassed: partitions.bypassed, unbumped, telemetry },
+      registration: this.#registration(store),
       readDeadlineMs: options.readDeadlineMs,
     });
     const loads = new Loads({ source, cap, lookup: safeLookup, leases, filler, telemetry, clock, work });
@@ -158,6 +160,18 @@ export class Engine {
       if (message === undefined || nowMs - (toldAtMs.get(message) ?? -Infinity) < WARN_EVERY_MS) return;
       toldAtMs.set(message, nowMs);
       this.telemetry.emit('warning', { cache, message });
+    });
+  }
+
+  /** Registers the number of partitions, where another process may have another one. */
+  #registration(store: Store | PartitionedStore): LayoutRegistration | undefined {
+    const { layouts } = this.source;
+    if (!('partitions' in store) || layouts === undefined) return undefined;
+    const { name: cache } = this.options;
+    return new LayoutRegistration({
+      register: () => layouts.register(cache, store.partitions),
+      warn: (message) => this.telemetry.emit('warning', { cache, message }),
+      track: (work) => this.inFlight.track(work),
     });
   }
 

@@ -4,6 +4,7 @@ import { cancellable } from './cancellable.js';
 import { KnexOutbox } from './knex-outbox.js';
 import { publishDeclaration } from './outbox/declarations.js';
 import { explainOutboxError } from './outbox/explain-error.js';
+import { KnexLayouts } from './outbox/layouts.js';
 import { PUBLISHER_RIGHTS } from './outbox/missing-rights.js';
 import type { OutboxOptions } from './outbox/location.js';
 
@@ -30,6 +31,7 @@ export function knexSource(db: Knex, options: OutboxOptions = {}): Source<KnexCo
         throw await explainOutboxError(db, error, { outbox: options, rights: PUBLISHER_RIGHTS });
       }),
     outbox: new KnexOutbox(db, options),
+    layouts: new KnexLayouts(db, options),
   };
 }
 

@@ -62,6 +62,11 @@ export type BypassReason =
   | 'breaker_open'
   /** A bump that this process made failed, and is tried again: the store may hold what its change made old. */
   | 'unbumped'
+  /**
+   * The number of partitions of this process is not registered, so bumps of other processes may not reach it (docs/protocol.md,
+   * rule 24). A `warning` event gives the reason.
+   */
+  | 'unregistered'
   /** A scope's generation has a form that this release does not know. */
   | 'foreign_generation'
   /** A generation vanished between the two reads of a lookup: it was evicted or flushed. */

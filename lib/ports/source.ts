@@ -26,6 +26,19 @@ export interface Source<Context extends object, Transaction> {
   publish?(declaration: CacheDeclaration, replaced: CacheDeclaration | undefined): Promise<void>;
   /** Records bumps in the transaction of a change; undefined for a source without that ability. */
   readonly outbox?: Outbox<Transaction>;
+  /** Asked by caches on a store with partitions alone; undefined for a source without a registry. */
+  readonly layouts?: LayoutRegistry;
+}
+
+/** The numbers of partitions that the processes of a cache use, where a change of them is committed too (docs/protocol.md, rule 24). */
+export interface LayoutRegistry {
+  /**
+   * Registers the number of partitions of a process, durably: a bump after any later commit finds it. Resolves to false
+   * where there is no registry. Called before a process' first lookup, and every few minutes. Rejects if it can't.
+   */
+  register(cache: string, partitions: number): Promise<boolean>;
+  /** The registered numbers, read now. Rejects if it can't. */
+  read(cache: string): Promise<readonly number[]>;
 }
 
 /** Records bumps in the transaction that makes a change, and bumps after its commit (ladder steps 2 to 4). */

@@ -4,6 +4,7 @@ import type { GencacheError } from '../errors/errors.js';
 import type { Address } from '../model/entry-definition.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { Breaker } from './breaker.js';
+import type { LayoutRegistration } from './layout-registration.js';
 import type { LookupResult } from './lookup.js';
 import type { Lookups, LookupShare } from './lookups.js';
 
@@ -14,6 +15,8 @@ interface SafeLookupOptions {
   /** Whether the store never holds anything. */
   readonly bypassed: boolean;
   readonly unbumped: MissingBumps;
+  /** undefined for a store without partitions, and for a source without a registry. */
+  readonly registration: LayoutRegistration | undefined;
   readonly telemetry: Emitter;
   readonly readDeadlineMs: number;
 }
@@ -33,14 +36,16 @@ export class SafeLookup {
   readonly #breakers: readonly Breaker[];
   readonly #bypassed: boolean;
   readonly #unbumped: MissingBumps;
+  readonly #registration: LayoutRegistration | undefined;
   readonly #telemetry: Emitter;
   readonly #readDeadlineMs: number;
 
-  constructor({ lookup, breakers, bypassed, unbumped, telemetry, readDeadlineMs }: SafeLookupOptions) {
+  constructor({ lookup, breakers, bypassed, unbumped, registration, telemetry, readDeadlineMs }: SafeLookupOptions) {
     this.#lookup = lookup;
     this.#breakers = breakers;
     this.#bypassed = bypassed;
     this.#unbumped = unbumped;
+    this.#registration = registration;
     this.#telemetry = telemetry;
     this.#readDeadlineMs = readDeadlineMs;
   }
@@ -48,6 +53,17 @@ export class SafeLookup {
   /** Looks up `addresses: [n] -> [n]` under one deadline for all its commands. */
   read(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
     if (this.#bypassed) return Promise.resolve(addresses.map(() => BYPASS_STORE));
+    if (this.#registration !== undefined && !this.#registration.stands) return this.#registerFirst(addresses);
+    return this.#read(addresses);
+  }
+
+  async #registerFirst(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
+    return (await this.#registration!.within(this.#readDeadlineMs))
+      ? this.#read(addresses)
+      : addresses.map(() => UNREGISTERED);
+  }
+
+  #read(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
     // Before the lookup: a bump that succeeds meanwhile does not make an earlier reply new.
     return this.#unbumped.size > 0 ? this.#readBumped(addresses) : this.#ask(addresses);
   }
@@ -115,6 +131,7 @@ export class SafeLookup {
 const UNREACHED: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
 const BREAKER_OPEN: LookupResult = { outcome: 'bypass', reason: 'breaker_open' };
 const UNBUMPED: LookupResult = { outcome: 'bypass', reason: 'unbumped' };
+const UNREGISTERED: LookupResult = { outcome: 'bypass', reason: 'unregistered' };
 const BYPASS_STORE: LookupResult = { outcome: 'bypass', reason: 'bypass_store' };
 
 /** Whether the store gave no answer to a whole lookup. */

@@ -28,7 +28,7 @@ const TABLES = [
   ['release', 'outbox', 'dead_letter', 'trigger', 'narrowed'],
   ['authority', 'boot'],
   ['declaration'],
-  ['partition', 'owed'],
+  ['partition', 'owed', 'layout'],
 ];
 
 /** The release of the outbox that this package installs. */

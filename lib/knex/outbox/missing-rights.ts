@@ -53,6 +53,11 @@ export const PUBLISHER_RIGHTS: NeededRights = {
   gencache_declaration: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
 };
 
+/** The rights that an application on a Redis Cluster needs to register its layout. */
+export const LAYOUT_RIGHTS: NeededRights = {
+  gencache_layout: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
+};
+
 /** Rights on one of the outbox's tables that a role lacks. */
 export interface MissingRights {
   /** The table in SQL, with its schema. */

@@ -12,7 +12,7 @@ import { type OutboxOptions, qualifier } from './location.js';
  */
 const TABLES = [
   ...(['release', 'outbox', 'dead_letter', 'trigger', 'narrowed', 'authority', 'boot', 'declaration'] as const),
-  ...(['partition', 'owed'] as const),
+  ...(['partition', 'owed', 'layout'] as const),
 ];
 type OutboxTable = (typeof TABLES)[number];
 
