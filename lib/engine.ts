@@ -35,6 +35,7 @@ import { generationTtl } from './model/ttl.js';
 import { emitBumps } from './write/bump-target.js';
 import { bumpPaths } from './write/bump-paths.js';
 import { foreignDeleted } from './write/bump-scopes.js';
+import { presentPartitions } from './write/present-partitions.js';
 import { UnbumpedScopes } from './write/unbumped-scopes.js';
 import { UnkeptBound } from './read/unkept-bound.js';
 import { Verifier } from './read/verifier.js';
@@ -54,6 +55,7 @@ interface EngineOptions {
 export class Engine {
   readonly options: CheckedOptions;
   readonly partitions: Partitions;
+  readonly present: () => Promise<Partitions>;
   readonly source: Source<object, unknown>;
   readonly scopes: ScopeRegistry;
   /** The namespace `global`. */
@@ -85,6 +87,7 @@ export class Engine {
     this.options = options;
     this.#store = store;
     this.partitions = partitions;
+    this.present = presentPartitions({ partitions, store, source, cache: name });
     this.source = source;
     this.#longestTtlMs = options.ttlMs;
     const prefixes = partitions.list.map(({ prefix }) => prefix);
@@ -135,6 +138,7 @@ export class Engine {
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper({
       partitions,
+      present: partitions.isPartitioned ? this.present : undefined,
       telemetry,
       cache: name,
       bumpDeadlineMs: options.bumpDeadlineMs,
@@ -198,7 +202,7 @@ export class Engine {
 
   /** Bumps scopes whose bump failed. */
   readonly #bumpAgain = async (paths: readonly string[]): Promise<void> => {
-    const { partitions, telemetry } = this;
+    const { telemetry } = this;
     const { name: cache, bumpDeadlineMs: deadlineMs } = this.options;
     const startedAtMs = monotonicMs();
     const emit = (error?: unknown) =>
@@ -209,7 +213,7 @@ export class Engine {
     try {
       const onForeign = (foreign: readonly string[]) =>
         telemetry.emit('warning', { cache, message: foreignDeleted(foreign) });
-      await bumpPaths({ partitions, cache, paths, deadlineMs, onForeign });
+      await bumpPaths({ partitions: await this.present(), cache, paths, deadlineMs, onForeign });
     } catch (error) {
       emit(error);
       throw error;

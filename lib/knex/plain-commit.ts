@@ -24,8 +24,9 @@ export class PlainCommit implements CommitStrategy {
 
   unknown(): void {}
 
-  bump(paths: readonly string[]): Promise<BumpServers> {
-    const { partitions, cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = this.#bumps;
+  async bump(paths: readonly string[]): Promise<BumpServers> {
+    const { cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = this.#bumps;
+    const partitions = await this.#bumps.present();
     return bumpPaths({ partitions, cache, paths, deadlineMs, onForeign });
   }
 

@@ -50,13 +50,13 @@ export class StrictCommit implements CommitStrategy {
   #lookups: readonly OutboxEvent[] = [];
 
   constructor({ bumps, outbox, quarantineMs }: StrictCommitOptions) {
-    const { partitions, cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = bumps;
+    const { present, cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = bumps;
     this.#bumps = bumps;
     this.#cache = cache;
     this.#outbox = outbox;
     this.#silenceMaxMs = Math.floor(quarantineMs / 2);
     const setWithinMs = this.#silenceMaxMs;
-    this.#quarantine = new Quarantine({ partitions, cache, deadlineMs, lastsMs: quarantineMs, setWithinMs, onForeign });
+    this.#quarantine = new Quarantine({ present, cache, deadlineMs, lastsMs: quarantineMs, setWithinMs, onForeign });
   }
 
   /**

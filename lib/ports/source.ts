@@ -59,6 +59,8 @@ export interface BumpTarget {
   readonly cache: string;
   /** The partitions of the cache's store. */
   readonly partitions: Partitions;
+  /** The partitions of every layout that processes of the cache have, by the registry as it is now. Rejects as that does. */
+  present(): Promise<Partitions>;
   readonly bumpDeadlineMs: number;
   /** Called after each attempt of a bump. */
   bumped(paths: readonly string[], cause: string, durationMs: number, error?: unknown): void;

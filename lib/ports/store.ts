@@ -25,6 +25,9 @@ export interface PartitionedStore extends StoreLifecycle {
   /** Number of partitions of a cache on this store, from 1. It stands in the cache's keys if there are several. */
   readonly partitions: number;
 
+  /** Numbers of partitions that other processes may have, where no registry tells: bumps reach these, too. */
+  readonly alsoPartitions?: readonly number[];
+
   /** Returns the partition whose keys have this prefix. */
   partition(prefix: string): StorePartition;
 }

@@ -66,8 +66,8 @@ export async function bumpScopes<Scope extends LocatedScope>(request: BumpReques
       : await Promise.all(groups.map((group) => bumpPartition(request, group)));
   const failures = bumps.flatMap((bump) => bump.failures);
   if (failures.length > 0) throw together(failures);
-  const { first, count } = partitions;
-  if (bumps.length === 0 && count === 1) return new Map([[first, first.store.incarnation]]);
+  const { first, isPartitioned } = partitions;
+  if (bumps.length === 0 && !isPartitioned) return new Map([[first, first.store.incarnation]]);
   return new Map(bumps.map(({ partition, server }) => [partition, server]));
 }
 
@@ -99,6 +99,13 @@ export async function bumpPartition<Scope extends LocatedScope>(
     }
   }
   return { partition, server, failures };
+}
+
+/** Resolves once all of these bumps have succeeded. Throws BumpError once all have ended. */
+export async function bumpsTogether(bumps: readonly Promise<unknown>[]): Promise<void> {
+  const ended = await Promise.allSettled(bumps);
+  const failures = ended.flatMap((bump) => (bump.status === 'rejected' ? (bump.reason as BumpError) : []));
+  if (failures.length > 0) throw together(failures);
 }
 
 /** Joins the errors of all commands that failed: the first message, the scopes of all, and the least certain outcome. */

@@ -12,6 +12,7 @@ import type { UnbumpedScopes } from './unbumped-scopes.js';
 interface CacheParts {
   readonly options: { readonly name: string; readonly bumpDeadlineMs: number };
   readonly partitions: Partitions;
+  readonly present: () => Promise<Partitions>;
   readonly source: Source<object, unknown>;
   readonly telemetry: Emitter;
   readonly inFlight: InFlight;
@@ -29,11 +30,12 @@ export function requireOutbox({ source, options }: CacheParts): Outbox<unknown> 
 
 /** Returns the target of an outbox's bumps, which emits `bump` events as the cache's own bumps do. */
 export function bumpTarget(parts: CacheParts, attributes?: Attributes): BumpTarget {
-  const { options, partitions, telemetry, inFlight, unbumped } = parts;
+  const { options, partitions, present, telemetry, inFlight, unbumped } = parts;
   const { name: cache, bumpDeadlineMs } = options;
   return {
     cache,
     partitions,
+    present,
     bumpDeadlineMs,
     bumped(paths, cause, durationMs, error) {
       if (error !== undefined) unbumped.failed(paths);

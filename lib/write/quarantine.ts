@@ -5,11 +5,12 @@ import { topmost } from '../model/path.js';
 import { generationTtl } from '../model/ttl.js';
 import type { Partition, Partitions } from '../ports/partitions.js';
 import { StoreUnavailableError } from '../ports/store.js';
-import { bumpPaths, chunksOfKeys, type KeysChunk } from './bump-paths.js';
-import type { BumpServers } from './bump-scopes.js';
+import { chunksOfKeys, type KeysChunk } from './bump-paths.js';
+import { type BumpServers, bumpScopes } from './bump-scopes.js';
 
 export interface QuarantineOptions {
-  readonly partitions: Partitions;
+  /** As in BumpTarget. */
+  readonly present: () => Promise<Partitions>;
   readonly cache: string;
   /** Deadline of each command, in ms. */
   readonly deadlineMs: number;
@@ -38,6 +39,8 @@ export class Quarantine {
   #paths: readonly string[] = [];
   #renewal: NodeJS.Timeout | undefined;
   #kept = true;
+  /** Where it was set. */
+  #partitions: Partitions | undefined;
   /** Whether the store may have carried out a quarantine, with a reply or without one. */
   #sent = false;
 
@@ -52,9 +55,10 @@ export class Quarantine {
 
   /** Sets the quarantine on these scopes, and begins to renew it. One command for each 1,000 scopes. Rejects as the store does. */
   async set(paths: readonly string[]): Promise<void> {
-    this.#paths = paths;
     if (paths.length === 0) return;
     const startedAtMs = monotonicMs();
+    this.#partitions = await this.#options.present();
+    this.#paths = paths;
     try {
       await this.#send(() => {});
     } catch (error) {
@@ -72,11 +76,12 @@ export class Quarantine {
 
   /**
    * Lifts the quarantine, which gives every scope under it a fresh generation, and bumps those of `paths` that it did not
-   * cover. One command for each 1,000 scopes. Returns the servers that carried out all of it. Rejects as the store does, or with BumpError.
+   * cover, or did not cover in a layout that was registered since. One command for each 1,000 scopes. Returns the servers that
+   * carried out all of it. Rejects as the store and the registry do, or with BumpError.
    */
   async lift(paths: readonly string[]): Promise<BumpServers> {
     this.stop();
-    const { partitions, cache, deadlineMs, onForeign } = this.#options;
+    const { present, cache, deadlineMs, onForeign } = this.#options;
     const servers = new Map<Partition, string | undefined>();
     const carriedOut = (partition: Partition, server: string | undefined) =>
       servers.set(partition, servers.has(partition) && servers.get(partition) !== server ? undefined : server);
@@ -90,13 +95,25 @@ export class Quarantine {
     const quarantined = new Set(this.#paths);
     const covering = new Set(topmost(new Set([...quarantined, ...paths])));
     const beyond = paths.filter((path) => !quarantined.has(path) && covering.has(path));
-    if (beyond.length > 0) {
-      // Another transaction linked more to the changed rows, and committed in between.
+    const partitions = await present();
+    const scopes = [
+      ...partitions.locate(beyond),
+      ...partitions.locate(this.#paths).filter(({ partition }) => this.#isNew(partitions.list[partition]!)),
+    ];
+    if (scopes.length > 0) {
+      // Another transaction linked more to the changed rows, or a process registered, and it committed in between.
       this.#kept = false;
-      const bumped = await bumpPaths({ partitions, cache, paths: beyond, deadlineMs, onForeign });
+      const bumped = await bumpScopes({
+        ...{ partitions, scopes, level: cache, deadlineMs, onForeign },
+        ...{ ttlMs: 0, afterFailure: 'stop' },
+      });
       for (const [partition, server] of bumped) carriedOut(partition, server);
     }
     return servers;
+  }
+
+  #isNew(partition: Partition): boolean {
+    return this.#partitions?.list.includes(partition) !== true;
   }
 
   /** Stops the renewals. A quarantine without a lift lapses. */
@@ -126,7 +143,8 @@ export class Quarantine {
    */
   async #each(send: (chunk: KeysChunk) => Promise<void>): Promise<void> {
     const byPartition = new Map<Partition, KeysChunk[]>();
-    for (const chunk of chunksOfKeys(this.#options.partitions, this.#paths)) {
+    if (this.#partitions === undefined) return;
+    for (const chunk of chunksOfKeys(this.#partitions, this.#paths)) {
       const chunks = byPartition.get(chunk.partition);
       if (chunks === undefined) byPartition.set(chunk.partition, [chunk]);
       else chunks.push(chunk);

@@ -163,7 +163,7 @@ export class ClusterScene {
   async #commitStrictly(process: ReturnType<ClusterScene['process']>, item: number): Promise<void> {
     const path = `item=${item}`;
     const quarantine = new Quarantine({
-      ...{ partitions: new Partitions(process.store, this.name), cache: this.name, deadlineMs: 500 },
+      ...{ present: async () => new Partitions(process.store, this.name), cache: this.name, deadlineMs: 500 },
       ...{ lastsMs: 10_000, setWithinMs: 5_000, onForeign: () => {} },
     });
     try {

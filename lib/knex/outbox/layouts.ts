@@ -80,16 +80,21 @@ export class KnexLayouts implements LayoutRegistry {
 }
 
 /** The registered layouts of a cache. One query. Throws HiddenRowsError. */
-export async function readLayouts(db: Knex, cache: string, outbox: OutboxOptions): Promise<readonly number[]> {
+async function readLayouts(db: Knex, cache: string, outbox: OutboxOptions): Promise<readonly number[]> {
   const [row] = await query<{ partitions: readonly number[]; mayHide: MayHide | null }>(
     db,
     `select ${mayHideSql(outbox, ['layout'])} as "mayHide",
-       (select coalesce(json_agg(partitions), '[]') from ${qualifier(outbox)}${TABLE} where cache = ?) as partitions`,
-    [cache],
+       ${layoutsSql(qualifier(outbox))} as partitions`,
+    { cache },
     { answerMs: ANSWER_MS },
   );
   await checkHiddenTables(db, outbox, { mayHide: row!.mayHide, tables: ['layout'] });
   return row!.partitions;
+}
+
+/** SQL for the registered layouts of the cache `:cache`, as JSON. `at`: the prefix of the outbox's tables. */
+export function layoutsSql(at: string): string {
+  return `(select coalesce(json_agg(partitions), '[]') from ${at}${TABLE} where cache = :cache)`;
 }
 
 async function isStandby(db: Knex): Promise<boolean> {

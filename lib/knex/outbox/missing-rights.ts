@@ -21,6 +21,7 @@ export const PARTITIONED_RELAY_RIGHTS: NeededRights = {
   gencache_boot: RELAY_RIGHTS['gencache_boot']!,
   gencache_partition: ['SELECT', 'INSERT', 'UPDATE'],
   gencache_owed: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
+  gencache_layout: ['SELECT'],
 };
 
 /** Those of `gencache relay`, which looks at the release of the outbox before it begins. */
@@ -41,21 +42,23 @@ export const WRITER_RIGHTS: NeededRights = {
   gencache_boot: ['SELECT', 'INSERT'],
 };
 
+/** The rights that an application on a Redis Cluster needs to register its layout. */
+export const LAYOUT_RIGHTS: NeededRights = {
+  gencache_layout: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
+};
+
 /** Those in a cache with several partitions. */
 export const PARTITIONED_WRITER_RIGHTS: NeededRights = {
   gencache_outbox: WRITER_RIGHTS['gencache_outbox']!,
   gencache_boot: WRITER_RIGHTS['gencache_boot']!,
+  ...LAYOUT_RIGHTS,
   gencache_partition: ['SELECT', 'UPDATE'],
+  gencache_owed: ['SELECT'],
 };
 
 /** The rights that an application needs to publish what its cache is, and to delete what no process publishes any more. */
 export const PUBLISHER_RIGHTS: NeededRights = {
   gencache_declaration: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
-};
-
-/** The rights that an application on a Redis Cluster needs to register its layout. */
-export const LAYOUT_RIGHTS: NeededRights = {
-  gencache_layout: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
 };
 
 /** Rights on one of the outbox's tables that a role lacks. */

@@ -27,7 +27,7 @@ export interface OutboxReaderOptions {
  * minute.
  */
 export class OutboxReader {
-  readonly #options: OutboxReaderOptions;
+  #options: OutboxReaderOptions;
   readonly #frontier = new Frontier();
   /** The life of PostgreSQL that the frontier belongs to, and its incarnation. */
   #life: string | undefined;
@@ -36,6 +36,11 @@ export class OutboxReader {
 
   constructor(options: OutboxReaderOptions) {
     this.#options = options;
+  }
+
+  /** Surveys these partitions from now on. */
+  serve(partitions: readonly string[]): void {
+    this.#options = { ...this.#options, partitions };
   }
 
   /** Where events can be, by the last survey. */

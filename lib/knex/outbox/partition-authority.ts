@@ -6,8 +6,17 @@ import type { Knex } from 'knex';
 import { query } from '../postgres/query.js';
 import { queryReadWrite } from '../postgres/read-write.js';
 import type { Epoch } from './authority.js';
+import { layoutsSql } from './layouts.js';
 import { type OutboxOptions, qualifier } from './location.js';
 import { ANSWER_MS } from './survey.js';
+
+/** What a relay reads right before it commits. */
+interface PresentAuthority {
+  /** The authoritative incarnation of Redis, by partition. */
+  readonly authority: ReadonlyMap<string, string>;
+  /** The registered layouts (`layouts.ts`). */
+  readonly layouts: readonly number[];
+}
 
 /**
  * The authoritative incarnation of Redis of each of these partitions, which stays so until this transaction commits (FOR
@@ -17,14 +26,19 @@ export async function authoritativeRedisOf(
   trx: Knex,
   names: readonly string[],
   { cache, outbox }: { readonly cache: string; readonly outbox: OutboxOptions },
-): Promise<ReadonlyMap<string, string>> {
-  const rows = await query<{ partition: string; redis: string }>(
+): Promise<PresentAuthority> {
+  const at = qualifier(outbox);
+  const rows = await query<{ partitions: readonly (readonly [string, string])[]; layouts: readonly number[] }>(
     trx,
-    `select partition, redis from ${qualifier(outbox)}gencache_partition
-     where cache = ? and partition = any(cast(? as text[])) order by partition for share`,
-    [cache, names],
+    `with locked as (
+       select partition, redis from ${at}gencache_partition
+       where cache = :cache and partition = any(cast(:names as text[])) order by partition for share)
+     select (select coalesce(json_agg(json_build_array(partition, redis)), '[]') from locked) as partitions,
+       ${layoutsSql(at)} as layouts`,
+    { cache, names },
   );
-  return new Map(rows.map(({ partition, redis }) => [partition, redis]));
+  const { partitions, layouts } = rows[0]!;
+  return { authority: new Map(partitions), layouts };
 }
 
 /** A partition to claim: the incarnation of its server, and the epoch that must still be the present one. */

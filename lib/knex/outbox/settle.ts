@@ -1,10 +1,11 @@
 import { monotonicMs } from '../../async/scheduling.js';
 import type { Knex } from 'knex';
 import type { BumpTarget } from '../../ports/source.js';
-import type { BumpServers } from '../../write/bump-scopes.js';
+import { type BumpServers, bumpScopes } from '../../write/bump-scopes.js';
 import type { OutboxEvent } from './event.js';
 import type { OutboxOptions } from './location.js';
 import { bumpPaths } from '../../write/bump-paths.js';
+import { isOwed, type OwedPaths, owedFor } from './owed.js';
 import { resolveEvents } from './resolve-events.js';
 import { scopesToBump } from './spellings.js';
 import { deleteEventsOf, eventsOf, waitingEvents } from './transaction-events.js';
@@ -51,7 +52,9 @@ export async function settleEvents(
     events = await eventsOf(db, bumps.cache, xid.id, outbox);
     const own = [...events, ...missing(commit.lookups, events)];
     scopes = await scopesOf(db, own, outbox);
+    const owed = bumps.partitions.isPartitioned ? await owedFor(db, bumps.cache, xid.id, outbox) : [];
     servers = await commit.bump(scopes.paths);
+    if (owed.length > 0) await bumpOwed(owed, bumps);
     if (own.some(hasLookup)) await bumpWaiting(db, xid, bumps, outbox);
   } catch (error) {
     report(error);
@@ -72,13 +75,23 @@ const UNDELETED =
 /** Most events of other transactions that a transaction bumps: beyond them, its own events are left to a relay. */
 const WAITING_MAX = 1_000;
 
+/**
+ * Bumps what partitions owe for events of a transaction, which a relay has deleted. The relay bumps it too, once their
+ * primary is there.
+ */
+async function bumpOwed(owed: readonly OwedPaths[], bumps: BumpTarget): Promise<void> {
+  const { cache: level, bumpDeadlineMs: deadlineMs, foreign: onForeign } = bumps;
+  const partitions = await bumps.present();
+  const scopes = owed.flatMap(({ partition: name, paths }) => {
+    const partition = partitions.list.find((each) => each.name === name);
+    return partition === undefined ? [] : partitions.scopesIn(partition, paths);
+  });
+  await bumpScopes({ partitions, scopes, level, deadlineMs, onForeign, ttlMs: 0, afterFailure: 'stop' });
+}
+
 /** Bumps the events of other transactions that wait. Three queries and more for lookups, and one command. */
-async function bumpWaiting(
-  db: Knex,
-  xid: TransactionId,
-  { cache, partitions, bumpDeadlineMs: deadlineMs, foreign: onForeign }: BumpTarget,
-  outbox: OutboxOptions,
-): Promise<void> {
+async function bumpWaiting(db: Knex, xid: TransactionId, bumps: BumpTarget, outbox: OutboxOptions): Promise<void> {
+  const { cache, bumpDeadlineMs: deadlineMs, foreign: onForeign } = bumps;
   const { paths, isCut } = await db.transaction(
     async (trx) => {
       const events = await waitingEvents(trx, { cache, exceptXid: xid.id, max: WAITING_MAX + 1, outbox });
@@ -93,7 +106,13 @@ async function bumpWaiting(
         'may rest on any of them. The events stay in the outbox; a relay bumps them.',
     );
   }
-  if (paths.length > 0) await bumpPaths({ partitions, cache, paths, deadlineMs, onForeign });
+  if (bumps.partitions.isPartitioned && (await isOwed(db, cache, outbox))) {
+    throw new Error(
+      'A partition of the store owes bumps of other transactions, and a lookup of this one may rest on any of them. The events ' +
+        'stay in the outbox; a relay bumps them.',
+    );
+  }
+  if (paths.length > 0) await bumpPaths({ partitions: await bumps.present(), cache, paths, deadlineMs, onForeign });
 }
 
 function hasLookup({ unresolved }: OutboxEvent): boolean {

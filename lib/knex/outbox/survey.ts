@@ -1,6 +1,7 @@
 import type { EventPosition, EventRanges } from './event-position.js';
 import type { Knex } from 'knex';
 import { lifeSql } from './incarnation.js';
+import { layoutsSql } from './layouts.js';
 import { type OutboxOptions, qualifier } from './location.js';
 import { checkHiddenTables, type MayHide, mayHideSql } from './row-security.js';
 import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
@@ -16,6 +17,8 @@ export interface OutboxSurvey {
   readonly authority: Authority | undefined;
   /** The surveyed partitions, by name. */
   readonly partitions: ReadonlyMap<string, SurveyedPartition>;
+  /** The registered layouts of a cache on a store with partitions (`layouts.ts`). */
+  readonly layouts: readonly number[];
   /** Those of the frontier's pending transactions that have events. */
   readonly pendingEvents: readonly EventPosition[];
   /** The first transactions with events from the watermark on: one, or as many as the earlier snapshots need. */
@@ -129,7 +132,7 @@ export async function surveyOutbox(
     },
     { answerMs },
   );
-  const { snapshot, life, authority, partitions: surveyed, found, lookups, lagMs, mayHide } = rows[0]!;
+  const { snapshot, life, authority, partitions: surveyed, layouts, found, lookups, lagMs, mayHide } = rows[0]!;
   await checkHiddenTables(db, location, { mayHide, tables: read });
   const of = (kind: string) =>
     (found ?? []).filter((each) => each[0] === kind).map(([, xid, seq]) => ({ xid: BigInt(xid), seq: BigInt(seq) }));
@@ -147,6 +150,7 @@ export async function surveyOutbox(
     life: life ?? undefined,
     authority: authority ?? undefined,
     partitions: new Map(ofEach),
+    layouts: layouts ?? [],
     pendingEvents: of('pending'),
     tail,
     isTailCut: tail.length === TAIL_MAX,
@@ -166,7 +170,7 @@ function partitionsSql(at: string): string {
       (select ${AUTHORITY} from ${at}gencache_partition where cache = :cache and partition = name),
       (select jsonb_build_array(xid::text, extract(epoch from clock_timestamp() - recorded_at) * 1000)
        from ${at}gencache_owed where cache = :cache and partition = name order by xid, seq limit 1)))
-    from unnest(cast(:names as text[])) as name) as partitions,`;
+    from unnest(cast(:names as text[])) as name) as partitions, ${layoutsSql(at)} as layouts,`;
 }
 
 /** A connection without an answer for this time, in ms, counts as half-open and is given up: nothing else ends the wait. */
@@ -174,12 +178,13 @@ export const ANSWER_MS = 10_000;
 
 /** The tables from which a relay draws conclusions. */
 const READ_TABLES = ['outbox', 'dead_letter', 'authority', 'boot'] as const;
-const PARTITIONED_TABLES = ['outbox', 'dead_letter', 'boot', 'partition', 'owed'] as const;
+const PARTITIONED_TABLES = ['outbox', 'dead_letter', 'boot', 'partition', 'owed', 'layout'] as const;
 
 interface Row {
   readonly snapshot: string;
   readonly life: string | null;
   readonly authority?: Authority | null;
+  readonly layouts?: readonly number[];
   readonly partitions?:
     | readonly (readonly [
         name: string,

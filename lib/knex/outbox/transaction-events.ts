@@ -70,7 +70,7 @@ export async function deleteEventsOf(
   },
 ): Promise<void> {
   const at = qualifier(outbox);
-  const { table, authority, bindings } = partitions.count === 1 ? ofOne(partitions, servers) : ofSeveral(servers);
+  const { table, authority, bindings } = !partitions.isPartitioned ? ofOne(partitions, servers) : ofSeveral(servers);
   await queryReadWrite(
     db,
     `with authority as (select ${authority.columns} from ${at}${table} where cache = :cache${authority.where} for share)

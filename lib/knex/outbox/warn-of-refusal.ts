@@ -27,7 +27,7 @@ export function warnOfRefusal(
   const isRefused = isSqlstate(error, 'insufficient privilege') || isOutboxMissing(error);
   if (!isRefused || nowMs - (warnedAtMs.get(db) ?? -Infinity) < WARN_EVERY_MS) return;
   warnedAtMs.set(db, nowMs);
-  const rights = bumps.partitions.count === 1 ? WRITER_RIGHTS : PARTITIONED_WRITER_RIGHTS;
+  const rights = !bumps.partitions.isPartitioned ? WRITER_RIGHTS : PARTITIONED_WRITER_RIGHTS;
   const warning = explainOutboxError(db, error, { outbox, rights }).then((explained) =>
     bumps.warn(`${fact} ${(explained as Error).message}`),
   );

@@ -7,7 +7,7 @@ import { nearestScope } from '../../model/path.js';
 import { scopesToBump } from '../outbox/spellings.js';
 import { assertAuthoritative } from './authoritative-bump.js';
 import { inBumpTransaction } from './bump-transaction.js';
-import { bumpPartitions, oldestOf, oweFailed } from './partition-bumps.js';
+import { bumpPartitions, dueOf, oweFailed, spanOf } from './partition-bumps.js';
 import type { RelayContext } from './relay-context.js';
 import { query, verbatim } from '../postgres/query.js';
 import { withSavepoint } from '../postgres/savepoint.js';
@@ -40,18 +40,14 @@ export async function relayHeldByMigration(context: RelayContext): Promise<Relea
     for (const { heldBy } of rows) if (!locks.has(heldBy)) locks.set(heldBy, await isLocked(trx, heldBy));
     const paths = scopesToBump(new Set(rows.map(({ path }) => nearestScope(path))));
     const done = rows.filter(({ heldBy }) => locks.get(heldBy) === false);
-    if (partitions.count === 1) {
+    if (!partitions.isPartitioned) {
       const servers = await bumpPaths({ partitions, cache, paths, deadlineMs: bumpDeadlineMs, onForeign });
       if (done.length > 0) await assertAuthoritative(trx, context, servers.get(partitions.first));
     } else if (rows.length > 0) {
-      const groups = partitions.group(partitions.locate(paths));
-      const oldest = oldestOf(rows);
-      const bumps = await bumpPartitions(
-        context,
-        groups.map(([partition, scopes]) => ({ partition, scopes, oldest })),
-      );
+      const claimed = { paths, span: spanOf(rows) };
+      const bumps = await bumpPartitions(context, dueOf(partitions, claimed));
       // The lock was free before the bumps, so those that are owed come after the last change as well.
-      if (done.length > 0) await oweFailed(trx, context, bumps);
+      if (done.length > 0) await oweFailed(trx, context, bumps, claimed);
     }
     if (done.length > 0) {
       await query(

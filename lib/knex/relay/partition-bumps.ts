@@ -11,7 +11,7 @@
  */
 import type { Knex } from 'knex';
 import { topmost } from '../../model/path.js';
-import type { LocatedScope, Partition } from '../../ports/partitions.js';
+import type { LocatedScope, Partition, Partitions } from '../../ports/partitions.js';
 import { StoreUnavailableError } from '../../ports/store.js';
 import { withoutStragglers } from '../../async/without-stragglers.js';
 import { BUMP_SCOPES_MAX, bumpPartition, type PartitionBump } from '../../write/bump-scopes.js';
@@ -22,11 +22,23 @@ import { displaced } from './authoritative-bump.js';
 import { inBumpTransaction } from './bump-transaction.js';
 import type { RelayContext } from './relay-context.js';
 
-/** The bumps of one partition, and the oldest event that they are made for. */
+/** The events that bumps are made for: the oldest, and the latest transaction. */
+export interface EventSpan {
+  readonly oldest: RecordedAt;
+  readonly lastXid: string;
+}
+
+/** The bumps of one partition, and the events that they are made for. */
 export interface DueBumps {
   readonly partition: Partition;
   readonly scopes: readonly LocatedScope[];
-  readonly oldest: RecordedAt;
+  readonly span: EventSpan;
+}
+
+/** What a claim bumps in every layout. */
+export interface ClaimedBumps {
+  readonly paths: readonly string[];
+  readonly span: EventSpan;
 }
 
 /** The outcome in one partition: the server that took the bumps, or the error. */
@@ -38,6 +50,11 @@ interface TriedBumps extends DueBumps {
 const OWED_ROWS_MAX = 16;
 /** Scopes that a partition owes in one row: beyond, its global scope stands for them. */
 const OWED_PATHS_MAX = 10_000;
+
+/** The bumps of a claim, by partition. */
+export function dueOf(partitions: Partitions, { paths, span }: ClaimedBumps): DueBumps[] {
+  return partitions.group(partitions.locate(paths)).map(([partition, scopes]) => ({ partition, scopes, span }));
+}
 
 /** Bumps in the trusted partitions at the same time. One command for each 1,000 scopes of a partition. Never rejects. */
 export async function bumpPartitions(
@@ -70,12 +87,20 @@ export async function bumpPartitions(
 /**
  * Locks the authority of the partitions that took their bumps, and keeps what the others owe. Returns their names. Two
  * queries at most. Throws if no partition is trusted.
+ *
+ * A layout that was registered since the last survey owes all of `claimed` (docs/protocol.md, rule 24).
  */
-export async function oweFailed(trx: Knex, context: RelayContext, bumps: readonly TriedBumps[]): Promise<string[]> {
+export async function oweFailed(
+  trx: Knex,
+  context: RelayContext,
+  bumps: readonly TriedBumps[],
+  claimed: ClaimedBumps | undefined,
+): Promise<string[]> {
+  if (bumps.length === 0) return [];
   const { trust } = context;
   const names = bumps.flatMap(({ partition, outcome }) => (outcome instanceof Error ? [] : partition.name));
-  const authority = names.length === 0 ? new Map<string, string>() : await authoritativeRedisOf(trx, names, context);
-  const failed: DueBumps[] = [];
+  const { authority, layouts } = await authoritativeRedisOf(trx, names, context);
+  const failed: DueBumps[] = claimed === undefined ? [] : unserved(context.partitions, layouts, claimed);
   let error: Error | undefined;
   for (const { outcome, ...due } of bumps) {
     const { partition } = due;
@@ -116,9 +141,10 @@ export async function relayOwed(context: RelayContext, partitions: readonly Part
     }
     const due = [...rows].map(([partition, owed]): DueBumps => {
       const paths = fewPaths(owed.flatMap((row) => row.paths));
-      return { partition, scopes: context.partitions.scopesIn(partition, paths), oldest: oldestOf(owed) };
+      const lastXid = latestOf(owed.map((row) => row.lastXid));
+      return { partition, scopes: context.partitions.scopesIn(partition, paths), span: { ...spanOf(owed), lastXid } };
     });
-    const owing = await oweFailed(trx, context, await bumpPartitions(context, due));
+    const owing = await oweFailed(trx, context, await bumpPartitions(context, due), undefined);
     const paid = due.filter(({ partition }) => !owing.includes(partition.name));
     return {
       scopes: paid.reduce((sum, { scopes }) => sum + scopes.length, 0),
@@ -127,18 +153,38 @@ export async function relayOwed(context: RelayContext, partitions: readonly Part
   });
 }
 
+/** `events`: at least one, unless nothing is bumped for them. */
+export function spanOf(events: readonly RecordedAt[]): EventSpan {
+  return { oldest: oldestOf(events), lastXid: latestOf(events.map(({ xid }) => xid)) };
+}
+
+function latestOf(xids: readonly string[]): string {
+  return String(xids.reduce((latest, xid) => (BigInt(xid) > latest ? BigInt(xid) : latest), 0n));
+}
+
+const NONE: RecordedAt = { xid: String(2n ** 64n - 1n), seq: '0', recordedAt: '9999-12-31T00:00:00Z' };
+
 /** The position and the time that no event of these precedes. */
-export function oldestOf(events: readonly RecordedAt[]): RecordedAt {
+function oldestOf(events: readonly RecordedAt[]): RecordedAt {
   return events.reduce((oldest, { xid, seq, recordedAt }) => {
     const isBefore = BigInt(xid) < BigInt(oldest.xid) || (xid === oldest.xid && BigInt(seq) < BigInt(oldest.seq));
     const earlier = Date.parse(recordedAt) < Date.parse(oldest.recordedAt) ? recordedAt : oldest.recordedAt;
     return isBefore ? { xid, seq, recordedAt: earlier } : { xid: oldest.xid, seq: oldest.seq, recordedAt: earlier };
-  });
+  }, NONE);
 }
 
-function owedOf({ partition, scopes, oldest: { xid, seq, recordedAt } }: DueBumps): OwedBumps {
+/** The bumps of a claim in layouts that `partitions` does not have yet. */
+function unserved(partitions: Partitions, layouts: readonly number[], claimed: ClaimedBumps): DueBumps[] {
+  const all = partitions.including([...partitions.others, ...layouts]);
+  if (all === partitions) return [];
+  const served = new Set(partitions.list);
+  return dueOf(all, claimed).filter(({ partition }) => !served.has(partition));
+}
+
+function owedOf({ partition, scopes, span: { oldest, lastXid } }: DueBumps): OwedBumps {
+  const { xid, seq, recordedAt } = oldest;
   const paths = fewPaths(scopes.map(({ path }) => path));
-  return { partition: partition.name, xid, seq, recordedAt, paths };
+  return { partition: partition.name, xid, seq, recordedAt, lastXid, paths };
 }
 
 function fewPaths(paths: readonly string[]): readonly string[] {

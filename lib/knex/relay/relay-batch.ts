@@ -1,5 +1,4 @@
 import { monotonicMs } from '../../async/scheduling.js';
-import type { Partitions } from '../../ports/partitions.js';
 import { bumpPaths } from '../../write/bump-paths.js';
 import { claimSql, hasInvalidPath } from '../outbox/claim.js';
 import { type DeadLetter, keepDeadLetters } from '../outbox/dead-letters.js';
@@ -8,7 +7,7 @@ import type { EventRanges } from '../outbox/event-position.js';
 import { resolveEvents } from '../outbox/resolve-events.js';
 import { assertAuthoritative } from './authoritative-bump.js';
 import { inBumpTransaction } from './bump-transaction.js';
-import { bumpPartitions, type DueBumps, oldestOf, oweFailed } from './partition-bumps.js';
+import { bumpPartitions, dueOf, oweFailed, spanOf } from './partition-bumps.js';
 import type { RelayContext } from './relay-context.js';
 
 /** Events that were bumped and deleted. */
@@ -47,7 +46,7 @@ async function relayClaim(
   whole = false,
 ): Promise<RelayedBatch | undefined> {
   const { db, partitions, cache, outbox, bumpDeadlineMs, silenceMaxMs, onForeign } = context;
-  const isOne = partitions.count === 1;
+  const isOne = !partitions.isPartitioned;
   const startedAtMs = monotonicMs();
   const first = claimSql({ cache, ranges, max, outbox, whole, positions: !isOne });
   try {
@@ -61,9 +60,10 @@ async function relayClaim(
         await keepDeadLetters(trx, deadLetters, outbox);
         if (events.length > 0) await assertAuthoritative(trx, context, servers.get(partitions.first));
       } else {
-        const bumps = await bumpPartitions(context, dueOf(partitions, paths, events as readonly PositionedEvent[]));
+        const claimed = { paths, span: spanOf(events as readonly PositionedEvent[]) };
+        const bumps = await bumpPartitions(context, dueOf(partitions, claimed));
         await keepDeadLetters(trx, deadLetters, outbox);
-        owing = await oweFailed(trx, context, bumps);
+        owing = await oweFailed(trx, context, bumps, claimed);
       }
       const causes = new Map<string, number>();
       for (const { cause } of events) causes.set(cause, (causes.get(cause) ?? 0) + 1);
@@ -82,13 +82,6 @@ async function relayClaim(
     if (error instanceof InvalidPath) return undefined;
     throw error;
   }
-}
-
-/** The bumps of these paths, by partition. */
-function dueOf(partitions: Partitions, paths: readonly string[], events: readonly PositionedEvent[]): DueBumps[] {
-  if (paths.length === 0) return [];
-  const oldest = oldestOf(events);
-  return partitions.group(partitions.locate(paths)).map(([partition, scopes]) => ({ partition, scopes, oldest }));
 }
 
 /** Rolls a claim back, whose events are claimed again with their rows. */

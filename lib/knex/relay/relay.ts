@@ -15,6 +15,7 @@ import { RelayReport } from './relay-report.js';
 import type { RelayStatus } from './relay-status.js';
 import { StrangePaths } from './strange-paths.js';
 import { Trust } from './trust.js';
+import type { Partitions } from '../../ports/partitions.js';
 
 /**
  * Without bounds to guarantee, the authority of the servers is checked, and the outbox surveyed, this often, in ms. A survey takes
@@ -63,7 +64,7 @@ export function startRelay(options: RelayOptions): Relay {
 export class Relay {
   readonly #settings: RelaySettings;
   readonly #isPartitioned: boolean;
-  readonly #context: RelayContext;
+  #context: RelayContext;
   readonly #report: RelayReport;
   readonly #reader: OutboxReader;
   readonly #trust: Trust;
@@ -91,12 +92,11 @@ export class Relay {
     const settings = relaySettings(options);
     const { db, store, cache, outbox, bounds, silenceMaxMs, listen, partitions } = settings;
     this.#settings = settings;
-    this.#report = new RelayReport(cache, { isPartitioned: partitions.count > 1, log: options.log });
+    this.#report = new RelayReport(cache, { isPartitioned: partitions.isPartitioned, log: options.log });
     this.#strange = new StrangePaths({ db, cache, outbox, warn: this.#report.warned });
-    this.#isPartitioned = partitions.count > 1;
+    this.#isPartitioned = partitions.isPartitioned;
     this.#reader = new OutboxReader({
       ...{ db, cache, outbox, answerMs: Math.min(ANSWER_MS, 2 * silenceMaxMs) },
-      ...(this.#isPartitioned && { partitions: partitions.list.map(({ name }) => name) }),
     });
     const checkEveryMs = Math.max(this.#pollMs, this.#checkEveryMs(true));
     this.#trust = new Trust({ ...settings, bounds, reader: this.#reader, checkEveryMs });
@@ -104,6 +104,7 @@ export class Relay {
       ...{ ...settings, onForeign: this.#report.foreign },
       ...(this.#isPartitioned && { trust: this.#trust }),
     };
+    if (this.#isPartitioned) this.#serve(partitions.including(this.#alsoPartitions));
     store.listen?.((signal) => {
       // Of several primaries the others are as they were.
       if (signal.kind === 'down' && this.#isPartitioned) this.#report.failed('store', signal.error);
@@ -213,6 +214,7 @@ export class Relay {
     if (isCheckDue || this.#claimed >= batchMax) {
       this.#claimed = 0;
       const survey = isCheckDue ? await this.#check() : await this.#reader.survey();
+      if (this.#isPartitioned && this.#findLayouts(survey)) return 'busy';
       this.#lookups = survey.lookups;
       this.#polled(survey);
       if (!this.#isTrusted) return 'idle';
@@ -236,11 +238,31 @@ export class Relay {
     return 'busy';
   }
 
+  /** Serves the layouts that are registered. Returns whether they are others than before: they are checked next. */
+  #findLayouts({ layouts }: OutboxSurvey): boolean {
+    const partitions = this.#settings.partitions.including([...this.#alsoPartitions, ...layouts]);
+    if (partitions === this.#context.partitions) return false;
+    this.#serve(partitions);
+    this.#isCheckDue = true;
+    return true;
+  }
+
+  #serve(partitions: Partitions): void {
+    this.#context = { ...this.#context, partitions };
+    this.#trust.serve(partitions);
+    this.#reader.serve(partitions.list.map(({ name }) => name));
+  }
+
+  get #alsoPartitions(): readonly number[] {
+    const { store } = this.#settings;
+    return ('partitions' in store && store.alsoPartitions) || [];
+  }
+
   /** Makes the bumps that partitions owe which are trusted again, until `untilMs`. */
   async #relayOwed({ partitions }: OutboxSurvey, untilMs: number): Promise<void> {
     let isFull = true;
     while (isFull && !this.#stopping && monotonicMs() < untilMs) {
-      const owing = this.#settings.partitions.list.filter(
+      const owing = this.#context.partitions.list.filter(
         (each) => partitions.get(each.name)?.owed !== undefined && this.#trust.isTrusted(each),
       );
       if (owing.length === 0) return;

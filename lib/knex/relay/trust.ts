@@ -32,7 +32,7 @@
 import { monotonicMs } from '../../async/scheduling.js';
 import { withDeadline } from '../../async/deadline.js';
 import { withoutStragglers } from '../../async/without-stragglers.js';
-import type { Partition } from '../../ports/partitions.js';
+import type { Partition, Partitions } from '../../ports/partitions.js';
 import { StoreUnavailableError } from '../../ports/store.js';
 import { claimAuthority, type Epoch, type Incarnations } from '../outbox/authority.js';
 import { hasBacklog, partitionsWithBacklog } from '../outbox/backlog.js';
@@ -107,18 +107,21 @@ type AuthoritativeCheck = PartitionCheck & { readonly authority: Authority };
 
 export class Trust implements PartitionsTrust {
   readonly #options: TrustOptions;
-  readonly #each: readonly PartitionTrust[];
-  readonly #of: ReadonlyMap<Partition, PartitionTrust>;
+  #each: readonly PartitionTrust[] = [];
+  #of: ReadonlyMap<Partition, PartitionTrust> = new Map();
   #repairs: Repair[] = [];
   #failures: PartitionFailure[] = [];
   #isContested = false;
 
   constructor(options: TrustOptions) {
-    const { partitions } = options;
     this.#options = options;
-    this.#each = partitions.list.map(
-      (partition) => new PartitionTrust(partition, { ...options, isOneOfSeveral: partitions.count > 1 }),
-    );
+    this.serve(options.partitions);
+  }
+
+  /** Takes these partitions in place of the ones before. Those that are new are not trusted until a check. */
+  serve({ list, isPartitioned }: Partitions): void {
+    const options = { ...this.#options, isOneOfSeveral: isPartitioned };
+    this.#each = list.map((partition) => this.#of.get(partition) ?? new PartitionTrust(partition, options));
     this.#of = new Map(this.#each.map((each) => [each.partition, each]));
   }
 
@@ -292,7 +295,7 @@ export class Trust implements PartitionsTrust {
   async #withBacklog(checks: readonly AuthoritativeCheck[]): Promise<readonly AuthoritativeCheck[]> {
     const { db, cache, outbox, partitions, backlogMaxMs } = this.#options;
     const options = { cache, olderThanMs: backlogMaxMs, outbox };
-    if (partitions.count === 1) return (await hasBacklog(db, options)) ? checks : [];
+    if (!partitions.isPartitioned) return (await hasBacklog(db, options)) ? checks : [];
     const found = await partitionsWithBacklog(db, checks.map(nameOf), options);
     return checks.filter((check) => found.has(nameOf(check)));
   }
@@ -329,7 +332,7 @@ export class Trust implements PartitionsTrust {
     const [first] = checks;
     if (first === undefined) return new Map();
     const { db, cache, outbox, partitions } = this.#options;
-    if (partitions.count === 1) {
+    if (!partitions.isPartitioned) {
       const epoch = await claimAuthority(db, first.found, { cache, seen: first.authority, outbox });
       return epoch === undefined ? new Map() : new Map([[first, epoch]]);
     }

@@ -39,9 +39,15 @@ export interface ClusterStoreOptions {
   /**
    * Number of partitions of the cache, 64 by default: the cache's generations and entries are spread over as many slots
    * of the cluster. 1 keeps the whole cache in one slot, on one primary. Another number makes another cache: no entry is
-   * found any more, and processes with different numbers do not see each other's bumps.
+   * found any more. Processes with different numbers see each other's bumps if the source of each has an outbox, where they
+   * register their numbers, or by `alsoPartitions`.
    */
   readonly partitions?: number;
+  /**
+   * Further numbers of partitions that bumps reach, for a cache without an outbox whose number changes. Three releases: the
+   * new number here; then in `partitions`, with the old one here; then without it, once the longest TTL has passed.
+   */
+  readonly alsoPartitions?: readonly number[];
 }
 
 /**
@@ -58,9 +64,12 @@ export function redisStore(redis: Redis): Store;
 export function redisStore(cluster: Cluster, options?: ClusterStoreOptions): PartitionedStore;
 export function redisStore(redis: Redis | Cluster, options: ClusterStoreOptions = {}): Store | PartitionedStore {
   if (isCluster(redis)) {
-    const { partitions = CLUSTER_PARTITIONS } = options;
+    const { partitions = CLUSTER_PARTITIONS, alsoPartitions = [] } = options;
     wholeNumber('partitions of a Redis store', partitions, 1, PARTITIONS_MAX, String(CLUSTER_PARTITIONS));
-    return new ClusterStore(new ClusterConnection(new ClusterClient(redis)), partitions);
+    const also = alsoPartitions.map((count) =>
+      wholeNumber('alsoPartitions of a Redis store', count, 1, PARTITIONS_MAX),
+    );
+    return new ClusterStore(new ClusterConnection(new ClusterClient(redis)), partitions, also);
   }
   checkClient(redis);
   const address = {
@@ -339,12 +348,14 @@ class RedisStore extends RedisPartition implements Store {
 
 class ClusterStore extends Lifecycle implements PartitionedStore {
   readonly partitions: number;
+  readonly alsoPartitions: readonly number[];
   readonly #cluster: ClusterConnection;
 
-  constructor(cluster: ClusterConnection, partitions: number) {
+  constructor(cluster: ClusterConnection, partitions: number, alsoPartitions: readonly number[]) {
     super(cluster);
     this.#cluster = cluster;
     this.partitions = partitions;
+    this.alsoPartitions = alsoPartitions;
   }
 
   partition(prefix: string): StorePartition {

@@ -109,7 +109,14 @@ class Model {
     }
     return {
       ...{ snapshot, pendingEvents, tail, isTailCut: tail.length === TAIL_MAX, heldByMigration: [...held.values()] },
-      ...{ life: 'p', authority: undefined, partitions: new Map(), lookups: this.lookups, lagMs: undefined },
+      ...{
+        life: 'p',
+        authority: undefined,
+        layouts: [],
+        partitions: new Map(),
+        lookups: this.lookups,
+        lagMs: undefined,
+      },
     };
   }
 
@@ -316,7 +323,7 @@ describe('the age of the oldest event', () => {
   const surveyed = (xid: bigint, ...events: bigint[]): OutboxSurvey => ({
     ...{ snapshot: parseSnapshot(`1:${xid + 1n}:`), pendingEvents: [], heldByMigration: [], isTailCut: false },
     tail: events.map((each) => ({ xid: each, seq: 1n })),
-    ...{ life: 'p', authority: undefined, partitions: new Map(), lookups: 0, lagMs: undefined },
+    ...{ life: 'p', authority: undefined, layouts: [], partitions: new Map(), lookups: 0, lagMs: undefined },
   });
 
   it('is undefined until the outbox was empty or all events of the first check are gone', () => {

@@ -175,7 +175,7 @@ describe('a cache on a Redis Cluster', () => {
     const store = redisStore(cluster.client());
     lend({ what: 'the store', close: () => store.close() });
     const quarantine = new Quarantine({
-      ...{ partitions: new Partitions(store, name), cache: name, deadlineMs: 5_000, lastsMs: 30_000 },
+      ...{ present: async () => new Partitions(store, name), cache: name, deadlineMs: 5_000, lastsMs: 30_000 },
       ...{ setWithinMs: 10_000, onForeign: () => {} },
     });
     await quarantine.set(['tag=t1', '', 'detector=7']);
