@@ -118,7 +118,8 @@ export class Engine {
     const cap = new LoadCap(options);
     const verifier =
       options.verifyRate > 0 ? new Verifier({ partitions, lookup, cap, source, telemetry, options }) : undefined;
-    this.stateTracker = new StateTracker(telemetry, maxStalenessMs !== undefined);
+    const unreachable = 'partition' in store ? () => store.unreachable : undefined;
+    this.stateTracker = new StateTracker(telemetry, maxStalenessMs !== undefined, unreachable);
     this.#breakers = [...readBreakers, ...fillBreakers];
     this.lookup = lookup;
     this.filler = filler;
@@ -224,12 +225,14 @@ export class Engine {
   readonly #signalled = (signal: StoreSignal): void => {
     const { telemetry } = this;
     const cache = this.options.name;
-    if (signal.kind === 'up') {
+    if (signal.kind === 'warning') telemetry.emit('warning', { cache, message: signal.message });
+    else if (signal.kind === 'down') {
+      telemetry.emit('storeFailure', { cache, operation: 'connection', error: signal.error });
+    } else {
       for (const breaker of this.#breakers) breaker.retryNow();
       this.unbumped.retryNow();
-      telemetry.emit('storeUp', { cache });
-    } else if (signal.kind === 'warning') telemetry.emit('warning', { cache, message: signal.message });
-    else telemetry.emit('storeFailure', { cache, operation: 'connection', error: signal.error });
+      if (signal.kind === 'up') telemetry.emit('storeUp', { cache });
+    }
   };
 
   /** Returns this engine. Throws ClosedError after `close()`. */

@@ -28,6 +28,9 @@ export interface PartitionedStore extends StoreLifecycle {
   /** Numbers of partitions that other processes may have, where no registry tells: bumps reach these, too. */
   readonly alsoPartitions?: readonly number[];
 
+  /** Addresses of the servers that have a partition and can't be reached, for people. */
+  readonly unreachable: readonly string[];
+
   /** Returns the partition whose keys have this prefix. */
   partition(prefix: string): StorePartition;
 }
@@ -272,9 +275,15 @@ export interface Repair {
   readonly ttlMs: number;
 }
 
-/** An event of a store between calls. */
+/**
+ * An event of a store between calls.
+ *
+ * - `up`: the store can be reached, for the first time or again; of a store on several servers, each of those in use.
+ * - `server_up`: one of several servers can be reached, while others can't, or could be reached all the time.
+ * - `down`: a server in use was lost, or an attempt to reach it failed.
+ */
 export type StoreSignal =
-  | { readonly kind: 'up' }
+  | { readonly kind: 'up' | 'server_up' }
   | { readonly kind: 'down'; readonly error: Error }
   | { readonly kind: 'warning'; readonly message: string };
 

@@ -27,7 +27,7 @@ export interface CacheEvents {
   verify: [VerifyEvent];
   /** By the verifier, for each hit that differs from the source twice, under one vector. */
   staleEntry: [StaleEntryEvent];
-  /** By the store, when its connection becomes usable, for the first time or again. */
+  /** By the store, when its connection becomes usable, for the first time or again; on a Redis Cluster, to each primary in use. */
   storeUp: [{ readonly cache: string }];
   /** By a breaker (`breakerFailures`), when it opens and when it closes. */
   breakerChanged: [BreakerEvent];

@@ -9,10 +9,19 @@ export interface PartState {
   readonly error?: Error | undefined;
 }
 
-/** The parts of a cache that can be down, by its events so far, and its loads. */
+/** The state of the connection to the store. On a Redis Cluster it is down while one primary in use or more can't be reached. */
+export interface ConnectionState extends PartState {
+  /** On a Redis Cluster, the addresses of the primaries that can't be reached: `10.0.0.7:6379`. Entries of the others are hits. */
+  readonly unreachable?: readonly string[] | undefined;
+}
+
+/**
+ * The parts of a cache that can be down, by its events so far, and its loads. On a Redis Cluster a part is down while it is
+ * down for one partition or more; the others go on.
+ */
 export interface CacheState {
   /** The connection to the store; undefined before its first attempt ends, and for a store without connections. */
-  readonly connection: PartState | undefined;
+  readonly connection: ConnectionState | undefined;
   /** Whether reads use the store. While not, their breaker is open, and reads go to the source. */
   readonly reads: PartState;
   /** Whether loaded values are stored. While not, the breaker of fills is open. */
@@ -40,12 +49,15 @@ export interface LoadCounts {
 
 /** Follows the events of a cache, and tells its present state. */
 export class StateTracker {
+  readonly #unreachable: (() => readonly string[]) | undefined;
   #connection: PartState | undefined;
   #reads = up();
   #fills = up();
   #freshness: PartState | undefined;
 
-  constructor(telemetry: Emitter, hasBound: boolean) {
+  /** `unreachable`: the addresses that a store on several servers can't reach; undefined for any other store. */
+  constructor(telemetry: Emitter, hasBound: boolean, unreachable: (() => readonly string[]) | undefined) {
+    this.#unreachable = unreachable;
     if (hasBound) this.#freshness = up();
     telemetry.on('storeUp', () => (this.#connection = up()));
     telemetry.on('storeFailure', ({ operation, error }) => {
@@ -61,7 +73,11 @@ export class StateTracker {
   }
 
   get state(): Omit<CacheState, 'loads' | 'unbumped'> {
-    return { connection: this.#connection, reads: this.#reads, fills: this.#fills, freshness: this.#freshness };
+    const connection = this.#connection && {
+      ...this.#connection,
+      ...(this.#unreachable && { unreachable: this.#unreachable() }),
+    };
+    return { connection, reads: this.#reads, fills: this.#fills, freshness: this.#freshness };
   }
 }
 

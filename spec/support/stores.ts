@@ -98,6 +98,7 @@ export function partitioned(store: Store, partitions: number): PartitionedStore 
   return {
     name: store.name,
     partitions,
+    unreachable: [],
     partition: () => store,
     listen: (listener) => store.listen?.(listener),
     close: () => store.close(),

@@ -109,7 +109,7 @@ export class Relay {
       // Of several primaries the others are as they were.
       if (signal.kind === 'down' && this.#isPartitioned) this.#report.failed('store', signal.error);
       else if (signal.kind === 'down') this.#failed('store', signal.error);
-      if (signal.kind === 'up') {
+      if (signal.kind === 'up' || signal.kind === 'server_up') {
         this.#isCheckDue = this.#isPartitioned;
         this.#hint();
       }

@@ -358,6 +358,10 @@ class ClusterStore extends Lifecycle implements PartitionedStore {
     this.alsoPartitions = alsoPartitions;
   }
 
+  get unreachable(): readonly string[] {
+    return this.#cluster.unreachable;
+  }
+
   partition(prefix: string): StorePartition {
     return new RedisPartition(this.#cluster.route(slotOf(prefix)));
   }

@@ -49,6 +49,8 @@ export class ClusterConnection implements ClusterNodes {
   /** Why the last attempt to read the slot map failed. */
   #mapError: Error | undefined;
   #listener: StoreListener | undefined;
+  /** Whether the listener was told last that each node in use can be reached. */
+  #isUp = false;
   readonly #warned = new Set<string>();
   #closed = false;
 
@@ -80,16 +82,43 @@ export class ClusterConnection implements ClusterNodes {
     const node = new RedisConnection(server);
     this.#nodes.set(key, node);
     node.listen((signal) => {
+      const wasUp = this.#isUp;
       this.changed();
-      const isUsed = [...this.#routes.values()].some((route) => route.node === node);
-      if (signal.kind === 'down' && isUsed) this.refresh();
       if (signal.kind === 'warning') {
         if (this.#warned.has(signal.message)) return;
         this.#warned.add(signal.message);
-      } else if (!isUsed) return;
-      this.#listener?.(signal);
+        this.#listener?.(signal);
+        return;
+      }
+      if (!this.#used.has(node)) return;
+      if (signal.kind === 'down') {
+        this.refresh();
+        this.#tellDown(signal.error);
+      } else if (this.#isUp === wasUp) this.#listener?.({ kind: 'server_up' });
     });
     return node;
+  }
+
+  /** Addresses of the nodes in use that can't be reached. */
+  get unreachable(): string[] {
+    const used = this.#used;
+    return [...this.#nodes].filter(([, node]) => node.isDown && used.has(node)).map(([key]) => key);
+  }
+
+  /** The nodes that own a slot in use. */
+  get #used(): ReadonlySet<RedisConnection | undefined> {
+    return new Set([...this.#routes.values()].map(({ node }) => node));
+  }
+
+  /** Whether each slot in use has a node that can be asked. */
+  get #isWhole(): boolean {
+    const used = [...this.#used];
+    return used.length > 0 && used.every((node) => node?.isReady);
+  }
+
+  #tellDown(error: Error): void {
+    this.#isUp = false;
+    this.#listener?.({ kind: 'down', error });
   }
 
   /** Host of the node that a connection leads to. */
@@ -109,6 +138,9 @@ export class ClusterConnection implements ClusterNodes {
     const waiting = this.#waiting;
     this.#waiting = new Set();
     for (const wake of waiting) wake();
+    if (this.#isUp || !this.#isWhole) return;
+    this.#isUp = true;
+    this.#listener?.({ kind: 'up' });
   }
 
   /** Resolves at the next change of a connection or a route. Rejects with what `late` returns at the deadline. */
@@ -154,13 +186,13 @@ export class ClusterConnection implements ClusterNodes {
     } catch (error) {
       if (this.#closed) return;
       this.#mapError = error as Error;
-      this.#listener?.({ kind: 'down', error: error as Error });
+      if (!this.#isWhole) this.#tellDown(error as Error);
     } finally {
       this.#mapping = false;
       this.#mappedAtMs = monotonicMs();
     }
     this.changed();
-    const lost = [...this.#routes.values()].some(({ node }) => node === undefined || node.isDown);
+    const lost = [...this.#used].some((node) => node === undefined || node.isDown);
     if (lost || this.#map === undefined) this.#refreshIn(2 * MAP_EVERY_MS * (0.5 + Math.random()));
   }
 
@@ -224,7 +256,7 @@ export class ClusterConnection implements ClusterNodes {
     this.#sweepTimer ??= inNoContext(() =>
       setTimeout(() => {
         this.#sweepTimer = undefined;
-        const used = new Set([...this.#routes.values()].map(({ node }) => node));
+        const used = this.#used;
         for (const [key, node] of this.#nodes) {
           if (used.has(node)) continue;
           this.#nodes.delete(key);

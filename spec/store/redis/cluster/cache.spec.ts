@@ -8,7 +8,7 @@ import { Quarantine } from '../../../../lib/write/quarantine.js';
 import { recordCommands } from '../../../support/commands.js';
 import { eventually } from '../../../support/deferred.js';
 import { lend } from '../../../support/lenders.js';
-import { privateRedisCluster, type RedisCluster } from '../../../support/redis-cluster.js';
+import { privateRedisCluster, type RedisCluster, type RedisNode } from '../../../support/redis-cluster.js';
 import { uniqueName } from '../../../support/redis.js';
 
 const PARTITIONS = 64;
@@ -279,6 +279,37 @@ describe('a cache on a Redis Cluster', () => {
         expect((await detector.lookup({ detector: down })).outcome).to.equal('hit');
       });
     });
+  });
+
+  it('tells that its connection is down, and where, from the loss of one primary until each can be reached', async () => {
+    const { name, cache, detector } = lendProcess();
+    const told: string[] = [];
+    cache.on('storeUp', () => told.push('up'));
+    cache.on('storeFailure', ({ operation }) => {
+      if (operation === 'connection' && told.at(-1) !== 'down') told.push('down');
+    });
+    await eventually(() => expect(cache.state.connection).to.include({ isUp: true }));
+    const [victim, other] = cluster.primaries as [RedisNode, RedisNode];
+    const owners = await Promise.all(ids(60).map((one) => cluster.owner(prefixOf(name, `detector=${one.detector}`))));
+    await victim.server.kill('SIGKILL');
+    await eventually(() =>
+      expect(cache.state.connection).to.deep.include({ isUp: false, unreachable: [`127.0.0.1:${victim.port}`] }),
+    );
+    const { sinceAtMs } = cache.state.connection!;
+
+    // The other primary comes back, and so one server can be reached again; that one is not all of them.
+    await other.admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await eventually(async () =>
+      expect((await detector.lookup({ detector: owners.indexOf(other) })).outcome).to.not.equal('bypass'),
+    );
+    expect(cache.state.connection!.unreachable).to.deep.equal([`127.0.0.1:${victim.port}`]);
+    expect(cache.state.connection).to.include({ isUp: false, sinceAtMs });
+    expect(told).to.deep.equal(['up', 'down']);
+
+    await victim.server.restart();
+    await cluster.formed();
+    await eventually(() => expect(cache.state.connection).to.deep.include({ isUp: true, unreachable: [] }));
+    expect(told).to.deep.equal(['up', 'down', 'up']);
   });
 
   it('rejects a bump whose partition never answers, and tells the partition’s scopes alone', async () => {
