@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import { GenerationalCache, integer, type Scope } from '../../lib/index.js';
+import { type CacheSettings, GenerationalCache, integer, type Scope } from '../../lib/index.js';
 import { keyPrefix, partitionOf } from '../../lib/model/key.js';
 import { Partitions } from '../../lib/ports/partitions.js';
 import { redisStore } from '../../lib/store/redis/index.js';
@@ -22,6 +22,8 @@ export interface Traffic {
   readonly writes?: 'all' | 'scopes' | 'global' | 'none';
 }
 
+export type ClusterProcess = ReturnType<ClusterScene['process']>;
+
 /**
  * Processes that read and write the versions of some items by a cache on a Redis Cluster, while a spec does harm to it.
  * The items' source is the spec's own memory, which commits at once: what reads may not be older than is the bumps' doing
@@ -35,7 +37,7 @@ export class ClusterScene {
   readonly partitions: number;
   readonly #cluster: RedisCluster;
   readonly #versions = this.items.map(() => 1);
-  readonly #processes: ReturnType<ClusterScene['process']>[] = [];
+  readonly #processes: ClusterProcess[] = [];
   #failedBumps = 0;
 
   constructor(cluster: RedisCluster, partitions: number) {
@@ -58,11 +60,37 @@ export class ClusterScene {
     return this.#cluster.owner(this.prefixOf(item));
   }
 
+  /** The items whose slots a node owns, and the others. */
+  async split(node: RedisNode): Promise<[own: number[], others: number[]]> {
+    const owners = await Promise.all(this.items.map((item) => this.owner(item)));
+    const [own, others] = [true, false].map((isOwn) => this.items.filter((item) => (owners[item] === node) === isOwn));
+    return [own!, others!];
+  }
+
+  /** The items for which a process gets no answer from the store at the moment. */
+  async unanswered({ own }: ClusterProcess): Promise<number[]> {
+    const looked = await Promise.all(this.items.map((item) => own.lookup({ item })));
+    return this.items.filter((item) => {
+      const { outcome, reason } = looked[item] as { outcome: string; reason?: string };
+      return outcome === 'bypass' && (reason === 'store_failure' || reason === 'breaker_open');
+    });
+  }
+
+  /** Reads each item in a process. `judge` judges these reads too. */
+  async readEach({ own }: ClusterProcess): Promise<void> {
+    for (const item of this.items) {
+      const beganMs = performance.now();
+      const version = (await own.fetch({ item }))!;
+      this.reads.push({ item, version, beganMs, tookMs: performance.now() - beganMs });
+    }
+  }
+
   /** One more process. */
-  process(options?: Parameters<RedisCluster['client']>[0]) {
+  process(options?: Parameters<RedisCluster['client']>[0], settings: Partial<CacheSettings> = {}) {
     const store = redisStore(this.#cluster.client(options), { partitions: this.partitions });
     const cache = new GenerationalCache({
       ...{ name: this.name, store, ttlMs: 600_000, readDeadlineMs: 300, bumpDeadlineMs: 500, breakerRetryMs: 100 },
+      ...settings,
     });
     lend({ what: `a cache of ${this.name}`, close: () => cache.close() });
     const namespace = cache.namespace('item', integer());
@@ -108,7 +136,7 @@ export class ClusterScene {
     }
   }
 
-  async #read({ own, neighbour, next }: ReturnType<ClusterScene['process']>, over: AbortSignal): Promise<void> {
+  async #read({ own, neighbour, next }: ClusterProcess, over: AbortSignal): Promise<void> {
     while (!over.aborted) {
       const beganMs = performance.now();
       const note = (item: number, version: number | undefined) =>
@@ -123,11 +151,7 @@ export class ClusterScene {
     }
   }
 
-  async #write(
-    process: ReturnType<ClusterScene['process']>,
-    writes: 'all' | 'scopes' | 'global',
-    over: AbortSignal,
-  ): Promise<void> {
+  async #write(process: ClusterProcess, writes: 'all' | 'scopes' | 'global', over: AbortSignal): Promise<void> {
     while (!over.aborted) {
       await sleep(Math.random() * 30);
       const item = Math.floor(Math.random() * ITEMS);
@@ -160,7 +184,7 @@ export class ClusterScene {
   }
 
   /** A strict commit: if its quarantine was kept, no read that began after the commit may be older. */
-  async #commitStrictly(process: ReturnType<ClusterScene['process']>, item: number): Promise<void> {
+  async #commitStrictly(process: ClusterProcess, item: number): Promise<void> {
     const path = `item=${item}`;
     const quarantine = new Quarantine({
       ...{ present: async () => new Partitions(process.store, this.name), cache: this.name, deadlineMs: 500 },

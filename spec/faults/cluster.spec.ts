@@ -9,6 +9,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { eventually } from '../support/deferred.js';
+import { startProxy } from '../support/proxy.js';
 import {
   privateRedisCluster,
   type RedisCluster,
@@ -33,11 +34,6 @@ describe('a Redis Cluster', function () {
     this.timeout(120_000);
     await cluster.formed();
   });
-
-  /** Resolves when the replica has all that its primary has. */
-  async function replicated(primary: RedisNode): Promise<void> {
-    await waitUntil(async () => (await primary.admin.wait(1, 1_000)) >= 1, 'The replica has not caught up');
-  }
 
   /** Resolves with the owner of an item's slot, when its replica has all that it has. */
   async function replicatedOwner(scene: ClusterScene, item: number): Promise<RedisNode> {
@@ -98,14 +94,17 @@ describe('a Redis Cluster', function () {
     });
   }
 
-  it('moves slots to and fro while a process has an old slot map', async () => {
+  it('moves slots to and fro, also while an idle process keeps an old slot map', async () => {
     const scene = new ClusterScene(cluster, 64);
     await scene.hitting();
+    const idle = scene.process();
+    await eventually(async () => expect(await scene.unanswered(idle)).to.deep.equal([]));
     await scene.during(async () => {
       for (let round = 0; round < 3; round++) {
         for (const item of scene.items.slice(0, 4)) await (await cluster.reshard(scene.prefixOf(item))).all();
       }
     });
+    await scene.readEach(idle);
     scene.judge();
     await scene.hitting();
   });
@@ -137,10 +136,9 @@ describe('a Redis Cluster', function () {
 
   it('loses a primary, whose replica takes over, and gets it back', async () => {
     const scene = new ClusterScene(cluster, 64);
-    const victim = await scene.owner(0);
-    const replica = cluster.partnerOf(victim);
     await scene.during(() => sleep(200));
-    await replicated(victim);
+    const victim = await replicatedOwner(scene, 0);
+    const replica = cluster.partnerOf(victim);
     await victim.server.kill('SIGKILL');
     await scene.during(async () => {
       await isPrimary(replica);
@@ -154,10 +152,9 @@ describe('a Redis Cluster', function () {
 
   it('has a primary that stands still until its replica has taken over, and then goes on', async () => {
     const scene = new ClusterScene(cluster, 64);
-    const victim = await scene.owner(1);
-    const replica = cluster.partnerOf(victim);
     await scene.during(() => sleep(200));
-    await replicated(victim);
+    const victim = await replicatedOwner(scene, 1);
+    const replica = cluster.partnerOf(victim);
     victim.server.pause();
     try {
       await scene.during(async () => isPrimary(replica));
@@ -169,40 +166,74 @@ describe('a Redis Cluster', function () {
     await scene.hitting();
   });
 
-  it('sends a process to an address that leads nowhere: its reads go to the source, and its bumps reject', async () => {
+  it('has a primary that stands still for moments: reads of the others do not wait for it', async () => {
     const scene = new ClusterScene(cluster, 64);
     await scene.hitting();
-    const move = await cluster.reshard(scene.prefixOf(2));
-    let isReachable = false;
-    const natMap = (address: string) =>
-      address === `127.0.0.1:${move.target.port}` && !isReachable ? { host: '127.0.0.1', port: 1 } : null;
-    const { cache, own, namespace } = scene.process({ natMap });
-    await eventually(async () => expect((await own.lookup({ item: 2 })).outcome).to.equal('hit'));
-    await move.all();
+    const victim = await scene.owner(0);
+    // However long a moment lasts on a busy machine.
+    await cluster.partnerOf(victim).admin.config('SET', 'cluster-replica-no-failover', 'yes');
+    const { own } = scene.process({}, { readDeadlineMs: 20_000 });
+    await eventually(async () => expect((await own.lookup({ item: 0 })).outcome).to.equal('hit'));
+    const [waiting, others] = await scene.split(victim);
+    victim.server.pause();
+    let answered = 0;
+    const late = waiting.map((item) => own.lookup({ item }).finally(() => answered++));
+    for (const item of others) expect((await own.lookup({ item })).outcome).to.equal('hit');
+    expect(answered).to.equal(0);
+    victim.server.resume();
+    for (const lookup of late) expect((await lookup).outcome).to.equal('hit');
 
-    const began = performance.now();
-    expect(await own.fetch({ item: 2 })).to.be.a('number');
-    expect(performance.now() - began).to.be.below(2_000);
-    expect((await own.lookup({ item: 2 })).outcome).to.equal('bypass');
-    const error = await namespace.bump({ item: 2 }).then(
-      () => undefined,
-      (thrown: unknown) => thrown,
-    );
-    expect(error).to.include({ name: 'BumpError', outcome: 'not_sent' });
-    expect(cache.state.unbumped).to.equal(1);
-    isReachable = true;
-    await eventually(() => expect(cache.state.unbumped).to.equal(0));
-    await scene.during(() => sleep(300));
+    await scene.during(async () => {
+      for (let moment = 0; moment < 5; moment++) {
+        victim.server.pause();
+        await sleep(600 * Math.random());
+        victim.server.resume();
+        await sleep(200 * Math.random());
+      }
+    });
+    await cluster.partnerOf(victim).admin.config('SET', 'cluster-replica-no-failover', 'no');
     scene.judge();
     await scene.hitting();
   });
 
+  for (const kind of ['refuses', 'swallows'] as const) {
+    it(`sends a process to an address that ${kind} all: its reads go to the source, and its bumps reject`, async () => {
+      const scene = new ClusterScene(cluster, 64);
+      await scene.hitting();
+      const move = await cluster.reshard(scene.prefixOf(2));
+      const nowhere = await startProxy(move.target.port);
+      if (kind === 'refuses') nowhere.refuse();
+      else nowhere.hold();
+      let isReachable = false;
+      const natMap = (address: string) =>
+        address === `127.0.0.1:${move.target.port}` && !isReachable ? { host: '127.0.0.1', port: nowhere.port } : null;
+      const { cache, own, namespace } = scene.process({ natMap });
+      await eventually(async () => expect((await own.lookup({ item: 2 })).outcome).to.equal('hit'));
+      await move.all();
+
+      const began = performance.now();
+      expect(await own.fetch({ item: 2 })).to.be.a('number');
+      expect(performance.now() - began).to.be.below(2_000);
+      expect((await own.lookup({ item: 2 })).outcome).to.equal('bypass');
+      const error = await namespace.bump({ item: 2 }).then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      expect(error).to.include({ name: 'BumpError', outcome: 'not_sent' });
+      expect(cache.state.unbumped).to.equal(1);
+      isReachable = true;
+      await eventually(() => expect(cache.state.unbumped).to.equal(0));
+      await scene.during(() => sleep(300));
+      scene.judge();
+      await scene.hitting();
+    });
+  }
+
   it('has a node reset by CLUSTER RESET HARD, with all its keys, and takes it back as a new one', async () => {
     const scene = new ClusterScene(cluster, 64);
-    const victim = await scene.owner(3);
-    const replica = cluster.partnerOf(victim);
     await scene.during(() => sleep(200));
-    await replicated(victim);
+    const victim = await replicatedOwner(scene, 3);
+    const replica = cluster.partnerOf(victim);
     await scene.during(async () => {
       // A primary with keys refuses a reset.
       await victim.admin.multi().flushall().call('CLUSTER', 'RESET', 'HARD').exec();
@@ -229,7 +260,7 @@ describe('a Redis Cluster', function () {
       'The node does not know its primary',
     );
     await cluster.formed();
-    await replicated(replica);
+    await replicatedOwner(scene, 3);
     await scene.during(() => cluster.failover(victim));
     scene.judge();
     await scene.hitting();

@@ -263,12 +263,15 @@ export class RedisConnection implements Route {
           reject(error);
         },
       };
-      deadline.onExpiry(({ limitMs }) => {
-        this.#leaveIfSilent();
-        waiting.fail(this.unreachable(` within ${limitMs} ms`));
-      });
+      deadline.onExpiry(({ limitMs }) => waiting.fail(this.late(` within ${limitMs} ms`)));
       this.#waiting.add(waiting);
     });
+  }
+
+  /** The error of a call that has waited for the connection until its deadline. Leaves a connection that stays silent. */
+  late(within: string): StoreUnavailableError {
+    this.#leaveIfSilent();
+    return this.unreachable(within);
   }
 
   /** The error of a call that finds no open connection. */

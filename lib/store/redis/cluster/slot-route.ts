@@ -88,7 +88,7 @@ export class SlotRoute implements Route {
     }
     await this.#cluster.change(
       sending.deadline,
-      (within) => this.#node?.unreachable(within) ?? this.#cluster.unmapped ?? unmappedWithin(within),
+      (within) => this.#node?.late(within) ?? this.#cluster.unmapped ?? unmappedWithin(within),
     );
     return this.#send(sending);
   }
@@ -148,7 +148,7 @@ export class SlotRoute implements Route {
       const target = this.#cluster.node(asked);
       if (!target.isReady) {
         // ASKING needs an ASK just received: by the time that the connection is open, the slot may be elsewhere.
-        await this.#cluster.change(deadline, (within) => target.unreachable(within));
+        await this.#cluster.change(deadline, (within) => target.late(within));
         redirections--;
         continue;
       }
