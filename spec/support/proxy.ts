@@ -45,6 +45,8 @@ export class Proxy {
   requestBytes = 0;
   /** Whether nothing passes over connections that are made from now on. */
   holdsNew = false;
+  /** Asked for the first bytes of each connection; false ends it before they pass. */
+  admits: (first: Buffer) => boolean = () => true;
   readonly #targetPort: number;
   readonly #connections = new Set<Connection>();
   #server: Server | undefined;
@@ -143,6 +145,9 @@ export class Proxy {
 
   #connect(client: Socket): void {
     const target = connect({ port: this.#targetPort, host: HOST, allowHalfOpen: true });
+    client.once('data', (first: Buffer) => {
+      if (!this.admits(first)) connection.destroy();
+    });
     const connection: Connection = {
       requests: new Lane(client, target, () => 0),
       replies: new Lane(target, client, () => this.delayMs),

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster, Redis } from 'ioredis';
 import { slotOf, SLOTS } from '../../lib/store/redis/cluster/slot.js';
 import { lend, type Lifetime } from './lenders.js';
+import { type Proxy, startProxy } from './proxy.js';
 import { type RedisServer, startRedis } from './servers/redis-server.js';
 
 const FORMED_MS = 60_000;
@@ -12,12 +13,21 @@ export interface RedisClusterOptions {
   readonly replicas?: number;
   /** Further arguments of each redis-server. */
   readonly args?: readonly string[];
+  /** Whether the bus can be cut (`RedisCluster.cutBus`). No node is restarted then: it would forget the way. */
+  readonly hasProxies?: boolean;
   readonly for?: Lifetime;
 }
+
+/** What each node adds to its port for its end of the bus. */
+const BUS_OFFSET = 10_000;
+/** Where a message of the bus has the id of the node that sends it. */
+const SENDER = { start: 40, end: 80 };
 
 /** A node of a private Redis Cluster. */
 export class RedisNode {
   readonly server: RedisServer;
+  /** Before its end of the bus, if the bus can be cut. */
+  bus: Proxy | undefined;
   /** A connection for the spec's own commands. */
   readonly admin: Redis;
   id = '';
@@ -30,6 +40,16 @@ export class RedisNode {
 
   get port(): number {
     return this.server.port;
+  }
+
+  get busPort(): number {
+    return this.bus?.port ?? this.port + BUS_OFFSET;
+  }
+
+  /** Puts a proxy before its end of the bus. */
+  async takeProxy(lifetime: Lifetime | undefined): Promise<void> {
+    this.bus = await startProxy(this.port + BUS_OFFSET, lifetime && { for: lifetime });
+    await this.admin.config('SET', 'cluster-announce-bus-port', this.bus.port);
   }
 
   async role(): Promise<'master' | 'slave'> {
@@ -97,6 +117,19 @@ export class RedisCluster {
       return false;
     }, 'The replica was not promoted');
     await this.formed();
+  }
+
+  /** Cuts the bus between these groups of nodes, and between them and all others. Without groups, mends it. */
+  cutBus(...groups: readonly RedisNode[][]): void {
+    const groupOf = (node: RedisNode) => groups.findIndex((group) => group.includes(node));
+    for (const node of this.nodes) {
+      node.bus!.admits = (first) => {
+        const id = first.toString('latin1', SENDER.start, SENDER.end);
+        const sender = this.nodes.find((other) => other.id === id)!;
+        return groupOf(sender) === groupOf(node);
+      };
+    }
+    for (const { bus } of this.nodes) bus!.cut();
   }
 
   /** Steps of moving the slot of a key from its owner to another primary. */
@@ -179,7 +212,7 @@ export class Resharding {
 }
 
 export async function privateRedisCluster(options: RedisClusterOptions = {}): Promise<RedisCluster> {
-  const { primaries = 3, replicas = 1, args = [], for: lifetime } = options;
+  const { primaries = 3, replicas = 1, args = [], hasProxies = false, for: lifetime } = options;
   const count = primaries * (1 + replicas);
   const servers = await Promise.all(
     Array.from({ length: count }, () =>
@@ -202,6 +235,7 @@ export async function privateRedisCluster(options: RedisClusterOptions = {}): Pr
     },
     lifetime,
   );
+  if (hasProxies) await Promise.all(nodes.map((node) => node.takeProxy(lifetime)));
   const cluster = new RedisCluster(nodes, primaries);
   const share = SLOTS / primaries;
   await Promise.all(
@@ -213,7 +247,7 @@ export async function privateRedisCluster(options: RedisClusterOptions = {}): Pr
       await node.cluster('ADDSLOTS', ...slots.slice(Math.ceil(i * share), Math.ceil((i + 1) * share)));
     }),
   );
-  for (const node of nodes.slice(1)) await node.cluster('MEET', '127.0.0.1', nodes[0]!.port);
+  for (const node of nodes.slice(1)) await node.cluster('MEET', '127.0.0.1', nodes[0]!.port, nodes[0]!.busPort);
   for (const [i, replica] of cluster.replicas.entries()) {
     const primary = cluster.primaries[i % primaries]!;
     await waitUntil(async () => {
