@@ -1,4 +1,5 @@
 import { Breaker } from './read/breaker.js';
+import { Breakers } from './read/breakers.js';
 import { Bumper } from './write/bumper.js';
 import type { Clock } from './ports/clock.js';
 import type { EntryDefinition } from './model/entry-definition.js';
@@ -70,7 +71,7 @@ export class Engine {
   readonly bumper: Bumper;
   readonly stateTracker: StateTracker;
   readonly #store: StoreLifecycle;
-  readonly #breakers: readonly Breaker[];
+  readonly #breakers: readonly Breakers[];
   readonly verifier: Verifier | undefined;
   /** Bumps, lookups, explicit fills and deletes under way. */
   readonly inFlight = new InFlight();
@@ -98,19 +99,22 @@ export class Engine {
       const changed = ofAny((isOpen, error: Error | undefined) =>
         telemetry.emit('breakerChanged', { cache: name, operation, isOpen, error }),
       );
-      return partitions.list.map(() => new Breaker({ clock, limits: options, changed: changed() }));
+      const stores = partitions.list.map(({ store: one }) => one);
+      return new Breakers(stores, () => new Breaker({ clock, limits: options, changed: changed() }));
     };
     const readBreakers = breakers('read');
     const fillBreakers = breakers('fill');
     const filled = partitions.list.map((partition, i) => ({
       store: partition.store,
       storeClock: new StoreClock(partition.store, clock),
-      breaker: fillBreakers[i]!,
+      get breaker() {
+        return fillBreakers.of(i);
+      },
     }));
     const lookups = partitions.list.map(({ index, prefix, store: own }) => {
       const { storeClock } = filled[index]!;
       const parts = { prefix, schemaVersion, telemetry, clock, storeClock, freshness: freshness?.[index] };
-      const split = new SplitStore(partitions, index, freshness, clock);
+      const split = new SplitStore(partitions, index, freshness, readBreakers, clock);
       return { own: new Lookup({ store: own, ...parts }), split: new Lookup({ store: split, ...parts }) };
     });
     const lookup = new Lookups(lookups);
@@ -120,7 +124,7 @@ export class Engine {
       options.verifyRate > 0 ? new Verifier({ partitions, lookup, cap, source, telemetry, options }) : undefined;
     const unreachable = 'partition' in store ? () => store.unreachable : undefined;
     this.stateTracker = new StateTracker(telemetry, maxStalenessMs !== undefined, unreachable);
-    this.#breakers = [...readBreakers, ...fillBreakers];
+    this.#breakers = [readBreakers, fillBreakers];
     this.lookup = lookup;
     this.filler = filler;
     this.verifier = verifier;
@@ -229,7 +233,7 @@ export class Engine {
     else if (signal.kind === 'down') {
       telemetry.emit('storeFailure', { cache, operation: 'connection', error: signal.error });
     } else {
-      for (const breaker of this.#breakers) breaker.retryNow();
+      for (const breakers of this.#breakers) breakers.retryNow();
       this.unbumped.retryNow();
       if (signal.kind === 'up') telemetry.emit('storeUp', { cache });
     }

@@ -56,6 +56,12 @@ export interface StorePartition {
   readonly incarnation: string | undefined;
 
   /**
+   * Stands for the server that has this partition at the moment, compared by identity; undefined while none is known, and
+   * for a store on one server.
+   */
+  readonly server?: object | undefined;
+
+  /**
    * Checks the store's incarnation again, soon, at a limited rate, and updates `incarnation`. For a caller with reason to
    * think that it changed. `renew` and `repair` call it themselves when they meet another server.
    */
@@ -292,11 +298,18 @@ export type StoreListener = (signal: StoreSignal) => void;
 /** The store was not reachable, or refused a command. `sent` tells whether the store may have executed the command. */
 export class StoreUnavailableError extends GencacheError {
   readonly sent: boolean;
+  /** Whether a server has answered, at once, that it does not serve these keys: no sign that it fails. */
+  readonly answered: boolean;
 
-  constructor(message: string, sent: boolean, options?: ErrorOptions) {
+  constructor(message: string, sent: boolean, { answered = false, ...options }: StoreErrorOptions = {}) {
     super('STORE_UNAVAILABLE', message, options);
     this.sent = sent;
+    this.answered = answered;
   }
+}
+
+interface StoreErrorOptions extends ErrorOptions {
+  readonly answered?: boolean;
 }
 
 /** The error of a repair that meets a server with another incarnation. */

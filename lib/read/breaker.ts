@@ -13,6 +13,7 @@
  * wraps every call in two promises and a timer of statistics, on the path of each hit.
  */
 import type { Clock } from '../ports/clock.js';
+import { StoreUnavailableError } from '../ports/store.js';
 
 interface BreakerOptions {
   readonly clock: Clock;
@@ -46,10 +47,15 @@ export class Breaker {
   /** Returns whether a call may be sent now. The caller reports its result by `succeeded` or `failed`. */
   admits(): boolean {
     if (this.#retryAtMs === undefined) return true;
-    if (this.#clock.nowMs() < this.#retryAtMs) return false;
+    if (!this.isDue) return false;
     // A probe that never reports does not keep the breaker open: another one follows.
     this.#waitForRetry();
     return true;
+  }
+
+  /** Whether `admits` would return true. */
+  get isDue(): boolean {
+    return this.#retryAtMs === undefined || this.#clock.nowMs() >= this.#retryAtMs;
   }
 
   get isOpen(): boolean {
@@ -64,6 +70,7 @@ export class Breaker {
   }
 
   failed(error: Error): void {
+    if (error instanceof StoreUnavailableError && error.answered) return this.succeeded();
     if (this.#retryAtMs !== undefined || ++this.#failures !== this.#limits.breakerFailures) return;
     this.#failures = 0;
     this.#waitForRetry();

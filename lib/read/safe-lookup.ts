@@ -3,15 +3,14 @@ import { setImmediate } from '../async/scheduling.js';
 import type { GencacheError } from '../errors/errors.js';
 import type { Address } from '../model/entry-definition.js';
 import type { Emitter } from '../telemetry/emitter.js';
-import type { Breaker } from './breaker.js';
+import type { Breakers, LookupBreaker } from './breakers.js';
 import type { LayoutRegistration } from './layout-registration.js';
 import type { LookupResult } from './lookup.js';
 import type { Lookups, LookupShare } from './lookups.js';
 
 interface SafeLookupOptions {
   readonly lookup: Lookups;
-  /** By partition. */
-  readonly breakers: readonly Breaker[];
+  readonly breakers: Breakers;
   /** Whether the store never holds anything. */
   readonly bypassed: boolean;
   readonly unbumped: MissingBumps;
@@ -33,7 +32,7 @@ interface MissingBumps {
  */
 export class SafeLookup {
   readonly #lookup: Lookups;
-  readonly #breakers: readonly Breaker[];
+  readonly #breakers: Breakers;
   readonly #bypassed: boolean;
   readonly #unbumped: MissingBumps;
   readonly #registration: LayoutRegistration | undefined;
@@ -81,7 +80,7 @@ export class SafeLookup {
 
   #ask(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
     const { only } = this.#lookup;
-    return only === undefined ? this.#askShares(addresses) : this.#askOne(only, this.#breakers[0]!, addresses);
+    return only === undefined ? this.#askShares(addresses) : this.#askOne(only, this.#breakers.of(0), addresses);
   }
 
   async #askShares(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
@@ -94,16 +93,15 @@ export class SafeLookup {
     return results;
   }
 
-  /** Of several partitions, the breaker of the entries' own learns from the reply; another one's may only forbid to ask. */
-  async #askShare({ lookup, partitions, addresses }: LookupShare): Promise<readonly LookupResult[]> {
-    const [own, ...others] = partitions.map((partition) => this.#breakers[partition]!);
-    if (others.some(({ isOpen }) => isOpen)) return addresses.map(() => BREAKER_OPEN);
-    return this.#askOne(lookup, own!, addresses);
+  #askShare({ lookup, partitions, addresses }: LookupShare): Promise<readonly LookupResult[]> {
+    const breakers = this.#breakers;
+    const breaker = partitions.length === 1 ? breakers.of(partitions[0]!) : breakers.together(partitions);
+    return this.#askOne(lookup, breaker, addresses);
   }
 
   async #askOne(
     lookup: LookupShare['lookup'],
-    breaker: Breaker,
+    breaker: LookupBreaker,
     addresses: readonly Address[],
   ): Promise<readonly LookupResult[]> {
     if (!breaker.admits()) {

@@ -1,6 +1,7 @@
 import type { Deadline } from '../async/deadline.js';
 import type { Partitions } from '../ports/partitions.js';
 import type { StorePartition } from '../ports/store.js';
+import type { Breakers } from './breakers.js';
 import type { Freshness } from './freshness.js';
 
 /** Keys of one partition, and their positions among all keys. */
@@ -29,6 +30,7 @@ export class SplitStore implements LookupStore {
   readonly #partitions: Partitions;
   readonly #home: number;
   readonly #freshness: readonly Freshness[] | undefined;
+  readonly #breakers: Breakers;
   readonly #nowMs: () => number;
 
   /** `home`: the partition of the entries. `freshness`: by partition; undefined for a cache without a bound. */
@@ -36,11 +38,13 @@ export class SplitStore implements LookupStore {
     partitions: Partitions,
     home: number,
     freshness: readonly Freshness[] | undefined,
+    breakers: Breakers,
     clock: { nowMs(): number },
   ) {
     this.#partitions = partitions;
     this.#home = home;
     this.#freshness = freshness;
+    this.#breakers = breakers;
     this.#nowMs = () => clock.nowMs();
   }
 
@@ -51,7 +55,7 @@ export class SplitStore implements LookupStore {
     const reading = this.#shares(keys).map(async ({ partition, keys: own, positions }) => {
       const freshness = partition === this.#home ? undefined : this.#freshness?.[partition];
       if (freshness !== undefined) own.push(freshness.key);
-      const found = await this.#partitions.list[partition]!.store.read(own, deadline);
+      const found = await this.#ask(partition, own, deadline);
       for (const [i, position] of positions.entries()) replies[position] = found[i]!;
       if (freshness !== undefined && !freshness.check(found[positions.length]!, sentAtMs)) isFresh = false;
     });
@@ -59,6 +63,19 @@ export class SplitStore implements LookupStore {
     // The home's freshness key, which a lookup asks for last, stands for all.
     if (!isFresh) replies[keys.length - 1] = null;
     return replies;
+  }
+
+  /** Each server's breaker hears of its own answer: the lookup fails as a whole, whichever server it was. */
+  async #ask(partition: number, keys: Share['keys'], deadline: Deadline): Promise<readonly (Buffer | null)[]> {
+    const breaker = this.#breakers.of(partition);
+    try {
+      const found = await this.#partitions.list[partition]!.store.read(keys, deadline);
+      breaker.succeeded();
+      return found;
+    } catch (error) {
+      breaker.failed(error as Error);
+      throw error;
+    }
   }
 
   async mint(

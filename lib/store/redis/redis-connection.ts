@@ -293,6 +293,8 @@ export type ApartCommand<T> = (client: ScriptsOfOneKey) => Promise<T>;
 
 /** The way to the server that holds the keys of one partition. */
 export interface Route {
+  /** Where there are several, stands for the one that holds the keys at the moment. */
+  readonly server?: object | undefined;
   /** The server's incarnation by its last INFO; undefined while no connection is open, or where INFO is forbidden. */
   readonly incarnation: string | undefined;
   /** Asks the server for INFO again, behind the commands under way, once a second at most. */

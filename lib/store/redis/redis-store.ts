@@ -110,6 +110,10 @@ class RedisPartition implements StorePartition {
     this.#connection = connection;
   }
 
+  get server(): object | undefined {
+    return this.#connection.server;
+  }
+
   get incarnation(): string | undefined {
     return this.#connection.incarnation;
   }

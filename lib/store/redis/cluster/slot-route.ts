@@ -43,6 +43,10 @@ export class SlotRoute implements Route {
     this.#cluster.changed();
   }
 
+  get server(): RedisConnection | undefined {
+    return this.#node;
+  }
+
   get incarnation(): string | undefined {
     return this.#node?.incarnation;
   }
@@ -208,14 +212,14 @@ export class MovingSlotError extends StoreUnavailableError {
       'The slot of these keys is being moved to another node of the Redis Cluster, and neither node has all of them; ' +
         'nothing was executed. Wait until the slot has moved.',
       false,
-      { cause: redirection },
+      { cause: redirection, answered: true },
     );
     this.redirection = redirection;
   }
 }
 
 function notExecuted(cause: unknown): StoreUnavailableError {
-  return new StoreUnavailableError((cause as Error).message, false, { cause });
+  return new StoreUnavailableError((cause as Error).message, false, { cause, answered: true });
 }
 
 function tooManyRedirections(cause: unknown): StoreUnavailableError {
@@ -223,7 +227,7 @@ function tooManyRedirections(cause: unknown): StoreUnavailableError {
     `The nodes of the Redis Cluster disagree: a command was redirected ${REDIRECTIONS_MAX} times, and nothing was ` +
       'executed. Check the cluster with CLUSTER NODES on each node.',
     false,
-    { cause },
+    { cause, answered: true },
   );
 }
 

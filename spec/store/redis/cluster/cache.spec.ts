@@ -2,6 +2,8 @@
 import { expect } from 'chai';
 import { type CacheSettings, GenerationalCache, integer, nullable, text } from '../../../../lib/index.js';
 import { redisStore } from '../../../../lib/store/redis/index.js';
+import { manualClock } from '../../../../lib/testing/index.js';
+import type { Clock } from '../../../../lib/ports/clock.js';
 import { keyPrefix, partitionOf } from '../../../../lib/model/key.js';
 import { Partitions } from '../../../../lib/ports/partitions.js';
 import { Quarantine } from '../../../../lib/write/quarantine.js';
@@ -21,7 +23,7 @@ describe('a cache on a Redis Cluster', () => {
   function lendProcess(
     name = uniqueName(),
     rows = new Map<string, unknown>(),
-    { partitions = PARTITIONS, ...settings }: Partial<CacheSettings> & { partitions?: number } = {},
+    { partitions = PARTITIONS, ...settings }: Partial<CacheSettings> & { partitions?: number; clock?: Clock } = {},
   ) {
     const store = redisStore(cluster.client(), { partitions });
     const cache = new GenerationalCache({ readDeadlineMs: 5_000, fillDeadlineMs: 5_000, ...settings, name, store });
@@ -310,6 +312,77 @@ describe('a cache on a Redis Cluster', () => {
     await cluster.formed();
     await eventually(() => expect(cache.state.connection).to.deep.include({ isUp: true, unreachable: [] }));
     expect(told).to.deep.equal(['up', 'down', 'up']);
+  });
+
+  describe('of whose primaries one does not answer', () => {
+    const [victim, other] = [0, 1];
+
+    /** A process that hits all entries, and that primary's items and another one's. Its breakers' clock stands still. */
+    async function lendBroken() {
+      const clock = manualClock();
+      const lent = lendProcess(undefined, undefined, { clock, readDeadlineMs: 500, breakerFailures: 3 });
+      const { name, detector, tagged, cache } = lent;
+      const outcome = async (entry: typeof detector, id: number) => {
+        const { outcome: got, ...rest } = await entry.lookup({ detector: id });
+        return 'reason' in rest ? rest.reason : got;
+      };
+      await eventually(async () => {
+        clock.advance(10_000);
+        await detector.fetchMany(ids(60));
+        await tagged.fetchMany(ids(60));
+        await cache.settled();
+        for (const { detector: id } of ids(60)) {
+          expect([await outcome(detector, id), await outcome(tagged, id)]).to.deep.equal(['hit', 'hit']);
+        }
+      });
+      const ownedBy = async (path: string) => cluster.primaries.indexOf(await cluster.owner(prefixOf(name, path)));
+      const owners = await Promise.all(ids(60).map((one) => ownedBy(`detector=${one.detector}`)));
+      const of = (primary: number) => ids(60).flatMap(({ detector: id }) => (owners[id] === primary ? [id] : []));
+      return { ...lent, clock, outcome, ownedBy, of };
+    }
+
+    const frozen = async (work: () => Promise<void>, primary = victim) => {
+      cluster.primaries[primary]!.server.pause();
+      try {
+        await work();
+      } finally {
+        cluster.primaries[primary]!.server.resume();
+      }
+    };
+
+    it('has three reads fail, whatever their partitions, and hits the entries of the others all the time', async () => {
+      const { cache, detector, outcome, of } = await lendBroken();
+      const failed = cache.statistics.total('store_failures', { operation: 'read' });
+      await frozen(async () => {
+        const outcomes: unknown[] = [];
+        for (const id of of(victim)) outcomes.push(await outcome(detector, id));
+        expect(outcomes).to.deep.equal(of(victim).map((_, i) => (i < 3 ? 'store_failure' : 'breaker_open')));
+        for (const id of of(other)) expect(await outcome(detector, id)).to.equal('hit');
+      });
+      expect(cache.statistics.total('store_failures', { operation: 'read' })).to.equal(failed + 3);
+      expect(cache.state.reads.isUp).to.equal(false);
+    });
+
+    it('keeps reads from it that depend on a scope of its own, and no others, until one of them has an answer', async () => {
+      const { cache, clock, detector, tagged, outcome, ownedBy } = await lendBroken();
+      const tag = await ownedBy('tag=t1');
+      // At another primary than the tag they depend on.
+      const dependent: number[] = [];
+      for (const id of ids(60).map((one) => one.detector)) {
+        if (id % 3 === 1 && (await ownedBy(`detector=${id}`)) !== tag) dependent.push(id);
+      }
+      await frozen(async () => {
+        for (const [i, id] of dependent.slice(0, 5).entries()) {
+          expect(await outcome(tagged, id)).to.equal(i < 3 ? 'store_failure' : 'breaker_open');
+        }
+        for (const id of dependent) expect(await outcome(detector, id)).to.equal('hit');
+      }, tag);
+      await eventually(async () => {
+        clock.advance(1_000);
+        expect(await outcome(tagged, dependent[0]!)).to.equal('hit');
+      });
+      expect(cache.state.reads.isUp).to.equal(true);
+    });
   });
 
   it('rejects a bump whose partition never answers, and tells the partition’s scopes alone', async () => {

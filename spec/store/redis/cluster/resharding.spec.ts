@@ -94,7 +94,7 @@ describe('a store, while the slot of its keys is moved', () => {
     const { commands } = await recordCommands(move.target.server.url, async () => {
       for (const keys of [[left.key, moved.key], [moved.key], [left.key, missing], [missing]]) {
         const error = await rejection(asked.read(...keys));
-        expect(error).to.include({ sent: false, message: MOVING });
+        expect(error).to.include({ sent: false, answered: true, message: MOVING });
       }
     });
     expect(commands).to.deep.equal([]);
@@ -102,7 +102,7 @@ describe('a store, while the slot of its keys is moved', () => {
 
   it('mints nothing, and so no generation beside one that is on its way', async () => {
     for (const keys of [[missing], [moved.key], [left.key, missing]]) {
-      expect(await rejection(asked.mint(keys))).to.include({ sent: false, message: MOVING });
+      expect(await rejection(asked.mint(keys))).to.include({ sent: false, answered: true, message: MOVING });
     }
     expect(await at(move.source, missing)).to.equal(null);
     expect(await at(move.target, missing)).to.equal(null);
