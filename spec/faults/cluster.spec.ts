@@ -17,7 +17,7 @@ import {
   type Resharding,
   waitUntil,
 } from '../support/redis-cluster.js';
-import { ClusterScene } from './cluster-scene.js';
+import { ClusterScene, type Traffic } from './cluster-scene.js';
 
 describe('a Redis Cluster', function () {
   // An election may take several rounds.
@@ -50,32 +50,47 @@ describe('a Redis Cluster', function () {
     await waitUntil(async () => (await node.role()) === 'master', 'The replica was not promoted');
   }
 
-  for (const [partitions, writes] of [
-    [1, 'scopes'],
-    [1, 'global'],
-    [64, 'scopes'],
-    [64, 'global'],
-  ] as const) {
-    it(`moves slots, in each state of theirs, with ${partitions} partitions and bumps of ${writes}`, async () => {
-      const scene = new ClusterScene(cluster, partitions);
-      const moves: Resharding[] = [];
-      const prefixes = new Set(scene.items.slice(0, 4).map((item) => scene.prefixOf(item)));
-      for (const prefix of prefixes) moves.push(await cluster.reshard(prefix));
+  /** The same harm to a cache with one partition and to one with many: work, traffic, and how it is judged. */
+  function bothScenes() {
+    const one = new ClusterScene(cluster, 1);
+    const many = new ClusterScene(cluster, 64);
+    return {
+      ...{ one, many },
+      during: (work: () => Promise<void>, traffic?: Traffic, restMs?: number) =>
+        one.during(() => many.during(work, traffic, restMs), traffic, 0),
+      async holds() {
+        for (const scene of [one, many]) {
+          scene.judge();
+          await scene.hitting();
+        }
+      },
+    };
+  }
+
+  for (const writes of ['scopes', 'global'] as const) {
+    it(`moves slots, in each state of theirs, while writers bump ${writes}`, async () => {
+      const { one, many, during, holds } = bothScenes();
+      // All to one node: moves in both directions at once can leave two nodes that each take the other for the owner.
+      const first = await cluster.reshard(one.prefixOf(0));
+      const [, others] = await many.split(first.target);
+      const prefixes = new Set(others.slice(0, 4).map((item) => many.prefixOf(item)));
+      const moves: Resharding[] = [first];
+      for (const prefix of prefixes) moves.push(await cluster.reshard(prefix, first.target));
       const each = async (step: (move: Resharding) => Promise<void>) => {
         for (const move of moves) await step(move);
         await sleep(300);
       };
       const bumped = writes === 'global' ? /:g:$/ : /:g:item/;
-      await scene.hitting();
+      for (const scene of [one, many]) await scene.hitting();
       // Bumps begin where the old entries are whole: in a slot on its way no fill succeeds, so none is left after a bump.
-      await scene.during(
+      await during(
         async () => {
           await each((move) => move.begin());
           await each(async (move) => move.move(...(await move.keys()).filter((key) => bumped.test(key))));
         },
         { writes: 'none' },
       );
-      await scene.during(
+      await during(
         async () => {
           await sleep(300);
           await each(async (move) => {
@@ -87,10 +102,9 @@ describe('a Redis Cluster', function () {
         { writes },
       );
       // No later bump hides one that was lost on the way: from here on all is read.
-      await scene.during(() => each((move) => move.end()), { writes: 'none' }, 500);
-      await scene.during(() => cluster.formed());
-      scene.judge();
-      await scene.hitting();
+      await during(() => each((move) => move.end()), { writes: 'none' }, 500);
+      await during(() => cluster.formed());
+      await holds();
     });
   }
 
@@ -120,34 +134,31 @@ describe('a Redis Cluster', function () {
     await scene.hitting();
   });
 
-  for (const how of ['FORCE', 'TAKEOVER'] as const) {
-    it(`fails over by ${how}, after the replica has what its primary has`, async () => {
-      const scene = new ClusterScene(cluster, 64);
-      await scene.during(() => sleep(200));
-      for (let turn = 0; turn < 2; turn++) {
-        const from = await replicatedOwner(scene, 1);
-        await scene.during(() => cluster.failover(cluster.partnerOf(from), how), { writes: 'none' });
-        await scene.during(() => sleep(300));
-      }
-      scene.judge();
-      await scene.hitting();
-    });
-  }
-
-  it('loses a primary, whose replica takes over, and gets it back', async () => {
+  it('fails over by FORCE and back by TAKEOVER, each after the replica has what its primary has', async () => {
     const scene = new ClusterScene(cluster, 64);
     await scene.during(() => sleep(200));
-    const victim = await replicatedOwner(scene, 0);
+    for (const how of ['FORCE', 'TAKEOVER'] as const) {
+      const from = await replicatedOwner(scene, 1);
+      await scene.during(() => cluster.failover(cluster.partnerOf(from), how), { writes: 'none' });
+      await scene.during(() => sleep(300));
+    }
+    scene.judge();
+    await scene.hitting();
+  });
+
+  it('loses a primary, whose replica takes over, and gets it back', async () => {
+    const { one, during, holds } = bothScenes();
+    await during(() => sleep(200));
+    const victim = await replicatedOwner(one, 0);
     const replica = cluster.partnerOf(victim);
     await victim.server.kill('SIGKILL');
-    await scene.during(async () => {
+    await during(async () => {
       await isPrimary(replica);
       await sleep(500);
       await victim.server.restart();
       await cluster.formed();
     });
-    scene.judge();
-    await scene.hitting();
+    await holds();
   });
 
   it('has a primary that stands still until its replica has taken over, and then goes on', async () => {
