@@ -50,6 +50,16 @@ describe('the bus of a Redis Cluster', function () {
       await eventually(async () => expect(await scene.unanswered(reader)).to.deep.equal([]));
       expect(await victim.role()).to.equal('master');
       await eventually(() => expect(cache.state.unbumped).to.equal(0));
+    });
+    // Redis can be told to go on with reads where it is cut off. Its generations are those from before.
+    const generation = `${scene.prefixOf(cut[0]!)}g:item=${cut[0]}`;
+    expect(await rejection(victim.admin.get(generation)))
+      .to.have.property('message')
+      .that.contains('CLUSTERDOWN');
+    await victim.admin.config('SET', 'cluster-allow-reads-when-down', 'yes');
+    expect(await victim.admin.get(generation)).to.not.equal(await replica.admin.get(generation));
+    await victim.admin.config('SET', 'cluster-allow-reads-when-down', 'no');
+    await scene.during(async () => {
       cluster.cutBus();
       await cluster.formed();
     });
