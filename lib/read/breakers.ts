@@ -17,8 +17,8 @@ interface Server {
 export class Breakers {
   readonly #partitions: readonly { readonly server?: object | undefined }[];
   readonly #make: () => Breaker;
-  /** By partition, as it was asked for last. */
-  readonly #servers: Server[];
+  /** By partition, as of the last change that was noticed. */
+  #servers: readonly Server[];
 
   constructor(partitions: readonly { readonly server?: object | undefined }[], make: () => Breaker) {
     this.#partitions = partitions;
@@ -29,16 +29,15 @@ export class Breakers {
 
   /** The breaker of the server that has a partition at the moment. */
   of(partition: number): Breaker {
-    const { server } = this.#partitions[partition]!;
-    const known = this.#servers[partition]!;
-    return known.server === server ? known.breaker : this.#move(partition, server);
+    if (this.#servers[partition]!.server !== this.#partitions[partition]!.server) this.#follow();
+    return this.#servers[partition]!.breaker;
   }
 
   /** The breakers of a lookup in several partitions: it is sent if each of them admits it. The store tells them its result. */
   together(partitions: readonly number[]): LookupBreaker {
     const breakers = [...new Set(partitions.map((partition) => this.of(partition)))];
     return {
-      // Only then is a probe taken, and no breaker waits in vain for the result of one that another has forbidden.
+      // No probe is taken from one breaker while another forbids it.
       admits: () => breakers.every(({ isDue }) => isDue) && breakers.every((breaker) => breaker.admits()),
       succeeded() {},
       failed() {},
@@ -47,15 +46,19 @@ export class Breakers {
 
   /** Admits a probe at once: a server can be reached again. */
   retryNow(): void {
+    this.#follow();
     for (const { breaker } of this.#servers) breaker.retryNow();
   }
 
-  /** A partition has moved. The breaker of a server that has none left says no more that the store fails. */
-  #move(partition: number, server: object | undefined): Breaker {
-    const before = this.#servers[partition]!;
-    const now = this.#servers.find((one) => one.server === server) ?? { server, breaker: this.#make() };
-    this.#servers[partition] = now;
-    if (!this.#servers.includes(before)) before.breaker.succeeded();
-    return now.breaker;
+  /** Partitions have moved. All are looked at: one that is not read would keep the breaker of a server that is gone open. */
+  #follow(): void {
+    const before = new Set(this.#servers);
+    const known = [...before];
+    this.#servers = this.#partitions.map(({ server }) => {
+      let found = known.find((one) => one.server === server);
+      if (found === undefined) known.push((found = { server, breaker: this.#make() }));
+      return found;
+    });
+    for (const server of before) if (!this.#servers.includes(server)) server.breaker.succeeded();
   }
 }

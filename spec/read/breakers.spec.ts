@@ -46,6 +46,18 @@ describe('the breakers of several servers', () => {
     expect(changes).to.deep.equal([true, false]);
   });
 
+  it('close with a server that is gone, also for a partition that is not read any more', () => {
+    const { breakers, partitions, changes } = breakersOf(one, one);
+    breakers.of(0).failed(failure());
+    for (const partition of partitions) partition.server = other;
+    expect(breakers.of(0).admits()).to.equal(true);
+    expect(changes).to.deep.equal([true, false]);
+    breakers.of(1).failed(failure());
+    for (const partition of partitions) partition.server = one;
+    breakers.retryNow();
+    expect(changes).to.deep.equal([true, false, true, false]);
+  });
+
   it('take no probe for a lookup in two partitions of which one must not be asked yet', () => {
     const { breakers, clock } = breakersOf(one, other);
     breakers.of(0).failed(failure());
