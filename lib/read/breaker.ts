@@ -32,7 +32,7 @@ export interface BreakerLimits {
 export class Breaker {
   readonly #clock: Clock;
   readonly #limits: BreakerLimits;
-  readonly #changed: BreakerOptions['changed'];
+  #changed: BreakerOptions['changed'];
   /** Failures since the last success, while closed. */
   #failures = 0;
   /** Instant from which the next probe is admitted; undefined while closed. */
@@ -75,6 +75,12 @@ export class Breaker {
     this.#failures = 0;
     this.#waitForRetry();
     this.#changed(true, error);
+  }
+
+  /** Closes for good. Calls under way still report, and no change follows from it. */
+  retire(): void {
+    this.succeeded();
+    this.#changed = () => {};
   }
 
   /** Admits a probe at once: the store says that it can be reached again. */

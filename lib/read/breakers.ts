@@ -59,6 +59,6 @@ export class Breakers {
       if (found === undefined) known.push((found = { server, breaker: this.#make() }));
       return found;
     });
-    for (const server of before) if (!this.#servers.includes(server)) server.breaker.succeeded();
+    for (const server of before) if (!this.#servers.includes(server)) server.breaker.retire();
   }
 }

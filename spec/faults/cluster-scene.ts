@@ -171,13 +171,13 @@ export class ClusterScene {
 
   /** A bump that fails is made again, also after the traffic has ended: a promise follows it alone. */
   async #untilDone(bump: () => Promise<unknown>, over: AbortSignal): Promise<void> {
-    for (let attempt = 0; ; attempt++) {
+    for (let late = 0; ;) {
       try {
         await bump();
         return;
       } catch (error) {
         this.#failedBumps++;
-        if (attempt > 100 || (over.aborted && attempt > 20)) throw error;
+        if (over.aborted && late++ > 20) throw error;
         await sleep(50);
       }
     }
@@ -211,7 +211,7 @@ export class ClusterScene {
     else this.promises.add(item, version, 'the lift');
   }
 
-  /** Resolves when every entry is a hit in every process, with the present version. */
+  /** Resolves when every entry is a hit in every process, with the present version, and no part of its cache is down. */
   async hitting(): Promise<void> {
     const all = this.items.map((item) => ({ item }));
     for (const { cache, own, neighbour } of this.#processes) {
@@ -219,9 +219,14 @@ export class ClusterScene {
         for (const entry of [own, neighbour]) {
           await entry.fetchMany(all);
           await cache.settled();
-          const outcomes = await Promise.all(all.map(async (ids) => (await entry.lookup(ids)).outcome));
+          const looked = await Promise.all(all.map((ids) => entry.lookup(ids)));
+          const outcomes = looked.map((result) => ('reason' in result ? result.reason : result.outcome));
           expect([...new Set(outcomes)]).to.deep.equal(['hit']);
         }
+        const { connection, reads, fills, unbumped } = cache.state;
+        expect([connection?.isUp, connection?.unreachable, reads.isUp, fills.isUp, unbumped]).to.deep.equal([
+          ...[true, [], true, true, 0],
+        ]);
       });
     }
   }

@@ -58,6 +58,16 @@ describe('the breakers of several servers', () => {
     expect(changes).to.deep.equal([true, false, true, false]);
   });
 
+  it('hear no more of a server that is gone when a call fails that was under way', () => {
+    const { breakers, partitions, changes } = breakersOf(undefined);
+    const before = breakers.of(0);
+    partitions[0]!.server = one;
+    const now = breakers.of(0);
+    before.failed(failure());
+    expect(changes).to.deep.equal([]);
+    expect(now.admits()).to.equal(true);
+  });
+
   it('take no probe for a lookup in two partitions of which one must not be asked yet', () => {
     const { breakers, clock } = breakersOf(one, other);
     breakers.of(0).failed(failure());
