@@ -110,6 +110,7 @@ export function spread(stores: readonly Store[], partitions: number): Partitione
   return {
     name: stores[0]!.name,
     partitions,
+    unreachable: [],
     partition: (prefix) => stores[Number(/:(\d+)\//.exec(prefix)![1]) % stores.length]!,
     listen(listener) {
       for (const store of stores) store.listen?.(listener);
