@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
+import type { Redis } from 'ioredis';
 import type { Knex } from 'knex';
 import { GenerationalCache, integer } from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { knexSource } from '../../lib/knex/index.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
-import { lendRedis } from '../support/redis.js';
 import type { Read } from './history.js';
 
 /** Pause between two reads of all items, in ms: enough for all other processes on two cores. */
@@ -17,6 +17,7 @@ const ROUNDS_ON = 10;
 export class Reader {
   readonly boundMs: number | undefined;
   readonly cache: GenerationalCache<{ db: Knex }, Knex.Transaction>;
+  readonly namespace;
   readonly #items: readonly number[];
   readonly #value;
   #reads: Read[] = [];
@@ -28,7 +29,7 @@ export class Reader {
   constructor(options: {
     readonly name: string;
     readonly db: Knex;
-    readonly url: string;
+    readonly redis: Redis;
     readonly items: readonly number[];
     readonly boundMs?: number | undefined;
   }) {
@@ -36,11 +37,12 @@ export class Reader {
     this.boundMs = options.boundMs;
     this.cache = new GenerationalCache({
       name: options.name,
-      store: redisStore(lendRedis({ url: options.url, lazyConnect: true })),
+      store: redisStore(options.redis),
       source: knexSource(options.db),
       ...(options.boundMs === undefined ? {} : { maxStalenessMs: options.boundMs }),
     });
-    this.#value = this.cache.namespace('item', integer()).one<{ id: number; version: number }, number>('version', {
+    this.namespace = this.cache.namespace('item', integer());
+    this.#value = this.namespace.one<{ id: number; version: number }, number>('version', {
       load: (ids, { db }) => db('item').whereIn('id', ids.map(({ item }) => item)), // prettier-ignore
       by: (row) => ({ item: row.id }),
       value: (row) => row.version,

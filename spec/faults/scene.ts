@@ -14,7 +14,7 @@
 import { privatePostgres } from '../support/postgres.js';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import { Redis } from 'ioredis';
+import { Redis, type RedisOptions } from 'ioredis';
 import knex, { type Knex } from 'knex';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { installOutbox, startRelay } from '../../lib/knex/index.js';
@@ -35,6 +35,8 @@ import { PLAIN } from './steps.js';
 export interface Servers {
   readonly redis: RedisServer;
   readonly postgres: PostgresServer;
+  /** Where the Sentinels of `redis` are: readers and relays in this process ask them, in place of the gate. */
+  readonly sentinels?: Pick<RedisOptions, 'sentinels' | 'name'>;
 }
 
 /** Private servers, for faults; lent to the suite by a `before` hook, else to the spec. */
@@ -66,13 +68,15 @@ export class Scene {
   /** The way to Redis of readers, and of relays in this process. */
   readonly gate: Gate;
   readonly postgres: PostgresServer;
+  readonly #sentinels: Servers['sentinels'];
   readonly #readers: Reader[] = [];
   readonly #known = new Map<number, Values>();
   #closed = false;
 
   static async open(servers: Servers, options: { boundMs?: number; items?: number } = {}): Promise<Scene> {
     const { boundMs = 1_000, items = 2 } = options;
-    const scene = new Scene({ postgres: servers.postgres, gate: await Gate.open(servers.redis.port), boundMs, items });
+    const { postgres, redis, sentinels } = servers;
+    const scene = new Scene({ postgres, gate: await Gate.open(redis.port), sentinels, boundMs, items });
     await scene.#install();
     return scene;
   }
@@ -80,15 +84,18 @@ export class Scene {
   private constructor({
     postgres,
     gate,
+    sentinels,
     boundMs,
     items,
   }: {
     readonly postgres: PostgresServer;
     readonly gate: Gate;
+    readonly sentinels: Servers['sentinels'];
     readonly boundMs: number;
     readonly items: number;
   }) {
     this.gate = gate;
+    this.#sentinels = sentinels;
     this.postgres = postgres;
     this.boundMs = boundMs;
     this.items = Array.from({ length: items }, (_, i) => i + 1);
@@ -96,9 +103,9 @@ export class Scene {
   }
 
   /** Starts a relay in this process. */
-  relay(url = this.#redisUrl): WatchedRelay {
+  relay(url?: string): WatchedRelay {
     const watched: WatchedRelay = { polls: [], repairs: [] };
-    const store = redisStore(lendRedis({ url, lazyConnect: true }));
+    const store = redisStore(this.#redis(url));
     const relay = startRelay({
       ...{ cache: this.cache, db: this.#knex(), store, maxStalenessMs: this.boundMs, pollMs: POLL_MS },
       stopDeadlineMs: 2_000,
@@ -158,9 +165,9 @@ export class Scene {
   }
 
   /** Starts a reader, which runs until the end of the spec; `verify` judges its reads. */
-  reader({ bounded = true, url = this.#redisUrl } = {}): Reader {
+  reader({ bounded = true, url }: { bounded?: boolean; url?: string } = {}): Reader {
     const reader = new Reader({
-      ...{ name: this.cache, db: this.db, url, items: this.items },
+      ...{ name: this.cache, db: this.db, redis: this.#redis(url), items: this.items },
       boundMs: bounded ? this.boundMs : undefined,
     });
     this.#readers.push(reader);
@@ -174,6 +181,18 @@ export class Scene {
       await held();
       change.before.push(before, await this.values(item));
     });
+  }
+
+  /** Changes an item in a transaction of this process, which bumps by itself. Returns the outcome of the bump. */
+  async transact(item: number, { cache, namespace }: Reader): Promise<string> {
+    const change = this.history.begin(item);
+    const { bump } = await cache.transaction(async (trx) => {
+      await trx('item').where({ id: item }).update({ version: change.version });
+      await namespace.bump({ item }, { trx });
+      change.sentMs = performance.now();
+    });
+    change.committedMs = performance.now();
+    return bump;
   }
 
   /** Changes an item many times, without notes of its generations. */
@@ -297,8 +316,10 @@ export class Scene {
     }
   }
 
-  get #redisUrl(): string {
-    return `redis://127.0.0.1:${this.gate.port}`;
+  /** A client of this server; else of the Sentinels, if there are some, else of the gate. */
+  #redis(url?: string): Redis {
+    if (url === undefined && this.#sentinels) return lendRedis({ ...this.#sentinels, lazyConnect: true });
+    return lendRedis({ url: url ?? `redis://127.0.0.1:${this.gate.port}`, lazyConnect: true });
   }
 
   #knex(): Knex {

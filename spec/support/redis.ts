@@ -15,14 +15,17 @@ export interface LendRedisOptions extends Omit<RedisOptions, 'replyMapping'> {
   readonly for?: Lifetime;
 }
 
-/** A client of the shared server, or of another one by its `url`; disconnected after the spec. */
+/** A client of the shared server, or of another one by its `url` or its `sentinels`; disconnected after the spec. */
 export function lendRedis(options: LendRedisOptions = {}): Redis {
-  const { url = redisUrl(), for: lifetime, ...rest } = options;
+  const { url = options.sentinels ? undefined : redisUrl(), for: lifetime, ...rest } = options;
   // RESP=2 runs specs by RESP2 on ioredis 6, whose default is RESP3.
-  const client = new Redis(url, { ...(process.env['RESP'] === '2' && { protocol: 2 }), ...rest });
+  const settings = { ...(process.env['RESP'] === '2' && { protocol: 2 }), ...rest } as RedisOptions & {
+    replyMapping?: 'legacy';
+  };
+  const client = url === undefined ? new Redis(settings) : new Redis(url, settings);
   // A spec sees errors where it awaits commands; without a listener ioredis prints them besides.
   client.on('error', () => {});
-  lend({ what: `the Redis client of ${url}`, close: () => client.disconnect() }, lifetime);
+  lend({ what: `the Redis client of ${url ?? 'Sentinels'}`, close: () => client.disconnect() }, lifetime);
   return client;
 }
 

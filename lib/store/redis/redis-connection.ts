@@ -5,6 +5,7 @@ import { inNoContext } from '../../async/no-context.js';
 import { type StoreListener, StoreUnavailableError } from '../../ports/store.js';
 import { describeInfo, incarnationOf, parseInfo, type ServerInfo } from './server-info.js';
 import { defineScripts, type ScriptsOfOneKey, type WithScripts } from './commands/scripts.js';
+import { SentinelWatch } from './sentinel-watch.js';
 
 /** A connection that stays silent for this long while a reply is due is half-open; the store leaves it. In ms. */
 const SILENCE_MAX_MS = 2_000;
@@ -71,6 +72,9 @@ export class RedisConnection implements Route {
   /** Instant, by the monotonic clock, since which a reply has been due and the server has sent nothing. */
   #silentSinceMs: number | undefined;
   #lookAgain: NodeJS.Timeout | undefined;
+  readonly #sentinels: SentinelWatch | undefined;
+  #anew: NodeJS.Timeout | undefined;
+  #closed = false;
 
   constructor(address: ServerAddress) {
     const retryStrategy = () => {
@@ -80,11 +84,18 @@ export class RedisConnection implements Route {
     };
     const own = { ...OWN_OPTIONS, retryStrategy };
     this.#client = defineScripts(inNoContext(() => address.connect(own)));
-    letReadyCheckPass(this.#client);
+    const { sentinels } = address.options;
+    // Behind Sentinels ioredis itself leaves a replica, in silence.
+    letReadyCheckPass(this.#client, sentinels ? (info) => isReplica(info) && this.#refuse(replica()) : undefined);
+    if (sentinels) {
+      this.#sentinels = inNoContext(() => new SentinelWatch(address.options, (primary) => this.#leaveFor(primary)));
+    }
     this.#client.on('connect', () => (this.#silentSinceMs = monotonicMs()));
     this.#client.on('ready', () => void this.#identify());
     this.#client.on('close', () => this.#lose());
-    this.#client.on('error', (error: Error) => {
+    this.#client.on('end', () => this.#beginAnew(retryStrategy));
+    this.#client.on('error', (cause: Error) => {
+      const error = this.#sentinels?.explain(cause) ?? cause;
       this.#lastError = error;
       if (!this.#open) this.#goDown();
       this.#listener?.({ kind: 'down', error });
@@ -118,7 +129,7 @@ export class RedisConnection implements Route {
       (reply) => {
         if (!this.#open) return;
         const info = parseInfo(reply);
-        if (info.role === 'slave') this.#refuse(isReplica());
+        if (isReplica(info)) this.#refuse(replica());
         else this.#incarnation = incarnationOf(info);
       },
       // A broken connection emits its own event; a server that forbids INFO has no incarnation already.
@@ -192,11 +203,30 @@ export class RedisConnection implements Route {
   };
 
   close(): void {
+    this.#closed = true;
     this.#open = false;
     this.#listener = undefined;
     this.#silentSinceMs = undefined;
     clearTimeout(this.#lookAgain);
+    clearTimeout(this.#anew);
+    this.#sentinels?.close();
     this.#client.disconnect();
+  }
+
+  /**
+   * ioredis gives up, whatever its `retryStrategy` says, where it fails before it has a socket: for a certificate that it
+   * can't parse, and when it is told to disconnect while it asks a Sentinel.
+   */
+  #beginAnew(retryStrategy: () => number): void {
+    if (this.#closed) return;
+    // The error came in an event of its own.
+    this.#anew = setTimeout(() => this.#client.connect().catch(() => {}), retryStrategy());
+  }
+
+  /** Leaves a primary that Sentinels have replaced, unless the connection leads to the new one already. */
+  #leaveFor(primary: string): void {
+    const { stream } = this.#client;
+    if (`${stream?.remoteAddress}:${stream?.remotePort}` !== primary) this.#refuse(replaced());
   }
 
   /** Asks the server for its role and incarnation. A replica is refused: it may lag behind, and rejects writes. */
@@ -211,7 +241,7 @@ export class RedisConnection implements Route {
       info = {};
     }
     if (this.#client.status !== 'ready') return;
-    if (info.role === 'slave') return this.#refuse(isReplica());
+    if (isReplica(info)) return this.#refuse(replica());
     this.#incarnation = incarnationOf(info);
     this.#open = true;
     this.#isDown = false;
@@ -334,15 +364,17 @@ interface Waiting {
  * cases, but prints the error with `console.warn`; the store has a warning of its own. (Without the ready check ioredis 5
  * takes a connection that breaks during its handshake for a ready one: https://github.com/redis/ioredis/issues/2099)
  */
-function letReadyCheckPass(client: Redis): void {
+function letReadyCheckPass(client: Redis, onInfo?: (info: ServerInfo) => void): void {
   type Callback = (error: Error | null | undefined, reply?: string) => void;
   const info = client.info.bind(client) as (...args: (string | Callback)[]) => Promise<string>;
   const passing = (...args: (string | Callback)[]): Promise<string> => {
     const callback = args.at(-1);
     if (typeof callback !== 'function') return info(...args);
-    return info(...args.slice(0, -1), (error, reply) =>
-      isForbidden(error) ? callback(null, '') : callback(error, reply),
-    );
+    return info(...args.slice(0, -1), (error, reply) => {
+      if (isForbidden(error)) return callback(null, '');
+      if (reply !== undefined) onInfo?.(parseInfo(reply));
+      callback(error, reply);
+    });
   };
   client.info = passing as Redis['info'];
 }
@@ -359,7 +391,15 @@ function clause(error: Error): string {
 
 const CLOSED = new StoreUnavailableError('The connection to Redis was closed by the other side.', true);
 
-function isReplica(): StoreUnavailableError {
+function isReplica({ role }: ServerInfo): boolean {
+  return role === 'slave';
+}
+
+function replaced(): StoreUnavailableError {
+  return new StoreUnavailableError('Sentinel made another Redis server the primary.', false);
+}
+
+function replica(): StoreUnavailableError {
   return new StoreUnavailableError(
     'The Redis server is a replica, which may lag behind its primary. Pass the primary, or the Sentinels that know it.',
     false,

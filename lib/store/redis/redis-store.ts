@@ -381,17 +381,18 @@ function checkClient(redis: Redis): void {
       `The client of a Redis store must be an ioredis client, but got ${describe(redis)}. Pass \`new Redis(url)\` of ioredis.`,
     );
   }
-  const { keyPrefix, readOnly, role } = redis.options;
+  const { keyPrefix, readOnly, role, preferredSlaves } = redis.options;
   if (keyPrefix) {
     throw new ConfigurationError(
       `The client of a Redis store must have no keyPrefix, but got ${describe(keyPrefix)}. Put the prefix into the ` +
         "cache's name, with which every key starts.",
     );
   }
-  if (readOnly || role === 'slave') {
+  if (readOnly || role === 'slave' || preferredSlaves) {
+    const option = readOnly ? 'readOnly: true' : role === 'slave' ? "role: 'slave'" : 'preferredSlaves';
     throw new ConfigurationError(
       'The client of a Redis store must read from a primary, since a replica may lag behind and show old generations, ' +
-        `but got one with ${readOnly ? 'readOnly: true' : "role: 'slave'"}. Pass a client of the primary.`,
+        `but got one with ${option}. Pass a client of the primary.`,
     );
   }
 }

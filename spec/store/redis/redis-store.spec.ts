@@ -505,6 +505,10 @@ describe('redisStore', () => {
         name: 'ConfigurationError',
         message: message("role: 'slave'"),
       });
+      expect(thrown(() => redisStore(client({ preferredSlaves: [{ ip: '127.0.0.1', port: '1' }] })))).to.include({
+        name: 'ConfigurationError',
+        message: message('preferredSlaves'),
+      });
     });
 
     it('that is one of a Redis Cluster with a keyPrefix, with SRV records, or without a node', () => {

@@ -1,5 +1,7 @@
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { redisBinary } from './binaries.js';
 import { freePort } from './free-port.js';
@@ -9,6 +11,8 @@ import { launch, serverLog, type ServerProcess } from './server-process.js';
 export interface RedisServerOptions {
   /** Further arguments of redis-server, for instance `['--appendonly', 'yes']`; they win over our own. */
   readonly args?: readonly string[];
+  /** The text of a file of settings that the server may rewrite, as a Sentinel does. */
+  readonly config?: string;
   /** A port that must be had. Without it, a free one. */
   readonly port?: number;
 }
@@ -46,6 +50,7 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
     for (let attempt = 1; ; attempt++) {
       const port = options.port ?? (await freePort());
       const args = redisArguments(port, folder, options.args ?? []);
+      if (options.config !== undefined) args.unshift(writeConfig(folder, options.config));
       const start = () => launch(folder, binary, args);
       const server = await start();
       if (await answers(server, port)) return new PrivateRedis(port, folder, start, server);
@@ -114,6 +119,12 @@ class PrivateRedis implements RedisServer {
       throw new Error(`redis-server does not restart on port ${this.port}. Its log:\n${serverLog(this.#folder)}`);
     }
   }
+}
+
+function writeConfig(folder: string, text: string): string {
+  const path = join(folder, 'redis.conf');
+  writeFileSync(path, text);
+  return path;
 }
 
 /** Our defaults, each unless the arguments name it. */
