@@ -6,6 +6,7 @@ import { type StoreListener, StoreUnavailableError } from '../../ports/store.js'
 import { describeInfo, incarnationOf, parseInfo, type ServerInfo } from './server-info.js';
 import { defineScripts, type ScriptsOfOneKey, type WithScripts } from './commands/scripts.js';
 import { SentinelWatch } from './sentinel-watch.js';
+import { tlsRemedy } from './tls-remedy.js';
 
 /** A connection that stays silent for this long while a reply is due is half-open; the store leaves it. In ms. */
 const SILENCE_MAX_MS = 2_000;
@@ -95,6 +96,8 @@ export class RedisConnection implements Route {
     this.#client.on('close', () => this.#lose());
     this.#client.on('end', () => this.#beginAnew(retryStrategy));
     this.#client.on('error', (cause: Error) => {
+      // ioredis 5 reports the failure of a handshake after what broke the connection.
+      if (cause.message.startsWith("Stream isn't writeable") && this.#lastError !== undefined) return;
       const error = this.#sentinels?.explain(cause) ?? cause;
       this.#lastError = error;
       if (!this.#open) this.#goDown();
@@ -307,11 +310,11 @@ export class RedisConnection implements Route {
   /** The error of a call that finds no open connection. */
   unreachable(within = ''): StoreUnavailableError {
     const why = this.#lastError ? `: ${clause(this.#lastError)}` : '';
-    return new StoreUnavailableError(
-      `Redis was not connected${within}${why}. Check the server's address and the network.`,
-      false,
-      { cause: this.#lastError },
-    );
+    const remedy =
+      (this.#client.options.tls && tlsRemedy(this.#lastError)) || "Check the server's address and the network.";
+    return new StoreUnavailableError(`Redis was not connected${within}${why}. ${remedy}`, false, {
+      cause: this.#lastError,
+    });
   }
 }
 
@@ -384,9 +387,10 @@ function isForbidden(error: unknown): boolean {
   return error instanceof Error && error.message.includes('NOPERM');
 }
 
-/** An error's message, for use within a sentence. */
-function clause(error: Error): string {
-  return error.message.replace(/\.$/, '');
+/** An error's message, for use within a sentence: of an error of OpenSSL, the part for people. */
+function clause(error: Error & { readonly library?: string; readonly reason?: string }): string {
+  const { library, reason, message } = error;
+  return library && reason ? `${library}: ${reason}` : message.replace(/\.$/, '');
 }
 
 const CLOSED = new StoreUnavailableError('The connection to Redis was closed by the other side.', true);

@@ -44,6 +44,10 @@ export class ClusterClient {
     return startupNodes.map((node) => this.#reached(() => optionsOf(node)));
   }
 
+  get usesTls(): boolean {
+    return this.startupNodes.some(({ options }) => options.tls !== undefined);
+  }
+
   /** The key of an address, and the way to it: an address of the owner's `natMap` in place of one of the cluster's own. */
   reach({ host, port }: NodeAddress): { key: string; address: ServerAddress } {
     const key = `${host}:${port}`;

@@ -18,6 +18,7 @@ import type { Deadline } from '../../../async/deadline.js';
 import { inNoContext } from '../../../async/no-context.js';
 import { type StoreListener, StoreUnavailableError } from '../../../ports/store.js';
 import { RedisConnection, type ServerAddress } from '../redis-connection.js';
+import { tlsRemedy } from '../tls-remedy.js';
 import type { ClusterClient } from './cluster-client.js';
 import type { NodeAddress } from './redirection.js';
 import { ownerOf, readSlotMap, type SlotMap } from './slot-map.js';
@@ -208,7 +209,7 @@ export class ClusterConnection implements ClusterNodes {
       const settle = (map: SlotMap | undefined) => {
         clearTimeout(next);
         if (map !== undefined) resolve(map);
-        else reject(unreachable(failure as Error));
+        else reject(unreachable(failure as Error, this.#client.usesTls));
       };
       const ask = (): void => {
         clearTimeout(next);
@@ -294,10 +295,10 @@ async function mapOf(address: ServerAddress): Promise<SlotMap> {
   }
 }
 
-function unreachable(cause: Error): StoreUnavailableError {
+function unreachable(cause: Error, usesTls: boolean): StoreUnavailableError {
+  const remedy = (usesTls && tlsRemedy(cause)) || "Check the nodes' addresses and the network.";
   return new StoreUnavailableError(
-    `No node of the Redis Cluster told its slots: ${cause.message.replace(/\.$/, '')}. Check the nodes' addresses and the ` +
-      'network.',
+    `No node of the Redis Cluster told its slots: ${cause.message.replace(/\.$/, '')}. ${remedy}`,
     false,
     { cause },
   );
