@@ -5,6 +5,7 @@ import { inNoContext } from '../../async/no-context.js';
 import { type StoreListener, StoreUnavailableError } from '../../ports/store.js';
 import { describeInfo, incarnationOf, parseInfo, type ServerInfo } from './server-info.js';
 import { defineScripts, type ScriptsOfOneKey, type WithScripts } from './commands/scripts.js';
+import { ignoreLaterErrors } from './later-errors.js';
 import { SentinelWatch } from './sentinel-watch.js';
 import { tlsRemedy } from './tls-remedy.js';
 
@@ -35,7 +36,6 @@ const OWN_OPTIONS: Partial<RedisOptions> = {
   socketTimeout: undefined,
   enableReadyCheck: true,
   stringNumbers: false,
-  lazyConnect: false,
 };
 
 function retryAfterMs(attempt: number): number {
@@ -83,19 +83,22 @@ export class RedisConnection implements Route {
       Object.assign(this.#client.options, address.options, own);
       return retryAfterMs(++this.#attempts);
     };
-    const own = { ...OWN_OPTIONS, retryStrategy };
+    const own = { ...OWN_OPTIONS, retryStrategy, lazyConnect: !!address.options.sentinels };
     this.#client = defineScripts(inNoContext(() => address.connect(own)));
     const { sentinels } = address.options;
     // Behind Sentinels ioredis itself leaves a replica, in silence.
     letReadyCheckPass(this.#client, sentinels ? (info) => isReplica(info) && this.#refuse(replica()) : undefined);
     if (sentinels) {
       this.#sentinels = inNoContext(() => new SentinelWatch(address.options, (primary) => this.#leaveFor(primary)));
+      this.#sentinels.follow(this.#client);
+      void inNoContext(() => this.#client.connect().catch(() => {}));
     }
     this.#client.on('connect', () => (this.#silentSinceMs = monotonicMs()));
     this.#client.on('ready', () => void this.#identify());
     this.#client.on('close', () => this.#lose());
     this.#client.on('end', () => this.#beginAnew(retryStrategy));
     this.#client.on('error', (cause: Error) => {
+      ignoreLaterErrors(this.#client);
       // ioredis 5 reports the failure of a handshake after what broke the connection.
       if (cause.message.startsWith("Stream isn't writeable") && this.#lastError !== undefined) return;
       const error = this.#sentinels?.explain(cause) ?? cause;
@@ -213,6 +216,7 @@ export class RedisConnection implements Route {
     clearTimeout(this.#lookAgain);
     clearTimeout(this.#anew);
     this.#sentinels?.close();
+    ignoreLaterErrors(this.#client);
     this.#client.disconnect();
   }
 
@@ -223,7 +227,7 @@ export class RedisConnection implements Route {
   #beginAnew(retryStrategy: () => number): void {
     if (this.#closed) return;
     // The error came in an event of its own.
-    this.#anew = setTimeout(() => this.#client.connect().catch(() => {}), retryStrategy());
+    this.#anew = setTimeout(() => void this.#client.connect().catch(() => {}), retryStrategy());
   }
 
   /** Leaves a primary that Sentinels have replaced, unless the connection leads to the new one already. */

@@ -33,7 +33,7 @@ import { RedisConnection, type Route } from './redis-connection.js';
 import { Mget } from './commands/mget.js';
 
 /** Partitions of a cache on a Redis Cluster by default: a cluster of a few dozen primaries shares their load evenly. */
-const CLUSTER_PARTITIONS = 64;
+export const CLUSTER_PARTITIONS = 64;
 
 export interface ClusterStoreOptions {
   /**

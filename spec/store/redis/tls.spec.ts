@@ -90,8 +90,8 @@ describe('a store by TLS', () => {
     await works(lendStore({ ...options, sentinelTLS: tls, tls, enableTLSForSentinelMode: true }));
     const untrusting = lendStore({ ...options, sentinelTLS: {}, tls, enableTLSForSentinelMode: true });
     expect(await refusal(untrusting)).to.equal(
-      'Redis was not connected within 1000 ms: No Sentinel answers: self-signed certificate in certificate chain. ' +
-        CA_REMEDY,
+      "Redis was not connected within 1000 ms: No Sentinel told the address of a primary named 'main': self-signed " +
+        `certificate in certificate chain. ${CA_REMEDY}`,
     );
   });
 });

@@ -17,6 +17,7 @@ import { clearTimeout, monotonicMs, setTimeout } from '../../../async/scheduling
 import type { Deadline } from '../../../async/deadline.js';
 import { inNoContext } from '../../../async/no-context.js';
 import { type StoreListener, StoreUnavailableError } from '../../../ports/store.js';
+import { ignoreLaterErrors } from '../later-errors.js';
 import { RedisConnection, type ServerAddress } from '../redis-connection.js';
 import { tlsRemedy } from '../tls-remedy.js';
 import type { ClusterClient } from './cluster-client.js';
@@ -284,13 +285,17 @@ async function mapOf(address: ServerAddress): Promise<SlotMap> {
     ...{ connectTimeout: MAP_WITHIN_MS, commandTimeout: MAP_WITHIN_MS, disconnectTimeout: 100 },
   });
   let cause: Error | undefined;
-  client.on('error', (error: Error) => (cause = error));
+  client.on('error', (error: Error) => {
+    ignoreLaterErrors(client);
+    cause = error;
+  });
   try {
     await client.connect();
     return await readSlotMap(client, String(address.options.host));
   } catch (error) {
     throw cause ?? error;
   } finally {
+    ignoreLaterErrors(client);
     client.disconnect();
   }
 }
