@@ -40,7 +40,7 @@ export async function withDatabase<T>(
     variable: 'DATABASE_URL',
     // The last two are sockets of this machine.
     beginnings: ['postgres://', 'postgresql://', 'socket:', '/'],
-    passwordOf: (address) => new pg.Client({ connectionString: address }).password ?? undefined,
+    secretsOf: (address) => [{ address, password: new pg.Client({ connectionString: address }).password ?? undefined }],
   });
   const schema = args.text('schema');
   const outbox: OutboxOptions = schema === undefined ? {} : { schema };

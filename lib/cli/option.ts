@@ -18,5 +18,12 @@ export const DATABASE_OPTIONS: CommandOptions = {
 };
 
 export const REDIS_OPTIONS: CommandOptions = {
-  redis: { value: 'URL', help: 'address of Redis; default: REDIS_URL, which process lists do not show' },
+  redis: {
+    value: 'URL',
+    help: 'address of Redis (redis://, redis+sentinel://, redis+cluster://); default: REDIS_URL, which process lists do not show',
+  },
+  partitions: { value: 'N', help: 'on a Redis Cluster, the `partitions` of the store of the cache; default: 64' },
+  'redis-cacert': { value: 'FILE', help: 'for rediss://, the CA that signed the certificate of Redis' },
+  'redis-cert': { value: 'FILE', help: 'for rediss://, a certificate to show to Redis' },
+  'redis-key': { value: 'FILE', help: 'for rediss://, the key of that certificate' },
 };

@@ -1,4 +1,5 @@
 import type { Arguments } from './arguments.js';
+import type { ServerAddress } from './redact.js';
 import type { Terminal } from './terminal.js';
 import { UsageError } from './usage-error.js';
 
@@ -8,8 +9,8 @@ interface UrlSource {
   readonly variable: string;
   /** The beginnings of accepted addresses; the first is the usual one. */
   readonly beginnings: readonly string[];
-  /** Parses an address with the driver's own parser, and returns its password. Throws where the driver would. */
-  readonly passwordOf: (address: string) => string | undefined;
+  /** Parses an address with the driver's own parser, and returns its passwords. Throws where the driver would. */
+  readonly secretsOf: (address: string) => readonly ServerAddress[];
 }
 
 /**
@@ -17,7 +18,7 @@ interface UrlSource {
  * UsageError, without the address.
  */
 export function serverUrl(args: Arguments, terminal: Terminal, source: UrlSource): string {
-  const { option, variable, beginnings, passwordOf } = source;
+  const { option, variable, beginnings, secretsOf } = source;
   const text = args.text(option) ?? terminal.env[variable];
   if (!text) {
     throw new UsageError(
@@ -27,8 +28,9 @@ export function serverUrl(args: Arguments, terminal: Terminal, source: UrlSource
   const name = args.text(option) === undefined ? variable : `--${option}`;
   try {
     if (!beginnings.some((beginning) => text.startsWith(beginning))) throw new Error('not an address of this driver');
-    terminal.hide({ address: text, password: passwordOf(text) });
+    for (const secret of secretsOf(text)) terminal.hide(secret);
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     const { code, path } = error as NodeJS.ErrnoException;
     if (code !== undefined && path !== undefined) {
       throw new UsageError(`${name} names a file that can't be read: ${path} (${code}). Correct the path.`);

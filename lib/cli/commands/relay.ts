@@ -5,6 +5,7 @@ import { installedRelease, OUTBOX_RELEASE } from '../../knex/install/install-out
 import { type Relay, startRelay } from '../../knex/relay/relay.js';
 import { someOf } from '../../knex/relay/relay-log.js';
 import type { RelayStatus } from '../../knex/relay/relay-status.js';
+import type { PartitionedStore, Store } from '../../ports/store.js';
 import { redisStore } from '../../store/redis/redis-store.js';
 import type { Logger } from '../../telemetry/log.js';
 import type { Arguments } from '../arguments.js';
@@ -20,7 +21,7 @@ import {
   RELAY_COMMAND_RIGHTS,
 } from '../../knex/outbox/missing-rights.js';
 import { CACHE_OPTION, DATABASE_OPTIONS, REDIS_OPTIONS } from '../option.js';
-import { redisTemplate } from '../redis.js';
+import { redisTemplate, type RedisTemplate } from '../redis.js';
 import type { Terminal } from '../terminal.js';
 
 const REPORT_EVERY_MS = 10_000;
@@ -97,7 +98,7 @@ async function start(
     listen: args.flag('listen'),
     fenced: args.flag('fenced'),
   };
-  const redis = redisTemplate(args, terminal);
+  const template = redisTemplate(args, terminal);
   const missing = await findMissingRights(db, outbox, RELAY_COMMAND_RIGHTS);
   if (missing.length > 0) {
     const role = await currentRole(db);
@@ -121,7 +122,11 @@ async function start(
   if (names !== undefined && looksMisspelt(names)) {
     log.warn(`${options.cache}: ${describeMisspelling(options.cache, names)}. ${misspellingRemedy(names)}`);
   }
-  return startRelay({ ...options, ...outbox, db, store: redisStore(redis), log });
+  return startRelay({ ...options, ...outbox, db, store: storeOf(template), log });
+}
+
+function storeOf(template: RedisTemplate): Store | PartitionedStore {
+  return 'redis' in template ? redisStore(template.redis) : redisStore(template.cluster, template);
 }
 
 async function relayUntil(

@@ -4,7 +4,6 @@
  *
  * It changes nothing. It takes 3 s if no relay is alive, since only a wait shows silence.
  */
-import type { Redis } from 'ioredis';
 import { describe } from '../../errors/describe.js';
 import type { Arguments } from '../arguments.js';
 import { describeMisspelling, misspellingRemedy } from '../cache-names.js';
@@ -12,9 +11,10 @@ import { type Command, FAILED, OK } from '../command.js';
 import { type Database, withDatabase } from '../database.js';
 import { explainError } from '../explain-error.js';
 import { CACHE_OPTION, DATABASE_OPTIONS, JSON_OPTION, REDIS_OPTIONS } from '../option.js';
-import { withRedis } from '../redis.js';
+import { tlsRemedy } from '../../store/redis/tls-remedy.js';
+import { redisTemplate, usesTls } from '../redis.js';
 import { UsageError } from '../usage-error.js';
-import { broken, type Finding, warn } from './finding.js';
+import { broken, type Finding, findingsOfEach, warn } from './finding.js';
 import {
   EXPECTED_STEPS,
   type ExpectedStep,
@@ -27,6 +27,7 @@ import { checkOutbox, lagFinding, type OutboxFacts } from './outbox-findings.js'
 import { checkPostgres } from './postgres-findings.js';
 import { checkRedis, type RedisFacts } from './redis-findings.js';
 import { boundFindings, isAnotherServer, missingBoundFinding, relayFindings } from './relay-findings.js';
+import { type PlacedPartition, type Primary, withRedisServers } from './redis-servers.js';
 import { type RelayWatch, watchRelay } from './relay-watch.js';
 import { type DoctorReport, toJson, toText } from './report.js';
 import { checkCacheTriggers, type TriggerFacts } from './trigger-findings.js';
@@ -62,15 +63,14 @@ export const doctorCommand: Command = {
     const source = await withDatabase(args, terminal, (database) => checkSource(database, cache), {
       name: 'gencache-doctor',
     });
-    const store = await withRedis(args, terminal, (redis) =>
-      checkStore(redis, { cache, source, boundsMs: wantedMs, pollMs }),
-    ).catch((error: unknown): StoreCheck => {
-      if (error instanceof UsageError) throw error;
-      const remedy = 'Check REDIS_URL (or --redis), the server and the network.';
-      return { findings: [broken('Redis', `the server is unreachable: ${explainError(error)}`, remedy)] };
-    });
-    const facts: InstallationFacts = { ...source, ...store };
-    const findings = [...source.findings, ...store.findings, ...combinedFindings(cache, facts, { wantedMs, pollMs })];
+    const template = redisTemplate(args, terminal);
+    const store = await withRedisServers(template, cache, (partitions, primaries) =>
+      checkStore(partitions, primaries, { source, boundsMs: wantedMs, pollMs }),
+    ).catch((error: unknown): StoreCheck => ({ findings: [unreachableFinding(error, usesTls(template))] }));
+    const { partitions } = store;
+    const facts: InstallationFacts = { ...source, ...factsOf(source, store) };
+    const combined = combinedFindings(cache, facts, { partitions, wantedMs, pollMs });
+    const findings = [...source.findings, ...store.findings, ...combined];
     const standing = standingOf(facts, cache);
     const reached = expected === undefined || reaches(standing, expected);
     const isSound = findings.every(({ status }) => status !== 'broken');
@@ -111,41 +111,116 @@ async function checkSource({ db, outbox }: Database, cache: string): Promise<Sou
   };
 }
 
-/** The findings and facts that Redis alone gives. */
+/** The findings and facts that Redis alone gives, of each partition of the cache. */
 interface StoreCheck {
   readonly findings: readonly Finding[];
-  readonly redis?: RedisFacts | undefined;
-  readonly watch?: RelayWatch | undefined;
+  /** Undefined if a primary could not be asked. */
+  readonly partitions?: readonly PartitionFacts[] | undefined;
+}
+
+interface PartitionFacts {
+  readonly name: string;
+  readonly redis: RedisFacts;
+  /** Undefined without an outbox: a relay has no work then. */
+  readonly watch: RelayWatch | undefined;
+}
+
+interface Watched {
+  readonly source: SourceCheck;
+  readonly boundsMs: readonly number[];
+  readonly pollMs: number;
 }
 
 async function checkStore(
-  redis: Redis,
-  {
-    cache,
-    source: { outbox },
-    boundsMs,
-    pollMs,
-  }: {
-    readonly cache: string;
-    readonly source: SourceCheck;
-    readonly boundsMs: readonly number[];
-    readonly pollMs: number;
-  },
+  partitions: readonly PlacedPartition[],
+  primaries: readonly Primary[],
+  { source: { outbox }, boundsMs, pollMs }: Watched,
 ): Promise<StoreCheck> {
-  const { findings, facts } = await checkRedis(redis);
-  // Without an outbox a relay has no work.
-  if (outbox === undefined) return { findings, redis: facts };
-  const watch = await watchRelay(redis, { cache, incarnation: facts.incarnation, boundsMs, pollMs });
-  return { findings, redis: facts, watch };
+  const isInCluster = primaries[0]?.name !== '';
+  const checks = await Promise.all(
+    primaries.map(async ({ name, redis, error }) => {
+      if (error !== undefined) return { name, findings: [unreachableFinding(error, redis.options.tls !== undefined)] };
+      return { name, ...(await checkRedis(redis, { isInCluster })) };
+    }),
+  );
+  const findings = findingsOfEach('primaries', checks);
+  const lost = partitions.filter(({ primary }) => primary === undefined).map(({ name }) => name);
+  if (lost.length > 0) {
+    const remedy = 'Check the cluster with CLUSTER SLOTS, and give each slot to a primary.';
+    findings.push(
+      broken('Redis', `no primary has the slots of ${lost.length} of ${partitions.length} partitions`, remedy),
+    );
+  }
+  const facts = new Map(checks.map((check) => [check.name, 'facts' in check ? check.facts : undefined]));
+  const watched = await Promise.all(
+    partitions.map(async ({ name, prefix, primary }) => {
+      const redis = primary && facts.get(primary.name);
+      if (redis === undefined) return undefined;
+      const { incarnation } = redis;
+      const watch = outbox && (await watchRelay(primary!.redis, { prefix, incarnation, boundsMs, pollMs }));
+      return { name, redis, watch };
+    }),
+  );
+  const known = watched.filter((partition) => partition !== undefined);
+  return { findings, partitions: known.length === partitions.length ? known : undefined };
+}
+
+function unreachableFinding(error: unknown, usesTls: boolean): Finding {
+  const remedy = (usesTls && tlsRemedy(error)) || 'Check REDIS_URL (or --redis), the server and the network.';
+  return broken('Redis', `the server is unreachable: ${explainError(error)}`, remedy);
+}
+
+/** What the partitions have in common, for the ladder. */
+function factsOf(
+  { outbox }: SourceCheck,
+  { partitions }: StoreCheck,
+): Pick<InstallationFacts, 'redis' | 'watch' | 'isElsewhere'> {
+  if (partitions === undefined) return {};
+  const [first] = partitions;
+  const watches = partitions.flatMap(({ watch }) => watch ?? []);
+  return {
+    redis: {
+      incarnation: first!.redis.incarnation,
+      isPrimary: partitions.every(({ redis }) => redis.isPrimary),
+      keepsQuarantines: partitions.every(({ redis }) => redis.keepsQuarantines),
+    },
+    ...(watches.length === partitions.length && { watch: commonWatch(watches) }),
+    isElsewhere:
+      outbox !== undefined && partitions.some(({ name, redis }) => isAnotherServer(outboxOf(outbox, name), redis)),
+  };
+}
+
+/** What relays do for every partition. */
+function commonWatch(watches: readonly RelayWatch[]): RelayWatch {
+  const [first, ...others] = watches;
+  return {
+    ...first!,
+    isAlive: watches.every(({ isAlive }) => isAlive),
+    boundsMs: first!.boundsMs.filter((boundMs) => others.every(({ boundsMs }) => boundsMs.includes(boundMs))),
+    hasReaders: watches.some(({ hasReaders }) => hasReaders),
+  };
+}
+
+/** The outbox, with the authority of one partition. Only a cache with one partition has a row so far. */
+function outboxOf(outbox: OutboxFacts, partition: string): OutboxFacts {
+  return partition === '0' ? outbox : { ...outbox, authority: undefined };
 }
 
 /** The findings that need both servers. Without Redis, only the finding about waiting events is left. */
 function combinedFindings(
   cache: string,
   facts: InstallationFacts,
-  { wantedMs, pollMs }: { readonly wantedMs: readonly number[]; readonly pollMs: number },
+  {
+    partitions,
+    wantedMs,
+    pollMs,
+  }: {
+    readonly partitions: readonly PartitionFacts[] | undefined;
+    readonly wantedMs: readonly number[];
+    readonly pollMs: number;
+  },
 ): Finding[] {
-  const { outbox, triggers, redis, watch } = facts;
+  const { outbox, triggers } = facts;
   if (outbox === undefined) {
     return facts.isReadable ? wantedMs.map((boundMs) => missingBoundFinding(cache, boundMs)) : [];
   }
@@ -155,18 +230,31 @@ function combinedFindings(
     const finding = outbox.names.fault === undefined ? warn : broken;
     findings.push(finding('cache', describeMisspelling(cache, outbox.names), misspellingRemedy(outbox.names)));
   }
-  if (redis === undefined || watch === undefined)
-    return [...findings, lagFinding(outbox, { pollMs, isRelayAlive: undefined })];
-  const relay = {
-    ...{ cache, outbox, redis, watch },
-    hasTriggers: (triggers?.tables ?? 0) > 0,
-    isMisspelt: isMisspelt(facts),
-  };
-  findings.push(...relayFindings(relay));
+  const relays = (partitions ?? []).flatMap(({ name, redis, watch }) =>
+    watch === undefined
+      ? []
+      : {
+          name,
+          cache,
+          redis,
+          watch,
+          outbox: outboxOf(outbox, name),
+          hasTriggers: (triggers?.tables ?? 0) > 0,
+          isMisspelt: isMisspelt(facts),
+        },
+  );
+  if (relays.length === 0) return [...findings, lagFinding(outbox, { pollMs, isRelayAlive: undefined })];
+  const ofEach = (findingsOf: (relay: (typeof relays)[number]) => Finding[]) =>
+    findingsOfEach(
+      'partitions',
+      relays.map((relay) => ({ name: relay.name, findings: findingsOf(relay) })),
+    );
+  findings.push(...ofEach(relayFindings));
+  const isAlive = relays.some(({ watch }) => watch.isAlive);
   // The relays of the authoritative server, and their bounds, are unknown on this one.
-  if (!watch.isAlive && isAnotherServer(outbox, redis))
-    return [...findings, lagFinding(outbox, { pollMs, isRelayAlive: undefined })];
-  return [...findings, lagFinding(outbox, { pollMs, isRelayAlive: watch.isAlive }), ...boundFindings(relay, wantedMs)];
+  const isKnown = isAlive || facts.isElsewhere !== true;
+  findings.push(lagFinding(outbox, { pollMs, isRelayAlive: isKnown ? isAlive : undefined }));
+  return isKnown ? [...findings, ...ofEach((relay) => boundFindings(relay, wantedMs))] : findings;
 }
 
 function expectedStep(args: Arguments): ExpectedStep | undefined {

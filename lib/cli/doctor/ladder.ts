@@ -1,7 +1,6 @@
 import { CHECK_NAME, looksMisspelt } from '../cache-names.js';
 import type { OutboxFacts } from './outbox-findings.js';
 import type { RedisFacts } from './redis-findings.js';
-import { isAnotherServer } from './relay-findings.js';
 import type { RelayWatch } from './relay-watch.js';
 import type { TriggerFacts } from './trigger-findings.js';
 
@@ -11,8 +10,11 @@ export interface InstallationFacts {
   readonly isReadable: boolean;
   readonly outbox?: OutboxFacts | undefined;
   readonly triggers?: TriggerFacts | undefined;
+  /** Of a Cluster: what all partitions have in common. */
   readonly redis?: RedisFacts | undefined;
   readonly watch?: RelayWatch | undefined;
+  /** Whether a partition's Redis is not the authoritative one. */
+  readonly isElsewhere?: boolean;
 }
 
 /**
@@ -68,11 +70,11 @@ export function reaches({ step, strict }: LadderStanding, expected: ExpectedStep
   return Number(step[0]) >= Number(expected[0]);
 }
 
-function stepOf({ isReadable, outbox, triggers, redis, watch }: InstallationFacts): Step {
+function stepOf({ isReadable, outbox, triggers, redis, watch, isElsewhere }: InstallationFacts): Step {
   if (!isReadable || redis === undefined) return 'unknown';
   if (outbox === undefined) return '0';
   // An event without a relay is no more than an intended bump.
-  if (watch?.isAlive !== true) return isAnotherServer(outbox, redis) ? 'unknown' : '1';
+  if (watch?.isAlive !== true) return isElsewhere ? 'unknown' : '1';
   if (triggers === undefined || triggers.tables === 0 || !triggers.areSound || !triggers.coverMigrations) return '2';
   // A cache whose bound no relay keeps has no hits.
   return watch.boundsMs.length > 0 && watch.unkept.length === 0 ? '4a' : '3';

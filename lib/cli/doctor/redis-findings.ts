@@ -26,8 +26,11 @@ interface RedisInfo {
   readonly cluster_enabled?: string;
 }
 
-/** Checks the server itself. Two commands. */
-export async function checkRedis(redis: Redis): Promise<{ readonly findings: Finding[]; readonly facts: RedisFacts }> {
+/** Checks the server itself. Two commands. `isInCluster`: whether the user named it as a Cluster's. */
+export async function checkRedis(
+  redis: Redis,
+  { isInCluster }: { readonly isInCluster: boolean },
+): Promise<{ readonly findings: Finding[]; readonly facts: RedisFacts | undefined }> {
   let info: RedisInfo;
   try {
     info = parseInfo(await redis.info()) as RedisInfo;
@@ -37,23 +40,32 @@ export async function checkRedis(redis: Redis): Promise<{ readonly findings: Fin
     return { findings, facts: { incarnation: undefined, isPrimary: true, keepsQuarantines: false } };
   }
   const isPrimary = info.role === 'master';
+  // A single node of a Cluster refuses most keys.
+  const isAskable = info.cluster_enabled !== '1' || isInCluster;
   const keepsQuarantines = info.maxmemory === '0' || info.maxmemory_policy === 'noeviction';
   return {
-    findings: [serverFinding(info, isPrimary), memoryFinding(info), await persistenceFinding(redis, info)],
-    facts: { incarnation: incarnationOf(info), isPrimary, keepsQuarantines },
+    findings: [
+      serverFinding(info, { isPrimary, isAskable }),
+      memoryFinding(info),
+      await persistenceFinding(redis, info),
+    ],
+    facts: isAskable ? { incarnation: incarnationOf(info), isPrimary, keepsQuarantines } : undefined,
   };
 }
 
 function serverFinding(
-  { redis_version: version = '?', cluster_enabled: cluster }: RedisInfo,
-  isPrimary: boolean,
+  { redis_version: version = '?' }: RedisInfo,
+  { isPrimary, isAskable }: { readonly isPrimary: boolean; readonly isAskable: boolean },
 ): Finding {
   if (!isPrimary) {
     return broken('Redis', `${version}, a replica: it may lag behind, and rejects writes`, 'Pass the primary.');
   }
   const [major = 0, minor = 0] = version.split('.').map(Number);
   if (major < 6 || (major === 6 && minor < 2)) return broken('Redis', `${version} is older than 6.2`, 'Upgrade Redis.');
-  if (cluster === '1') return broken('Redis', `${version}, a node of a Cluster`, 'Pass a single primary.');
+  if (!isAskable) {
+    const remedy = 'Begin the address with redis+cluster:// (rediss+cluster:// for TLS).';
+    return broken('Redis', `${version}, a node of a Cluster`, remedy);
+  }
   return ok('Redis', `${version}, a primary`);
 }
 

@@ -1,7 +1,7 @@
 import { monotonicMs, sleep } from '../../async/scheduling.js';
 import type { Redis } from 'ioredis';
 import { DEMAND_STANDS_MS, parseDemands } from '../../model/bound-demands.js';
-import { demandsKey, freshnessKey, generationKey, keyPrefix, markKey } from '../../model/key.js';
+import { demandsKey, freshnessKey, generationKey, markKey } from '../../model/key.js';
 import { MARK_TTL_MS } from '../../ports/store.js';
 
 /** The traces of relays in Redis, after a watch of 3 s at most. */
@@ -40,7 +40,8 @@ const LIKELY_BOUNDS_MS = [
 ];
 
 export interface WatchedRelay {
-  readonly cache: string;
+  /** Of the keys of the cache's partition. */
+  readonly prefix: string;
   readonly incarnation: string | undefined;
   /** The bounds that a relay must keep; if empty, the likely ones are looked for. */
   readonly boundsMs: readonly number[];
@@ -54,9 +55,8 @@ export interface WatchedRelay {
  */
 export async function watchRelay(
   redis: Redis,
-  { cache, incarnation, boundsMs, pollMs }: WatchedRelay,
+  { prefix, incarnation, boundsMs, pollMs }: WatchedRelay,
 ): Promise<RelayWatch> {
-  const prefix = keyPrefix(cache);
   const first = await readMark(redis, markKey(prefix));
   let last = first;
   const untilMs = monotonicMs() + WATCH_MS;
