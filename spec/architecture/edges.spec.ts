@@ -41,7 +41,15 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
     ...['knex/install', 'knex/coverage', 'cli', 'cli/doctor'],
   ],
   'cli/doctor': [
-    ...[...BASE, 'store/redis', 'knex/postgres', 'knex/outbox', 'knex/triggers', 'knex/migrations'],
+    ...[
+      ...BASE,
+      'store/redis',
+      'store/redis/cluster',
+      'knex/postgres',
+      'knex/outbox',
+      'knex/triggers',
+      'knex/migrations',
+    ],
     ...['knex/install', 'cli'],
   ],
   testing: ['errors', 'ports', 'telemetry'],
