@@ -197,6 +197,7 @@ function commonWatch(watches: readonly RelayWatch[]): RelayWatch {
     ...first!,
     isAlive: watches.every(({ isAlive }) => isAlive),
     boundsMs: first!.boundsMs.filter((boundMs) => others.every(({ boundsMs }) => boundsMs.includes(boundMs))),
+    unkept: watches.flatMap(({ unkept }) => unkept),
     hasReaders: watches.some(({ hasReaders }) => hasReaders),
   };
 }

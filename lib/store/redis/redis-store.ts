@@ -55,7 +55,8 @@ export interface ClusterStoreOptions {
  *
  * `redis` gives the address: the store connects at once on a `duplicate()` with its own settings, and leaves `redis`
  * itself alone. Each reconnection takes the options that `redis` has then, so a password or a certificate can be renewed:
- * `redis.options.password = token`. Of a Cluster client the store takes the nodes, `redisOptions` and `natMap`, and connects
+ * `redis.options.password = token`. Behind Sentinels it also listens to each of them, and follows the primary that they
+ * name. Of a Cluster client the store takes the nodes, `redisOptions` and `natMap`, and connects
  * to primaries alone, whatever `scaleReads` says.
  *
  * Throws ConfigurationError for a client with a keyPrefix, and for a client that reads from replicas.
