@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deferred } from './deferred.js';
+import { type Host, HostedConnection } from './host.js';
 import { lend, type Lifetime } from './lenders.js';
 import { freePort } from './servers/free-port.js';
 
@@ -18,13 +19,15 @@ const PORT_ATTEMPTS = 10;
 export interface ProxyOptions {
   /** Of `url`; `redis` unless given. */
   readonly protocol?: string;
+  /** What clients take the other side for; by default the Redis that it is. */
+  readonly host?: Host;
   readonly for?: Lifetime;
 }
 
 /** Listens on a free port and forwards to `targetPort`; closed after the spec, or when its suite ends. */
 export async function startProxy(targetPort: number, options: ProxyOptions = {}): Promise<Proxy> {
   for (let attempt = 1; ; attempt++) {
-    const proxy = new Proxy(await freePort(), targetPort, options.protocol);
+    const proxy = new Proxy(await freePort(), targetPort, options);
     try {
       await proxy.accept();
     } catch (error) {
@@ -48,14 +51,16 @@ export class Proxy {
   /** Asked for the first bytes of each connection; false ends it before they pass. */
   admits: (first: Buffer) => boolean = () => true;
   readonly #targetPort: number;
+  readonly #host: Host | undefined;
   readonly #connections = new Set<Connection>();
   #server: Server | undefined;
   #requestsHeld = false;
   #repliesHeld = false;
   #dropping: (() => void) | undefined;
 
-  constructor(port: number, targetPort: number, protocol = 'redis') {
+  constructor(port: number, targetPort: number, { protocol = 'redis', host }: ProxyOptions = {}) {
     this.port = port;
+    this.#host = host;
     this.url = `${protocol}://${HOST}:${port}`;
     this.#targetPort = targetPort;
   }
@@ -148,9 +153,10 @@ export class Proxy {
     client.once('data', (first: Buffer) => {
       if (!this.admits(first)) connection.destroy();
     });
+    const hosted = this.#host && new HostedConnection(this.#host);
     const connection: Connection = {
-      requests: new Lane(client, target, () => 0),
-      replies: new Lane(target, client, () => this.delayMs),
+      requests: new Lane(client, target, () => 0, hosted && ((chunk) => hosted.request(chunk))),
+      replies: new Lane(target, client, () => this.delayMs, hosted && ((chunk) => hosted.reply(chunk))),
       destroy: () => {
         this.#connections.delete(connection);
         connection.requests.discard();
@@ -198,11 +204,11 @@ class Lane {
   #pumping = false;
   #discarded = false;
 
-  constructor(from: Socket, to: Socket, delayMs: () => number) {
+  constructor(from: Socket, to: Socket, delayMs: () => number, rewrite = (chunk: Buffer): Buffer => chunk) {
     this.#to = to;
     this.#delayMs = delayMs;
     from.on('data', (chunk: Buffer) => {
-      if (!this.intercept()) this.#put(chunk);
+      if (!this.intercept()) this.#put(rewrite(chunk));
     });
     from.on('end', () => this.end('end'));
   }

@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
 import { expect } from 'chai';
 import sinon from 'sinon';
 import { type StoreFailureEvent, type StoreSignal, StoreUnavailableError } from '../../../lib/index.js';
@@ -8,6 +6,7 @@ import { lendCache } from '../../support/cache.js';
 import { deferred, eventually } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';
 import { lendRedis, privateRedis, uniqueName } from '../../support/redis.js';
+import { bulk, type Host } from '../../support/host.js';
 import { startProxy } from '../../support/proxy.js';
 import { freePort } from '../../support/servers/free-port.js';
 import { AskedStore } from '../../ports/asked-store.js';
@@ -24,38 +23,13 @@ function lendStore(url: string, limitMs = 2_000) {
   return { asked: new AskedStore(store, uniqueName(), limitMs), downs, kinds };
 }
 
-/**
- * A server that answers the requests for which `answer` returns a reply, and passes the others on to Redis. `answer`
- * gets each chunk of bytes, which is one command from a client that awaits each reply.
- */
-async function startAnswering(redisPort: number, answer: (request: string) => string | undefined): Promise<string> {
-  const sockets = new Set<Socket>();
-  const server = createServer((client) => {
-    const redis = connect(redisPort, '127.0.0.1');
-    for (const [socket, other] of [
-      [client, redis],
-      [redis, client],
-    ] as const) {
-      sockets.add(socket);
-      socket.on('error', () => {});
-      socket.on('close', () => other.destroy());
-    }
-    redis.pipe(client);
-    client.on('data', (request) => {
-      const reply = answer(request.toString('latin1'));
-      if (reply === undefined) redis.write(request);
-      else client.write(reply);
-    });
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  lend({
-    what: 'the answering server',
-    close() {
-      server.close();
-      for (const socket of sockets) socket.destroy();
-    },
-  });
-  return `redis://127.0.0.1:${(server.address() as { port: number }).port}`;
+/** Answers the nth INFO with this reply, and counts. ioredis asks first, whether the server is loading; then the store. */
+function answeringInfo(nth: number, reply: string): { host: Host; infos: () => number } {
+  let infos = 0;
+  return {
+    host: ([command]) => (command!.toLowerCase() === 'info' && ++infos === nth ? { reply } : undefined),
+    infos: () => infos,
+  };
 }
 
 describe('the connection to Redis', () => {
@@ -98,11 +72,11 @@ describe('the connection to Redis', () => {
     it('a bump rejects and the store reconnects when READONLY stands inside a script’s error, as in Redis 6', async () => {
       const server = await privateRedis();
       let demoted = false;
-      const url = await startAnswering(server.port, (request) =>
-        demoted && /\r\nEVAL/i.test(request)
-          ? '-ERR Error running script (call to f_0): @user_script:20: @user_script: 20: -READONLY You can’t write.\r\n'
-          : undefined,
-      );
+      const reply =
+        '-ERR Error running script (call to f_0): @user_script:20: @user_script: 20: -READONLY You can’t write.\r\n';
+      const { url } = await startProxy(server.port, {
+        host: ([command]) => (demoted && /^eval/i.test(command!) ? { reply } : undefined),
+      });
       const { asked, kinds } = lendStore(url);
       const { key } = await asked.minted();
       demoted = true;
@@ -175,14 +149,11 @@ describe('the connection to Redis', () => {
 
     it('the store signals down, and reconnects until INFO is answered', async () => {
       const server = await privateRedis();
-      let infos = 0;
-      // ioredis asks first, whether the server is loading; then the store, whether the server is a replica.
-      const url = await startAnswering(server.port, (request) =>
-        /^\*1\r\n\$4\r\ninfo\r\n$/i.test(request) && ++infos === 2 ? BUSY : undefined,
-      );
+      const { host, infos } = answeringInfo(2, BUSY);
+      const { url } = await startProxy(server.port, { host });
       const { asked, downs, kinds } = lendStore(url);
       await asked.connected();
-      expect(infos).to.equal(4);
+      expect(infos()).to.equal(4);
       expect(kinds()).to.deep.equal(['down', 'up']);
       expect(downs()[0]).to.match(/^BUSY Redis is busy running a script/);
     });
@@ -190,13 +161,11 @@ describe('the connection to Redis', () => {
     it('a read waits until the server has loaded its data', async () => {
       const server = await privateRedis();
       const loading = 'role:master\r\nloading:1\r\nloading_eta_seconds:1\r\n';
-      let infos = 0;
-      const url = await startAnswering(server.port, (request) =>
-        /^\*1\r\n\$4\r\ninfo\r\n$/i.test(request) && ++infos === 1 ? `$${loading.length}\r\n${loading}\r\n` : undefined,
-      );
+      const { host, infos } = answeringInfo(1, bulk(loading));
+      const { url } = await startProxy(server.port, { host });
       const { asked, kinds } = lendStore(url);
       expect(await asked.read(asked.entryKey())).to.deep.equal([null]);
-      expect(infos).to.equal(3);
+      expect(infos()).to.equal(3);
       expect(kinds()).to.deep.equal(['up']);
     });
 

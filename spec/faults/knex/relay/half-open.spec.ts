@@ -28,7 +28,7 @@ async function die(proxy: Proxy, url = databaseUrl()): Promise<void> {
 /** Who connects from now on is led past what this proxy holds. */
 async function takeOver(proxy: Proxy, url = databaseUrl()): Promise<void> {
   proxy.refuse();
-  const next = new Proxy(proxy.port, Number(new URL(url).port || 5432), 'postgres');
+  const next = new Proxy(proxy.port, Number(new URL(url).port || 5432), { protocol: 'postgres' });
   await next.accept();
   lend({ what: 'the proxy that took over', close: () => next.close() });
 }
