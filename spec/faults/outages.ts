@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { eventually } from '../support/deferred.js';
+import { Eviction } from './eviction.js';
 import type { Proxy } from '../support/proxy.js';
 import type { RedisServer } from '../support/servers/redis-server.js';
 
@@ -25,7 +26,11 @@ export interface Outage {
   end?(target: OutageTarget): Promise<unknown> | void;
   /** The writes that Redis refuses meanwhile; any other that fails is an error. */
   readonly refuses: Refused;
+  /** Whether it has been made in all of its ways; by default a second is enough. */
+  readonly isOver?: () => boolean;
 }
+
+const EVICTION = new Eviction();
 
 export const OUTAGES: Readonly<Record<string, Outage>> = {
   'refuses connections': {
@@ -74,6 +79,13 @@ export const OUTAGES: Readonly<Record<string, Outage>> = {
       await admin.config('SET', 'maxmemory', '1');
     },
     end: ({ admin }) => admin.config('SET', 'maxmemory', '0'),
+  },
+  'evicts by each policy in turn': {
+    refuses: 'quarantines',
+    isOver: () => EVICTION.isOver,
+    make: (target) => EVICTION.begin(target),
+    during: (target) => EVICTION.go(target),
+    end: (target) => EVICTION.end(target),
   },
   'loads its data': {
     args: [
