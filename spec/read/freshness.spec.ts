@@ -456,8 +456,9 @@ describe('a bound, on redisStore', () => {
     printed.restore();
     expect(printed.args).to.deep.equal([]);
     expect(warnings).to.include(
-      'Redis did not tell its run_id and master_replid, by which a cache with maxStalenessMs notices that Redis went back ' +
-        'in time. Such a cache reads the source. Let the user run INFO, also inside scripts.',
+      'Redis did not tell its run_id and master_replid, by which relays and caches with maxStalenessMs notice that Redis ' +
+        'went back in time. No relay bumps there, and such a cache reads the source; steps 0 and 1 need neither. Let the ' +
+        'user run INFO, also inside scripts.',
     );
   });
 });

@@ -21,6 +21,7 @@ export interface ShopOptions {
   readonly redis?: string;
   readonly limits?: Partial<WriterLimits>;
   readonly bumpDeadlineMs?: number;
+  readonly maxStalenessMs?: number;
   /** A second cache on the source of another. */
   readonly source?: Source<KnexContext, Knex.Transaction>;
 }
@@ -29,13 +30,14 @@ export type Shop = ReturnType<typeof openShop>;
 
 /** One process of a shop: a cache of prices, filled from `db` and written through it. Closed after the spec. */
 export function openShop(db: Knex, options: ShopOptions = {}) {
-  const { name = uniqueName(), redis, limits, bumpDeadlineMs = 1_000 } = options;
+  const { name = uniqueName(), redis, limits, bumpDeadlineMs = 1_000, maxStalenessMs } = options;
   const outbox = new KnexOutbox(db, {}, limits);
   const { source = { context: (trx) => ({ db: trx ?? db }), outbox } } = options;
   const client = lendRedis({ lazyConnect: true, ...(redis === undefined ? {} : { url: redis }) });
   const cache = new GenerationalCache({
     ...{ name, source, store: redisStore(client), bumpDeadlineMs },
     ...{ readDeadlineMs: 1_000, closeDeadlineMs: 3_000 },
+    ...(maxStalenessMs !== undefined && { maxStalenessMs }),
   });
   lend({ what: `the shop ${name}`, close: () => cache.close() });
   const items = cache.namespace('item', integer());

@@ -3,7 +3,7 @@ import type { Redis, RedisOptions } from 'ioredis';
 import type { Deadline } from '../../async/deadline.js';
 import { inNoContext } from '../../async/no-context.js';
 import { type StoreListener, StoreUnavailableError } from '../../ports/store.js';
-import { describeInfo, incarnationOf, parseInfo, type ServerInfo } from './server-info.js';
+import { describeInfo, incarnationOf, isReplica, parseInfo, type ServerInfo } from './server-info.js';
 import { defineScripts, type ScriptsOfOneKey, type WithScripts } from './commands/scripts.js';
 import { ignoreLaterErrors } from './later-errors.js';
 import { SentinelWatch } from './sentinel-watch.js';
@@ -135,7 +135,7 @@ export class RedisConnection implements Route {
       (reply) => {
         if (!this.#open) return;
         const info = parseInfo(reply);
-        if (isReplica(info)) this.#refuse(replica());
+        if (isReplica(info)) this.#refuse(replicaRefused());
         else this.#incarnation = incarnationOf(info);
       },
       // A broken connection emits its own event; a server that forbids INFO has no incarnation already.
@@ -239,16 +239,18 @@ export class RedisConnection implements Route {
   /** Asks the server for its role and incarnation. A replica is refused: it may lag behind, and rejects writes. */
   async #identify(): Promise<void> {
     let info: ServerInfo;
+    let refusal: Error | undefined;
     try {
       info = parseInfo(await this.#client.info());
     } catch (error) {
       // A connection that broke meanwhile emits its own event.
       if (this.#client.status !== 'ready') return;
-      if (!isForbidden(error)) return this.#refuse(error as Error);
+      if (!isRefused(error)) return this.#refuse(error as Error);
+      refusal = error;
       info = {};
     }
     if (this.#client.status !== 'ready') return;
-    if (isReplica(info)) return this.#refuse(replica());
+    if (isReplica(info)) return this.#refuse(replicaRefused());
     this.#incarnation = incarnationOf(info);
     this.#open = true;
     this.#isDown = false;
@@ -256,7 +258,9 @@ export class RedisConnection implements Route {
     this.#silentSinceMs = undefined;
     this.#lastError = undefined;
     this.#listener?.({ kind: 'up' });
-    if (!this.#described) for (const message of describeInfo(info)) this.#listener?.({ kind: 'warning', message });
+    if (!this.#described) {
+      for (const message of describeInfo(info, refusal)) this.#listener?.({ kind: 'warning', message });
+    }
     this.#described = true;
     for (const { wake } of this.#waiting) wake();
   }
@@ -367,8 +371,8 @@ interface Waiting {
 }
 
 /**
- * Answers ioredis' own INFO, of its ready check, with no fields where the user may not run INFO. ioredis goes on in both
- * cases, but prints the error with `console.warn`; the store has a warning of its own. (Without the ready check ioredis 5
+ * Answers ioredis' own INFO, of its ready check, with no fields where Redis refuses INFO: ioredis would leave a host that
+ * does not know it, and print that a user has no right to it. The store has a warning of its own. (Without the ready check ioredis 5
  * takes a connection that breaks during its handshake for a ready one: https://github.com/redis/ioredis/issues/2099)
  */
 function letReadyCheckPass(client: Redis, onInfo?: (info: ServerInfo) => void): void {
@@ -378,7 +382,7 @@ function letReadyCheckPass(client: Redis, onInfo?: (info: ServerInfo) => void): 
     const callback = args.at(-1);
     if (typeof callback !== 'function') return info(...args);
     return info(...args.slice(0, -1), (error, reply) => {
-      if (isForbidden(error)) return callback(null, '');
+      if (isRefused(error)) return callback(null, '');
       if (reply !== undefined) onInfo?.(parseInfo(reply));
       callback(error, reply);
     });
@@ -386,9 +390,12 @@ function letReadyCheckPass(client: Redis, onInfo?: (info: ServerInfo) => void): 
   client.info = passing as Redis['info'];
 }
 
-/** Whether Redis refuses a command since the user lacks a right. */
-function isForbidden(error: unknown): boolean {
-  return error instanceof Error && error.message.includes('NOPERM');
+/**
+ * Whether Redis refuses a command for good: the user lacks a right, or the host does not have it. A server that can't answer
+ * now says so by a code of its own: LOADING, BUSY, MASTERDOWN, NOAUTH.
+ */
+function isRefused(error: unknown): error is Error {
+  return error instanceof Error && error.name === 'ReplyError' && /^(?:ERR |NOPERM |(?![A-Z]+ ))/.test(error.message);
 }
 
 /** An error's message, for use within a sentence: of an error of OpenSSL, the part for people. */
@@ -399,15 +406,11 @@ function clause(error: Error & { readonly library?: string; readonly reason?: st
 
 const CLOSED = new StoreUnavailableError('The connection to Redis was closed by the other side.', true);
 
-function isReplica({ role }: ServerInfo): boolean {
-  return role === 'slave';
-}
-
 function replaced(): StoreUnavailableError {
   return new StoreUnavailableError('Sentinel made another Redis server the primary.', false);
 }
 
-function replica(): StoreUnavailableError {
+function replicaRefused(): StoreUnavailableError {
   return new StoreUnavailableError(
     'The Redis server is a replica, which may lag behind its primary. Pass the primary, or the Sentinels that know it.',
     false,
