@@ -26,7 +26,7 @@ function infoLines(change: (lines: readonly string[]) => readonly string[]): Hos
 function refusingInScripts(name: string): Host {
   return ([command, script, ...rest]) =>
     /^eval$/i.test(command!)
-      ? { command: [command!, script!.replaceAll(`redis.call('${name}'`, `redis.call('NO${name}'`), ...rest] }
+      ? { command: [command!, script!.replaceAll(`call('${name}'`, `call('NO${name}'`), ...rest] }
       : undefined;
 }
 

@@ -14,6 +14,7 @@ import { CACHE_OPTION, DATABASE_OPTIONS, JSON_OPTION, REDIS_OPTIONS } from '../o
 import { tlsRemedy } from '../../store/redis/tls-remedy.js';
 import { redisTemplate, usesTls } from '../redis.js';
 import { UsageError } from '../usage-error.js';
+import { checkCommands } from './command-findings.js';
 import { broken, type Finding, findingsOfEach, warn } from './finding.js';
 import {
   EXPECTED_STEPS,
@@ -140,7 +141,10 @@ async function checkStore(
   const checks = await Promise.all(
     primaries.map(async ({ name, redis, error }) => {
       if (error !== undefined) return { name, findings: [unreachableFinding(error, redis.options.tls !== undefined)] };
-      return { name, ...(await checkRedis(redis, { isInCluster })) };
+      const { findings, facts } = await checkRedis(redis, { isInCluster });
+      if (facts === undefined) return { name, findings };
+      const commands = await checkCommands(redis, facts.incarnation);
+      return { name, findings: [...findings, ...commands.findings], facts, runsScripts: commands.runsScripts };
     }),
   );
   const findings = findingsOfEach('primaries', checks);
@@ -151,14 +155,16 @@ async function checkStore(
       broken('Redis', `no primary has the slots of ${lost.length} of ${partitions.length} partitions`, remedy),
     );
   }
-  const facts = new Map(checks.map((check) => [check.name, 'facts' in check ? check.facts : undefined]));
+  const checked = new Map(checks.map((check) => [check.name, check]));
   const watched = await Promise.all(
     partitions.map(async ({ name, prefix, primary }) => {
-      const redis = primary && facts.get(primary.name);
-      if (redis === undefined) return undefined;
+      const check = primary && checked.get(primary.name);
+      if (check?.facts === undefined) return undefined;
+      const { facts: redis, runsScripts } = check;
       const { incarnation } = redis;
-      const watch = outbox && (await watchRelay(primary!.redis, { prefix, incarnation, boundsMs, pollMs }));
-      return { name, redis, watch };
+      // Without an outbox a relay has no work, and without scripts it does none.
+      const watch = outbox && runsScripts && (await watchRelay(primary!.redis, { prefix, incarnation, boundsMs, pollMs }));
+      return { name, redis, watch: watch || undefined };
     }),
   );
   const known = watched.filter((partition) => partition !== undefined);

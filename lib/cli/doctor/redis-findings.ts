@@ -1,10 +1,10 @@
 import type { Redis } from 'ioredis';
-import { incarnationOf, parseInfo } from '../../store/redis/server-info.js';
+import { costsOf, incarnationOf, isReplica, parseInfo } from '../../store/redis/server-info.js';
 import { explainError } from '../explain-error.js';
 import { broken, type Finding, ok, warn } from './finding.js';
 
 export interface RedisFacts {
-  /** undefined if the user may not run INFO. */
+  /** undefined if the user may not run INFO, or the host tells too little in it. */
   readonly incarnation: string | undefined;
   readonly isPrimary: boolean;
   /** Whether Redis never evicts a key, as strict commits need. */
@@ -39,13 +39,14 @@ export async function checkRedis(
     const findings = [broken('Redis', `INFO is refused: ${explainError(error)}`, remedy)];
     return { findings, facts: { incarnation: undefined, isPrimary: true, keepsQuarantines: false } };
   }
-  const isPrimary = info.role === 'master';
+  const isPrimary = !isReplica(info);
   // A single node of a Cluster refuses most keys.
   const isAskable = info.cluster_enabled !== '1' || isInCluster;
   const keepsQuarantines = info.maxmemory === '0' || info.maxmemory_policy === 'noeviction';
   return {
     findings: [
       serverFinding(info, { isPrimary, isAskable }),
+      ...incarnationFindings(info),
       memoryFinding(info),
       await persistenceFinding(redis, info),
     ],
@@ -54,7 +55,7 @@ export async function checkRedis(
 }
 
 function serverFinding(
-  { redis_version: version = '?' }: RedisInfo,
+  { redis_version: version = '?', role }: RedisInfo,
   { isPrimary, isAskable }: { readonly isPrimary: boolean; readonly isAskable: boolean },
 ): Finding {
   if (!isPrimary) {
@@ -66,7 +67,19 @@ function serverFinding(
     const remedy = 'Begin the address with redis+cluster:// (rediss+cluster:// for TLS).';
     return broken('Redis', `${version}, a node of a Cluster`, remedy);
   }
+  if (role === undefined) {
+    const message = `${version}, which does not tell whether it is a primary`;
+    return warn('Redis', message, 'Connect to the primary: a replica has old generations.');
+  }
   return ok('Redis', `${version}, a primary`);
+}
+
+/** A host without it is no server for a relay. */
+function incarnationFindings(info: RedisInfo): Finding[] {
+  if (incarnationOf(info) !== undefined) return [];
+  const message =
+    'INFO does not tell run_id and master_replid: no relay bumps there, and caches with `maxStalenessMs` read the source';
+  return [warn('Redis', message, 'Steps 0 and 1 need neither. For the others use a Redis or Valkey, which tell them.')];
 }
 
 function memoryFinding({
@@ -81,13 +94,19 @@ function memoryFinding({
       `no maxmemory: entries and orphans stay until their TTL, and Redis evicts nothing (${policy})`,
     );
   }
-  if (policy === 'noeviction') {
-    return ok('Redis memory', `maxmemory ${human}, noeviction: a full Redis refuses fills, and evicts nothing`);
+  if (policy === undefined) {
+    const remedy =
+      'Ask the host: strict commits (step 4b) need noeviction, and the other steps are best served by allkeys-lfu.';
+    return warn('Redis memory', 'INFO does not tell the eviction policy', remedy);
   }
+  const facts = `maxmemory ${human}, ${policy}`;
+  if (policy === 'noeviction') return ok('Redis memory', `${facts}: ${costsOf(policy)}; nothing is evicted`);
   return warn(
     'Redis memory',
-    `maxmemory ${human}, ${policy}, ${evicted} keys evicted: an eviction costs misses, or the strictness of a commit whose quarantine is evicted`,
-    'Set maxmemory-policy to noeviction for strict commits (step 4b); the other steps need no change.',
+    `${facts}, ${evicted} keys evicted: ${costsOf(policy)}; an evicted quarantine costs the strictness of its commit`,
+    /-(?:random|ttl)$/.test(policy)
+      ? 'Set maxmemory-policy to allkeys-lfu, which keeps generations, or to noeviction for strict commits (step 4b).'
+      : 'Set maxmemory-policy to noeviction for strict commits (step 4b); the other steps need no change.',
   );
 }
 
@@ -96,12 +115,16 @@ async function persistenceFinding(
   redis: Redis,
   { aof_enabled: aof, connected_slaves: replicas = '0' }: RedisInfo,
 ): Promise<Finding> {
-  // Managed servers forbid CONFIG; snapshots are then possible.
   const save = await redis.config('GET', 'save').then(
     (reply) => (Array.isArray(reply) ? String(reply[1]) : Object.values(reply as object).join('')),
-    () => 'unknown',
+    () => undefined,
   );
-  const kept = aof === '1' ? 'an append-only file' : save === '' ? 'no data on disk' : 'snapshots';
+  const kept =
+    aof === '1'
+      ? 'an append-only file'
+      : save === ''
+        ? 'no data on disk'
+        : `snapshots${save === undefined ? ', as far as is known without CONFIG' : ''}`;
   const restart = kept === 'no data on disk' ? 'starts empty' : 'may lose the last bumps';
   const failover = replicas === '0' ? '' : `; ${replicas} replicas: a promoted replica may lack the last bumps`;
   return ok('Redis persistence', `Redis keeps ${kept}: a restart ${restart}${failover}`);

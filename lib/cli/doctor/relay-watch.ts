@@ -68,8 +68,10 @@ export async function watchRelay(
   const demanded = await readDemands(redis, demandsKey(prefix));
   const required = new Set([...boundsMs, ...demanded.keys()]);
   const asked = [...new Set([...required, ...(boundsMs.length > 0 ? [] : LIKELY_BOUNDS_MS)])].sort((a, b) => a - b);
-  const values = await redis.mget(asked.map((boundMs) => freshnessKey(prefix, boundMs)));
-  const globals = await redis.exists(generationKey(prefix, ''));
+  const [global, ...values] = await redis.mget([
+    generationKey(prefix, ''),
+    ...asked.map((boundMs) => freshnessKey(prefix, boundMs)),
+  ]);
   // A value that names another server is left over from it; readers ignore it.
   const isKept = (i: number) => incarnation !== undefined && values[i]?.startsWith(`${incarnation} `) === true;
   return {
@@ -80,15 +82,15 @@ export async function watchRelay(
     unkept: asked
       .filter((boundMs, i) => required.has(boundMs) && !isKept(i))
       .map((boundMs) => ({ boundMs, askedMs: demanded.get(boundMs) })),
-    hasReaders: globals === 1,
+    hasReaders: global !== null,
   };
 }
 
 /** The bounds that readers have asked for while no relay kept them, each with the time since, in ms. */
 async function readDemands(redis: Redis, key: string): Promise<ReadonlyMap<number, number>> {
-  const [value, [seconds]] = await Promise.all([redis.get(key), redis.time()]);
+  const { value, nowMs } = await read(redis, key);
   const demands = parseDemands(value ?? '').map(
-    ({ boundMs, askedAtMs }) => [boundMs, Math.max(0, Number(seconds) * 1_000 - askedAtMs)] as const,
+    ({ boundMs, askedAtMs }) => [boundMs, Math.max(0, nowMs - askedAtMs)] as const,
   );
   return new Map(demands.filter(([, askedMs]) => askedMs < DEMAND_STANDS_MS));
 }
@@ -100,16 +102,22 @@ interface MarkReading {
   readonly expiresAtMs: number;
 }
 
-/** One transaction, since a renewal may come between two commands. */
 async function readMark(redis: Redis, key: string): Promise<MarkReading | undefined> {
-  const replies = await redis.multi().get(key).time().pttl(key).exec();
-  const [mark, time, ttlMs] = (replies ?? []).map(([error, reply]) => {
-    if (error) throw error;
-    return reply;
-  }) as [string | null, [string, string], number];
-  if (mark === null) return undefined;
-  const nowMs = Number(time[0]) * 1_000 + Number(time[1]) / 1_000;
-  return { mark, nowMs, expiresAtMs: nowMs + ttlMs };
+  const { value: mark, nowMs, ttlMs } = await read(redis, key);
+  return mark === null ? undefined : { mark, nowMs, expiresAtMs: nowMs + ttlMs };
+}
+
+const READ = `
+-- Reads a string. KEYS: [1] its key. Returns the value, the time by this server's clock as text, in ms with a fraction, and
+-- the TTL in ms.
+-- Atomic, since a renewal may come between two commands. A script, since the user of a cache may run one, and no MULTI.
+local time = redis.call('TIME')
+return { redis.call('GET', KEYS[1]), string.format('%.3f', time[1] * 1000 + time[2] / 1000), redis.call('PTTL', KEYS[1]) }
+`;
+
+async function read(redis: Redis, key: string) {
+  const [value, nowMs, ttlMs] = (await redis.eval(READ, 1, key)) as [string | null, string, number];
+  return { value, nowMs: Number(nowMs), ttlMs };
 }
 
 /** The time since the last check of a relay. */

@@ -11,7 +11,9 @@ import { lendCache } from '../../support/cache.js';
 import { eventually } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';
 import { databaseUrl, lendDatabase, schemaOf, privatePostgres } from '../../support/postgres.js';
+import { startProxy } from '../../support/proxy.js';
 import { lendRedis, privateRedis, uniqueName } from '../../support/redis.js';
+import { HOSTS } from '../../support/redis-hosts.js';
 import { lendOutbox, lendRelay } from '../../support/relay.js';
 import { type Env, gencache, serversOf, startGencache } from '../gencache.js';
 import {
@@ -651,7 +653,7 @@ describeCommand('gencache doctor', () => {
       const servers = serversOf(db, server.url);
       const [diagnosis, strict] = await Promise.all([diagnosed([], servers), diagnosed(['--expect', '4b'], servers)]);
       expect(found(diagnosis, 'Redis memory')[0]).to.match(
-        /^warn: maxmemory 100.00M, allkeys-lru, 0 keys evicted: .* of a commit whose quarantine is evicted/,
+        /^warn: maxmemory 100.00M, allkeys-lru, 0 keys evicted: .*; an evicted quarantine costs the strictness of its commit$/,
       );
       expect(diagnosis).to.include({ strict: false, step: '2', code: 0 });
       expect(strict.code).to.equal(1);
@@ -680,6 +682,73 @@ describeCommand('gencache doctor', () => {
       await lendRedis({ url: server.url }).acl('SETUSER', 'blind', 'on', '>secret', '~*', '+@all', '-info');
       const diagnosis = await diagnosed([], serversOf(db, server.url.replace('//', '//blind:secret@')));
       expect(found(diagnosis, 'Redis')[0]).to.match(/^broken: INFO is refused: NOPERM/);
+    });
+
+    for (const [policy, costs, remedy] of [
+      ['allkeys-lfu', 'entries, a miss each, and almost no generation, since every read reads those', 'noeviction'],
+      ['allkeys-lru', 'entries, a miss each, and some generations, a miss for each entry below', 'noeviction'],
+      ['allkeys-random', 'at random, generations as readily as entries', 'allkeys-lfu'],
+      [
+        'volatile-lfu',
+        'almost no generation, since every read reads those; while keys without a TTL fill it',
+        'noeviction',
+      ],
+      ['volatile-lru', 'some generations, a miss for each entry below; while keys without a TTL fill it', 'noeviction'],
+      ['volatile-random', 'at random, generations as readily as entries', 'allkeys-lfu'],
+      ['volatile-ttl', 'first of all leases, quarantines and freshness keys, which expire soonest', 'allkeys-lfu'],
+      ['noeviction', 'refuses fills, and misses go to the source; nothing is evicted', undefined],
+    ] as const) {
+      it(`with the policy ${policy}, tells what that costs`, async () => {
+        const server = await privateRedis({ args: ['--maxmemory', '100mb', '--maxmemory-policy', policy] });
+        const { findings } = await diagnosed([], serversOf(db, server.url));
+        const { message, remedy: advice } = findings.find(({ check }) => check === 'Redis memory')!;
+        expect(message).to.include(costs);
+        expect(/^Set maxmemory-policy to (\S+?),? /.exec(advice ?? '')?.[1]).to.equal(remedy);
+      });
+    }
+
+    for (const [host, check, told] of [
+      ['that does not know INFO', 'Redis', /^broken: INFO is refused: ERR unknown command/],
+      ['like Dragonfly', 'Redis', /^warn: INFO does not tell run_id and master_replid: no relay bumps there/],
+      [
+        'like Dragonfly',
+        'Redis memory',
+        /^warn: maxmemory 1.00GiB, eviction, .*: a full Redis evicts entries and generations/,
+      ],
+      ['like Garnet', 'Redis memory', /^warn: INFO does not tell the eviction policy$/],
+      ['like Upstash', 'Redis', /^warn: 6.2.6, which does not tell whether it is a primary$/],
+      ['that refuses INFO in scripts', 'Redis commands', /^broken: INFO is refused in scripts: no relay bumps there/],
+      ['that refuses TIME in scripts', 'Redis commands', /^broken: TIME is refused in scripts: nothing is stored/],
+      ['that refuses TIME', 'Redis commands', /^broken: TIME is refused: no relay bumps there/],
+      ['that refuses scripts', 'Redis commands', /^broken: scripts are refused: nothing is stored or bumped/],
+      ['that refuses all other commands', 'Redis commands', /^ok: /],
+      [
+        'that refuses all other commands',
+        'Redis persistence',
+        /^ok: Redis keeps snapshots, as far as is known without CONFIG/,
+      ],
+    ] as const) {
+      it(`${host}, tells about ${check}`, async () => {
+        const { url } = await startProxy((await privateRedis()).port, { host: HOSTS[host] });
+        const findings = found(await diagnosed([], serversOf(db, url)), check);
+        expect(
+          findings.some((finding) => told.test(finding)),
+          findings.join('\n'),
+        ).to.equal(true);
+      });
+    }
+
+    it('that refuses scripts, names step 1 without a look for relays', async () => {
+      db = await lendOutbox();
+      const { url } = await startProxy((await privateRedis()).port, { host: HOSTS['that refuses scripts'] });
+      expect(await diagnosed([], serversOf(db, url))).to.include({ step: '1', code: 1 });
+    });
+
+    it('that has only the commands of a cache and a relay, sees a relay', async () => {
+      db = await lendOutbox();
+      const { url } = await startProxy((await privateRedis()).port, { host: HOSTS['that refuses all other commands'] });
+      await relaying([], url);
+      expect(await diagnosed([], serversOf(db, url))).to.include({ step: '2', code: 0 });
     });
 
     it('without maxmemory, tells that it evicts nothing', async () => {
