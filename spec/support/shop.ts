@@ -1,5 +1,12 @@
 import type { Knex } from 'knex';
-import { GenerationalCache, integer, type Source, type TransactionOptions } from '../../lib/index.js';
+import {
+  GenerationalCache,
+  integer,
+  type PartitionedStore,
+  type Source,
+  type Store,
+  type TransactionOptions,
+} from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import type { KnexContext } from '../../lib/knex/index.js';
 import { KnexOutbox } from '../../lib/knex/knex-outbox.js';
@@ -18,7 +25,10 @@ export async function createItems(db: Knex, prices: Readonly<Record<number, numb
 
 export interface ShopOptions {
   readonly name?: string;
+  /** The URL of Redis; the shared one unless given. */
   readonly redis?: string;
+  /** In place of a store on Redis. */
+  readonly store?: Store | PartitionedStore;
   readonly limits?: Partial<WriterLimits>;
   readonly bumpDeadlineMs?: number;
   readonly maxStalenessMs?: number;
@@ -33,9 +43,9 @@ export function openShop(db: Knex, options: ShopOptions = {}) {
   const { name = uniqueName(), redis, limits, bumpDeadlineMs = 1_000, maxStalenessMs } = options;
   const outbox = new KnexOutbox(db, {}, limits);
   const { source = { context: (trx) => ({ db: trx ?? db }), outbox } } = options;
-  const client = lendRedis({ lazyConnect: true, ...(redis === undefined ? {} : { url: redis }) });
+  const { store = redisStore(lendRedis({ lazyConnect: true, ...(redis !== undefined && { url: redis }) })) } = options;
   const cache = new GenerationalCache({
-    ...{ name, source, store: redisStore(client), bumpDeadlineMs },
+    ...{ name, source, store, bumpDeadlineMs },
     ...{ readDeadlineMs: 1_000, closeDeadlineMs: 3_000 },
     ...(maxStalenessMs !== undefined && { maxStalenessMs }),
   });

@@ -1,18 +1,24 @@
 /**
- * The rights of the Redis user in docs/roles-and-schemas.md: with them every operation of a store works, and without any
- * single one the operation that its table names fails.
+ * The rights of the Redis user in docs/roles-and-schemas.md: with those of a step of the ladder the step works, on a Redis
+ * Cluster too, and without any single one the operation that its table names fails.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { Redis } from 'ioredis';
+import type { Knex } from 'knex';
+import type { PartitionedStore, Store } from '../../../lib/index.js';
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { formatGeneration, nonce } from '../../../lib/model/generation.js';
 import { freshnessKey, keyPrefix } from '../../../lib/model/key.js';
 import { AskedStore } from '../../ports/asked-store.js';
+import { eventually } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';
 import { lendRedis, privateRedis } from '../../support/redis.js';
+import { privateRedisCluster, type RedisCluster } from '../../support/redis-cluster.js';
 import { rejection } from '../../support/rejection.js';
+import { lendOutbox, lendRelay } from '../../support/relay.js';
+import { createItems, openShop } from '../../support/shop.js';
 
 const DOCUMENT = readFileSync(join(import.meta.dirname, '../../../docs/roles-and-schemas.md'), 'utf8');
 const SECTION = DOCUMENT.slice(DOCUMENT.indexOf('## The user of Redis'), DOCUMENT.indexOf('## An outbox in a schema'));
@@ -21,8 +27,11 @@ const GRANTED = /const commands = '([^']+)'/
   .exec(SECTION)![1]!
   .split(' ')
   .map((right) => right.slice(1));
-/** Of the table: the first column. */
-const TABLE = [...SECTION.matchAll(/^\| `([^`]+)`/gm)].map(([, right]) => right!);
+/** Of the tables: each right, and the step from which it is needed. */
+const TABLE = new Map(
+  [...SECTION.matchAll(/^\| `([^`]+)` +\| (\S+)/gm)].map(([, right, step]) => [right!.replace('\\', ''), step!]),
+);
+const OF_CLUSTER = ['cluster|slots', 'asking'];
 
 const CACHE = 'shop';
 const REFUSED = /NOPERM|no permissions|can't run this command|can't access|cannot access/i;
@@ -80,6 +89,87 @@ const KEYS: Readonly<Record<string, Need>> = {
   d: { operation: (asked) => asked.demand(BOUND_MS) },
 };
 
+/** The steps that have rights of their own. */
+const STEPS = ['0', '1', '2', '4a', '4b'] as const;
+type RightsStep = (typeof STEPS)[number];
+
+/** The steps below, whose operations a step needs too. */
+const BELOW: Readonly<Record<RightsStep, readonly RightsStep[]>> = {
+  '0': [],
+  '1': ['0'],
+  '2': ['0', '1'],
+  '4a': ['0', '1', '2'],
+  '4b': ['0', '1', '2'],
+};
+
+/** What a step adds to those below, on a store that `open` opens. */
+const WORK: Readonly<Record<RightsStep, (on: { db: Knex; open: () => Store | PartitionedStore }) => Promise<void>>> = {
+  async '0'({ db, open }) {
+    const shop = openShop(db, { name: CACHE, store: open() });
+    expect(await shop.warm()).to.be.a('number');
+    expect(await shop.outcome()).to.equal('hit');
+  },
+  async '1'({ db, open }) {
+    const shop = openShop(db, { name: CACHE, store: open() });
+    await shop.warm();
+    await shop.items.bump({ item: 1 });
+    expect(await shop.outcome()).to.equal('miss');
+    await shop.warm();
+    await shop.price.delete({ item: 1 });
+    expect(await shop.outcome()).to.equal('miss');
+  },
+  async '2'({ db, open }) {
+    const shop = openShop(db, { name: CACHE, store: open() });
+    await shop.warm();
+    expect(await shop.set(2)).to.include({ bump: 'done' });
+    const relay = lendRelay({ cache: CACHE, db, store: open() });
+    // As a trigger does.
+    await db('item').update({ price: 3 });
+    await db('gencache_outbox').insert({ cache: CACHE, path: 'item=1', source: 'item', operation: 'UPDATE' });
+    await eventually(() => expect(relay.status.events).to.be.above(0));
+    expect(await shop.warm()).to.equal(3);
+    await relay.stop();
+  },
+  async '4a'({ db, open }) {
+    const shop = openShop(db, { name: CACHE, store: open(), maxStalenessMs: BOUND_MS });
+    await eventually(async () => expect(await shop.outcome()).to.equal('not_fresh'));
+    const relay = lendRelay({ cache: CACHE, db, store: open(), maxStalenessMs: BOUND_MS });
+    await eventually(async () => {
+      await shop.warm();
+      expect(await shop.outcome()).to.equal('hit');
+    });
+    await relay.stop();
+  },
+  async '4b'({ db, open }) {
+    const shop = openShop(db, { name: CACHE, store: open() });
+    await shop.warm();
+    expect(await shop.set(4, { strict: true })).to.include({ bump: 'done', strict: 'kept' });
+  },
+};
+
+/** The rights of a step: its own, and those of the steps below. */
+function rightsOf(step: RightsStep, of: readonly string[]): string[] {
+  return of.filter((right) => [step, ...BELOW[step]].includes(TABLE.get(right) as RightsStep));
+}
+
+function allowOn(admin: Redis, commands: readonly string[], keys: readonly string[]): Promise<unknown> {
+  return admin.call(
+    ...(['acl', 'setuser', 'shop', 'reset', 'on', '>secret'] as const),
+    ...keys.map((key) => `~${keyPrefix(CACHE)}${key}`),
+    ...commands.map((command) => `+${command}`),
+  );
+}
+
+/**
+ * What Redis has refused. From Redis 7.2 on, and to Valkey, ioredis tells its name at each connection, and it goes on when
+ * that is refused, as a cache does without INFO.
+ */
+async function refusedBy(admin: Redis, ...without: readonly string[]): Promise<unknown[]> {
+  const refused = (await admin.call('acl', 'log')) as unknown[][];
+  const objects = refused.map((fields) => fields[fields.indexOf('object') + 1]);
+  return objects.filter((object) => !['client|setinfo', ...without].includes(String(object)));
+}
+
 describe('the user of Redis in docs/roles-and-schemas.md', () => {
   let admin: Redis;
   let url: string;
@@ -90,12 +180,7 @@ describe('the user of Redis in docs/roles-and-schemas.md', () => {
     admin = lendRedis({ url: server.url, for: 'suite' });
   });
 
-  const allow = (commands: readonly string[], keys: readonly string[]) =>
-    admin.call(
-      ...(['acl', 'setuser', 'shop', 'reset', 'on', '>secret'] as const),
-      ...keys.map((key) => `~${keyPrefix(CACHE)}${key}`),
-      ...commands.map((command) => `+${command}`),
-    );
+  const allow = (commands: readonly string[], keys: readonly string[]) => allowOn(admin, commands, keys);
   const lendStore = () => {
     const store = redisStore(lendRedis({ url, lazyConnect: true }));
     lend({ what: 'the store', close: () => store.close() });
@@ -109,7 +194,9 @@ describe('the user of Redis in docs/roles-and-schemas.md', () => {
 
   it('has the commands of the table, and a spec each', () => {
     expect([...GRANTED].sort()).to.deep.equal(Object.keys(COMMANDS).sort());
-    expect([...TABLE].sort()).to.deep.equal([...Object.keys(COMMANDS), ...Object.keys(KEYS)].sort());
+    expect([...TABLE.keys()].sort()).to.deep.equal(
+      [...Object.keys(COMMANDS), ...Object.keys(KEYS), ...OF_CLUSTER].sort(),
+    );
   });
 
   it('needs no other command for any operation of a store', async () => {
@@ -122,10 +209,7 @@ describe('the user of Redis in docs/roles-and-schemas.md', () => {
     expect(await asked.lift([key], nonce())).to.deep.equal(['lapsed']);
     expect(await asked.lift([await foreign(asked)], nonce())).to.deep.equal(['lapsed']);
     await asked.bump([await foreign(asked)]);
-    const refused = (await admin.call('acl', 'log')) as unknown[][];
-    const objects = refused.map((fields) => fields[fields.indexOf('object') + 1]);
-    // From Redis 7.2 on, and to Valkey, ioredis tells its name at each connection. It goes on when that is refused.
-    expect(objects.filter((object) => object !== 'client|setinfo')).to.deep.equal([]);
+    expect(await refusedBy(admin)).to.deep.equal([]);
   });
 
   for (const [command, { prepare, operation }] of Object.entries(COMMANDS)) {
@@ -160,5 +244,64 @@ describe('the user of Redis in docs/roles-and-schemas.md', () => {
     for (const { operation } of [...Object.values(COMMANDS), ...Object.values(KEYS)]) await operation(asked);
     expect(await asked.text(freshnessKey(keyPrefix(CACHE), BOUND_MS))).to.not.equal(undefined);
     expect(await asked.mint([asked.generationKey()], formatGeneration(0, nonce()))).to.have.length(1);
+  });
+
+  for (const step of STEPS) {
+    it(`has all rights of step ${step}`, async () => {
+      await admin.flushall();
+      await admin.call('acl', 'log', 'reset');
+      await allow(rightsOf(step, GRANTED), rightsOf(step, Object.keys(KEYS)));
+      const db = await lendOutbox();
+      await createItems(db);
+      for (const one of [...BELOW[step], step]) {
+        await WORK[one]({ db, open: () => redisStore(lendRedis({ url, lazyConnect: true })) });
+      }
+      expect(await refusedBy(admin, ...(rightsOf(step, GRANTED).includes('info') ? [] : ['info']))).to.deep.equal([]);
+    });
+  }
+});
+
+describe('the user of a Redis Cluster in docs/roles-and-schemas.md', () => {
+  let cluster: RedisCluster;
+
+  before(async () => {
+    cluster = await privateRedisCluster({ replicas: 0, for: 'suite' });
+  });
+
+  const allow = (commands: readonly string[]) =>
+    Promise.all(cluster.nodes.map(({ admin }) => allowOn(admin, commands, Object.keys(KEYS))));
+  const open = () => {
+    const client = cluster.client({ redisOptions: { username: 'shop', password: 'secret' } });
+    const store = redisStore(client, { partitions: 1 });
+    lend({ what: 'the store', close: () => store.close() });
+    return store;
+  };
+  const asked = () => new AskedStore(open().partition(keyPrefix(CACHE)), CACHE);
+
+  it('has all rights of every step', async () => {
+    await allow([...GRANTED, ...OF_CLUSTER]);
+    const db = await lendOutbox();
+    await createItems(db);
+    for (const step of STEPS) await WORK[step]({ db, open });
+    for (const { admin } of cluster.nodes) expect(await refusedBy(admin, 'cluster|info')).to.deep.equal([]);
+  });
+
+  it('needs cluster|slots', async () => {
+    await allow([...GRANTED, 'asking']);
+    expect((await rejection(asked().read(asked().entryKey()))).message).to.match(REFUSED);
+  });
+
+  it('needs asking, for a bump while the slot is on its way', async () => {
+    await allow([...GRANTED, ...OF_CLUSTER]);
+    const store = asked();
+    const { key } = await store.minted();
+    const move = await cluster.reshard(key);
+    await move.begin();
+    await move.move(key);
+    expect(await store.bump([key])).to.have.length(1);
+    await allow([...GRANTED, 'cluster|slots']);
+    expect((await rejection(store.bump([key]))).message).to.match(/NOPERM|not executed|redirected/);
+    await move.rest();
+    await move.end();
   });
 });
