@@ -1,6 +1,6 @@
 /**
- * Redis as some hosts offer it, for `startProxy({ host })`. Their replies are those of their sources and documents, of 2025:
- * Dragonfly's `server_family.cc`, Garnet's `GarnetInfoMetrics.cs`, Upstash's reference of commands.
+ * Redis as some hosts offer it, for `startProxy({ host })`. The fields of INFO are those of Dragonfly's `server_family.cc` and
+ * of Garnet's `GarnetInfoMetrics.cs`, of 2025.
  */
 import { bulk, type Host } from './host.js';
 
@@ -22,14 +22,16 @@ function infoLines(change: (lines: readonly string[]) => readonly string[]): Hos
       : undefined;
 }
 
-/** Takes a command away from scripts alone: they are sent with another name of it, and so never by their SHA. */
+/** Takes a command away from scripts alone: each is sent as text, with a command that Redis does not know in its place. */
 function refusingInScripts(name: string): Host {
-  return ([command, script, ...rest]) =>
-    /^eval$/i.test(command!)
-      ? { command: [command!, script!.replaceAll(`call('${name}'`, `call('NO${name}'`), ...rest] }
-      : undefined;
+  return ([command, script, ...rest]) => {
+    if (/^evalsha$/i.test(command!)) return { reply: NOSCRIPT };
+    if (!/^eval$/i.test(command!)) return undefined;
+    return { command: [command!, script!.replaceAll(`call('${name}'`, `call('NO${name}'`), ...rest] };
+  };
 }
 
+const NOSCRIPT = '-NOSCRIPT No matching script. Please use EVAL.\r\n';
 const unknown = (name: string) => `ERR unknown command '${name}', with args beginning with: `;
 
 export const HOSTS = {
@@ -45,14 +47,13 @@ export const HOSTS = {
     ...['maxmemory:1073741824', 'maxmemory_human:1.00GiB', 'cache_mode:cache', 'maxmemory_policy:eviction'],
   ]),
   /** No policy. */
-  'like Garnet': infoLines((lines) => lines.filter((line) => !/^maxmemory/.test(line))),
-  /** Few sections. */
-  'like Upstash': infoLines(() => ['# Server', 'redis_version:6.2.6', '# Clients', 'connected_clients:1']),
+  'like Garnet': infoLines((lines) => lines.filter((line) => !line.startsWith('maxmemory'))),
+  'with few sections in INFO': infoLines(() => ['# Server', 'redis_version:6.2.6', '# Clients', 'connected_clients:1']),
   'that refuses INFO in scripts': refusingInScripts('INFO'),
   'that refuses TIME in scripts': refusingInScripts('TIME'),
   'that refuses TIME': refusing(/^time$/i, unknown),
   'that refuses scripts': refusing(/^eval/i, unknown),
-  'that forgets each script': refusing(/^evalsha$/i, () => 'NOSCRIPT No matching script. Please use EVAL.'),
+  'that forgets each script': ([name]) => (/^evalsha$/i.test(name!) ? { reply: NOSCRIPT } : undefined),
   'that has no HELLO': refusing(/^hello$/i, unknown),
   'that has RESP2 alone': refusing(/^hello$/i, () => 'NOPROTO unsupported protocol version'),
   'that refuses all other commands': refusing(

@@ -716,7 +716,7 @@ describeCommand('gencache doctor', () => {
         /^warn: maxmemory 1.00GiB, eviction, .*: a full Redis evicts entries and generations/,
       ],
       ['like Garnet', 'Redis memory', /^warn: INFO does not tell the eviction policy$/],
-      ['like Upstash', 'Redis', /^warn: 6.2.6, which does not tell whether it is a primary$/],
+      ['with few sections in INFO', 'Redis', /^warn: 6.2.6, which does not tell whether it is a primary$/],
       ['that refuses INFO in scripts', 'Redis commands', /^broken: INFO is refused in scripts: no relay bumps there/],
       ['that refuses TIME in scripts', 'Redis commands', /^broken: TIME is refused in scripts: nothing is stored/],
       ['that refuses TIME', 'Redis commands', /^broken: TIME is refused: no relay bumps there/],
