@@ -13,48 +13,48 @@ return replies
 
 /**
  * Whether the commands that a host may lack are there, as far as a look changes nothing. INFO inside scripts matters on a
- * server that tells its incarnation. Two commands.
+ * server that tells its incarnation. Two commands. Rejects where Redis does not answer.
  */
 export async function checkCommands(
   redis: Redis,
   incarnation: string | undefined,
 ): Promise<{ readonly findings: readonly Finding[]; readonly runsScripts: boolean }> {
-  const refusalOf = (command: Promise<unknown>) =>
-    command.then(
-      () => '',
-      (error: unknown) => explainError(error),
-    );
   const time = await refusalOf(redis.time());
-  let scripts = '';
-  let timeInScripts = '';
-  let infoInScripts = '';
-  try {
-    [timeInScripts, infoInScripts] = (await redis.eval(PROBE, 0)) as [string, string];
-  } catch (error) {
-    scripts = explainError(error);
-  }
-  const refused = [
-    { refusal: scripts, what: 'scripts are refused', cost: 'nothing is stored or bumped', right: 'EVAL and EVALSHA' },
-    {
-      ...{ refusal: timeInScripts, what: 'TIME is refused in scripts', right: 'TIME, also inside scripts' },
-      cost: 'nothing is stored, no strict commit is made, and no relay keeps a bound',
-    },
-    { refusal: time, what: 'TIME is refused', cost: 'no relay bumps there', right: 'TIME' },
-    {
-      ...{
-        refusal: incarnation === undefined ? '' : infoInScripts,
-        what: 'INFO is refused in scripts',
-        right: 'INFO, also inside scripts',
-      },
-      cost: 'no relay bumps there',
-    },
-  ].filter(({ refusal }) => refusal !== '');
-  const findings = refused.map(({ refusal, what, cost, right }) =>
-    broken('Redis commands', `${what}: ${cost} (${refusal})`, `Let the user run ${right}.`),
-  );
+  const probe = redis.eval(PROBE, 0) as Promise<[string, string]>;
+  const scripts = await refusalOf(probe);
+  const [timeInScripts, infoInScripts] = scripts === '' ? await probe : ['', ''];
+  const findings = [
+    ...refused(scripts, 'scripts are refused: nothing is stored or bumped', 'EVAL and EVALSHA'),
+    ...refused(
+      timeInScripts,
+      'TIME is refused in scripts: nothing is stored, no strict commit is made, and no relay keeps a bound',
+      'TIME, also inside scripts',
+    ),
+    ...refused(time, 'TIME is refused: no relay bumps there', 'TIME'),
+    ...refused(
+      incarnation === undefined ? '' : infoInScripts,
+      'INFO is refused in scripts: no relay bumps there',
+      'INFO, also inside scripts',
+    ),
+  ];
+  const allowed = ok('Redis commands', 'scripts are allowed, and what they need inside');
   return {
-    findings:
-      findings.length > 0 ? findings : [ok('Redis commands', 'scripts, and TIME and INFO inside them, are allowed')],
+    findings: findings.length > 0 ? findings : [allowed],
     runsScripts: scripts === '' && timeInScripts === '',
   };
+}
+
+/** The error with which Redis refuses a command; '' if it allows it. */
+function refusalOf(command: Promise<unknown>): Promise<string> {
+  return command.then(
+    () => '',
+    (error: Error) => {
+      if (error.name !== 'ReplyError') throw error;
+      return explainError(error);
+    },
+  );
+}
+
+function refused(refusal: string, message: string, right: string): Finding[] {
+  return refusal === '' ? [] : [broken('Redis commands', `${message} (${refusal})`, `Let the user run ${right}.`)];
 }

@@ -372,8 +372,9 @@ interface Waiting {
 
 /**
  * Answers ioredis' own INFO, of its ready check, with no fields where Redis refuses INFO: ioredis would leave a host that
- * does not know it, and print that a user has no right to it. The store has a warning of its own. (Without the ready check ioredis 5
- * takes a connection that breaks during its handshake for a ready one: https://github.com/redis/ioredis/issues/2099)
+ * does not know it, and print that a user has no right to it. The store has a warning of its own. (Without the ready check
+ * ioredis 5 takes a connection that breaks during its handshake for a ready one:
+ * https://github.com/redis/ioredis/issues/2099)
  */
 function letReadyCheckPass(client: Redis, onInfo?: (info: ServerInfo) => void): void {
   type Callback = (error: Error | null | undefined, reply?: string) => void;

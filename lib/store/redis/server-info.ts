@@ -68,7 +68,8 @@ function describeMemory({ maxmemory, maxmemory_policy: policy }: ServerInfo): st
 /** What a full Redis does under a policy, and what that costs. Generations have the longest TTLs, freshness keys the shortest. */
 export function costsOf(policy: string): string {
   if (policy === 'noeviction') return 'a full Redis refuses fills, and misses go to the source';
-  const evicts = `a full Redis evicts ${EVICTED[policy.replace(/^\w+-/, '')] ?? 'entries and generations, a miss for each entry below'}`;
+  const what = EVICTED[policy.replace(/^\w+-/, '')] ?? 'entries and generations, a miss for each entry below';
+  const evicts = `a full Redis evicts ${what}`;
   return policy.startsWith('volatile-') ? `${evicts}; while keys without a TTL fill it, it refuses fills` : evicts;
 }
 
