@@ -15,6 +15,9 @@ import { type RedisServer, startRedis } from '../spec/support/servers/redis-serv
 import type { Bench, Measure } from './bench.js';
 import { bumpMany } from './measures/bump-many.js';
 import { bumpSingle } from './measures/bump-single.js';
+import { clusterBump } from './measures/cluster-bump.js';
+import { clusterHitBatch } from './measures/cluster-hit-batch.js';
+import { clusterHitSingle } from './measures/cluster-hit-single.js';
 import { hitBatch } from './measures/hit-batch.js';
 import { hitBounded } from './measures/hit-bounded.js';
 import { hitConcurrent } from './measures/hit-concurrent.js';
@@ -46,6 +49,9 @@ const MEASURES: Readonly<Record<string, Measure>> = {
   'hit.concurrent': hitConcurrent,
   'hit.two': hitTwoCommands,
   'hit.bounded': hitBounded,
+  'cluster.hit.single': clusterHitSingle,
+  'cluster.hit.batch': clusterHitBatch,
+  'cluster.bump': clusterBump,
   'rival.hit': rivalHit,
   'miss.batch': missBatch,
   'bump.many': bumpMany,

@@ -1,10 +1,8 @@
-import { Redis } from 'ioredis';
 import type { Knex } from 'knex';
-import { GenerationalCache } from '../lib/index.js';
-import { redisStore } from '../lib/store/redis/index.js';
+import { GenerationalCache, type PartitionedStore } from '../lib/index.js';
 import { knexSource } from '../lib/knex/index.js';
 import { WorkflowCache, workflowEngineMigrations } from '../lib/workflow-engine/index.js';
-import { ENVIRONMENT, fiveWorkflows, TTL_MS } from './workload.js';
+import { DEADLINES, ENVIRONMENT, fiveWorkflows, storeAt, TTL_MS } from './workload.js';
 
 /** The workflow engine on a database in which each detector has five workflows bound to `ENVIRONMENT`, five to none. */
 export async function seedWorkflows(db: Knex, detectors: number): Promise<void> {
@@ -35,15 +33,8 @@ export async function seedWorkflows(db: Knex, detectors: number): Promise<void> 
 }
 
 /** One process of the workflow engine. */
-export function workflowEngine(url: string, db: Knex, name: string) {
-  const cache = new GenerationalCache({
-    name,
-    store: redisStore(new Redis(url, { lazyConnect: true })),
-    source: knexSource(db),
-    ttlMs: TTL_MS,
-    readDeadlineMs: 10_000,
-    fillDeadlineMs: 10_000,
-    bumpDeadlineMs: 10_000,
-  });
+export function workflowEngine(at: string | PartitionedStore, db: Knex, name: string) {
+  const source = knexSource(db);
+  const cache = new GenerationalCache({ name, store: storeAt(at), source, ttlMs: TTL_MS, ...DEADLINES });
   return { cache, workflows: new WorkflowCache(cache), close: () => cache.close() };
 }

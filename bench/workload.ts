@@ -3,7 +3,14 @@
  */
 import { Redis, type RedisOptions } from 'ioredis';
 import { decode, encode } from '../lib/codec/codec.js';
-import { type CacheSettings, GenerationalCache, integer, nullable } from '../lib/index.js';
+import {
+  type CacheSettings,
+  GenerationalCache,
+  integer,
+  nullable,
+  type PartitionedStore,
+  type Store,
+} from '../lib/index.js';
 import { redisStore } from '../lib/store/redis/index.js';
 import type { Workflow } from '../lib/workflow-engine/index.js';
 
@@ -53,19 +60,21 @@ export interface ThreeLevels {
   close(): Promise<void>;
 }
 
+/** Deadlines guard callers, and are armed here as they are there; a noisy machine must not turn hits into loads. */
+export const DEADLINES = { readDeadlineMs: 10_000, fillDeadlineMs: 10_000, bumpDeadlineMs: 10_000 };
+
+/** The store at a URL, or the one given. */
+export function storeAt(at: string | PartitionedStore): Store | PartitionedStore {
+  return typeof at === 'string' ? redisStore(new Redis(at, { lazyConnect: true })) : at;
+}
+
 /** A process of an application: global > detector > environment, and its workflows there. Loads without a database. */
-export function threeLevels(url: string, name: string, settings: Omit<CacheSettings, 'name'> = {}): ThreeLevels {
-  const redis = new Redis(url, { lazyConnect: true });
-  const cache = new GenerationalCache({
-    name,
-    store: redisStore(redis),
-    ttlMs: TTL_MS,
-    // Deadlines guard callers, and are armed here as they are there; a noisy machine must not turn hits into loads.
-    readDeadlineMs: 10_000,
-    fillDeadlineMs: 10_000,
-    bumpDeadlineMs: 10_000,
-    ...settings,
-  });
+export function threeLevels(
+  at: string | PartitionedStore,
+  name: string,
+  settings: Omit<CacheSettings, 'name'> = {},
+): ThreeLevels {
+  const cache = new GenerationalCache({ name, store: storeAt(at), ttlMs: TTL_MS, ...DEADLINES, ...settings });
   return { name, cache, ...declare(cache), close: () => cache.close() };
 }
 

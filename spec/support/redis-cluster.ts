@@ -13,6 +13,9 @@ export interface RedisClusterOptions {
   readonly replicas?: number;
   /** Further arguments of each redis-server. */
   readonly args?: readonly string[];
+}
+
+export interface PrivateRedisClusterOptions extends RedisClusterOptions {
   /** Whether the bus can be cut (`RedisCluster.cutBus`). No node is restarted then: it would forget the way. */
   readonly hasProxies?: boolean;
   readonly for?: Lifetime;
@@ -161,6 +164,11 @@ export class RedisCluster {
       return true;
     }, 'The Redis Cluster has not formed');
   }
+
+  async stop(options?: { keep?: boolean }): Promise<void> {
+    for (const { admin } of this.nodes) admin.disconnect();
+    await Promise.all(this.nodes.map(({ server }) => server.stop(options)));
+  }
 }
 
 /** CLUSTER SETSLOT and MIGRATE, step by step: the states of a slot on its way. */
@@ -211,8 +219,24 @@ export class Resharding {
   }
 }
 
-export async function privateRedisCluster(options: RedisClusterOptions = {}): Promise<RedisCluster> {
-  const { primaries = 3, replicas = 1, args = [], hasProxies = false, for: lifetime } = options;
+export async function privateRedisCluster({
+  for: lifetime,
+  hasProxies = false,
+  ...options
+}: PrivateRedisClusterOptions = {}): Promise<RedisCluster> {
+  const cluster = await startRedisCluster(options, async ({ nodes }) => {
+    if (hasProxies) await Promise.all(nodes.map((node) => node.takeProxy(lifetime)));
+  });
+  lend({ what: 'the private Redis Cluster', close: (ending) => cluster.stop(ending) }, lifetime);
+  return cluster;
+}
+
+/** Starts a cluster, whose caller stops it. Resolves when it has formed. `prepare`: called before the nodes meet. */
+export async function startRedisCluster(
+  options: RedisClusterOptions = {},
+  prepare: (cluster: RedisCluster) => Promise<void> = async () => {},
+): Promise<RedisCluster> {
+  const { primaries = 3, replicas = 1, args = [] } = options;
   const count = primaries * (1 + replicas);
   const servers = await Promise.all(
     Array.from({ length: count }, () =>
@@ -224,39 +248,41 @@ export async function privateRedisCluster(options: RedisClusterOptions = {}): Pr
       }),
     ),
   );
-  const nodes = servers.map((server) => new RedisNode(server));
-  lend(
-    {
-      what: 'the private Redis Cluster',
-      async close({ keep }) {
-        for (const { admin } of nodes) admin.disconnect();
-        await Promise.all(servers.map((server) => server.stop({ keep })));
-      },
-    },
-    lifetime,
+  const cluster = new RedisCluster(
+    servers.map((server) => new RedisNode(server)),
+    primaries,
   );
-  if (hasProxies) await Promise.all(nodes.map((node) => node.takeProxy(lifetime)));
-  const cluster = new RedisCluster(nodes, primaries);
-  const share = SLOTS / primaries;
+  try {
+    await prepare(cluster);
+    await form(cluster);
+    return cluster;
+  } catch (error) {
+    await cluster.stop();
+    throw error;
+  }
+}
+
+async function form(cluster: RedisCluster): Promise<void> {
+  const { nodes, primaries } = cluster;
+  const share = SLOTS / primaries.length;
   await Promise.all(
     nodes.map(async (node, i) => {
       node.id = String(await node.cluster('MYID'));
       await node.cluster('SET-CONFIG-EPOCH', i + 1);
-      if (i >= primaries) return;
+      if (i >= primaries.length) return;
       const slots = Array.from({ length: SLOTS }, (_, slot) => slot);
       await node.cluster('ADDSLOTS', ...slots.slice(Math.ceil(i * share), Math.ceil((i + 1) * share)));
     }),
   );
   for (const node of nodes.slice(1)) await node.cluster('MEET', '127.0.0.1', nodes[0]!.port, nodes[0]!.busPort);
   for (const [i, replica] of cluster.replicas.entries()) {
-    const primary = cluster.primaries[i % primaries]!;
+    const primary = primaries[i % primaries.length]!;
     await waitUntil(async () => {
       const known = await replica.cluster('REPLICATE', primary.id).catch(() => 'unknown');
       return known === 'OK';
     }, 'A replica does not know its primary');
   }
   await cluster.formed();
-  return cluster;
 }
 
 async function ownersSeenBy(node: RedisNode): Promise<string> {
