@@ -84,8 +84,10 @@ export class SafeLookup {
   }
 
   async #askShares(addresses: readonly Address[]): Promise<readonly LookupResult[]> {
+    const shares = this.#lookup.shares(addresses);
+    if (shares.length === 1) return this.#askShare(shares[0]!);
     const results: LookupResult[] = [];
-    const asking = this.#lookup.shares(addresses).map(async (share) => {
+    const asking = shares.map(async (share) => {
       const looked = await this.#askShare(share);
       for (const [i, position] of share.positions.entries()) results[position] = looked[i]!;
     });

@@ -70,6 +70,8 @@ export class RedisConnection implements Route {
   /** Attempts since a connection was open. ioredis' own count starts anew at any answer, also at a replica's. */
   #attempts = 0;
   #inFlight = 0;
+  /** Whether this turn has sent a command; the stream that holds back the next ones. */
+  #turn: 'new' | 'sent' | Redis['stream'] = 'new';
   /** Instant, by the monotonic clock, since which a reply has been due and the server has sent nothing. */
   #silentSinceMs: number | undefined;
   #lookAgain: NodeJS.Timeout | undefined;
@@ -158,6 +160,26 @@ export class RedisConnection implements Route {
     if (this.#isDown) return rejectNextTurn(this.unreachable());
     return this.#opened(deadline, false).then(() => this.sendUnlessDown(deadline, command));
   }
+
+  /**
+   * Announces a command. The first one of a turn is sent at once, and the others are held back until the turn's end and
+   * sent together: on a connection that carries the commands of many partitions, a write for each of them takes client and
+   * server more time than the commands do.
+   */
+  gather(): void {
+    if (this.#turn === 'new') {
+      this.#turn = 'sent';
+      process.nextTick(this.#endTurn);
+    } else if (this.#turn === 'sent') {
+      this.#turn = this.#client.stream;
+      this.#turn.cork();
+    }
+  }
+
+  readonly #endTurn = (): void => {
+    if (typeof this.#turn !== 'string') this.#turn.uncork();
+    this.#turn = 'new';
+  };
 
   /**
    * Whether the stream takes a command. A connection that one side has ended is still `ready` until it closes, some turns

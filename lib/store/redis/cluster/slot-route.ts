@@ -75,6 +75,7 @@ export class SlotRoute implements Route {
   #send<T>(sending: Sending<T>): Promise<T> {
     const node = this.#node;
     if (node === undefined || !node.isReady) return this.#wait(sending);
+    node.gather();
     return node.send(sending.deadline, sending.command).catch((error: unknown) => this.#failed(sending, node, error));
   }
 
