@@ -16,6 +16,7 @@ import type { Bench, Measure } from './bench.js';
 import { bumpMany } from './measures/bump-many.js';
 import { bumpSingle } from './measures/bump-single.js';
 import { clusterBump } from './measures/cluster-bump.js';
+import { clusterFailover } from './measures/cluster-failover.js';
 import { clusterHitBatch } from './measures/cluster-hit-batch.js';
 import { clusterHitSingle } from './measures/cluster-hit-single.js';
 import { hitBatch } from './measures/hit-batch.js';
@@ -56,6 +57,7 @@ const MEASURES: Readonly<Record<string, Measure>> = {
   'miss.batch': missBatch,
   'bump.many': bumpMany,
   outage,
+  'cluster.failover': clusterFailover,
   stampede,
   'stale.refresh': staleRefresh,
   'write.strict': writeStrict,
