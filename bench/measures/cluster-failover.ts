@@ -72,20 +72,20 @@ async function failover<Name extends string>(
   const killedAtMs = performance.now();
   await server.kill('SIGKILL');
   const waiting = (Object.entries(sides) as [Name, () => Promise<boolean>][]).map(async ([name, answers]) => {
-    let answeredAtMs: number | undefined;
+    const answer = { atMs: Infinity };
     const ask = () =>
       answers().then(
         (answered) => {
-          if (answered) answeredAtMs ??= performance.now();
+          if (answered) answer.atMs = Math.min(answer.atMs, performance.now());
         },
         () => {},
       );
-    while (answeredAtMs === undefined) {
+    while (answer.atMs === Infinity) {
       if (performance.now() > killedAtMs + LIMIT_MS) throw new Error(`${name} got no answer in ${LIMIT_MS} ms.`);
       void ask();
       await sleep(ASK_EVERY_MS);
     }
-    return [name, answeredAtMs - killedAtMs];
+    return [name, answer.atMs - killedAtMs];
   });
   return Object.fromEntries(await Promise.all(waiting)) as Record<Name, number>;
 }
