@@ -15,15 +15,22 @@ import { countBumps } from './bumps.js';
 import type { Measured } from './report.js';
 import { eventStream, streamFrom } from './stream.js';
 import { Tables } from './tables.js';
-import { FULL_SIZE, makeWorld } from './world.js';
+import { FULL_SIZE, makeWorld, type Size } from './world.js';
 
 const SEED = { world: 1, events: 2, edits: 3 };
 const EDITS_PER_SECOND = 5;
-/** The least number of events, and the least duration, of the cold phase, which is the warm-up. */
-const WARM_UP = { events: 40_000, seconds: 20 };
 /** The migration comes in the middle of the warm-up, since it makes every entry cold again. */
 const MIGRATE_AFTER_SECONDS = 5;
-const REPLAYED_EVENTS = 2_000;
+
+/** How much there is of everything. */
+export interface Scale {
+  readonly size: Size;
+  /** The least number of events, and the least duration, of the cold phase, which is the warm-up. */
+  readonly warmUp: PhaseEnd;
+  readonly replayedEvents: number;
+}
+
+const FULL: Scale = { size: FULL_SIZE, warmUp: { events: 40_000, seconds: 20 }, replayedEvents: 2_000 };
 
 export interface Plan {
   /** The name of the cache. */
@@ -32,6 +39,8 @@ export interface Plan {
   readonly seconds: number;
   /** Whether to show a progress bar. */
   readonly progress: boolean;
+  /** In full by default. */
+  readonly scale?: Scale;
 }
 
 /**
@@ -41,10 +50,10 @@ export interface Plan {
 export async function measure(
   { reads, edits: db }: DemoPostgres,
   { store, relayStore }: DemoRedis,
-  { name, seconds, progress }: Plan,
+  { name, seconds, progress, scale: { size, warmUp, replayedEvents } = FULL }: Plan,
   stop: AbortController,
 ): Promise<{ readonly cold: Measured; readonly warm: Measured }> {
-  const world = makeWorld(FULL_SIZE, SEED.world);
+  const world = makeWorld(size, SEED.world);
   await withProgress('filling the tables', (show) => load(db, world, stop.signal, show), progress);
   await recordChanges(db, name);
 
@@ -63,7 +72,7 @@ export async function measure(
   const run = (label: string, on: Workbench, stream: ReturnType<typeof eventStream>, end: PhaseEnd) =>
     withProgress(label, (show) => runPhase(on, stream, end, stop.signal, show), progress);
 
-  const edits = new Edits(oracle.tables, FULL_SIZE, SEED.edits);
+  const edits = new Edits(oracle.tables, size, SEED.edits);
   const enough = new AbortController();
   let migrateAtMs = performance.now() + MIGRATE_AFTER_SECONDS * 1_000;
   const next = () => {
@@ -75,14 +84,14 @@ export async function measure(
     .keepEditing(EDITS_PER_SECOND, next, AbortSignal.any([enough.signal, stop.signal]))
     .catch((error: unknown) => stop.abort(error));
   try {
-    const stream = eventStream(FULL_SIZE, SEED.events);
-    const cold = await run('the cold phase', workbench, stream, WARM_UP);
+    const stream = eventStream(size, SEED.events);
+    const cold = await run('the cold phase', workbench, stream, warmUp);
     const warm = await run('the warm phase', workbench, stream, { seconds });
     enough.abort();
     await editing;
 
     const replay = (from: number) =>
-      run('again, the cache off', workbenchOff, streamFrom(from, FULL_SIZE, SEED.events), { events: REPLAYED_EVENTS });
+      run('again, the cache off', workbenchOff, streamFrom(from, size, SEED.events), { events: replayedEvents });
     return {
       cold: { phase: cold, replay: await replay(0) },
       warm: { phase: warm, replay: await replay(cold.events) },

@@ -1,16 +1,16 @@
 import { Redis } from 'ioredis';
-import { memoryStore, type Store } from '../lib/index.js';
+import { memoryStore, type PartitionedStore, type Store } from '../lib/index.js';
 import { redisStore } from '../lib/store/redis/index.js';
 import { keyPrefix } from '../lib/model/key.js';
 
 export interface DemoRedis {
-  readonly kind: 'embedded' | 'external';
+  readonly kind: 'embedded' | 'external' | 'cluster';
   /** Its name in the output. */
   readonly where: string;
-  readonly store: Store;
+  readonly store: Store | PartitionedStore;
   /** The store of the relay, which closes it. */
-  readonly relayStore: Store;
-  /** Deletes the cache's keys and ends the connection. Close the cache first. */
+  readonly relayStore: Store | PartitionedStore;
+  /** Deletes the cache's keys and ends the connection, or ends the demo's own servers. Close the cache first. */
   close(): Promise<void>;
 }
 

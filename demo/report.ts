@@ -1,5 +1,7 @@
 import Table from 'cli-table3';
 import type { Phase } from './phase.js';
+import type { DemoPostgres } from './postgres.js';
+import type { DemoRedis } from './redis.js';
 
 /** A phase, and its first events again with the cache off. */
 export interface Measured {
@@ -8,8 +10,8 @@ export interface Measured {
 }
 
 export interface Result {
-  readonly redis: 'embedded' | 'external';
-  readonly postgres: 'embedded' | 'external';
+  readonly redis: DemoRedis['kind'];
+  readonly postgres: DemoPostgres['kind'];
   readonly cold: Measured;
   readonly warm: Measured;
 }

@@ -1,14 +1,16 @@
 /**
- * `npm run demo -- [--seconds N] [--json]`
+ * `npm run demo -- [--seconds N] [--cluster] [--json]`
  *
  * Fills the workflow engine's tables, sends a stream of events through its cache while an editor changes the tables, and
  * prints the numbers. REDIS_URL and DATABASE_URL are the addresses of servers, where the demo uses keys and a schema of its
- * own and removes them; without an address the server is embedded.
+ * own and removes them; without an address the server is embedded. With --cluster the demo starts a Redis Cluster of three
+ * primaries in place of Redis.
  *
  * Exit code: 0; 1 with a message if a promise was broken or the demo failed; 64 for wrong arguments.
  */
 import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
+import { openCluster } from './cluster.js';
 import { abortOnSignals, Interrupted } from './interrupt.js';
 import { measure } from './measure.js';
 import { openPostgres } from './postgres.js';
@@ -17,6 +19,7 @@ import { brokenPromises, type Result, toJson, toTable } from './report.js';
 
 interface Options {
   readonly seconds: number;
+  readonly cluster: boolean;
   readonly json: boolean;
 }
 
@@ -24,7 +27,10 @@ async function main(): Promise<number> {
   const options = parsed();
   if (options === undefined) {
     process.stderr.write(
-      'Usage: npm run demo -- [--seconds N] [--json]   (N: duration of the warm phase, above 0; default: 20)\n',
+      'Usage: npm run demo -- [--seconds N] [--cluster] [--json]\n' +
+        '  --seconds N   duration of the warm phase, above 0; default: 20\n' +
+        '  --cluster     on a Redis Cluster of three primaries, started by redis-server; not with REDIS_URL\n' +
+        '  --json        prints one object instead of the table\n',
     );
     return 64;
   }
@@ -45,19 +51,23 @@ async function main(): Promise<number> {
 
 function parsed(): Options | undefined {
   try {
-    const { values } = parseArgs({ options: { seconds: { type: 'string' }, json: { type: 'boolean' } } });
+    const { values } = parseArgs({
+      options: { seconds: { type: 'string' }, cluster: { type: 'boolean' }, json: { type: 'boolean' } },
+    });
+    const { cluster = false, json = false } = values;
     const seconds = Number(values.seconds ?? 20);
-    return seconds > 0 && seconds < Infinity ? { seconds, json: values.json ?? false } : undefined;
+    const isAmbiguous = cluster && Boolean(process.env['REDIS_URL']);
+    return seconds > 0 && seconds < Infinity && !isAmbiguous ? { seconds, cluster, json } : undefined;
   } catch {
     return undefined;
   }
 }
 
 /** Opens the servers, measures on them, and always removes what it made there. */
-async function demonstrate({ seconds, json }: Options, stop: AbortController): Promise<Result> {
+async function demonstrate({ seconds, cluster, json }: Options, stop: AbortController): Promise<Result> {
   const name = `demo_${randomBytes(6).toString('hex')}`;
   const tell = (line: string) => (json ? undefined : process.stdout.write(`${line}\n`));
-  const redis = await openRedis(process.env['REDIS_URL'] || undefined, name);
+  const redis = cluster ? await openCluster() : await openRedis(process.env['REDIS_URL'] || undefined, name);
   try {
     const postgres = await openPostgres(process.env['DATABASE_URL'] || undefined, `gencache_${name}`);
     try {

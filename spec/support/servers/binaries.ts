@@ -42,6 +42,11 @@ export function redisBinary(): string {
   return join(folderOrInstall(REDIS, ['redis-server']), 'redis-server');
 }
 
+/** Whether there is a `redis-server` as it is, without an installation. */
+export function hasRedis(): boolean {
+  return Boolean(process.env[REDIS_SERVER]) || folderWith(['redis-server']) !== undefined;
+}
+
 /** The paths of `postgres` and of its own `initdb`, in `POSTGRES_BIN` if it is set; installed if need be. */
 export function postgresBinaries(): { postgres: string; initdb: string } {
   const names = ['postgres', 'initdb'];
