@@ -3,14 +3,16 @@ import { expect } from 'chai';
 import { openCluster } from '../../demo/cluster.js';
 import { measure } from '../../demo/measure.js';
 import { openPostgres } from '../../demo/postgres.js';
+import { databaseUrl } from '../support/postgres.js';
+import { uniqueName } from '../support/redis.js';
 import { rejection } from '../support/rejection.js';
 
 describe('The demo on a Redis Cluster', () => {
   it('runs on three primaries that it starts: hits, edits that the relay bumps, and no stale read', async () => {
-    const name = 'demo_cluster';
+    const name = uniqueName();
     const redis = await openCluster();
     try {
-      const postgres = await openPostgres(undefined, `gencache_${name}`);
+      const postgres = await openPostgres(databaseUrl(), `gencache_${name}`);
       try {
         const size = { detectors: 100, workflows: 60, environments: 5 };
         const scale = { size, warmUp: { seconds: 2 }, replayedEvents: 100 };
