@@ -33,6 +33,11 @@ export class Lookups {
 
   /** Splits addresses by the partitions that their scopes lie in: one share for each combination. */
   shares(addresses: readonly Address[]): LookupShare[] {
+    // The usual read: it needs no grouping.
+    if (addresses.length === 1) {
+      const partitions = partitionsOf(addresses[0]!);
+      return [{ lookup: this.#of(partitions), partitions, addresses, positions: [0] }];
+    }
     const shares = new Map<string, { partitions: readonly number[]; addresses: Address[]; positions: number[] }>();
     for (const [position, address] of addresses.entries()) {
       const partitions = partitionsOf(address);
