@@ -15,7 +15,7 @@ export async function openCluster(isInstalled: () => boolean = hasRedis): Promis
   const cluster = await startRedisCluster({ replicas: 0 });
   // The stores take the address alone.
   const client = new Cluster([{ host: '127.0.0.1', port: cluster.nodes[0]!.port }], { lazyConnect: true });
-  const open = () => redisStore(client, { partitions: 1 });
+  const open = () => redisStore(client);
   const store = open();
   const relayStore = open();
   return {
