@@ -129,10 +129,13 @@ export class ClusterScene {
       await sleep(100);
       const result = await Promise.race([work(), failed]);
       await sleep(restMs);
-      return result;
-    } finally {
       over.abort();
       await Promise.all(traffic);
+      return result;
+    } finally {
+      // A failure of the work is told, and not that of a bump which it left without a primary.
+      over.abort();
+      await Promise.allSettled(traffic);
     }
   }
 

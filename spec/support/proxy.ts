@@ -34,7 +34,14 @@ export async function startProxy(targetPort: number, options: ProxyOptions = {})
       if (attempt < PORT_ATTEMPTS) continue; // another process took the port
       throw error;
     }
-    lend({ what: `the proxy to port ${targetPort}`, close: () => proxy.close() }, options.for);
+    lend(
+      {
+        what: `the proxy to port ${targetPort}`,
+        close: () => proxy.close(),
+        sockets: () => 2 * proxy.connections,
+      },
+      options.for,
+    );
     return proxy;
   }
 }
