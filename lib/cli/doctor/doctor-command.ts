@@ -163,7 +163,8 @@ async function checkStore(
       const { facts: redis, runsScripts } = check;
       const { incarnation } = redis;
       // Without an outbox a relay has no work, and without scripts it does none.
-      const watch = outbox && runsScripts && (await watchRelay(primary!.redis, { prefix, incarnation, boundsMs, pollMs }));
+      const watch =
+        outbox && runsScripts && (await watchRelay(primary!.redis, { prefix, incarnation, boundsMs, pollMs }));
       return { name, redis, watch: watch || undefined };
     }),
   );

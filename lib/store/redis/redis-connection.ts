@@ -89,7 +89,10 @@ export class RedisConnection implements Route {
     this.#client = defineScripts(inNoContext(() => address.connect(own)));
     const { sentinels } = address.options;
     // Behind Sentinels ioredis itself leaves a replica, in silence.
-    letReadyCheckPass(this.#client, sentinels ? (info) => isReplica(info) && this.#refuse(replicaRefused()) : undefined);
+    letReadyCheckPass(
+      this.#client,
+      sentinels ? (info) => isReplica(info) && this.#refuse(replicaRefused()) : undefined,
+    );
     if (sentinels) {
       this.#sentinels = inNoContext(() => new SentinelWatch(address.options, (primary) => this.#leaveFor(primary)));
       this.#sentinels.follow(this.#client);
