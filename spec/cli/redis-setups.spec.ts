@@ -128,6 +128,16 @@ describeCommand('gencache relay and gencache doctor', () => {
       expect(diagnosis.lines.join('\n')).to.match(/^ok Redis: \S+, a primary \(all 3 primaries\)$/m);
     });
 
+    it('of 64 partitions, bump them, keep the bound of each, and name processes with another number', async () => {
+      const { diagnosis } = await relayed(['--redis', url]);
+      expect(diagnosis.lines).to.include('ok authority: both servers are authoritative (all 64 partitions)');
+      expect(diagnosis.lines).to.include('ok partitions: relays have made a server authoritative for each of 64 partitions');
+      await installation.db('gencache_layout').insert({ cache: installation.cache, partitions: 8 });
+      expect((await diagnosed(['--redis', url])).lines).to.include(
+        'warn partitions: processes of the last seven days have 8 partitions, not 64',
+      );
+    });
+
     it('of 64 partitions, say which primary evicts, and that no relay has run', async () => {
       await cluster.nodes[1]!.admin.config('SET', 'maxmemory', '100mb');
       await cluster.nodes[1]!.admin.config('SET', 'maxmemory-policy', 'allkeys-lru');

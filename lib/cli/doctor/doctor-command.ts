@@ -28,7 +28,7 @@ import { checkOutbox, lagFinding, type OutboxFacts } from './outbox-findings.js'
 import { checkPostgres } from './postgres-findings.js';
 import { checkRedis, type RedisFacts } from './redis-findings.js';
 import { boundFindings, isAnotherServer, missingBoundFinding, relayFindings } from './relay-findings.js';
-import { type PlacedPartition, type Primary, withRedisServers } from './redis-servers.js';
+import { partitionNames, type PlacedPartition, type Primary, withRedisServers } from './redis-servers.js';
 import { type RelayWatch, watchRelay } from './relay-watch.js';
 import { type DoctorReport, toJson, toText } from './report.js';
 import { checkCacheTriggers, type TriggerFacts } from './trigger-findings.js';
@@ -61,10 +61,11 @@ export const doctorCommand: Command = {
     const expected = expectedStep(args);
     const wantedMs = args.numbers('max-staleness', { least: 100, most: 3_600_000 });
     const pollMs = args.number('poll', { least: 1, most: 3_600_000 }) ?? 50;
-    const source = await withDatabase(args, terminal, (database) => checkSource(database, cache), {
+    const template = redisTemplate(args, terminal);
+    const names = partitionNames(template, cache);
+    const source = await withDatabase(args, terminal, (database) => checkSource(database, cache, names), {
       name: 'gencache-doctor',
     });
-    const template = redisTemplate(args, terminal);
     const store = await withRedisServers(template, cache, (partitions, primaries) =>
       checkStore(partitions, primaries, { source, boundsMs: wantedMs, pollMs }),
     ).catch((error: unknown): StoreCheck => ({ findings: [unreachableFinding(error, usesTls(template))] }));
@@ -89,7 +90,11 @@ interface SourceCheck {
   readonly triggers?: TriggerFacts | undefined;
 }
 
-async function checkSource({ db, outbox }: Database, cache: string): Promise<SourceCheck> {
+async function checkSource(
+  { db, outbox }: Database,
+  cache: string,
+  partitions: readonly string[] | undefined,
+): Promise<SourceCheck> {
   let server;
   try {
     server = await checkPostgres(db);
@@ -100,7 +105,7 @@ async function checkSource({ db, outbox }: Database, cache: string): Promise<Sou
   }
   // Its unlogged table can't be read there, and no relay works there.
   if (server.isStandby) return { isReadable: false, findings: server.findings };
-  const checked = await checkOutbox(db, outbox, { cache, role: server.role });
+  const checked = await checkOutbox(db, outbox, { cache, role: server.role, partitions });
   const findings = [...server.findings, ...checked.findings];
   if (checked.facts === undefined) return { isReadable: checked.isUnreadable !== true, findings };
   const triggers = await checkCacheTriggers(db, cache, outbox);
@@ -209,9 +214,10 @@ function commonWatch(watches: readonly RelayWatch[]): RelayWatch {
   };
 }
 
-/** The outbox, with the authority of one partition. Only a cache with one partition has a row so far. */
+/** The outbox, with the authority of one partition. */
 function outboxOf(outbox: OutboxFacts, partition: string): OutboxFacts {
-  return partition === '0' ? outbox : { ...outbox, authority: undefined };
+  const { partitions } = outbox;
+  return partitions === undefined ? outbox : { ...outbox, authority: partitions.get(partition) };
 }
 
 /** The findings that need both servers. Without Redis, only the finding about waiting events is left. */

@@ -12,13 +12,14 @@ import { explainError } from '../explain-error.js';
 import {
   describeMissingRights,
   DOCTOR_RIGHTS,
+  PARTITIONED_DOCTOR_RIGHTS,
   findMissingRights,
   grantStatements,
   type MissingRights,
 } from '../../knex/outbox/missing-rights.js';
 import { duration } from './duration.js';
 import { broken, type Finding, ok, warn } from './finding.js';
-import { partitionFindings } from './partition-findings.js';
+import { layoutFindings, partitionFindings } from './partition-findings.js';
 import { query } from '../../knex/postgres/query.js';
 
 /** The facts about an outbox of this release. */
@@ -30,6 +31,8 @@ export interface OutboxFacts {
   readonly size: string;
   /** Undefined before the first relay. And PostgreSQL's present incarnation. */
   readonly authority: Authority | undefined;
+  /** The authority of each partition of a cache on a Cluster; undefined elsewhere. */
+  readonly partitions: ReadonlyMap<string, Authority | undefined> | undefined;
   readonly postgres: string | undefined;
   readonly names: CacheNames;
 }
@@ -49,11 +52,15 @@ const OTHER_LAG_MAX_MS = 60_000;
 /** A migration that has held events for longer has probably died, in ms. */
 const HELD_MAX_MS = 3_600_000;
 
-/** Checks the outbox, and the events that wait there for a cache. Nine queries. */
+/** Checks the outbox, and the events that wait there for a cache. `partitions`: their names, on a Cluster. Nine queries. */
 export async function checkOutbox(
   db: Knex,
   outbox: OutboxOptions,
-  { cache, role }: { readonly cache: string; readonly role: string },
+  {
+    cache,
+    role,
+    partitions,
+  }: { readonly cache: string; readonly role: string; readonly partitions: readonly string[] | undefined },
 ): Promise<OutboxCheck> {
   let release: number | undefined;
   try {
@@ -87,13 +94,16 @@ export async function checkOutbox(
     const { fact, remedy } = new HiddenRowsError(hidden);
     return { findings: [...findings, broken('row level security', fact, remedy)], isUnreadable: true };
   }
-  const missing = await findMissingRights(db, outbox, DOCTOR_RIGHTS);
+  const missing = await findMissingRights(db, outbox, partitions ? PARTITIONED_DOCTOR_RIGHTS : DOCTOR_RIGHTS);
   if (missing.length > 0) {
     const remedy = `As the owner of these tables, run: ${grantStatements(role, missing)} Or run the doctor as the role of the relays.`;
     findings.push(broken('rights', `the role ${role} lacks ${describeMissingRights(missing)}`, remedy));
   }
   try {
-    const { authority, life } = await surveyOutbox(db, { cache, ranges: EVERYWHERE, outbox });
+    const survey = await surveyOutbox(db, { cache, ranges: EVERYWHERE, outbox, ...(partitions && { partitions }) });
+    const { life } = survey;
+    const epochs = partitions && new Map([...survey.partitions].map(([name, each]) => [name, each.authority]));
+    const authority = epochs ? [...epochs.values()].find((each) => each !== undefined) : survey.authority;
     const incarnation =
       life === undefined ? undefined : await readIncarnation(db, life, { outbox, answerMs: ANSWER_MS });
     // A relay whose role may see more wrote that into its row.
@@ -102,10 +112,14 @@ export async function checkOutbox(
     const backlog = await readBacklog(db, cache, outbox);
     findings.push(...backlogFindings(backlog));
     findings.push(...(await partitionFindings(db, cache, outbox)));
+    findings.push(...layoutFindings(partitions?.length, survey.layouts));
     const names = await findCacheNames(db, cache, outbox);
     findings.push(...(await otherBacklogFindings(db, names.others, outbox)));
     const { waiting, size } = backlog;
-    return { findings, facts: { waiting, lagMs: backlog.lagMs ?? 0, size, authority, postgres, names } };
+    return {
+      findings,
+      facts: { waiting, lagMs: backlog.lagMs ?? 0, size, authority, partitions: epochs, postgres, names },
+    };
   } catch (error) {
     return { findings: [...findings, unreadableFinding(role, error, missing)], isUnreadable: true };
   }

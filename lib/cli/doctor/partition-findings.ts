@@ -35,16 +35,19 @@ export async function partitionFindings(db: Knex, cache: string, outbox: OutboxO
      from (select partition, redis from ${tables[0]} where cache = :cache) as authority
      full join (select partition, min(recorded_at) as oldest from ${tables[1]} where cache = :cache group by 1) as owed
        using (partition)
-     order by split_part(partition, '/', 2)::int, split_part(partition, '/', 1)::int`,
+     order by coalesce(nullif(split_part(partition, '/', 2), ''), '1')::int, split_part(partition, '/', 1)::int`,
     { cache },
   );
   const findings: Finding[] = [];
-  for (const count of new Set(rows.map(({ partition }) => Number(partition.split('/')[1])))) {
-    const of = rows.filter(({ partition }) => partition.endsWith(`/${count}`));
+  for (const count of new Set(rows.map(layoutOf))) {
+    const of = rows.filter((row) => layoutOf(row) === count);
     const known = of.filter(({ hasAuthority }) => hasAuthority).length;
     findings.push(
       known === count
-        ? ok('partitions', `relays have made a server authoritative for each of ${count} partitions`)
+        ? ok(
+            'partitions',
+            `relays have made a server authoritative for ${count === 1 ? 'the partition' : `each of ${count} partitions`}`,
+          )
         : warn(
             'partitions',
             `relays have made a server authoritative for ${known} of ${count} partitions`,
@@ -66,4 +69,22 @@ export async function partitionFindings(db: Knex, cache: string, outbox: OutboxO
     );
   }
   return findings;
+}
+
+/** The number of partitions of a row's layout. */
+function layoutOf({ partition }: PartitionRow): number {
+  return Number(partition.split('/')[1] ?? 1);
+}
+
+/**
+ * Processes with another number of partitions than `count` (docs/protocol.md, rule 24): each bump costs a command more, and they
+ * share no entries. `layouts`: the registered numbers.
+ */
+export function layoutFindings(count: number | undefined, layouts: readonly number[]): Finding[] {
+  const others = layouts.filter((each) => each !== count).sort((one, other) => one - other);
+  if (count === undefined || others.length === 0) return [];
+  const fact = `processes of the last seven days have ${others.join(', ')} ${others[0] === 1 ? 'partition' : 'partitions'}, not ${count}`;
+  const remedy =
+    'During a change of `partitions` this is right: bumps reach both. Otherwise give each process, relay and doctor the same number.';
+  return [warn('partitions', fact, remedy)];
 }

@@ -1,5 +1,5 @@
 import type { Cluster, Redis, RedisOptions } from 'ioredis';
-import { keyPrefix } from '../../model/key.js';
+import { keyPrefix, partitionName } from '../../model/key.js';
 import { ClusterClient } from '../../store/redis/cluster/cluster-client.js';
 import { slotOf } from '../../store/redis/cluster/slot.js';
 import { ownerOf, readSlotMap, type SlotMap } from '../../store/redis/cluster/slot-map.js';
@@ -117,9 +117,14 @@ async function connect(redis: Redis): Promise<void> {
   }
 }
 
+/** The names of the partitions of a cache on a Cluster; undefined elsewhere. */
+export function partitionNames(template: RedisTemplate, cache: string): string[] | undefined {
+  return 'cluster' in template ? partitionsOf(cache, template.partitions).map(({ name }) => name) : undefined;
+}
+
 function partitionsOf(cache: string, count = CLUSTER_PARTITIONS): Omit<PlacedPartition, 'primary'>[] {
   return Array.from({ length: count }, (_, index) => ({
-    name: count === 1 ? '0' : `${index}/${count}`,
+    name: partitionName(index, count),
     prefix: keyPrefix(cache, index, count),
   }));
 }

@@ -27,13 +27,18 @@ export const PARTITIONED_RELAY_RIGHTS: NeededRights = {
 /** Those of `gencache relay`, which looks at the release of the outbox before it begins. */
 export const RELAY_COMMAND_RIGHTS: NeededRights = { ...RELAY_RIGHTS, gencache_release: ['SELECT'] };
 
-/** Those of the doctor, which checks those of a relay, and reads the dead letters, triggers and declarations besides. */
-export const DOCTOR_RIGHTS: NeededRights = {
-  ...RELAY_COMMAND_RIGHTS,
+const DOCTOR_READS: NeededRights = {
+  gencache_release: ['SELECT'],
   gencache_dead_letter: ['SELECT', 'INSERT'],
   gencache_trigger: ['SELECT'],
   gencache_declaration: ['SELECT'],
 };
+
+/** Those of the doctor, which checks those of a relay, and reads the dead letters, triggers and declarations besides. */
+export const DOCTOR_RIGHTS: NeededRights = { ...RELAY_RIGHTS, ...DOCTOR_READS };
+
+/** Those of the doctor of a cache on a Redis Cluster. */
+export const PARTITIONED_DOCTOR_RIGHTS: NeededRights = { ...PARTITIONED_RELAY_RIGHTS, ...DOCTOR_READS };
 
 /** The rights that `transaction()` and bumps in a transaction need; UPDATE is for row locks. */
 export const WRITER_RIGHTS: NeededRights = {
