@@ -328,6 +328,23 @@ describeCommand('gencache doctor', () => {
     );
 
     itSees(
+      'and with partitions of a Redis Cluster, tells which have authoritative servers, and which owe bumps',
+      async () => {
+        await installOutbox(db);
+        const rows = [0, 1, 2].map((n) => ({ cache, partition: `${n}/4`, redis: 'a', postgres: 'b' }));
+        await db('gencache_partition').insert([...rows, { ...rows[0]!, cache: 'other', partition: '3/4' }]);
+        const owed = { cache, partition: '2/4', xid: '5', seq: 1, recorded_at: db.raw(`now() - interval '90 s'`) };
+        await db('gencache_owed').insert({ ...owed, paths: ['item=1'] });
+      },
+      (diagnosis) => {
+        expect(found(diagnosis, 'partitions')).to.deep.equal([
+          'warn: relays have made a server authoritative for 3 of 4 partitions',
+        ]);
+        expect(found(diagnosis, 'owed')).to.deep.equal(['warn: partitions owe bumps: 2/4, the oldest for 90 s']);
+      },
+    );
+
+    itSees(
       'and without its mark, does not know the time of the last check',
       async () => {
         await installOutbox(db);
