@@ -8,8 +8,8 @@ import { query } from '../postgres/query.js';
  * - Each statement sees all earlier commits, and may write, whatever the defaults are.
  * - PostgreSQL refuses a query from which row level security would hide rows.
  * - PostgreSQL ends the session if this process is suspended or cut off.
- * - COMMIT does not wait for the disk: the transaction only deletes bumped events, and after a crash that undoes this they
- *   are bumped again.
+ * - COMMIT does not wait for the disk: the transaction only deletes bumped events, and keeps what partitions owe; after a
+ *   crash that undoes this the events are bumped again.
  * - The connection is cut after twice `silenceMaxMs`: by then PostgreSQL has ended the session, or does not answer. It is cut
  *   at once if a ROLLBACK fails.
  *
