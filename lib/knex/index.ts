@@ -19,7 +19,7 @@ export { HiddenRowsError } from './outbox/row-security.js';
 export type * from './relay/relay-events.js';
 export { type Relay, startRelay } from './relay/relay.js';
 export type { RelayOptions } from './relay/relay-options.js';
-export type { RelayStatus } from './relay/relay-status.js';
+export type { PartitionsStatus, RelayStatus } from './relay/relay-status.js';
 export { QuarantineError } from './strict-commit.js';
 export * from './triggers/index.js';
 export * from './coverage/index.js';
