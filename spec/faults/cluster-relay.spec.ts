@@ -193,8 +193,11 @@ describe('a relay on a Redis Cluster', function () {
      * Reads and writes while a primary is away, until `isOver`. Changes of the other items are hits within the bound, and no
      * reader of them bypasses; no value of any item is older than the bound.
      */
-    async function judge(reader: ReturnType<typeof lendProcess>, primary: RedisNode, isOver: () => boolean) {
-      const { its, others } = await split(primary);
+    async function judge(
+      reader: ReturnType<typeof lendProcess>,
+      { its, others }: Awaited<ReturnType<typeof split>>,
+      isOver: () => boolean,
+    ): Promise<number[]> {
       expect(its).to.not.equal([]);
       const versions = new Map(ITEMS.map((item) => [item, [{ version: 1, atMs: -Infinity }]]));
       let next = 2;
@@ -222,8 +225,7 @@ describe('a relay on a Redis Cluster', function () {
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
       expect(hits).to.be.greaterThan(0);
-      const latest = ITEMS.map((item) => versions.get(item)!.at(-1)!.version);
-      return { its, others, latest };
+      return ITEMS.map((item) => versions.get(item)!.at(-1)!.version);
     }
 
     async function hittingAll(reader: ReturnType<typeof lendProcess>) {
@@ -251,13 +253,14 @@ describe('a relay on a Redis Cluster', function () {
       const primary = await cluster.owner(prefixOf(PARTITIONS, 1));
       repairs.length = 0;
       repaired.clear();
+      const items = await split(primary);
       await primary.server.kill('SIGKILL');
-      const { its, others, latest } = await judge(reader, primary, () => repairs.length > 0 && relay.status.trusted);
+      const latest = await judge(reader, items, () => repairs.length > 0 && relay.status.trusted);
       await isSettled();
       expect(await reader.entry.fetchMany(ITEMS.map((item) => ({ item })))).to.deep.equal(latest);
       expect(new Set(repairs)).to.deep.equal(new Set(['store']));
-      for (const item of its) expect(repaired.has(nameOf(item)), `item ${item} is repaired`).to.equal(true);
-      for (const item of others) expect(repaired.has(nameOf(item)), `item ${item} is repaired`).to.equal(false);
+      for (const item of items.its) expect(repaired.has(nameOf(item)), `item ${item} is repaired`).to.equal(true);
+      for (const item of items.others) expect(repaired.has(nameOf(item)), `item ${item} is repaired`).to.equal(false);
       await hittingAll(reader);
       await primary.server.restart();
       await cluster.formed();
@@ -268,16 +271,17 @@ describe('a relay on a Redis Cluster', function () {
       const reader = lendProcess(PARTITIONS, BOUND_MS);
       await hittingAll(reader);
       const primary = await cluster.owner(prefixOf(PARTITIONS, 1));
+      // A node that stands still can't be asked.
+      const items = await split(primary);
       // Its replica stands still as well, so nobody takes over.
       const replica = cluster.partnerOf(primary);
       for (const { server } of [replica, primary]) server.pause();
       const overMs = performance.now() + 1.5 * BOUND_MS;
       let latest: number[];
       try {
-        const { its, ...judged } = await judge(reader, primary, () => performance.now() > overMs);
-        latest = judged.latest;
-        expect(relay.status.partitions?.untrusted).to.include.members(its.map(nameOf));
-        expect(relay.status.partitions?.owing).to.include(nameOf(its[0]!));
+        latest = await judge(reader, items, () => performance.now() > overMs);
+        expect(relay.status.partitions?.untrusted).to.include.members(items.its.map(nameOf));
+        expect(relay.status.partitions?.owing).to.include(nameOf(items.its[0]!));
       } finally {
         for (const { server } of [primary, replica]) server.resume();
       }
