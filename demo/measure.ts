@@ -59,7 +59,7 @@ export async function measure(
 
   let statements = 0;
   // Of loaders: the cache also publishes its namespaces, once an hour.
-  reads.on('query', ({ sql }: { sql: string }) => sql.includes('gencache_declaration') || statements++);
+  reads.on('query', ({ sql }: { sql: string }) => /gencache_(?:declaration|layout)/.test(sql) || statements++);
   const oracle = new Oracle(new Tables(world));
   const cache = new GenerationalCache({ name, store, source: knexSource(reads) });
   const off = new GenerationalCache({ name: `${name}_off`, store: bypassStore(), source: knexSource(reads) });

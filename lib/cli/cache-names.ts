@@ -17,8 +17,13 @@ export interface CacheNames {
 
 const OTHERS_MAX = 20;
 
-/** Three queries, by index: they read a few rows of the outbox for each cache. */
-export async function findCacheNames(db: Knex, cache: string, outbox: OutboxOptions): Promise<CacheNames> {
+/** `onCluster`: whether the cache is on a Redis Cluster. Three queries, by index: they read a few rows of the outbox for each cache. */
+export async function findCacheNames(
+  db: Knex,
+  cache: string,
+  outbox: OutboxOptions,
+  { onCluster = false }: { readonly onCluster?: boolean } = {},
+): Promise<CacheNames> {
   const at = qualifier(outbox);
   const rows = await query<{ names: string[]; relayed: boolean }>(
     db,
@@ -33,7 +38,7 @@ export async function findCacheNames(db: Knex, cache: string, outbox: OutboxOpti
        union select cache from ${at}gencache_dead_letter
      )
      select to_json(array(select cache from recorded order by cache <> :cache, cache limit :max)) as names,
-       exists (select from ${at}gencache_authority where cache = :cache) as relayed`,
+       exists (select from ${at}${onCluster ? 'gencache_partition' : 'gencache_authority'} where cache = :cache) as relayed`,
     { cache, max: OTHERS_MAX + 1 },
   );
   const { names, relayed } = rows[0]!;

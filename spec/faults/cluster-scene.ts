@@ -189,8 +189,9 @@ export class ClusterScene {
   /** A strict commit: if its quarantine was kept, no read that began after the commit may be older. */
   async #commitStrictly(process: ClusterProcess, item: number): Promise<void> {
     const path = `item=${item}`;
+    const partitions = new Partitions(process.store, this.name);
     const quarantine = new Quarantine({
-      ...{ present: async () => new Partitions(process.store, this.name), cache: this.name, deadlineMs: 500 },
+      ...{ present: async () => partitions, cache: this.name, deadlineMs: 500 },
       ...{ lastsMs: 10_000, setWithinMs: 5_000, onForeign: () => {} },
     });
     try {

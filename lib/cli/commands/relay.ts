@@ -18,7 +18,8 @@ import {
   describeMissingRights,
   findMissingRights,
   grantStatements,
-  RELAY_COMMAND_RIGHTS,
+  PARTITIONED_RELAY_RIGHTS,
+  RELAY_RIGHTS,
 } from '../../knex/outbox/missing-rights.js';
 import { CACHE_OPTION, DATABASE_OPTIONS, REDIS_OPTIONS } from '../option.js';
 import { redisTemplate, type RedisTemplate } from '../redis.js';
@@ -99,7 +100,9 @@ async function start(
     fenced: args.flag('fenced'),
   };
   const template = redisTemplate(args, terminal);
-  const missing = await findMissingRights(db, outbox, RELAY_COMMAND_RIGHTS);
+  const onCluster = 'cluster' in template;
+  const rights = onCluster ? PARTITIONED_RELAY_RIGHTS : RELAY_RIGHTS;
+  const missing = await findMissingRights(db, outbox, { ...rights, gencache_release: ['SELECT'] });
   if (missing.length > 0) {
     const role = await currentRole(db);
     terminal.err(
@@ -118,7 +121,7 @@ async function start(
     return undefined;
   }
   // A role that may not read all of these tables can relay nevertheless.
-  const names = await findCacheNames(db, options.cache, outbox).catch(() => undefined);
+  const names = await findCacheNames(db, options.cache, outbox, { onCluster }).catch(() => undefined);
   if (names !== undefined && looksMisspelt(names)) {
     log.warn(`${options.cache}: ${describeMisspelling(options.cache, names)}. ${misspellingRemedy(names)}`);
   }

@@ -113,7 +113,7 @@ export async function checkOutbox(
     findings.push(...backlogFindings(backlog));
     findings.push(...(await partitionFindings(db, cache, outbox)));
     findings.push(...layoutFindings(partitions?.length, survey.layouts));
-    const names = await findCacheNames(db, cache, outbox);
+    const names = await findCacheNames(db, cache, outbox, { onCluster: partitions !== undefined });
     findings.push(...(await otherBacklogFindings(db, names.others, outbox)));
     const { waiting, size } = backlog;
     return {

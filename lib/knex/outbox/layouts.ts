@@ -38,7 +38,7 @@ export class KnexLayouts implements LayoutRegistry {
     const [db, table] = [this.#db, this.#table];
     if (db.isTransaction === true) return false;
     try {
-      if (!(await this.#isInstalled(db)) || (await isStandby(db))) return false;
+      if (!(await this.#isInstalled(db, { forWriting: true }))) return false;
       await queryReadWrite(
         db,
         `select set_config('synchronous_commit', 'local', true) where current_setting('synchronous_commit') = 'off';
@@ -67,11 +67,17 @@ export class KnexLayouts implements LayoutRegistry {
     return `${qualifier(this.#outbox)}${TABLE}`;
   }
 
-  async #isInstalled(db: Knex): Promise<boolean> {
-    if (this.#isThere) return true;
-    const sql = 'select to_regclass(?) is not null as "isThere"';
-    const [row] = await query<{ isThere: boolean }>(db, sql, [this.#table], { answerMs: ANSWER_MS });
-    return (this.#isThere = row!.isThere);
+  /** `forWriting`: asks in any case, and whether this server is a standby. */
+  async #isInstalled(db: Knex, { forWriting = false } = {}): Promise<boolean> {
+    if (this.#isThere && !forWriting) return true;
+    const [row] = await query<{ isThere: boolean; isStandby: boolean }>(
+      db,
+      `select to_regclass(${literal(this.#table)}) is not null as "isThere", pg_is_in_recovery() as "isStandby"`,
+      undefined,
+      { answerMs: ANSWER_MS },
+    );
+    this.#isThere = row!.isThere;
+    return row!.isThere && !(forWriting && row!.isStandby);
   }
 
   #explained(error: unknown): Promise<unknown> {
@@ -95,11 +101,4 @@ async function readLayouts(db: Knex, cache: string, outbox: OutboxOptions): Prom
 /** SQL for the registered layouts of the cache `:cache`, as JSON. `at`: the prefix of the outbox's tables. */
 export function layoutsSql(at: string): string {
   return `(select coalesce(json_agg(partitions), '[]') from ${at}${TABLE} where cache = :cache)`;
-}
-
-async function isStandby(db: Knex): Promise<boolean> {
-  const [row] = await query<{ standby: boolean }>(db, 'select pg_is_in_recovery() as standby', undefined, {
-    answerMs: ANSWER_MS,
-  });
-  return row!.standby;
 }

@@ -24,9 +24,6 @@ export const PARTITIONED_RELAY_RIGHTS: NeededRights = {
   gencache_layout: ['SELECT'],
 };
 
-/** Those of `gencache relay`, which looks at the release of the outbox before it begins. */
-export const RELAY_COMMAND_RIGHTS: NeededRights = { ...RELAY_RIGHTS, gencache_release: ['SELECT'] };
-
 const DOCTOR_READS: NeededRights = {
   gencache_release: ['SELECT'],
   gencache_dead_letter: ['SELECT', 'INSERT'],

@@ -176,8 +176,9 @@ describe('a cache on a Redis Cluster', () => {
     expect((await tagged.lookup({ detector: 1 })).outcome).to.equal('hit');
     const store = redisStore(cluster.client());
     lend({ what: 'the store', close: () => store.close() });
+    const partitions = new Partitions(store, name);
     const quarantine = new Quarantine({
-      ...{ present: async () => new Partitions(store, name), cache: name, deadlineMs: 5_000, lastsMs: 30_000 },
+      ...{ present: async () => partitions, cache: name, deadlineMs: 5_000, lastsMs: 30_000 },
       ...{ setWithinMs: 10_000, onForeign: () => {} },
     });
     await quarantine.set(['tag=t1', '', 'detector=7']);
