@@ -1,4 +1,4 @@
-import { type Clock, monotonicClock } from './ports/clock.js';
+import { type Clock, monotonicClock, suspensionClock } from './ports/clock.js';
 import type { EntryOptions, KeyInput, KeyKinds, ValueOptions } from './model/entry-definition.js';
 import { noteEntries } from './model/declared-entries.js';
 import { describe } from './errors/describe.js';
@@ -59,7 +59,8 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
       options: checked,
       store: options.store,
       source,
-      clock: options.clock ?? monotonicClock,
+      // A value in this process must not outlive its TTL while the machine sleeps.
+      clock: options.clock ?? (checked.local === undefined ? monotonicClock : suspensionClock()),
     });
     noteEntries(this, { cache: checked.name, entries: this.#engine.entries });
     this.#root = new Namespace(this.#engine, this.#engine.root);
@@ -76,8 +77,8 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
 
   /** Which parts of this cache are up, and since when: the connection, reads, fills, and the bound; and its loads. */
   get state(): CacheState {
-    const { stateTracker, loads, unbumped } = this.#engine;
-    return { ...stateTracker.state, loads: loads.counts, unbumped: unbumped.size };
+    const { stateTracker, loads, local, unbumped } = this.#engine;
+    return { ...stateTracker.state, loads: loads.counts, local: local?.size, unbumped: unbumped.size };
   }
 
   /** Adds a listener of an event (`CacheEvents`). Returns the function that removes it. */

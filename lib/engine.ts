@@ -14,6 +14,7 @@ import { LoadCap } from './read/load-cap.js';
 import { Leases } from './read/leases.js';
 import { Loads } from './read/loads.js';
 import { LayoutRegistration } from './read/layout-registration.js';
+import { LocalTier } from './read/local-tier.js';
 import { Lookup } from './read/lookup.js';
 import { Lookups } from './read/lookups.js';
 import type { CheckedOptions } from './options.js';
@@ -42,6 +43,8 @@ import { UnkeptBound } from './read/unkept-bound.js';
 import { Verifier } from './read/verifier.js';
 import { InFlight } from './async/in-flight.js';
 
+/** How old the store's time may be that a local tier goes by, in ms: two clocks drift apart by some ms a minute. */
+const STORE_CLOCK_RENEW_MS = 60_000;
 /** Shortest time between two equal warnings about failed loads, in ms. */
 const WARN_EVERY_MS = 60_000;
 
@@ -73,6 +76,8 @@ export class Engine {
   readonly #store: StoreLifecycle;
   readonly #breakers: readonly Breakers[];
   readonly verifier: Verifier | undefined;
+  /** undefined for a cache without a local tier. */
+  readonly local: LocalTier | undefined;
   /** Bumps, lookups, explicit fills and deletes under way. */
   readonly inFlight = new InFlight();
   /** In the order of their declaration. */
@@ -104,24 +109,26 @@ export class Engine {
     };
     const readBreakers = breakers('read');
     const fillBreakers = breakers('fill');
+    const local = options.local && new LocalTier({ cache: name, telemetry, limits: options.local });
+    this.local = local;
     const filled = partitions.list.map((partition, i) => ({
       store: partition.store,
-      storeClock: new StoreClock(partition.store, clock),
+      storeClock: new StoreClock(partition.store, clock, options.local && STORE_CLOCK_RENEW_MS),
       get breaker() {
         return fillBreakers.of(i);
       },
     }));
     const lookups = partitions.list.map(({ index, prefix, store: own }) => {
       const { storeClock } = filled[index]!;
-      const parts = { prefix, schemaVersion, telemetry, clock, storeClock, freshness: freshness?.[index] };
+      const parts = { prefix, schemaVersion, telemetry, clock, storeClock, freshness: freshness?.[index], local };
       const split = new SplitStore(partitions, index, freshness, readBreakers, clock);
       return { own: new Lookup({ store: own, ...parts }), split: new Lookup({ store: split, ...parts }) };
     });
     const lookup = new Lookups(lookups);
-    const filler = new Filler({ partitions: filled, telemetry, clock, options });
+    const filler = new Filler({ partitions: filled, telemetry, clock, options, local });
     const cap = new LoadCap(options);
     const verifier =
-      options.verifyRate > 0 ? new Verifier({ partitions, lookup, cap, source, telemetry, options }) : undefined;
+      options.verifyRate > 0 ? new Verifier({ partitions, lookup, cap, source, telemetry, options, local }) : undefined;
     const unreachable = 'partition' in store ? () => store.unreachable : undefined;
     this.stateTracker = new StateTracker(telemetry, maxStalenessMs !== undefined, unreachable);
     this.#breakers = [readBreakers, fillBreakers];
@@ -288,6 +295,7 @@ export class Engine {
     if (await endsWithin(this.options.closeDeadlineMs, ended)) await ended;
     this.loads.close(new ClosedError(this.options.name));
     this.unbumped.close();
+    this.local?.close();
     await this.#store.close();
   }
 }

@@ -124,18 +124,23 @@ export class Entry<Ids extends object, Value, Transaction = never> {
   }
 
   /**
-   * Frees the memory of an entry. Returns true if the store held it. Costs two commands. A delete does not invalidate,
+   * Frees the memory of an entry, in the store and in this process. Returns true if the store held it. Costs two commands. A delete does not invalidate,
    * since a slow reader may store the old value after it (docs/protocol.md, rule 1): bump instead. Throws IdError, and the
    * store's errors.
    */
   async delete(ids: Ids): Promise<boolean> {
-    const { lookup, partitions, options, telemetry, inFlight } = this.#engine.opened();
+    const { lookup, local, partitions, options, telemetry, inFlight } = this.#engine.opened();
     const address = this.#definition.address(ids as Record<string, unknown>);
     if (partitions.bypassed) return false;
     const { store } = partitions.list[address.scope.partition]!;
     const deleting = withDeadline('delete', options.bumpDeadlineMs, async (deadline) => {
       const key = await lookup.locate(address, deadline);
-      return key !== undefined && (await store.delete([key], deadline)) > 0;
+      if (key === undefined) return false;
+      try {
+        return (await store.delete([key], deadline)) > 0;
+      } finally {
+        local?.delete([key]);
+      }
     });
     inFlight.track(deleting);
     try {

@@ -30,7 +30,7 @@ export type { BypassReason, MissCause, Outcome, Staleness, StaleReason } from '.
 export type { Scope } from './model/scope.js';
 export type { Vector } from './model/vector.js';
 export type { BumpOptions, Namespace } from './namespace.js';
-export type { CacheSettings } from './options.js';
+export type { CacheSettings, LocalOptions } from './options.js';
 export type { Clock } from './ports/clock.js';
 export type { BumpTarget, Committed, Outbox, Source, TransactionOptions } from './ports/source.js';
 export {
@@ -53,6 +53,6 @@ export {
 export { memoryStore, type MemoryStoreOptions } from './store/memory/memory-store.js';
 export type * from './telemetry/events.js';
 export type { Logger } from './telemetry/log.js';
-export type { CacheState, ConnectionState, LoadCounts, PartState } from './telemetry/state.js';
+export type { CacheState, ConnectionState, LoadCounts, LocalCounts, PartState } from './telemetry/state.js';
 export { COUNTERS, type Counter, type Series, type Statistics } from './telemetry/statistics.js';
 export { BumpError } from './write/bump-error.js';

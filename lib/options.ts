@@ -1,6 +1,7 @@
 import { flag, fraction, wholeNumber } from './errors/option-checks.js';
 import { checkBound } from './model/staleness-bound.js';
 import { checkCacheName } from './model/cache-name.js';
+import { describe } from './errors/describe.js';
 import { ConfigurationError } from './errors/errors.js';
 import { EARLY_REFRESH_MAX } from './model/entry-definition.js';
 import type { Logger } from './telemetry/log.js';
@@ -62,6 +63,13 @@ export interface CacheSettings {
    * within this bound, and otherwise the source. Default: no bound.
    */
   readonly maxStalenessMs?: number;
+  /**
+   * The local tier: decoded values in this process. `verify`: each read asks the store for the generations alone, as
+   * exact as without the tier, and no value is sent or decoded. Readers share its values, so they are read-only: plain
+   * objects and arrays are frozen (a change throws a TypeError in strict mode); a Date, a Map, a Set or bytes, and what
+   * holds them, are copies. Default: no local tier.
+   */
+  readonly local?: LocalOptions;
   /** The share of hits, 0 to 1, that is compared with the source after the answer. */
   readonly verifyRate?: number;
   /** Time between the two comparisons of a differing hit, in ms, in which its bump may arrive. Default: `maxStalenessMs`, or 1 s without a bound. */
@@ -74,7 +82,15 @@ export interface CacheSettings {
   readonly logStacks?: boolean;
 }
 
-export type CheckedOptions = Required<Omit<CacheSettings, 'log' | 'maxStalenessMs'>> & {
+/** The local tier, bounded by its entries, its bytes or both; the least recently used go first. */
+export type LocalOptions = { readonly mode: 'verify' } & (
+  | { readonly maxEntries: number; readonly maxBytes?: number }
+  | { readonly maxEntries?: number; readonly maxBytes: number }
+);
+
+export type CheckedOptions = Required<Omit<CacheSettings, 'local' | 'log' | 'maxStalenessMs'>> & {
+  /** undefined for a cache without a local tier. */
+  readonly local: LocalOptions | undefined;
   readonly log: Logger | undefined;
   /** undefined for a cache without a bound. */
   readonly maxStalenessMs: number | undefined;
@@ -90,6 +106,7 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof CacheSettings | 'store' | 'so
   ...([
     'rememberedScopesMax',
     'maxStalenessMs',
+    'local',
     'verifyRate',
     'verifyDelayMs',
     'verifyDeletes',
@@ -135,10 +152,29 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
     maxValueBytes: wholeNumber('maxValueBytes', settings.maxValueBytes ?? 1 << 20, 1, 512 << 20),
     rememberedScopesMax: wholeNumber('rememberedScopesMax', settings.rememberedScopesMax ?? 50_000, 1, 10_000_000),
     maxStalenessMs,
+    local: checkLocal(settings.local),
     verifyRate: fraction('verifyRate', settings.verifyRate ?? 0, 1),
     verifyDelayMs: wholeNumber('verifyDelayMs', settings.verifyDelayMs ?? maxStalenessMs ?? 1_000, 0, 3_600_000),
     verifyDeletes: flag('verifyDeletes', settings.verifyDeletes ?? true),
     log: settings.log,
     logStacks: flag('logStacks', settings.logStacks ?? false),
   };
+}
+
+const LOCAL_OPTIONS: ReadonlySet<string> = new Set<keyof LocalOptions>(['mode', 'maxEntries', 'maxBytes']);
+
+function checkLocal(local: LocalOptions | undefined): LocalOptions | undefined {
+  if (local === undefined) return undefined;
+  const { mode, maxEntries, maxBytes } = local ?? {};
+  const unknown = Object.keys(local ?? {}).find((option) => !LOCAL_OPTIONS.has(option));
+  if (mode !== 'verify' || unknown !== undefined || (maxEntries ?? maxBytes) === undefined) {
+    throw new ConfigurationError(
+      `local must be { mode: 'verify' } with maxEntries, maxBytes or both, but got ${describe(local)}. ` +
+        "Leave it out for no local tier, or set { mode: 'verify', maxEntries: 10_000 }.",
+    );
+  }
+  if (maxEntries !== undefined) wholeNumber('maxEntries of local', maxEntries, 1, 10_000_000, 'no limit of entries');
+  if (maxBytes !== undefined)
+    wholeNumber('maxBytes of local', maxBytes, 1, Number.MAX_SAFE_INTEGER, 'no limit of bytes');
+  return local;
 }

@@ -25,3 +25,6 @@ export const nextTick: (callback: () => void) => void = 'clock' in process.nextT
 
 /** Milliseconds since an arbitrary start; never goes back. */
 export const monotonicMs: () => number = performance.now.bind(performance);
+
+/** Milliseconds since 1970, by a clock that may be set. */
+export const wallMs: () => number = Date.now.bind(Date);

@@ -58,6 +58,7 @@ const FORMAT_WITH_LIFE = 2;
 const HEADER_BYTES = 8;
 const LIFE_BYTES = 12;
 const ABSENT_TAG = 'a';
+const RICH_TAG = 'v'.charCodeAt(0);
 const UNSTORABLE_TAG = 'u';
 
 /** Returns the bytes to store under `key` for a value, `ABSENT` or `UNSTORABLE`. Throws `UnencodableValueError`. */
@@ -81,6 +82,11 @@ export function seal(key: string, value: unknown, life?: Life): Buffer {
 /** The first bytes of a stored value, which differ from those of every other value but for one in 2^32. */
 export function head(bytes: Buffer): Buffer {
   return bytes.subarray(0, HEADER_BYTES);
+}
+
+/** Whether a stored value is in V8's form: of anything but JSON and Dates. */
+export function isRich(bytes: Buffer): boolean {
+  return bytes[3] === RICH_TAG;
 }
 
 /**

@@ -232,7 +232,7 @@ export class EntryDefinition {
     );
     this.graceMs = Math.max(this.staleMs, this.staleOnErrorMs);
     this.storedMs = this.ttlMs + this.graceMs;
-    this.hasLife = this.graceMs > 0 || this.earlyRefresh > 0;
+    this.hasLife = this.graceMs > 0 || this.earlyRefresh > 0 || defaults.local !== undefined;
     this.schema = options.schema;
     this.load = shape === 'value' ? asRows(load as unknown as ValueLoad) : load!;
     this.by = by ?? (() => ({}));
@@ -298,7 +298,11 @@ interface EntryDefinitionOptions {
   readonly shape: Shape;
   readonly options: RowOptions | ValueOptions<AnyIds, KeyKinds, unknown, unknown>;
   /** The cache's settings, for options that the entry leaves out. */
-  readonly defaults: EntryLimits & Pick<EntryDefinition, 'ttlMs' | 'leases' | 'earlyRefresh'>;
+  readonly defaults: EntryLimits &
+    Pick<EntryDefinition, 'ttlMs' | 'leases' | 'earlyRefresh'> & {
+      /** undefined for a cache without a local tier. */
+      readonly local: object | undefined;
+    };
 }
 
 export type Shape = 'one' | 'list' | 'value';

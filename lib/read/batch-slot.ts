@@ -4,6 +4,7 @@ import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import type { Vector } from '../model/vector.js';
 import type { Call } from './call.js';
 import type { StaleReason } from '../model/outcome.js';
+import type { LocalEntry } from './local-tier.js';
 import type { LookupResult, Miss, StaleEntry } from './lookup.js';
 
 /** One distinct entry of a batch, and the calls that wait for it. */
@@ -131,9 +132,10 @@ export class BatchSlot {
 
   /**
    * Gives every call its value: the first call gets the loaded value, and every other call a copy of its own, decoded from
-   * `bytes`, since a caller may change its value. Calls share a value without a stored form.
+   * `bytes`, since a caller may change its value. Calls share a value without a stored form; of the local tier, they share
+   * what is frozen.
    */
-  give({ value, bytes, key }: Loaded): void {
+  give({ value, bytes, key, local }: Loaded): void {
     if (this.#isGiven) return;
     this.#isGiven = true;
     this.owner.give(this.#position, value);
@@ -141,7 +143,10 @@ export class BatchSlot {
     let last = this.owner;
     let own = value;
     for (const { call, position } of this.#others) {
-      if (call !== last && bytes !== undefined) own = decoded(key, bytes);
+      if (call !== last) {
+        if (local !== undefined) own = local.give();
+        else if (bytes !== undefined) own = decoded(key, bytes);
+      }
       last = call;
       call.give(position, own);
     }
@@ -234,6 +239,8 @@ export interface Loaded {
   readonly value: unknown;
   readonly bytes: Buffer | undefined;
   readonly key: string;
+  /** The entry of the local tier that the value comes from. */
+  readonly local?: LocalEntry | undefined;
 }
 
 /** Returns a copy with a value of its own, for a slot that joins the load. */

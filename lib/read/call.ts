@@ -37,6 +37,7 @@ export class Call {
   distinct = 0;
   hits = 0;
   absentHits = 0;
+  localHits = 0;
   bypasses = 0;
   bypassReasons: Partial<Record<BypassReason, number>> = NO_REASONS;
   missed: ReadEvent['missed'][number][] = NONE;
@@ -68,9 +69,11 @@ export class Call {
   }
 
   count(address: Address, looked: LookupResult): void {
-    if (looked.outcome === 'hit') this.hits++;
-    else if (looked.outcome === 'absent') this.absentHits++;
-    else if (looked.outcome === 'stale')
+    if (looked.outcome === 'hit' || looked.outcome === 'absent') {
+      if (looked.outcome === 'hit') this.hits++;
+      else this.absentHits++;
+      if (looked.local !== undefined) this.localHits++;
+    } else if (looked.outcome === 'stale')
       return; // counted when it is served
     else if (looked.outcome === 'miss') {
       if (this.missed === NONE) this.missed = [];

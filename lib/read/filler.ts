@@ -2,7 +2,7 @@ import type { Clock } from '../ports/clock.js';
 import { withDeadline } from '../async/deadline.js';
 import type { Breaker } from './breaker.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
-import { ABSENT, seal, UNSTORABLE } from '../codec/envelope.js';
+import { ABSENT, type Life, seal, UNSTORABLE } from '../codec/envelope.js';
 import {
   type GencacheError,
   OversizedValueError,
@@ -15,6 +15,7 @@ import type { FillBatch, StorePartition } from '../ports/store.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import { jittered } from '../model/ttl.js';
 import { Guards } from './guards.js';
+import type { LocalTier } from './local-tier.js';
 import type { StoreClock } from './store-clock.js';
 import { Vector } from '../model/vector.js';
 
@@ -22,6 +23,8 @@ import { Vector } from '../model/vector.js';
 export interface Sealed {
   readonly vector: Vector;
   readonly bytes: Buffer;
+  /** What `bytes` say of the value's age, if they do. */
+  readonly life?: Life | undefined;
   /** Time from the capture of the vector until the entry leaves the store, in ms. */
   readonly storedMs: number;
   /** The stored fact that the value can't be stored, which counts as no fill. */
@@ -57,6 +60,8 @@ interface FillerOptions {
   readonly telemetry: Emitter;
   readonly clock: Clock;
   readonly options: FillLimits;
+  /** undefined for a cache without a local tier. */
+  readonly local: LocalTier | undefined;
 }
 
 /** Most entries of one fill command, and about the most bytes. */
@@ -75,12 +80,14 @@ export class Filler {
   readonly #telemetry: Emitter;
   readonly #clock: Clock;
   readonly #options: FillLimits;
+  readonly #local: LocalTier | undefined;
 
-  constructor({ partitions, telemetry, clock, options }: FillerOptions) {
+  constructor({ partitions, telemetry, clock, options, local }: FillerOptions) {
     this.#partitions = partitions;
     this.#telemetry = telemetry;
     this.#clock = clock;
     this.#options = options;
+    this.#local = local;
   }
 
   /**
@@ -95,14 +102,11 @@ export class Filler {
     const { maxValueBytes, ttlJitter } = this.#options;
     const freshMs = jittered(ttlMs, ttlJitter);
     const storeMs = hasLife ? this.#partitionOf(vector).storeClock.at(vector.capturedAtMs) : undefined;
-    const bytes = seal(
-      vector.entryKey,
-      value,
-      storeMs === undefined ? undefined : { freshUntilMs: storeMs + freshMs, loadMs },
-    );
+    const life = storeMs === undefined ? undefined : { freshUntilMs: storeMs + freshMs, loadMs };
+    const bytes = seal(vector.entryKey, value, life);
     if (bytes.length > maxValueBytes) throw oversized(address, bytes.length, maxValueBytes);
     // A value that tells no age is fresh for as long as it is stored.
-    return { vector, bytes, storedMs: storeMs === undefined ? freshMs : freshMs + graceMs };
+    return { vector, bytes, life, storedMs: storeMs === undefined ? freshMs : freshMs + graceMs };
   }
 
   /** Returns what is stored in place of a value that was refused, so that no process waits for its load. */
@@ -176,7 +180,11 @@ export class Filler {
     const guards = new Guards();
     const entries: FillBatch['entries'][number][] = [];
     const counted: boolean[] = [];
-    for (const { vector, bytes, storedMs, isMarker } of chunk) {
+    const sent: Sealed[] = [];
+    const local = this.#local;
+    const deletes = local?.deletes;
+    for (const item of chunk) {
+      const { vector, bytes, storedMs, isMarker } = item;
       const address = Vector.addressOf(vector);
       const ttlMs = storedMs - Math.ceil(nowMs - vector.capturedAtMs);
       if (ttlMs < 1) {
@@ -185,6 +193,7 @@ export class Filler {
       }
       entries.push({ key: vector.entryKey, bytes, ttlMs, guards: guards.add(vector) });
       counted.push(!isMarker);
+      sent.push(item);
     }
     if (entries.length === 0) return { filled: 0, isSettled: false };
     const { definition } = Vector.addressOf(chunk[0]!.vector);
@@ -205,6 +214,7 @@ export class Filler {
       let filled = 0;
       const reasons: Partial<Record<RefusalReason, number>> = {};
       for (const [i, reply] of replies.entries()) {
+        if (reply === 'filled') keepLocally(local, sent[i]!, deletes!);
         if (!counted[i]) continue;
         if (reply === 'filled') filled++;
         else reasons[reply] = (reasons[reply] ?? 0) + 1;
@@ -231,6 +241,12 @@ export class Filler {
     const refused = Object.values(refusalReasons).reduce((sum, count) => sum + count, 0);
     this.#telemetry.emit('fill', { cache, namespace, entry, attributes, fills, refused, refusalReasons, error });
   }
+}
+
+/** Lets the local tier have what the store has by now. */
+function keepLocally(local: LocalTier | undefined, { vector, bytes, life, isMarker }: Sealed, deletes: number): void {
+  if (life !== undefined) local?.filled(vector.entryKey, bytes, life, deletes);
+  else if (isMarker) local?.drop(vector.entryKey);
 }
 
 function* chunks(sealed: readonly Sealed[]): Generator<readonly Sealed[]> {

@@ -2,6 +2,7 @@ import type { Address } from '../model/entry-definition.js';
 import type { EntryLocation } from '../model/entry-location.js';
 import { type Generation, type GenerationState, generationState } from '../model/generation.js';
 import type { RegisteredScope } from '../model/scope-registry.js';
+import type { LocalEntry } from './local-tier.js';
 
 /** State of an address: the worst state of its scopes, compared with the generations that the round asked under. */
 export type RoundState = 'same' | 'moved' | 'missing' | 'quarantined' | 'foreign';
@@ -21,6 +22,8 @@ export class LookupRound {
   seen: readonly GenerationState[] = [];
   /** Location of each address's entry in the read; undefined if a generation is unknown. */
   locations: readonly (EntryLocation | undefined)[] = [];
+  /** By address: what the local tier holds, which the read does not ask for; undefined without a tier. */
+  held: readonly (LocalEntry | undefined)[] | undefined;
   /** The positions of every address's scopes, one address after another; undefined for a single address, whose scopes are `scopes`. */
   readonly #positions: readonly number[] | undefined;
   /** Start of each address in `#positions`. */

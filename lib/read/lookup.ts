@@ -18,13 +18,15 @@
  * So an entry whose scope was bumped before the read began is never returned, independent of the remembered generations
  * and of other processes: its key names a generation that the store no longer holds.
  *
+ * With a local tier (`local-tier.ts`) a read leaves out the keys of entries that are there; all else is the same.
+ *
  * A miss needs no atomicity: a fill relies only on a vector that was read before the load begins (docs/protocol.md,
  * rule 1). So there is no third read: if a generation moved again, the entry is a miss.
  *
  * A crash between two commands leaves at most a minted generation, which expires.
  */
 import type { Deadline } from '../async/deadline.js';
-import { ABSENT, head, KeyChecksum, open, UNSTORABLE } from '../codec/envelope.js';
+import { ABSENT, head, KeyChecksum, type Life, open, UNSTORABLE } from '../codec/envelope.js';
 import { mismatch } from '../codec/schema.js';
 import type { Address } from '../model/entry-definition.js';
 import type { EntryLocation } from '../model/entry-location.js';
@@ -43,14 +45,18 @@ import { generationTtl } from '../model/ttl.js';
 import { Vector } from '../model/vector.js';
 import type { Clock } from '../ports/clock.js';
 import type { Emitter } from '../telemetry/emitter.js';
-import type { DecodeFailureEvent } from '../telemetry/events.js';
+import type { DecodeFailureEvent, LocalUnverifiedReason } from '../telemetry/events.js';
 import { ageOf } from './age.js';
 import type { Freshness } from './freshness.js';
+import type { LocalEntry, LocalTier } from './local-tier.js';
 import { LookupRound, type RoundState } from './lookup-round.js';
 import type { LookupStore } from './split-store.js';
 import type { StoreClock } from './store-clock.js';
 
-/** An entry that the store holds. It is decoded once; each further caller gets a value of its own from `bytes`. */
+/**
+ * An entry that the store holds, or the local tier. It is decoded once; each further caller gets a value of its own from
+ * `bytes`, or from `local`.
+ */
 interface StoredEntry<Outcome> {
   readonly outcome: Outcome;
   readonly location: EntryLocation;
@@ -58,10 +64,14 @@ interface StoredEntry<Outcome> {
   /** ABSENT for a cached absence. */
   readonly value: unknown;
   readonly bytes: Buffer;
+  /** The entry of the local tier that answered. */
+  readonly local?: LocalEntry;
+  /** Of an entry that the store answered, and that may enter the local tier. */
+  readonly life?: Life;
 }
 
 /** A fresh entry, or a cached absence. `isDue`: to be loaded anew, although it is fresh. */
-export type Hit = (StoredEntry<'hit'> | StoredEntry<'absent'>) & { readonly isDue?: true };
+export type Hit = (StoredEntry<'hit'> | StoredEntry<'absent'>) & { readonly isDue?: boolean };
 
 /** An entry beyond its TTL. */
 export type StaleEntry = StoredEntry<'stale'> & { readonly staleForMs: number };
@@ -85,6 +95,8 @@ interface LookupOptions {
   readonly storeClock: StoreClock;
   /** undefined for a cache without a bound. */
   readonly freshness: Freshness | undefined;
+  /** undefined for a cache without a local tier. */
+  readonly local: LocalTier | undefined;
 }
 
 /** The state of one call of `read`, which all its commands share. */
@@ -105,8 +117,9 @@ export class Lookup {
   readonly #clock: Clock;
   readonly #storeClock: StoreClock;
   readonly #freshness: Freshness | undefined;
+  readonly #local: LocalTier | undefined;
 
-  constructor({ store, prefix, schemaVersion, telemetry, clock, storeClock, freshness }: LookupOptions) {
+  constructor({ store, prefix, schemaVersion, telemetry, clock, storeClock, freshness, local }: LookupOptions) {
     this.#store = store;
     this.#prefix = prefix;
     this.#schemaVersion = schemaVersion;
@@ -114,6 +127,7 @@ export class Lookup {
     this.#clock = clock;
     this.#storeClock = storeClock;
     this.#freshness = freshness;
+    this.#local = local;
   }
 
   /**
@@ -122,29 +136,46 @@ export class Lookup {
    */
   async read(addresses: readonly Address[], deadline: Deadline): Promise<LookupResult[]> {
     const capturedAtMs = this.#clock.nowMs();
+    const local = this.#local;
+    const deletes = local?.deletes;
     const round = new LookupRound(addresses);
     let replies;
-    // The store's clock tells the age of an entry. Asked once, beside the first read.
-    if (hasLife(addresses) && this.#storeClock.at(0) === undefined) {
-      [replies] = await Promise.all([this.#ask(round, deadline), this.#storeClock.known(deadline)]);
-    } else replies = await this.#ask(round, deadline);
-    if (!this.#isFresh(replies, capturedAtMs)) return addresses.map(() => NOT_FRESH);
+    // The store's clock tells the age of an entry. Asked beside the first read; with a local tier once a minute.
+    try {
+      if (hasLife(addresses) && this.#storeClock.isDue(capturedAtMs)) {
+        [replies] = await Promise.all([this.#ask(round, deadline), this.#storeClock.known(deadline)]);
+      } else replies = await this.#ask(round, deadline);
+    } catch (error) {
+      local?.unverified(round, 'store_failure');
+      throw error;
+    }
+    if (!this.#isFresh(replies, capturedAtMs)) {
+      local?.unverified(round, 'not_fresh');
+      return addresses.map(() => NOT_FRESH);
+    }
     round.see(replies);
     const pass: Pass = { addresses, deadline, capturedAtMs, results: [], failures: [] };
     const { results, failures } = pass;
     const unminted: number[] = [];
     const moved: number[] = [];
     let next = round.scopes.length;
+    const latestMs = round.held && this.#latestMs();
     for (let i = 0; i < addresses.length; i++) {
       const address = addresses[i]!;
       const location = round.locations[i];
-      const bytes = location === undefined ? null : replies[next++]!;
-      const state = round.stateOf(i);
-      if (state === 'same') results.push(this.#answer(address, location!, capturedAtMs, bytes, failures, NOT_FILLED));
-      else {
+      const held = round.held?.[i];
+      const bytes = location === undefined || held !== undefined ? null : replies[next++]!;
+      const state = held === undefined ? round.stateOf(i) : this.#verify(round, i, held, latestMs!);
+      if (state === 'same') {
+        results.push(
+          held === undefined
+            ? this.#answer(address, location!, capturedAtMs, bytes, failures, NOT_FILLED)
+            : this.#answerLocally(address, location!, capturedAtMs, held, latestMs!),
+        );
+      } else {
         if (state === 'missing') unminted.push(i);
-        else if (state === 'moved') moved.push(i);
-        // Provisional for `missing` and `moved`, until their second command.
+        else if (state === 'moved' || state === 'expired') moved.push(i);
+        // Provisional for `missing`, `moved` and `expired`, until their second command.
         results.push(bypass(state, address, failures, round.foreignScope(i)));
       }
     }
@@ -152,6 +183,7 @@ export class Lookup {
       await Promise.all([this.#mint(pass, round, unminted), this.#readAgain(pass, round, moved)]);
     }
     if (hasSchema(addresses)) await checkSchemas(pass);
+    if (local !== undefined) enterAll(local, results, deletes!);
     for (const failure of failures) this.#telemetry.emit('decodeFailure', failure);
     return results;
   }
@@ -166,21 +198,53 @@ export class Lookup {
   }
 
   /**
-   * Reads the generations of a round, each entry with a known location, and the freshness key, in this order and in one
-   * command.
+   * Reads the generations of a round, each entry with a known location that the local tier does not hold, and the
+   * freshness key, in this order and in one command.
    */
   #ask(round: LookupRound, deadline: Deadline): Promise<readonly (Buffer | null)[]> {
     const keys: (GenerationKey | EntryKey | FreshnessKey)[] = [];
     for (const scope of round.scopes) keys.push(scope.generationKey);
     const locations: (EntryLocation | undefined)[] = [];
-    for (let i = 0; i < round.addresses.length; i++) {
-      const location = this.#location(round, i, round.sent);
-      locations.push(location);
-      if (location !== undefined) keys.push(location.key);
-    }
+    for (let i = 0; i < round.addresses.length; i++) locations.push(this.#location(round, i, round.sent));
     round.locations = locations;
+    if (this.#local !== undefined) round.held = this.#held(this.#local, round);
+    for (let i = 0; i < locations.length; i++) {
+      if (locations[i] !== undefined && round.held?.[i] === undefined) keys.push(locations[i]!.key);
+    }
     if (this.#freshness !== undefined) keys.push(this.#freshness.key);
     return this.#store.read(keys, deadline);
+  }
+
+  /** Finds what the local tier holds of the entries that a round asks for. Drops what is past its TTL. */
+  #held(local: LocalTier, round: LookupRound): (LocalEntry | undefined)[] {
+    const held: (LocalEntry | undefined)[] = [];
+    const latestMs = this.#latestMs();
+    for (let i = 0; i < round.locations.length; i++) {
+      const location = round.locations[i];
+      let entry = location && local.get(location.key);
+      if (entry !== undefined && entry.life.freshUntilMs <= latestMs) {
+        local.unused(round.addresses[i]!.definition, entry, 'expired');
+        entry = undefined;
+      }
+      held.push(entry);
+    }
+    return held;
+  }
+
+  /** The latest that the store's clock can be by now. */
+  #latestMs(): number {
+    return this.#storeClock.latestAt(this.#clock.nowMs());
+  }
+
+  /** Returns the state of an address that the local tier holds, and drops what can't be used; `expired` meanwhile: to be read again. */
+  #verify(round: LookupRound, index: number, held: LocalEntry, latestMs: number): RoundState | 'expired' {
+    let state: RoundState | 'expired' = round.stateOf(index);
+    if (state === 'same') {
+      if (held.life.freshUntilMs > latestMs) return state;
+      state = 'expired';
+    }
+    this.#local!.unused(round.addresses[index]!.definition, held, UNVERIFIED[state]);
+    return state;
   }
 
   #isFresh(replies: readonly (Buffer | null)[], sentAtMs: number): boolean {
@@ -245,22 +309,29 @@ export class Lookup {
     try {
       replies = await this.#ask(round, pass.deadline);
     } catch (error) {
+      this.#local?.unverified(round, 'store_failure');
       return this.#fail(pass, moved, 'read', error as Error);
     }
     if (!this.#isFresh(replies, capturedAtMs)) {
+      this.#local?.unverified(round, 'not_fresh');
       for (const i of moved) pass.results[i] = NOT_FRESH;
       return;
     }
     round.see(replies);
+    let next = round.scopes.length;
+    const latestMs = round.held && this.#latestMs();
     for (const [k, i] of moved.entries()) {
       const address = pass.addresses[i]!;
       const bumped = address.scopes.find((scope, own) => {
         const token = before.get(scope);
         return token !== undefined && token !== round.seen[round.position(k, own)];
       })?.path;
-      const state = round.stateOf(k);
-      if (state === 'same') {
-        const bytes = replies[round.scopes.length + k]!;
+      const held = round.held?.[k];
+      const bytes = held === undefined ? replies[next++]! : null;
+      const state = held === undefined ? round.stateOf(k) : this.#verify(round, k, held, latestMs!);
+      if (state === 'same' && held !== undefined) {
+        pass.results[i] = this.#answerLocally(address, round.locations[k]!, capturedAtMs, held, latestMs!);
+      } else if (state === 'same' || state === 'expired') {
         const cause = bumped === undefined ? NOT_FILLED : { cause: 'bumped' as const, bumped };
         pass.results[i] = this.#answer(address, round.locations[k]!, capturedAtMs, bytes, pass.failures, cause);
       } else if (state === 'moved') {
@@ -287,16 +358,35 @@ export class Lookup {
       return { outcome: 'miss', vector: new Vector(address, location, capturedAtMs), cause: 'unstorable' };
     }
     const outcome = value === ABSENT ? 'absent' : 'hit';
+    // A value that tells no age could outlive its TTL in the local tier.
     if (life === undefined) return { outcome, location, capturedAtMs, value, bytes };
 
     // Without the store's time the entry counts as expired: a cache without a grace reads one of a cache that has it.
     const storeMs = this.#storeClock.at(capturedAtMs);
     const freshForMs = storeMs === undefined ? -Infinity : life.freshUntilMs - storeMs;
     const age = ageOf(address.definition, life, freshForMs);
-    if (age === 'fresh') return { outcome, location, capturedAtMs, value, bytes };
+    if (age === 'fresh') {
+      const hit = { outcome, location, capturedAtMs, value, bytes } as const;
+      return this.#local === undefined ? hit : { ...hit, life };
+    }
     if (age === 'due') return { outcome, location, capturedAtMs, value, bytes, isDue: true };
     const stale: StaleEntry = { outcome: 'stale', location, capturedAtMs, value, bytes, staleForMs: -freshForMs };
     return age === 'stale' ? stale : missOf(address, stale, age === 'fallback' ? stale : undefined);
+  }
+
+  /** Returns the answer of one atomic read that showed the whole vector, from the local tier. */
+  #answerLocally(
+    address: Address,
+    location: EntryLocation,
+    capturedAtMs: number,
+    held: LocalEntry,
+    latestMs: number,
+  ): Hit {
+    const value = held.give();
+    const isDue = ageOf(address.definition, held.life, held.life.freshUntilMs - latestMs) === 'due';
+    // Another process may have loaded it anew: the next read asks the store.
+    if (isDue) this.#local!.drop(held.key);
+    return new LocalHit(location, capturedAtMs, value, held, isDue);
   }
 
   /** Makes the entries of a failed second command bypasses; the first command's answers stand. */
@@ -317,6 +407,8 @@ export class Lookup {
     if (last !== undefined && last.entryPath === entryPath && round.matches(index, last.generations, generations)) {
       return last;
     }
+    // The old vector does not come back, as long as the store does not go back in time.
+    if (last !== undefined && last.entryPath === entryPath) this.#local?.drop(last.key);
     const own = round.generationsOf(index, generations);
     return own && (scope.lastLocation = this.#locationOf(address, own));
   }
@@ -334,6 +426,38 @@ export class Lookup {
   }
 }
 
+/** A hit of the local tier. */
+class LocalHit {
+  readonly outcome: 'hit' | 'absent';
+  readonly location: EntryLocation;
+  readonly capturedAtMs: number;
+  readonly value: unknown;
+  readonly local: LocalEntry;
+  readonly isDue: boolean;
+
+  constructor(location: EntryLocation, capturedAtMs: number, value: unknown, local: LocalEntry, isDue: boolean) {
+    this.outcome = value === ABSENT ? 'absent' : 'hit';
+    this.location = location;
+    this.capturedAtMs = capturedAtMs;
+    this.value = value;
+    this.local = local;
+    this.isDue = isDue;
+  }
+
+  get bytes(): Buffer {
+    return this.local.bytes;
+  }
+}
+
+/** Why an entry of the local tier is not used, by the state of its address. */
+const UNVERIFIED = {
+  moved: 'bumped',
+  missing: 'no_generation',
+  quarantined: 'quarantine',
+  foreign: 'foreign_generation',
+  expired: 'expired',
+} as const satisfies Record<Exclude<RoundState, 'same'> | 'expired', LocalUnverifiedReason>;
+
 const NOT_FILLED: { readonly cause: MissCause; readonly bumped?: string } = { cause: 'not_filled' };
 const STORE_FAILURE: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
 const LOST: LookupResult = { outcome: 'bypass', reason: 'generation_lost' };
@@ -347,7 +471,7 @@ function tell(bytes: Buffer): Buffer {
 
 /** Returns the result for an address without a vector. `foreign` is its scope with a foreign generation. */
 function bypass(
-  state: Exclude<RoundState, 'same'>,
+  state: Exclude<RoundState, 'same'> | 'expired',
   address: Address,
   failures: DecodeFailureEvent[],
   foreign: RegisteredScope | undefined,
@@ -387,12 +511,22 @@ async function checkSchemas({ addresses, results, failures, deadline }: Pass): P
     const result = results[i]!;
     const { schema } = addresses[i]!.definition;
     if (schema === undefined || result.outcome === 'bypass' || result.outcome === 'absent') continue;
+    // Checked when it entered.
+    if (result.outcome === 'hit' && result.local !== undefined) continue;
     const found = result.outcome === 'miss' ? result.fallback : result;
     if (found === undefined || found.value === ABSENT) continue;
     const issue = await deadline.race(mismatch(schema, found.value), (cause) => cause);
     if (issue === undefined) continue;
     const vector = new Vector(addresses[i]!, found.location, found.capturedAtMs);
     results[i] = unusable(vector, found.bytes, failures, { reason: 'schema', message: issue });
+  }
+}
+
+/** Lets what the store answered enter the local tier. */
+function enterAll(local: LocalTier, results: readonly LookupResult[], deletes: number): void {
+  for (const result of results) {
+    if ((result.outcome !== 'hit' && result.outcome !== 'absent') || result.life === undefined) continue;
+    local.enter(result.location.key, result.bytes, result.value, result.life, deletes);
   }
 }
 

@@ -115,7 +115,8 @@ export class Reader {
     slot.count(looked);
     if (looked.outcome === 'hit' || looked.outcome === 'absent') {
       this.#verifier?.consider(slot.address, looked, slot.owner.attributes);
-      slot.give({ value: looked.value, bytes: looked.bytes, key: looked.location.key });
+      const { value, location, local } = looked;
+      slot.give({ value, bytes: local === undefined ? looked.bytes : undefined, key: location.key, local });
       if (looked.isDue) this.#loads.refresh(missOf(slot.address, looked));
       return true;
     }
@@ -132,7 +133,7 @@ export class Reader {
   }
 
   readonly #report = (call: Call): void => {
-    const { definition, attributes, stack, hits, absentHits, bypasses, bypassReasons, missed, stale } = call;
+    const { definition, attributes, stack, hits, absentHits, localHits, bypasses, bypassReasons, missed, stale } = call;
     const { loadBatchMax } = definition;
     this.#telemetry.emit('read', {
       cache: definition.cache,
@@ -141,6 +142,7 @@ export class Reader {
       attributes,
       hits,
       absentHits,
+      localHits,
       staleHits: stale.length,
       misses: missed.length,
       missed,

@@ -7,6 +7,7 @@ import type { Attributes } from '../telemetry/events.js';
 import { withinHardTimeout } from './hard-timeout.js';
 import type { LoadCap } from './load-cap.js';
 import { load } from './loader.js';
+import type { LocalTier } from './local-tier.js';
 import type { Hit } from './lookup.js';
 import type { Lookups } from './lookups.js';
 import type { Source } from '../ports/source.js';
@@ -30,6 +31,8 @@ interface VerifierOptions {
   readonly source: Source<object, unknown>;
   readonly telemetry: Emitter;
   readonly options: VerifyLimits;
+  /** undefined for a cache without a local tier. */
+  readonly local: LocalTier | undefined;
 }
 
 /** A hit that was served: its entry, its vector and its bytes. */
@@ -57,27 +60,30 @@ export class Verifier {
   readonly #source: Source<object, unknown>;
   readonly #telemetry: Emitter;
   readonly #options: VerifyLimits;
+  readonly #local: LocalTier | undefined;
   readonly #turn = new MicrotaskBatch<readonly [Sample, Attributes | undefined]>((samples) => this.#start(samples));
   readonly #delays = new Set<() => void>();
   readonly #work = new InFlight();
   #waiting = 0;
   #closed = false;
 
-  constructor({ partitions, lookup, cap, source, telemetry, options }: VerifierOptions) {
+  constructor({ partitions, lookup, cap, source, telemetry, options, local }: VerifierOptions) {
     this.#partitions = partitions;
     this.#lookup = lookup;
     this.#cap = cap;
     this.#source = source;
     this.#telemetry = telemetry;
     this.#options = options;
+    this.#local = local;
   }
 
   /** Takes a hit as a sample, with the probability `verifyRate`. */
-  consider(address: Address, { location, capturedAtMs, bytes }: Hit, attributes: Attributes | undefined): void {
+  consider(address: Address, hit: Hit, attributes: Attributes | undefined): void {
     if (this.#closed || this.#waiting >= SAMPLES_MAX || Math.random() >= this.#options.verifyRate) return;
     // Readers need the room more than a comparison does.
     if (!this.#cap.hasRoom(address.definition)) return;
     this.#waiting++;
+    const { location, capturedAtMs, bytes } = hit;
     this.#turn.add([{ address, vector: new Vector(address, location, capturedAtMs), bytes }, attributes]);
   }
 
@@ -205,6 +211,7 @@ export class Verifier {
   async #delete(stale: readonly Sample[]): Promise<boolean> {
     const located = stale.map(({ address, vector }) => ({ partition: address.scope.partition, key: vector.entryKey }));
     const groups = this.#partitions.group(located);
+    const keys = located.map(({ key }) => key);
     try {
       await withDeadline('delete', this.#options.readDeadlineMs, (deadline) =>
         Promise.all(
@@ -221,6 +228,8 @@ export class Verifier {
       const { cache } = stale[0]!.address.definition;
       this.#telemetry.emit('storeFailure', { cache, operation: 'delete', error: error as Error });
       return false;
+    } finally {
+      this.#local?.delete(keys);
     }
   }
 

@@ -27,6 +27,10 @@ export interface CacheEvents {
   verify: [VerifyEvent];
   /** By the verifier, for each hit that differs from the source twice, under one vector. */
   staleEntry: [StaleEntryEvent];
+  /** By the lookup, for each entry that the local tier held and that a read could not use. */
+  localUnverified: [LocalUnverifiedEvent];
+  /** By the local tier, for each entry that it drops for want of room. */
+  localEviction: [{ readonly cache: string }];
   /** By the store, when its connection becomes usable, for the first time or again; on a Redis Cluster, to each primary in use. */
   storeUp: [{ readonly cache: string }];
   /** By a breaker (`breakerFailures`), when it opens and when it closes. */
@@ -59,6 +63,8 @@ interface Labels {
 export interface ReadEvent extends Labels {
   readonly hits: number;
   readonly absentHits: number;
+  /** Of `hits` and `absentHits`: those whose value the local tier had. Their generations come from the store. */
+  readonly localHits: number;
   /** Values served beyond their TTL, within `staleMs` or `staleOnErrorMs`. */
   readonly staleHits: number;
   readonly misses: number;
@@ -96,6 +102,20 @@ export interface LoadEvent extends Labels {
   /** `read`: the load answers a call, or refreshes an entry behind an answer. `verify`: the load verifies hits. */
   readonly purpose: 'read' | 'verify';
   readonly error?: unknown;
+}
+
+/** Reason why a value of the local tier was not used. */
+export type LocalUnverifiedReason =
+  /** A scope was bumped. */
+  | 'bumped'
+  /** Its TTL was over. */
+  | 'expired'
+  /** The read was a miss or a bypass for this reason, as without a tier. */
+  | Extract<MissCause, 'no_generation'>
+  | Extract<BypassReason, 'quarantine' | 'foreign_generation' | 'not_fresh' | 'store_failure'>;
+
+export interface LocalUnverifiedEvent extends Labels {
+  readonly reason: LocalUnverifiedReason;
 }
 
 /** Reason why a loaded value was not stored. */

@@ -32,8 +32,16 @@ export interface CacheState {
    */
   readonly freshness: PartState | undefined;
   readonly loads: LoadCounts;
+  /** What the local tier holds; undefined for a cache without one. */
+  readonly local: LocalCounts | undefined;
   /** Scopes whose bump by this process failed, and is tried again; reads of them go to the source. */
   readonly unbumped: number;
+}
+
+export interface LocalCounts {
+  readonly entries: number;
+  /** About what they take, in bytes. */
+  readonly bytes: number;
 }
 
 export interface LoadCounts {
@@ -72,7 +80,7 @@ export class StateTracker {
     telemetry.on('freshnessChanged', ({ isFresh }) => (this.#freshness = isFresh ? up() : down(undefined)));
   }
 
-  get state(): Omit<CacheState, 'loads' | 'unbumped'> {
+  get state(): Omit<CacheState, 'loads' | 'local' | 'unbumped'> {
     const connection = this.#connection && {
       ...this.#connection,
       ...(this.#unreachable && { unreachable: this.#unreachable() }),

@@ -11,6 +11,12 @@ export const COUNTERS = {
   hits: 'read',
   /** Hits of a cached absence: there is no such row. */
   absent_hits: 'read',
+  /** Of `hits` and `absent_hits`: those whose value the local tier had. */
+  local_hits: 'read',
+  /** Values of the local tier that a read could not use, by `reason`. */
+  local_unverified: 'localUnverified',
+  /** Values that the local tier dropped for want of room. */
+  local_evictions: 'localEviction',
   /** Values served beyond their TTL, by `reason`. */
   stale_hits: 'staleHit',
   /** Misses, by `cause`. */
@@ -71,14 +77,17 @@ export class Statistics {
 
   constructor(telemetry: Emitter) {
     telemetry.on('read', (event) => {
-      const { hits, absentHits, missed, bypasses, bypassReasons, queriesAvoided } = event;
+      const { hits, absentHits, localHits, missed, bypasses, bypassReasons, queriesAvoided } = event;
       if (hits > 0) this.#add('hits', hits, event);
       if (absentHits > 0) this.#add('absent_hits', absentHits, event);
+      if (localHits > 0) this.#add('local_hits', localHits, event);
       if (missed.length > 0) this.#addEach('misses', countBy(missed), event, 'cause');
       if (bypasses > 0) this.#addEach('bypasses', Object.entries(bypassReasons), event, 'reason');
       if (queriesAvoided > 0) this.#add('queries_avoided', queriesAvoided, event);
     });
     telemetry.on('staleHit', (event) => this.#add('stale_hits', 1, event, { reason: event.reason }));
+    telemetry.on('localUnverified', (event) => this.#add('local_unverified', 1, event, { reason: event.reason }));
+    telemetry.on('localEviction', (event) => this.#add('local_evictions', 1, event));
     telemetry.on('load', (event) => {
       this.#add(event.purpose === 'read' ? 'queries_run' : 'queries_verifying', event.queries, event);
       this.#add('load_duration_ms', event.durationMs, event);

@@ -38,6 +38,8 @@ const NAMES: Readonly<Record<Name, true>> = {
   storeUp: true,
   breakerChanged: true,
   freshnessChanged: true,
+  localUnverified: true,
+  localEviction: true,
   warning: true,
 };
 

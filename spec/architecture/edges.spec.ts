@@ -67,7 +67,7 @@ const PACKAGES: Readonly<Record<string, { readonly values: readonly string[]; re
   ioredis: { values: ['store/redis', 'cli'], types: [] },
   knex: { values: ['cli'], types: ['knex', 'workflow-engine'] },
   pg: { values: ['cli'], types: ['knex', 'workflow-engine'] },
-  'lru-cache': { values: ['store/memory'], types: [] },
+  'lru-cache': { values: ['store/memory', 'read'], types: [] },
   '@standard-schema/spec': { values: [], types: ['model', 'codec'] },
 };
 
