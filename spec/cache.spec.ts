@@ -4,6 +4,7 @@ import { redisStore } from '../lib/store/redis/index.js';
 import { lendCache, READ_DEADLINE_MS } from './support/cache.js';
 import { deferred, eventually } from './support/deferred.js';
 import { lend } from './support/lenders.js';
+import { itWithoutTier } from './support/local-tier/it-without-tier.js';
 import { lendRedis, uniqueName } from './support/redis.js';
 
 describe('GenerationalCache', () => {
@@ -162,7 +163,7 @@ describe('GenerationalCache', () => {
   });
 
   describe('calls that share a load', () => {
-    it('get values of their own, so that a change by one caller affects no other', async () => {
+    itWithoutTier('get values of their own, so that a change by one caller affects no other', async () => {
       const { value, rows, cache } = lendCache();
       rows.set(1, { tags: ['a'] });
       type Value = { tags: string[] };

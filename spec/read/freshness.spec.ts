@@ -15,6 +15,7 @@ import { lendCache, watchReads } from '../support/cache.js';
 import { recordCommands } from '../support/commands.js';
 import { eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
+import { itWithoutTier } from '../support/local-tier/it-without-tier.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from '../support/redis.js';
 import { describeOnEachStore } from '../support/stores.js';
 import { freePort } from '../support/servers/free-port.js';
@@ -261,7 +262,7 @@ describeOnEachStore('a bound', ({ place }) => {
 describe('a bound, on redisStore', () => {
   const open = () => redisStore(lendRedis({ lazyConnect: true }));
 
-  it('costs no further command: a hit and a bypass are one MGET each, with the freshness key', async () => {
+  itWithoutTier('costs no further command: a hit and a bypass are one MGET each, with the freshness key', async () => {
     const { name, fetch, relay, outcome, value } = lendBounded(open);
     await relay.repair();
     await relay.renew();

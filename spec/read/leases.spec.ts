@@ -17,6 +17,7 @@ import { generationKey, keyPrefix } from '../../lib/model/key.js';
 import { READ_DEADLINE_MS } from '../support/cache.js';
 import { type Deferred, deferred, eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
+import { itWithoutTier } from '../support/local-tier/it-without-tier.js';
 import { lendRedis, privateRedis, uniqueName } from '../support/redis.js';
 import { rejection } from '../support/rejection.js';
 import { describeOnEachStore } from '../support/stores.js';
@@ -88,7 +89,7 @@ describeOnEachStore('a lease', ({ place }) => {
     return { ...lendProcesses(() => at.open(), count, options), at };
   };
 
-  it('lets one process load a cold entry, and the readers of all others take its value', async () => {
+  itWithoutTier('lets one process load a cold entry, and the readers of all others take its value', async () => {
     const { origin, processes } = lendAll(6);
     const reads = processes.flatMap(({ fetch }) => Array.from({ length: 10 }, () => fetch()));
     await eventually(() => {
@@ -297,7 +298,7 @@ describeOnEachStore('a lease', ({ place }) => {
     expect(other.cache.state.loads.elsewhere).to.equal(0);
   });
 
-  it('of an entry that can’t be decoded is taken, and the entry is replaced', async () => {
+  itWithoutTier('of an entry that can’t be decoded is taken, and the entry is replaced', async () => {
     const { origin, processes, at } = lendAll(3);
     origin.isHeld = false;
     const [one] = processes as [(typeof processes)[0]];

@@ -16,6 +16,7 @@ import { redisStore } from '../../lib/store/redis/index.js';
 import { bypassStore, observe } from '../../lib/testing/index.js';
 import { recordCommands } from '../support/commands.js';
 import { lend } from '../support/lenders.js';
+import { itWithoutTier } from '../support/local-tier/it-without-tier.js';
 import { lendRedis, redisUrl, uniqueName } from '../support/redis.js';
 
 /** One process: entries at four depths, whose loader counts its calls. */
@@ -82,7 +83,7 @@ function scriptName([name, , keys, ...rest]: string[]): string {
 
 describe('a lookup', () => {
   describe('that hits', () => {
-    it('is one command at any depth', async () => {
+    itWithoutTier('is one command at any depth', async () => {
       const process = lendProcess();
       const { total, region, country, city } = process;
       const reads = [
@@ -102,7 +103,7 @@ describe('a lookup', () => {
       }
     });
 
-    it('is one command for a batch of 100', async () => {
+    itWithoutTier('is one command for a batch of 100', async () => {
       const process = lendProcess();
       const ids = Array.from({ length: 100 }, (_, city) => ({ ...CITY, city }));
       await process.city.fetchMany(ids);
@@ -226,7 +227,7 @@ describe('a lookup', () => {
   });
 
   describe('of many entries', () => {
-    it('keeps their order, and reads duplicates once', async () => {
+    itWithoutTier('keeps their order, and reads duplicates once', async () => {
       const process = lendProcess();
       await process.city.fetch(CITY);
       await process.cache.settled();
@@ -296,7 +297,7 @@ describe('a lookup', () => {
     const many = (n: number) =>
       Array.from({ length: n }, (_, i) => ({ region: i % 1_000, country: i % 50 ? 7 : null, city: i }));
 
-    it('in 5,000 scopes keeps each command small, and their order', async () => {
+    itWithoutTier('in 5,000 scopes keeps each command small, and their order', async () => {
       const process = lendProcess();
       const ids = many(5_000);
       const read = async () => {
@@ -316,7 +317,7 @@ describe('a lookup', () => {
       expect(Math.max(...[...cold, ...warm].map(bytes))).to.be.below(1 << 20);
     });
 
-    it('in 50,000 scopes sends no command with more keys or bytes', async () => {
+    itWithoutTier('in 50,000 scopes sends no command with more keys or bytes', async () => {
       const memory = memoryStore({ maxBytes: 1 << 30 });
       const asked: { command: string; keys: number; bytes: number }[] = [];
       const note = (command: string, keys: readonly string[], bytes = 0) => {
