@@ -25,6 +25,8 @@ import { hitConcurrent } from './measures/hit-concurrent.js';
 import { hitSingle } from './measures/hit-single.js';
 import { hitTwoCommands } from './measures/hit-two-commands.js';
 import { invalidateLatency } from './measures/invalidate-latency.js';
+import { localMemory } from './measures/local-memory.js';
+import { localVerify } from './measures/local-verify.js';
 import { memory } from './measures/memory.js';
 import { missBatch } from './measures/miss-batch.js';
 import { orphans } from './measures/orphans.js';
@@ -53,6 +55,8 @@ const MEASURES: Readonly<Record<string, Measure>> = {
   'cluster.hit.single': clusterHitSingle,
   'cluster.hit.batch': clusterHitBatch,
   'cluster.bump': clusterBump,
+  'local.verify': localVerify,
+  'local.memory': localMemory,
   'rival.hit': rivalHit,
   'miss.batch': missBatch,
   'bump.many': bumpMany,

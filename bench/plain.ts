@@ -11,10 +11,10 @@ export interface Plain {
   getAtOnce(): Promise<unknown[]>;
 }
 
-/** Stores `count` values under keys that a cache made by hand would have. */
-export async function plainValues(redis: Redis, name: string, count: number): Promise<Plain> {
+/** Stores `count` values, of so many `rows`, under keys that a cache made by hand would have. */
+export async function plainValues(redis: Redis, name: string, count: number, rows?: number): Promise<Plain> {
   const keys = Array.from({ length: count }, (_, index) => `${name}:detector:${index + 1}:environment:7:workflows`);
-  const payload = plainPayload(7);
+  const payload = plainPayload(7, rows);
   await Promise.all(keys.map((key) => redis.set(key, payload, 'PX', TTL_MS)));
   return {
     keys,

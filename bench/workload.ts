@@ -21,9 +21,11 @@ export const TTL_MS = 3_600_000;
 export const DETECTORS = 100;
 export const ENVIRONMENT = 7;
 
-/** A value of their own for each call, as a loader gives. */
-export function fiveWorkflows(environmentId: number | null): Workflow[] {
-  return Array.from({ length: 5 }, (_, index) => ({
+const FIVE = 5;
+
+/** A value of their own for each call, as a loader gives; of more rows where a measure wants more bytes. */
+export function fiveWorkflows(environmentId: number | null, count = FIVE): Workflow[] {
+  return Array.from({ length: count }, (_, index) => ({
     id: 1_001 + index,
     name: `Notify on-call ${index}`,
     environmentId,
@@ -33,8 +35,8 @@ export function fiveWorkflows(environmentId: number | null): Workflow[] {
 }
 
 /** The bytes of such a value as the library's codec writes them: what the plain side stores, without our envelope. */
-export function plainPayload(environmentId: number | null): Buffer {
-  return encode(fiveWorkflows(environmentId)).bytes;
+export function plainPayload(environmentId: number | null, count = FIVE): Buffer {
+  return encode(fiveWorkflows(environmentId, count)).bytes;
 }
 
 /** The library's codec on the bytes of a plain GET. */
@@ -73,17 +75,18 @@ export function threeLevels(
   at: string | PartitionedStore,
   name: string,
   settings: Omit<CacheSettings, 'name'> = {},
+  count = FIVE,
 ): ThreeLevels {
   const cache = new GenerationalCache({ name, store: storeAt(at), ttlMs: TTL_MS, ...DEADLINES, ...settings });
-  return { name, cache, ...declare(cache), close: () => cache.close() };
+  return { name, cache, ...declare(cache, count), close: () => cache.close() };
 }
 
-function declare(cache: GenerationalCache) {
+function declare(cache: GenerationalCache, count: number) {
   const detectors = cache.namespace('detector', integer());
   const environments = detectors.namespace('environment', nullable(integer()));
   const workflows = environments.list('workflows', {
     load: async (ids) =>
-      ids.flatMap((id) => fiveWorkflows(id.environment as number | null).map((workflow) => ({ id, workflow }))),
+      ids.flatMap((id) => fiveWorkflows(id.environment as number | null, count).map((workflow) => ({ id, workflow }))),
     by: ({ id }) => id,
     value: ({ workflow }): Workflow => workflow,
   });
