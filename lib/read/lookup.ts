@@ -143,8 +143,8 @@ export class Lookup {
     // The store's clock tells the age of an entry. Asked beside the first read; with a local tier once a minute.
     try {
       if (hasLife(addresses) && this.#storeClock.isDue(capturedAtMs)) {
-        [replies] = await Promise.all([this.#ask(round, deadline), this.#storeClock.known(deadline)]);
-      } else replies = await this.#ask(round, deadline);
+        [replies] = await Promise.all([this.#ask(round, deadline, capturedAtMs), this.#storeClock.known(deadline)]);
+      } else replies = await this.#ask(round, deadline, capturedAtMs);
     } catch (error) {
       local?.unverified(round, 'store_failure');
       throw error;
@@ -201,13 +201,13 @@ export class Lookup {
    * Reads the generations of a round, each entry with a known location that the local tier does not hold, and the
    * freshness key, in this order and in one command.
    */
-  #ask(round: LookupRound, deadline: Deadline): Promise<readonly (Buffer | null)[]> {
+  #ask(round: LookupRound, deadline: Deadline, nowMs: number): Promise<readonly (Buffer | null)[]> {
     const keys: (GenerationKey | EntryKey | FreshnessKey)[] = [];
     for (const scope of round.scopes) keys.push(scope.generationKey);
     const locations: (EntryLocation | undefined)[] = [];
     for (let i = 0; i < round.addresses.length; i++) locations.push(this.#location(round, i, round.sent));
     round.locations = locations;
-    if (this.#local !== undefined) round.held = this.#held(this.#local, round);
+    if (this.#local !== undefined) round.held = this.#held(this.#local, round, nowMs);
     for (let i = 0; i < locations.length; i++) {
       if (locations[i] !== undefined && round.held?.[i] === undefined) keys.push(locations[i]!.key);
     }
@@ -216,9 +216,9 @@ export class Lookup {
   }
 
   /** Finds what the local tier holds of the entries that a round asks for. Drops what is past its TTL. */
-  #held(local: LocalTier, round: LookupRound): (LocalEntry | undefined)[] {
+  #held(local: LocalTier, round: LookupRound, nowMs: number): (LocalEntry | undefined)[] {
     const held: (LocalEntry | undefined)[] = [];
-    const latestMs = this.#latestMs();
+    const latestMs = this.#storeClock.latestAt(nowMs);
     for (let i = 0; i < round.locations.length; i++) {
       const location = round.locations[i];
       let entry = location && local.get(location.key);
@@ -307,7 +307,7 @@ export class Lookup {
     );
     let replies: readonly (Buffer | null)[];
     try {
-      replies = await this.#ask(round, pass.deadline);
+      replies = await this.#ask(round, pass.deadline, capturedAtMs);
     } catch (error) {
       this.#local?.unverified(round, 'store_failure');
       return this.#fail(pass, moved, 'read', error as Error);
