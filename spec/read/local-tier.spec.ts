@@ -262,13 +262,12 @@ describe('a local tier', () => {
     });
 
     it('no later than Redis ends it, in the process that filled it and in others', async () => {
-      const [one, other] = lendProcesses({ ttlMs: 300 }, { ttlMs: 300 });
-      await one!.fetch();
-      const looked = await one!.value.lookup(ID);
+      const processes = lendProcesses({ ttlMs: 1_000 }, { ttlMs: 1_000 });
+      for (const { fetch } of processes) await fetch();
+      const looked = await processes[0]!.value.lookup(ID);
       if (looked.outcome !== 'hit') throw new Error(`a hit, not ${looked.outcome}`);
-      await other!.fetch();
       const client = lendRedis();
-      for (const { value } of [one!, other!]) {
+      const untilItEnds = async ({ value, localHits }: (typeof processes)[0]) => {
         let outcome: string = 'hit';
         while (outcome === 'hit') {
           const isThere = (await client.exists(looked.vector.entryKey)) === 1;
@@ -276,8 +275,9 @@ describe('a local tier', () => {
           // Redis had dropped it before the lookup began.
           if (!isThere) expect(outcome).to.equal('miss');
         }
-      }
-      expect(one!.localHits() + other!.localHits()).to.be.above(2);
+        expect(localHits()).to.be.at.least(1);
+      };
+      await Promise.all(processes.map(untilItEnds));
     });
 
     it('which counts the time for which the machine was suspended', async () => {
