@@ -301,6 +301,51 @@ describe('a local tier', () => {
       expect(await fetch()).to.equal('newer');
     });
 
+    it('in the one command of a read that began after it, and by a second one if it ends meanwhile', async () => {
+      const clock = manualClock();
+      const store = memoryStore({ clock });
+      let reads = 0;
+      let meanwhile = () => {};
+      const read: Store['read'] = async (keys, deadline) => {
+        reads++;
+        const replies = await store.read(keys, deadline);
+        meanwhile();
+        return replies;
+      };
+      const { fetch, rows } = lendTier({ store: { ...store, read }, clock, ttlMs: 1_000, leases: false });
+      rows.set(1, 'old');
+      await fetch();
+      rows.set(1, 'new');
+      clock.advance(1_001);
+      reads = 0;
+      expect(await fetch()).to.equal('new');
+      expect(reads).to.equal(1);
+      rows.set(1, 'newest');
+      meanwhile = () => clock.advance(1_001);
+      reads = 0;
+      expect(await fetch()).to.equal('newest');
+      expect(reads).to.equal(2);
+    });
+
+    it('by the latest that the time of the store can be, if its reply takes long', async () => {
+      const clock = manualClock();
+      const store = memoryStore({ clock });
+      const timeMs: Store['timeMs'] = async (deadline) => {
+        const toldMs = await store.timeMs(deadline);
+        clock.advance(100);
+        return toldMs;
+      };
+      const rows = new Map<number, unknown>([[1, 'old']]);
+      const options = { ...{ name: uniqueName(), clock, rows }, ttlMs: 1_000 };
+      const [writer, reader] = [lendTier({ ...options, store }), lendTier({ ...options, store: { ...store, timeMs } })];
+      await writer.fetch();
+      for (let read = 0; read < 2; read++) expect(await reader.fetch()).to.equal('old');
+      expect(reader.localHits()).to.equal(1);
+      rows.set(1, 'new');
+      clock.advance(905); // 1,005 since the lookup of the fill
+      expect(await reader.fetch()).to.equal('new');
+    });
+
     it('by a time of the store that is a minute old at most', async () => {
       const clock = manualClock();
       const store = memoryStore({ clock });
