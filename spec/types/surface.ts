@@ -155,3 +155,13 @@ tenants.one('swapped', {
 void settings.fill(undefined as unknown as Vector, { tenant: 1 });
 // @ts-expect-error a store is bounded
 memoryStore({ maxBytes: undefined as unknown as null });
+
+// --- the local tier
+
+const named = { name: 'types', store: memoryStore() };
+void new GenerationalCache({ ...named, local: { mode: 'verify', maxEntries: 10_000 } });
+void new GenerationalCache({ ...named, local: { mode: 'verify', maxBytes: 64 << 20 } });
+// @ts-expect-error a local tier without a bound
+void new GenerationalCache({ ...named, local: { mode: 'verify' } });
+// @ts-expect-error a mode that is none
+void new GenerationalCache({ ...named, local: { mode: 'fast', maxEntries: 10_000 } });
