@@ -124,9 +124,9 @@ export class Entry<Ids extends object, Value, Transaction = never> {
   }
 
   /**
-   * Frees the memory of an entry, in the store and in this process. Returns true if the store held it. Costs two commands. A delete does not invalidate,
-   * since a slow reader may store the old value after it (docs/protocol.md, rule 1): bump instead. Throws IdError, and the
-   * store's errors.
+   * Frees the memory of an entry, in the store and in this process. Returns true if the store held it. Costs two commands.
+   * A delete does not invalidate, since a slow reader may store the old value after it, and other processes may have it in
+   * their local tiers (docs/protocol.md, rules 1 and 14a): bump instead. Throws IdError, and the store's errors.
    */
   async delete(ids: Ids): Promise<boolean> {
     const { lookup, local, partitions, options, telemetry, inFlight } = this.#engine.opened();

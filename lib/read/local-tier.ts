@@ -74,7 +74,8 @@ export class LocalTier {
     this.#entries = new LRUCache({
       ...(maxEntries !== undefined && { max: maxEntries }),
       maxSize: maxBytes,
-      dispose: (_entry, _key, reason) => {
+      // A listener may look up in turn: only after the eviction is the cache itself again.
+      disposeAfter: (_entry, _key, reason) => {
         if (reason === 'evict') this.#telemetry.emit('localEviction', { cache: this.#cache });
       },
     });

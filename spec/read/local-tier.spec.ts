@@ -519,6 +519,22 @@ describe('a local tier', () => {
       expect(tier.localHits()).to.equal(2);
     });
 
+    it('while a listener of evictions reads in turn', async () => {
+      const tier = lendTier({ local: { mode: 'verify', maxEntries: 3 }, store: memoryStore() });
+      const reads: Promise<unknown>[] = [];
+      // What it reads enters, and so evicts.
+      tier.cache.on('localEviction', () => {
+        if (reads.length < 200) reads.push(tier.value.lookup({ item: reads.length % 5 }));
+      });
+      await fill(tier);
+      await tier.cache.settled();
+      expect(reads).to.have.length(200);
+      await Promise.all(reads);
+      expect(tier.cache.state.local!.entries).to.equal(3);
+      await tier.value.fetchMany([...tier.rows.keys()].map((item) => ({ item })));
+      expect(tier.loads).to.have.length(1);
+    });
+
     it('by their bytes, also of one value', async () => {
       const tier = lendTier({ local: { mode: 'verify', maxBytes: 20_000 }, store: memoryStore() });
       await fill(tier);
