@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { GenerationalCache, integer, type Store } from '../../lib/index.js';
+import { type CacheSettings, GenerationalCache, integer, type Store } from '../../lib/index.js';
 import { deferred, type Deferred } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
 
@@ -40,10 +40,11 @@ export class Process {
   readonly #loads: HeldLoad[] = [];
   readonly #store: TrackedStore;
 
-  constructor(name: string, store: Store, database: Database) {
+  constructor(name: string, store: Store, database: Database, options: Pick<CacheSettings, 'local'> = {}) {
     this.#store = new TrackedStore(store);
     this.cache = new GenerationalCache({
       ...{ name, store: this.#store.store },
+      ...options,
       ...{ readDeadlineMs: 10_000, fillDeadlineMs: 10_000, bumpDeadlineMs: 10_000 },
       // A process that waits for the held load of another one would take no further step.
       leases: false,
