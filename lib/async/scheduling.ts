@@ -26,5 +26,5 @@ export const nextTick: (callback: () => void) => void = 'clock' in process.nextT
 /** Milliseconds since an arbitrary start; never goes back. */
 export const monotonicMs: () => number = performance.now.bind(performance);
 
-/** Milliseconds since 1970, by a clock that may be set. */
+/** Milliseconds since 1970 by the wall clock, which goes on while the machine sleeps, and may be set back. */
 export const wallMs: () => number = Date.now.bind(Date);

@@ -2,6 +2,7 @@ import type { EntryLocation } from './entry-location.js';
 import type { Generation } from './generation.js';
 import { type GenerationKey, generationKey, partitionOf } from './key.js';
 import type { Scope } from './scope.js';
+import type { TrackedScope } from './tracked-scope.js';
 
 /**
  * A scope, and the generation of it that this process saw last.
@@ -21,6 +22,8 @@ export class RegisteredScope implements Scope {
   readonly copies: readonly RegisteredScope[] | undefined;
   /** The generation seen last, if any. */
   remembered: Generation | undefined;
+  /** What the store's pushes tell of its generation; undefined unless the cache tracks generations. */
+  tracked: TrackedScope | undefined;
   /** Location of the entry of this scope that was read last: the next hit reuses its key. */
   lastLocation: EntryLocation | undefined;
   /**
@@ -61,6 +64,7 @@ export class RegisteredScope implements Scope {
 
   /** Removes this scope from its parent. */
   leave(): void {
+    this.tracked?.forget();
     const holder = this.#holder!;
     if (holder.child(this.level, this.#id) === this) holder.#children!.get(this.level)!.delete(this.#id);
   }

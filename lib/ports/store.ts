@@ -1,4 +1,5 @@
 import type { Deadline } from '../async/deadline.js';
+import type { Moment } from '../async/moment.js';
 import { GencacheError } from '../errors/errors.js';
 import type { Generation } from '../model/generation.js';
 import type { DemandsKey, EntryKey, FreshnessKey, GenerationKey, MarkKey } from '../model/key.js';
@@ -179,6 +180,52 @@ export interface StorePartition {
 
   /** The mark that stands. One command. */
   readMark(markKey: MarkKey, deadline: Deadline): Promise<string | null>;
+
+  /**
+   * Begins to tell `listener` which generations change, without a call for each, until `close()` (docs/protocol.md,
+   * rules 14 to 16). At most one listener. A store that can't tell changes has no such method.
+   */
+  track?(options: TrackingOptions, listener: TrackingListener): Tracking;
+}
+
+export interface TrackingOptions {
+  /** The prefix of the partition's keys. */
+  readonly prefix: string;
+  /** Pause between two beats, in ms. A beat costs one command. */
+  readonly beatEveryMs: number;
+  /** The freshness key that each beat looks at, for a cache with a bound. */
+  readonly freshnessKey?: FreshnessKey | undefined;
+}
+
+export interface Tracking {
+  /** Ends the tracking. The listener is called no more. */
+  close(): void;
+}
+
+/** Hears of changes in the order in which the store makes them. */
+export interface TrackingListener {
+  /** The generations at these keys may have changed. */
+  changed(keys: readonly GenerationKey[]): void;
+
+  /**
+   * Changes may have been missed. From now on each change is told that the store of this incarnation makes; undefined: none
+   * until the next reset.
+   */
+  reset(incarnation: string | undefined): void;
+
+  /** Every change has been told that the store made until it received this beat. Beats come in the order of their sending. */
+  beat(beat: Beat): void;
+
+  /** The store can't tell changes, and why. Told once, until tracking has worked. The store tries again once in a while. */
+  refused(error: Error): void;
+}
+
+/** A sign that changes are told, which went the way of the commands to the store and the way of the pushes back. */
+export interface Beat {
+  /** The moment before its command was sent. */
+  readonly sentAt: Moment;
+  /** The freshness key as the store had it then, and its TTL; undefined without `freshnessKey`. */
+  readonly freshness?: { readonly value: Buffer | null; readonly ttlMs: number } | undefined;
 }
 
 /** Entries to be loaded. */

@@ -1,0 +1,32 @@
+import type { Generation } from './generation.js';
+import type { GenerationKey } from './key.js';
+import type { Watch } from './watch.js';
+
+/** The generation of a scope as the store's pushes tell it; `read/tracked-generations.ts` keeps it. */
+export class TrackedScope {
+  /** The generation that the store has, as long as `watch` is live; undefined if only a read can tell. */
+  verified: Generation | undefined;
+  /** The watch during which `verified` was read. */
+  watch: Watch;
+  /** Number of the last step that may have changed the generation. */
+  changedAt: number;
+  /** Whether pushes no longer reach this object. */
+  isForgotten = false;
+  readonly #key: GenerationKey;
+  readonly #tracked: Map<GenerationKey, TrackedScope>;
+
+  constructor(key: GenerationKey, tracked: Map<GenerationKey, TrackedScope>, watch: Watch, step: number) {
+    this.#key = key;
+    this.#tracked = tracked;
+    this.watch = watch;
+    this.changedAt = step;
+    tracked.set(key, this);
+  }
+
+  /** Ends the tracking of this scope: without pushes it must not stay verified (docs/protocol.md, rule 18a). */
+  forget(): void {
+    this.verified = undefined;
+    this.isForgotten = true;
+    this.#tracked.delete(this.#key);
+  }
+}
