@@ -20,8 +20,9 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   lib: [...BASE, 'codec', 'telemetry', 'read', 'write'],
 
   'store/memory': BASE,
-  'store/redis': [...BASE, 'store/redis/cluster', 'store/redis/commands'],
-  'store/redis/cluster': [...BASE, 'store/redis', 'store/redis/commands'],
+  'store/redis': [...BASE, 'store/redis/cluster', 'store/redis/commands', 'store/redis/tracking'],
+  'store/redis/cluster': [...BASE, 'store/redis', 'store/redis/commands', 'store/redis/tracking'],
+  'store/redis/tracking': [...BASE, 'store/redis'],
   'store/redis/commands': ['store/redis/commands/includes'],
   'store/redis/commands/includes': [],
 

@@ -79,13 +79,14 @@ export class RedisConnection implements Route {
   #anew: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor(address: ServerAddress) {
+  /** `settings`: what differs from a connection for commands. */
+  constructor(address: ServerAddress, settings: Partial<RedisOptions> = {}) {
     const retryStrategy = () => {
       // The owner may have renewed what it connects with: a token as password, a certificate, an address.
       Object.assign(this.#client.options, address.options, own);
       return retryAfterMs(++this.#attempts);
     };
-    const own = { ...OWN_OPTIONS, retryStrategy, lazyConnect: !!address.options.sentinels };
+    const own = { ...OWN_OPTIONS, ...settings, retryStrategy, lazyConnect: !!address.options.sentinels };
     this.#client = defineScripts(inNoContext(() => address.connect(own)));
     const { sentinels } = address.options;
     // Behind Sentinels ioredis itself leaves a replica, in silence.
@@ -232,6 +233,11 @@ export class RedisConnection implements Route {
       { cause },
     );
   };
+
+  /** Leaves the connection, and opens another one. */
+  reconnect(): void {
+    this.#client.disconnect(true);
+  }
 
   close(): void {
     this.#closed = true;
@@ -420,7 +426,7 @@ function letReadyCheckPass(client: Redis, onInfo?: (info: ServerInfo) => void): 
  * Whether Redis refuses a command for good: the user lacks a right, or the host does not have it. A server that can't answer
  * now says so by a code of its own: LOADING, BUSY, MASTERDOWN, NOAUTH.
  */
-function isRefused(error: unknown): error is Error {
+export function isRefused(error: unknown): error is Error {
   return error instanceof Error && error.name === 'ReplyError' && /^(?:ERR |NOPERM |(?![A-Z]+ ))/.test(error.message);
 }
 

@@ -22,6 +22,9 @@ import {
   type StoreLifecycle,
   type StoreListener,
   type StorePartition,
+  type Tracking,
+  type TrackingListener,
+  type TrackingOptions,
 } from '../../ports/store.js';
 import { PARTITIONS_MAX } from '../../model/key.js';
 import { wholeNumber } from '../../errors/option-checks.js';
@@ -31,6 +34,8 @@ import { slotOf } from './cluster/slot.js';
 import { MovingSlotError } from './cluster/slot-route.js';
 import { RedisConnection, type Route } from './redis-connection.js';
 import { Mget } from './commands/mget.js';
+import { PartitionTracker, type PushSource } from './tracking/partition-tracker.js';
+import { TrackingConnection } from './tracking/tracking-connection.js';
 
 /** Partitions of a cache on a Redis Cluster by default: a cluster of a few dozen primaries shares their load evenly. */
 export const CLUSTER_PARTITIONS = 64;
@@ -79,7 +84,7 @@ export function redisStore(redis: Redis | Cluster, options: ClusterStoreOptions 
     },
     connect: (own: Partial<typeof redis.options>) => redis.duplicate(own),
   };
-  return new RedisStore(new RedisConnection(address));
+  return new RedisStore(new RedisConnection(address), new TrackingConnection(address));
 }
 
 function isCluster(redis: Redis | Cluster | undefined | null): redis is Cluster {
@@ -106,9 +111,11 @@ function positions(indexes: readonly number[]): string {
 
 class RedisPartition implements StorePartition {
   readonly #connection: Route;
+  readonly #pushes: PushSource;
 
-  constructor(connection: Route) {
+  constructor(connection: Route, pushes: PushSource) {
     this.#connection = connection;
+    this.#pushes = pushes;
   }
 
   get server(): object | undefined {
@@ -296,6 +303,10 @@ class RedisPartition implements StorePartition {
   readMark(markKey: MarkKey, deadline: Deadline): Promise<string | null> {
     return this.#connection.send(deadline, (client) => client.get(markKey));
   }
+
+  track(options: TrackingOptions, listener: TrackingListener): Tracking {
+    return new PartitionTracker(this.#connection, this.#pushes, options, listener);
+  }
 }
 
 /** A connection, or several, of one cache. */
@@ -333,8 +344,11 @@ class Lifecycle implements StoreLifecycle {
 class RedisStore extends RedisPartition implements Store {
   readonly #lifecycle: Lifecycle;
 
-  constructor(connection: RedisConnection) {
-    super(connection);
+  readonly #tracking: TrackingConnection;
+
+  constructor(connection: RedisConnection, tracking: TrackingConnection) {
+    super(connection, { trackingConnection: () => tracking });
+    this.#tracking = tracking;
     this.#lifecycle = new Lifecycle(connection);
   }
 
@@ -347,6 +361,7 @@ class RedisStore extends RedisPartition implements Store {
   }
 
   close(): Promise<void> {
+    this.#tracking.close();
     return this.#lifecycle.close();
   }
 }
@@ -368,7 +383,8 @@ class ClusterStore extends Lifecycle implements PartitionedStore {
   }
 
   partition(prefix: string): StorePartition {
-    return new RedisPartition(this.#cluster.route(slotOf(prefix)));
+    const route = this.#cluster.route(slotOf(prefix));
+    return new RedisPartition(route, route);
   }
 }
 

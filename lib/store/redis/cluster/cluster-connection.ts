@@ -20,6 +20,7 @@ import { type StoreListener, StoreUnavailableError } from '../../../ports/store.
 import { ignoreLaterErrors } from '../later-errors.js';
 import { RedisConnection, type ServerAddress } from '../redis-connection.js';
 import { tlsRemedy } from '../tls-remedy.js';
+import { TrackingConnection } from '../tracking/tracking-connection.js';
 import type { ClusterClient } from './cluster-client.js';
 import type { NodeAddress } from './redirection.js';
 import { ownerOf, readSlotMap, type SlotMap } from './slot-map.js';
@@ -41,6 +42,8 @@ export class ClusterConnection implements ClusterNodes {
   readonly #routes = new Map<number, SlotRoute>();
   /** By the key of the address. */
   readonly #nodes = new Map<string, RedisConnection>();
+  /** Beside the connection to the same node; open if a partition there is tracked. */
+  readonly #tracking = new Map<RedisConnection, TrackingConnection>();
   /** Called at each change of a connection or a route. */
   #waiting = new Set<() => void>();
   #map: SlotMap | undefined;
@@ -83,6 +86,7 @@ export class ClusterConnection implements ClusterNodes {
     if (known !== undefined) return known;
     const node = new RedisConnection(server);
     this.#nodes.set(key, node);
+    this.#tracking.set(node, new TrackingConnection(server));
     node.listen((signal) => {
       const wasUp = this.#isUp;
       this.changed();
@@ -121,6 +125,10 @@ export class ClusterConnection implements ClusterNodes {
   #tellDown(error: Error): void {
     this.#isUp = false;
     this.#listener?.({ kind: 'down', error });
+  }
+
+  trackingConnection(node: RedisConnection): TrackingConnection {
+    return this.#tracking.get(node)!;
   }
 
   /** Host of the node that a connection leads to. */
@@ -262,6 +270,7 @@ export class ClusterConnection implements ClusterNodes {
         for (const [key, node] of this.#nodes) {
           if (used.has(node)) continue;
           this.#nodes.delete(key);
+          this.#tracking.delete(node);
           node.close();
         }
       }, UNUSED_MS).unref(),
@@ -274,6 +283,7 @@ export class ClusterConnection implements ClusterNodes {
     clearTimeout(this.#mapTimer);
     clearTimeout(this.#sweepTimer);
     for (const node of this.#nodes.values()) node.close();
+    for (const tracking of this.#tracking.values()) tracking.close();
   }
 }
 

@@ -2,6 +2,8 @@ import { setImmediate, setTimeout } from '../../../async/scheduling.js';
 import type { Deadline } from '../../../async/deadline.js';
 import { StoreUnavailableError } from '../../../ports/store.js';
 import { askingClient } from '../commands/scripts.js';
+import type { PushSource } from '../tracking/partition-tracker.js';
+import type { TrackingConnection } from '../tracking/tracking-connection.js';
 import type { ApartCommand, RedisConnection, Route, SentCommand } from '../redis-connection.js';
 import { type NodeAddress, redirectionOf } from './redirection.js';
 
@@ -21,10 +23,11 @@ const PAUSE_MS = 50;
  * which says that nothing was executed: a look-up bypasses, a fill is refused. `sendApart` sends a command for each key
  * alone and follows ASK.
  */
-export class SlotRoute implements Route {
+export class SlotRoute implements Route, PushSource {
   readonly slot: number;
   readonly #cluster: ClusterNodes;
   #node: RedisConnection | undefined;
+  #moved: (() => void) | undefined;
 
   constructor(slot: number, cluster: ClusterNodes) {
     this.slot = slot;
@@ -40,11 +43,21 @@ export class SlotRoute implements Route {
   lead(node: RedisConnection): void {
     if (node === this.#node) return;
     this.#node = node;
+    this.#moved?.();
     this.#cluster.changed();
   }
 
   get server(): RedisConnection | undefined {
     return this.#node;
+  }
+
+  /** The tracking connection to the slot's owner; undefined before the first slot map. */
+  trackingConnection(): TrackingConnection | undefined {
+    return this.#node && this.#cluster.trackingConnection(this.#node);
+  }
+
+  onMove(listener: () => void): void {
+    this.#moved = listener;
   }
 
   get incarnation(): string | undefined {
@@ -184,6 +197,8 @@ const APART_AT_ONCE = 100;
 export interface ClusterNodes {
   /** Returns the connection to a node, or makes one. */
   node(address: NodeAddress): RedisConnection;
+  /** The tracking connection to the node that a connection leads to. */
+  trackingConnection(node: RedisConnection): TrackingConnection;
   /** The host of the node that a connection leads to. */
   hostOf(node: RedisConnection): string;
   /** The error of a call that no slot map can lead to a node; undefined while one may still come. */

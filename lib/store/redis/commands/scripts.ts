@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import { BEAT } from './beat.lua.js';
 import { BUMP } from './bump.lua.js';
 import { CLAIM } from './claim.lua.js';
 import { DEMAND } from './demand.lua.js';
@@ -25,6 +26,7 @@ export interface WithScripts extends Redis {
   gencacheRenew(keys: number, args: readonly Argument[]): Promise<number>;
   gencacheRepair(keys: number, args: readonly Argument[]): Promise<number>;
   gencacheDemand(keys: number, args: readonly Argument[]): Promise<string>;
+  gencacheBeatBuffer(keys: number, args: readonly Argument[]): Promise<[number, Buffer | null, number]>;
 }
 
 /**
@@ -43,6 +45,7 @@ export function defineScripts(client: Redis): WithScripts {
   client.defineCommand('gencacheRenew', { lua: RENEW });
   client.defineCommand('gencacheRepair', { lua: REPAIR });
   client.defineCommand('gencacheDemand', { lua: DEMAND });
+  client.defineCommand('gencacheBeat', { lua: BEAT });
   return client as WithScripts;
 }
 
