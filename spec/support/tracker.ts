@@ -1,8 +1,8 @@
 import { expect } from 'chai';
-import type { Redis } from 'ioredis';
+import { Cluster, type Redis } from 'ioredis';
 import sinon from 'sinon';
 import { type FreshnessKey, type GenerationKey, keyPrefix } from '../../lib/model/key.js';
-import type { Beat, TrackingListener } from '../../lib/ports/store.js';
+import type { Beat, StorePartition, TrackingListener } from '../../lib/ports/store.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { AskedStore } from '../ports/asked-store.js';
 import { eventually } from './deferred.js';
@@ -19,17 +19,23 @@ export type Told =
 export interface LendTrackerOptions {
   readonly beatEveryMs?: number;
   readonly boundMs?: number;
+  /** Where the tracking connection leads, if not to `url`. */
+  readonly pushesPort?: number;
   /** Hears everything too. */
   readonly listener?: TrackingListener;
 }
 
-/** A store on this server that tells a listener of changes; closed after the spec. */
-export function lendTracker(url: string, { beatEveryMs = 30, boundMs, listener }: LendTrackerOptions = {}) {
-  const client = lendRedis({ url, lazyConnect: true });
-  const duplicate = sinon.spy(client, 'duplicate');
-  const store = redisStore(client);
-  lend({ what: 'the store', close: () => store.close() });
+/** A store on this server, or in one slot of this cluster, that tells a listener of changes; closed after the spec. */
+export function lendTracker(
+  place: string | Cluster,
+  { beatEveryMs = 30, boundMs, listener, pushesPort }: LendTrackerOptions = {},
+) {
   const name = uniqueName();
+  const client = place instanceof Cluster ? undefined : lendRedis({ url: place, lazyConnect: true });
+  const duplicate = client && sinon.spy(client, 'duplicate');
+  const whole = place instanceof Cluster ? redisStore(place, { partitions: 1 }) : redisStore(client!);
+  const store: StorePartition = 'partition' in whole ? whole.partition(keyPrefix(name)) : whole;
+  lend({ what: 'the store', close: () => whole.close() });
   const asked = new AskedStore(store, name);
   const told: Told[] = [];
   const heard: TrackingListener = {
@@ -51,14 +57,16 @@ export function lendTracker(url: string, { beatEveryMs = 30, boundMs, listener }
     },
   };
   const freshnessKey: FreshnessKey | undefined = boundMs === undefined ? undefined : asked.freshnessKey(boundMs);
+  // Each connection takes the options of the moment in which it opens.
+  if (pushesPort !== undefined) client!.options.port = pushesPort;
   const tracking = store.track!({ prefix: keyPrefix(name), beatEveryMs, freshnessKey }, heard);
   lend({ what: 'the tracking', close: () => tracking.close() });
   const count = (kind: Told['kind']) => told.filter((one) => one.kind === kind).length;
   return {
-    ...{ store, asked, name, told, tracking, count, key: asked.generationKey() },
+    ...{ client: client!, whole, store, asked, name, told, tracking, count, key: asked.generationKey() },
     /** The client of the tracking connection. */
     get trackingClient(): Redis {
-      return duplicate.secondCall.returnValue;
+      return duplicate!.secondCall.returnValue;
     },
     /** Resolves after this many further beats. */
     async beats(further = 1): Promise<void> {
