@@ -7,10 +7,12 @@ import { expect } from 'chai';
 import type { Redis } from 'ioredis';
 import { formatGeneration, nonce } from '../../lib/model/generation.js';
 import { generationKey, keyPrefix } from '../../lib/model/key.js';
+import { startAnswering } from '../support/answering.js';
 import { eventually } from '../support/deferred.js';
 import { lendRedis, privateRedis, uniqueName } from '../support/redis.js';
 import { startProxy } from '../support/proxy.js';
 import { runProgram } from '../support-specs/programs/run.js';
+import { lendTracker } from '../support/tracker.js';
 import { HEARTBEAT_MS, TrackedReader } from '../support/tracked-reader.js';
 
 /** Longer than the time after which a connection without pushes is left. */
@@ -249,6 +251,18 @@ describe('tracked generations', () => {
       commands.release();
       await reader.verify();
     });
+  });
+
+  it('are none behind a proxy that confirms CLIENT TRACKING and pushes nothing: it counts as a refusal', async () => {
+    const server = await privateRedis();
+    const url = await startAnswering(server.port, (request) =>
+      /\r\nTRACKING\r\n/.test(request) ? '+OK\r\n' : undefined,
+    );
+    const { errors, asked, count } = lendTracker(url);
+    await eventually(() => expect(errors()).to.have.length(1));
+    expect(errors()[0]).to.contain('pushed no change');
+    expect(count('beat')).to.equal(0);
+    await asked.minted();
   });
 
   describe('with a replica', () => {

@@ -81,13 +81,15 @@ export class PartitionTracker implements Tracking, TrackingMember {
 
   close(): void {
     this.#isClosed = true;
+    this.#told = undefined;
     clearTimeout(this.#timer);
     this.#connection?.remove(this);
     this.#connection = undefined;
   }
 
   began(): void {
-    this.#tick();
+    if (this.#connection?.incarnation === undefined) this.refused(unknownIncarnation());
+    else this.#tick();
   }
 
   pushed(keys: readonly string[]): void {
@@ -234,6 +236,14 @@ export interface PushSource {
   trackingConnection(): TrackingConnection | undefined;
   /** Calls `listener` in the moment in which commands begin to go to another server. */
   onMove?(listener: () => void): void;
+}
+
+function unknownIncarnation(): StoreUnavailableError {
+  return new StoreUnavailableError(
+    'Redis did not tell its run_id and master_replid, without which its pushes may be those of another server. Let the ' +
+      'user run INFO.',
+    false,
+  );
 }
 
 function noPushes(): StoreUnavailableError {

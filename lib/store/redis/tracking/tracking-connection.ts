@@ -49,6 +49,8 @@ export class TrackingConnection {
   readonly #address: ServerAddress;
   readonly #members = new Map<string, TrackingMember>();
   #connection: RedisConnection | undefined;
+  /** The connection whose messages are listened to: its client stays the same when it connects again. */
+  #heard: RedisConnection | undefined;
   /** Whether pushes are subscribed to. */
   #isOn = false;
   /** The members whose keys this connection tracks. */
@@ -67,9 +69,9 @@ export class TrackingConnection {
 
   add(member: TrackingMember): void {
     this.#members.set(member.prefix, member);
-    if (this.#connection === undefined) this.#open();
     // Members that are added in one turn are tracked together, by the first connection.
-    else if (this.#tracked.size > 0) this.reconnect();
+    if (this.#tracked.size > 0) this.reconnect();
+    this.#open();
   }
 
   /** Removes a member. Closes the connection without one. */
@@ -86,8 +88,7 @@ export class TrackingConnection {
     this.#in(Math.max(0, waitMs), () => {
       this.#leftAtMs = monotonicMs();
       this.#lose();
-      if (this.#connection === undefined) this.#open();
-      else this.#connection.reconnect();
+      this.#connection?.reconnect();
     });
   }
 
@@ -100,27 +101,24 @@ export class TrackingConnection {
   }
 
   #open(): void {
+    if (this.#connection !== undefined || this.#members.size === 0) return;
     const connection = new RedisConnection(this.#address, SETTINGS);
     this.#connection = connection;
-    let hears = false;
     connection.listen(({ kind }) => {
       if (kind === 'down') this.#lose();
-      else if (kind === 'up') {
-        void this.#begin(connection, hears);
-        hears = true;
-      }
+      else if (kind === 'up') void this.#begin(connection);
     });
   }
 
-  async #begin(connection: RedisConnection, hears: boolean): Promise<void> {
+  async #begin(connection: RedisConnection): Promise<void> {
     const members = new Set(this.#members.values());
     this.#tracked = members;
     const prefixes = [...members].flatMap(({ tracked }) => tracked).flatMap((prefix) => ['PREFIX', prefix]);
     try {
       await withDeadline('tracking', BEGIN_WITHIN_MS, (deadline) =>
         connection.send(deadline, async (client) => {
-          // The client stays the same through all its connections.
-          if (!hears) client.on('messageBuffer', (_, keys: unknown) => this.#hear(keys));
+          if (this.#heard !== connection) client.on('messageBuffer', (_, keys: unknown) => this.#hear(keys));
+          this.#heard = connection;
           const id = String(await client.call('CLIENT', 'ID'));
           await client.call('CLIENT', 'TRACKING', 'ON', 'REDIRECT', id, 'BCAST', ...prefixes);
           await client.subscribe(CHANNEL);
