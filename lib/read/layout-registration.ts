@@ -1,6 +1,6 @@
 import { endsWithin } from '../async/ends-within.js';
 import { inNoContext } from '../async/no-context.js';
-import { monotonicMs } from '../async/scheduling.js';
+import { suspensionClock } from '../ports/clock.js';
 
 /** A registration is renewed after this time, in ms: a registry that lost it, in a failover, has it again. */
 const RENEWED_AFTER_MS = 300_000;
@@ -22,13 +22,13 @@ interface LayoutRegistrationOptions {
  * Keeps this process' number of partitions registered (docs/protocol.md, rule 24).
  *
  * **Invariant.** While `stands` is true, a program that reads the registry after a commit finds this process' layout, or there
- * is no registry. The age of a registration is the longer of two: by the monotonic clock, which stands still while the machine
- * sleeps, and by the system's, which may be set back.
+ * is no registry. The age of a registration counts the time for which the machine was suspended.
  */
 export class LayoutRegistration {
   readonly #options: LayoutRegistrationOptions;
   #renewedAfterMs = RENEWED_AFTER_MS;
-  #registeredAt: { readonly ownMs: number; readonly wallMs: number } | undefined;
+  readonly #clock = suspensionClock();
+  #registeredAtMs = -Infinity;
   #retryAtMs = -Infinity;
   #registering: Promise<void> | undefined;
   #hasWarned = false;
@@ -51,25 +51,24 @@ export class LayoutRegistration {
   }
 
   get #ageMs(): number {
-    const at = this.#registeredAt;
-    return at === undefined ? Infinity : Math.max(monotonicMs() - at.ownMs, Date.now() - at.wallMs);
+    return this.#clock.nowMs() - this.#registeredAtMs;
   }
 
   #register(): void {
-    if (this.#registering !== undefined || monotonicMs() < this.#retryAtMs) return;
+    if (this.#registering !== undefined || this.#clock.nowMs() < this.#retryAtMs) return;
     this.#registering = inNoContext(this.#attempt);
     this.#options.track(this.#registering);
   }
 
   readonly #attempt = async (): Promise<void> => {
-    const now = { ownMs: monotonicMs(), wallMs: Date.now() };
+    const nowMs = this.#clock.nowMs();
     try {
       const isRegistered = await this.#options.register();
       this.#renewedAfterMs = isRegistered ? RENEWED_AFTER_MS : LOOKED_FOR_AFTER_MS;
-      this.#registeredAt = now;
+      this.#registeredAtMs = nowMs;
       this.#hasWarned = false;
     } catch (error) {
-      this.#retryAtMs = monotonicMs() + RETRY_MS;
+      this.#retryAtMs = this.#clock.nowMs() + RETRY_MS;
       if (!this.#hasWarned) this.#options.warn(`${FACT} ${(error as Error).message}`);
       this.#hasWarned = true;
     } finally {

@@ -113,7 +113,7 @@ export class ClusterConnection implements ClusterNodes {
 
   /** The nodes that own a slot in use. */
   get #used(): ReadonlySet<RedisConnection | undefined> {
-    return new Set([...this.#routes.values()].map(({ node }) => node));
+    return new Set([...this.#routes.values()].map(({ server }) => server));
   }
 
   /** Whether each slot in use has a node that can be asked. */

@@ -34,11 +34,6 @@ export class SlotRoute implements Route, PushSource {
     this.#cluster = cluster;
   }
 
-  /** The connection to the slot's owner; undefined before the first slot map. */
-  get node(): RedisConnection | undefined {
-    return this.#node;
-  }
-
   /** Takes another node for the slot's owner. */
   lead(node: RedisConnection): void {
     if (node === this.#node) return;
@@ -47,6 +42,7 @@ export class SlotRoute implements Route, PushSource {
     this.#cluster.changed();
   }
 
+  /** The connection to the slot's owner; undefined before the first slot map. */
   get server(): RedisConnection | undefined {
     return this.#node;
   }
