@@ -194,7 +194,10 @@ export class Trust implements PartitionsTrust {
     const asking = groups.map(async (group) => {
       const { store } = group[0]!.partition;
       const timeMs = await withDeadline('time', this.#options.bumpDeadlineMs, (deadline) => store.timeMs(deadline));
-      if (store.incarnation === undefined) throw unknownIncarnation();
+      if (store.incarnation === undefined) {
+        store.revalidate?.();
+        throw unknownIncarnation();
+      }
       times.set(store.incarnation, { timeMs, ownMs });
     });
     const errors = new Map<number, Error>();
@@ -404,8 +407,8 @@ function groupBy<T>(items: readonly T[], keyOf: (item: T) => unknown): T[][] {
 
 function unknownIncarnation(): StoreUnavailableError {
   return new StoreUnavailableError(
-    'The incarnation of the store is unknown: INFO (run_id, master_replid) is refused, or the connection has just been ' +
-      'lost. Let the user of the relay run INFO, also inside scripts.',
+    'The incarnation of the store is unknown: INFO is refused, or does not tell run_id and master_replid, or the connection ' +
+      'has just been lost. Let the user of the relay run INFO, also inside scripts; a host that does not tell them can have no relay.',
     false,
   );
 }
