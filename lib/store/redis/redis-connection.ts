@@ -99,7 +99,11 @@ export class RedisConnection implements Route {
       this.#sentinels.follow(this.#client);
       void inNoContext(() => this.#client.connect().catch(() => {}));
     }
-    this.#client.on('connect', () => (this.#silentSinceMs = monotonicMs()));
+    this.#client.on('connect', () => {
+      this.#silentSinceMs = monotonicMs();
+      // No call may wait for a server that is known to be down, so no deadline would look.
+      this.#leaveIfSilent();
+    });
     this.#client.on('ready', () => void this.#identify());
     this.#client.on('close', () => this.#lose());
     this.#client.on('end', () => this.#beginAnew(retryStrategy));

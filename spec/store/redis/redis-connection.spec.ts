@@ -87,6 +87,20 @@ describe('the connection to Redis', () => {
     });
   });
 
+  it('that is half-open from its beginning is left for another one, although no call waits for it', async () => {
+    const server = await privateRedis();
+    const proxy = await startProxy(server.port);
+    const { asked, kinds } = lendStore(proxy.url);
+    const { key, token } = await asked.minted();
+    proxy.holdsNew = true;
+    proxy.cut();
+    await eventually(() => expect(kinds()).to.deep.equal(['up', 'down']));
+    await eventually(() => expect(proxy.connections).to.equal(1));
+    proxy.holdsNew = false;
+    // Reads are rejected at once.
+    await eventually(async () => expect(await asked.text(key)).to.equal(token));
+  });
+
   describe('in the last moment of a connection, when the other side has ended it and it is not closed yet', () => {
     /** A store behind a proxy, with the client of its own, whose stream shows that moment. */
     async function lendEnding(limitMs = 5_000) {
