@@ -242,6 +242,16 @@ describe('tracked generations', () => {
       await reader.verify();
     });
 
+    it('leaves the tracking connection half-open from its beginning: it is left for another one', async () => {
+      const { pushes, reader } = await lendProxied();
+      pushes.holdsNew = true;
+      pushes.cut();
+      await reader.bumpThrough();
+      await eventually(() => expect(pushes.connections).to.be.above(0));
+      pushes.holdsNew = false;
+      await reader.verify();
+    });
+
     it('leaves the connection for commands half-open: no beat is sent, and nothing stays verified', async () => {
       const { commands, reader } = await lendProxied();
       commands.hold();
@@ -283,10 +293,14 @@ describe('tracked generations', () => {
       pushes.holdReplies();
       await reader.bumpAll();
       reader.noteOld(await reader.current());
+      reader.lent.client.options.port = replica.port;
       await primary.kill('SIGKILL');
       writer = two!;
-      reader.lent.client.options.port = replica.port;
       pushes.cut();
+      await eventually(async () => {
+        const server = /run_id:(\w+)/.exec(await two!.info('server'))![1]!;
+        expect(reader.lent.store.incarnation).to.match(new RegExp(`^${server}`));
+      });
       await reader.settled();
       expect(await reader.current()).to.deep.equal(kept);
       await reader.verify();

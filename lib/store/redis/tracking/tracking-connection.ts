@@ -10,10 +10,10 @@
  *
  * A subscribed connection takes no further command, so the prefixes of a partition that is added later need another one.
  */
-import type { RedisOptions } from 'ioredis';
+import type { Redis, RedisOptions } from 'ioredis';
 import { withDeadline } from '../../../async/deadline.js';
 import { inNoContext } from '../../../async/no-context.js';
-import { clearTimeout, monotonicMs, setImmediate, setTimeout } from '../../../async/scheduling.js';
+import { clearTimeout, monotonicMs, setImmediate, setTimeout, sleep } from '../../../async/scheduling.js';
 import { StoreUnavailableError } from '../../../ports/store.js';
 import { RedisConnection, type ServerAddress } from '../redis-connection.js';
 
@@ -22,6 +22,8 @@ const CHANNEL = '__redis__:invalidate';
 const SETTINGS = { protocol: 2, autoResubscribe: false } as Partial<RedisOptions>;
 /** Longest time from an open connection to its first push, in ms. */
 const BEGIN_WITHIN_MS = 5_000;
+/** Pause after a failure to begin, in ms. */
+const PAUSE_MS = 100;
 /** Shortest time between two connections that are left on purpose, in ms. */
 const RECONNECT_EVERY_MS = 1_000;
 /** Time after which a server that refused is asked again, in ms. */
@@ -87,17 +89,17 @@ export class TrackingConnection {
     const waitMs = this.#leftAtMs + RECONNECT_EVERY_MS - monotonicMs();
     this.#in(Math.max(0, waitMs), () => {
       this.#leftAtMs = monotonicMs();
-      this.#lose();
       this.#connection?.reconnect();
+      this.#lose();
     });
   }
 
   close(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#lose();
     this.#connection?.close();
     this.#connection = undefined;
+    this.#lose();
   }
 
   #open(): void {
@@ -106,33 +108,45 @@ export class TrackingConnection {
     this.#connection = connection;
     connection.listen(({ kind }) => {
       if (kind === 'down') this.#lose();
-      else if (kind === 'up') void this.#begin(connection);
     });
+    void this.#begin(connection);
   }
 
+  /** Begins to track as soon as the connection is open, and tries until it has. */
   async #begin(connection: RedisConnection): Promise<void> {
-    const members = new Set(this.#members.values());
-    this.#tracked = members;
-    const prefixes = [...members].flatMap(({ tracked }) => tracked).flatMap((prefix) => ['PREFIX', prefix]);
-    try {
-      await withDeadline('tracking', BEGIN_WITHIN_MS, (deadline) =>
-        connection.send(deadline, async (client) => {
-          if (this.#heard !== connection) client.on('messageBuffer', (_, keys: unknown) => this.#hear(keys));
-          this.#heard = connection;
-          const id = String(await client.call('CLIENT', 'ID'));
-          await client.call('CLIENT', 'TRACKING', 'ON', 'REDIRECT', id, 'BCAST', ...prefixes);
-          await client.subscribe(CHANNEL);
-        }),
-      );
-    } catch (error) {
+    for (;;) {
+      let members: Set<TrackingMember> | undefined;
+      let isSubscribed = false;
+      try {
+        await withDeadline('tracking', BEGIN_WITHIN_MS, (deadline) =>
+          connection.send(deadline, (client) => {
+            members = this.#tracked = new Set(this.#members.values());
+            return this.#subscribe(connection, client);
+          }),
+        );
+        isSubscribed = true;
+      } catch (error) {
+        if (connection !== this.#connection) return;
+        if (REFUSAL.test(answerOf(error) ?? '')) return this.refuse(error as Error);
+        // A connection that is subscribed by now takes no command.
+        if (connection.isReady) connection.reconnect();
+        await sleep(PAUSE_MS, undefined, { ref: false });
+      }
       if (connection !== this.#connection) return;
-      if (REFUSAL.test(answerOf(error) ?? '')) this.refuse(error as Error);
-      else this.reconnect();
-      return;
+      // Otherwise it was lost, or is to be left, meanwhile.
+      if (isSubscribed && this.#tracked === members && connection.isReady) break;
     }
-    if (connection !== this.#connection || this.#tracked !== members || !connection.isReady) return;
     this.#isOn = true;
-    for (const member of members) member.began();
+    for (const member of this.#tracked) member.began();
+  }
+
+  async #subscribe(connection: RedisConnection, client: Redis): Promise<void> {
+    if (this.#heard !== connection) client.on('messageBuffer', (_, keys: unknown) => this.#hear(keys));
+    this.#heard = connection;
+    const prefixes = [...this.#tracked].flatMap(({ tracked }) => tracked).flatMap((prefix) => ['PREFIX', prefix]);
+    const id = String(await client.call('CLIENT', 'ID'));
+    await client.call('CLIENT', 'TRACKING', 'ON', 'REDIRECT', id, 'BCAST', ...prefixes);
+    await client.subscribe(CHANNEL);
   }
 
   #hear(keys: unknown): void {
@@ -153,10 +167,12 @@ export class TrackingConnection {
   }
 
   #lose(): void {
+    const wasOn = this.#isOn;
     this.#isOn = false;
     const tracked = this.#tracked;
     this.#tracked = new Set();
     for (const member of tracked) member.lost();
+    if (wasOn && this.#connection !== undefined) void this.#begin(this.#connection);
   }
 
   /** Gives up for a while: the server does not push changes. */
