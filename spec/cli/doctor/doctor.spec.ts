@@ -334,7 +334,7 @@ describeCommand('gencache doctor', () => {
         const rows = [0, 1, 2].map((n) => ({ cache, partition: `${n}/4`, redis: 'a', postgres: 'b' }));
         await db('gencache_partition').insert([...rows, { ...rows[0]!, cache: 'other', partition: '3/4' }]);
         const owed = { cache, partition: '2/4', xid: '5', seq: 1, recorded_at: db.raw(`now() - interval '90 s'`) };
-        await db('gencache_owed').insert({ ...owed, paths: ['item=1'] });
+        await db('gencache_owed').insert({ ...owed, last_xid: '5', paths: ['item=1'] });
       },
       (diagnosis) => {
         expect(found(diagnosis, 'partitions')).to.deep.equal([
