@@ -71,7 +71,7 @@ export interface PartitionFailure {
 export type RepairCause =
   /** The cache had no authority yet: it is new, or the outbox is. */
   | 'first'
-  /** Another incarnation of the store: a failover, a restart; a slot that moved to another primary. */
+  /** Another incarnation of the store: a failover, a restart, a slot that moved to another primary. */
   | 'store'
   /** Another incarnation of PostgreSQL: a restart, a crash, a promotion, a restore. */
   | 'source'
