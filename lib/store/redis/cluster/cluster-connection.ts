@@ -102,6 +102,8 @@ export class ClusterConnection implements ClusterNodes {
         this.#tellDown(signal.error);
       } else if (this.#isUp === wasUp) this.#listener?.({ kind: 'server_up' });
     });
+    // A call that outlives the cache, or its registry's answer, may meet another node: no connection would end this one.
+    if (this.#closed) node.close();
     return node;
   }
 

@@ -305,4 +305,24 @@ describe('layouts of a cache on a Redis Cluster', () => {
     await db.raw('alter table elsewhere rename to gencache_layout');
     await eventually(async () => expect(await outcomes()).to.deep.equal(['miss', 'hit', 'miss', 'hit']));
   });
+
+  it('that are read after the cache has closed open no connection', async () => {
+    const clients = async () => {
+      const lists = await Promise.all(cluster.nodes.map(({ admin }) => admin.client('LIST')));
+      return String(lists).split('\n').filter((line) => line.includes('id=')).length; // prettier-ignore
+    };
+    await db('gencache_layout').insert({ cache: name, partitions: 64 });
+    const before = await clients();
+    const cache = new GenerationalCache({
+      ...{ name, store: redisStore(cluster.client(), { partitions: 1 }), source: knexSource(db) },
+      ...{ closeDeadlineMs: 100, bumpDeadlineMs: 500 },
+    });
+    const locking = await lendKnex(databaseUrl(schemaOf(db)), schemaOf(db)).transaction();
+    await locking.raw('lock table gencache_layout in access exclusive mode');
+    const bump = rejection(cache.bump());
+    await cache.close();
+    await locking.commit();
+    expect(await bump).to.include({ code: 'BUMP' });
+    await eventually(async () => expect(await clients()).to.equal(before));
+  });
 });
