@@ -45,23 +45,25 @@ export async function settleEvents(
   const startedAtMs = monotonicMs();
   let events: readonly OutboxEvent[] = [];
   let scopes: Awaited<ReturnType<typeof scopesOf>> = { paths: [], understood: true };
-  const report = (error?: unknown) =>
-    bumps.bumped(scopes.paths, events[0]?.cause ?? 'none', monotonicMs() - startedAtMs, error);
+  let owed: readonly OwedPaths[] = [];
+  const report = (paths: readonly string[], error?: unknown) =>
+    bumps.bumped(paths, events[0]?.cause ?? 'none', monotonicMs() - startedAtMs, error);
   let servers;
   try {
     events = await eventsOf(db, bumps.cache, xid.id, outbox);
     const own = [...events, ...missing(commit.lookups, events)];
     scopes = await scopesOf(db, own, outbox);
-    const owed = bumps.partitions.isPartitioned ? await owedFor(db, bumps.cache, xid.id, outbox) : [];
+    if (bumps.partitions.isPartitioned) owed = await owedFor(db, bumps.cache, xid.id, outbox);
     servers = await commit.bump(scopes.paths);
     if (owed.length > 0) await bumpOwed(owed, bumps);
     if (own.some(hasLookup)) await bumpWaiting(db, xid, bumps, outbox);
   } catch (error) {
-    report(error);
+    // What is owed is missing too: this process bypasses it until it is bumped (docs/protocol.md, rule 23a).
+    report([...new Set([...scopes.paths, ...owed.flatMap(({ paths }) => paths)])], error);
     throw error;
   }
   if (events.length === 0) return;
-  report();
+  report(scopes.paths);
   if (!scopes.understood) return;
   // A failure here costs a second bump, by a relay.
   await deleteEventsOf(db, xid, { bumps, servers, outbox }).catch((error: unknown) =>
