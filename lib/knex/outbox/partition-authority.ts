@@ -48,21 +48,31 @@ export interface PartitionClaim {
   readonly seen: Epoch | undefined;
 }
 
+/** An epoch that this relay began, and what the partition owed before it: rows, for `deleteCovered`. */
+export interface ClaimedEpoch extends Epoch {
+  readonly covered: readonly CoveredRow[];
+}
+
+type CoveredRow = string & { readonly [brand]: 'CoveredRow' };
+declare const brand: unique symbol;
+
+/** Most rows that one claim notes; what is owed beyond them is bumped once more. */
+const COVERED_MAX = 10_000;
+
 /**
  * Makes these incarnations authoritative, each if `seen` is still the partition's present epoch, as `claimAuthority` does.
  * Returns the new epochs, by partition; those are missing that another relay claimed first. One statement, committed by itself.
  *
- * The repair that follows bumps the whole partition, so what it owed before is covered, and is deleted in the same
- * statement. A relay that dies before the repair leaves an epoch without a mark: the next one repairs. Owed bumps that
- * a relay has claimed are left to it, since it holds their rows and waits for the authority's.
+ * The repair that follows bumps the whole partition, so what it owed before is covered. It is deleted after the repair
+ * (`deleteCovered`) and not before: a transaction whose events are gone takes a missing debt for a bump that was made.
  */
 export async function claimPartitions(
   db: Knex,
   claims: readonly PartitionClaim[],
   { cache, postgres, outbox }: { readonly cache: string; readonly postgres: string; readonly outbox: OutboxOptions },
-): Promise<ReadonlyMap<string, Epoch>> {
+): Promise<ReadonlyMap<string, ClaimedEpoch>> {
   const at = qualifier(outbox);
-  const rows = await queryReadWrite<{ partition: string; epoch: string }>(
+  const rows = await queryReadWrite<{ partition: string; epoch: string; covered: readonly CoveredRow[] }>(
     db,
     `with wanted as (
        select * from unnest(cast(:names as text[]), cast(:servers as text[]), cast(:seen as uuid[])) as wanted (name, server, seen)
@@ -80,11 +90,11 @@ export async function claimPartitions(
        returning partition, epoch
      ), claimed as (select * from updated union all select * from inserted
      ), covered as (
-       delete from ${at}gencache_owed where ctid = any(array(
-         select ctid from ${at}gencache_owed where cache = :cache and partition in (select partition from claimed)
-         for update skip locked))
+       select owed.partition, owed.ctid || ' ' || owed.xmin as row from ${at}gencache_owed as owed join claimed using (partition)
+       where cache = :cache limit ${COVERED_MAX}
      )
-     select partition, epoch from claimed`,
+     select partition, epoch, (select coalesce(json_agg(row), '[]') from covered where covered.partition = claimed.partition) as covered
+     from claimed`,
     {
       ...{ cache, postgres },
       names: claims.map(({ partition }) => partition),
@@ -95,6 +105,29 @@ export async function claimPartitions(
   );
   const servers = new Map(claims.map(({ partition, redis }) => [partition, redis]));
   return new Map(
-    rows.map(({ partition, epoch }) => [partition, { redis: servers.get(partition)!, postgres, epoch }] as const),
+    rows.map(({ partition, epoch, covered }) => [
+      partition,
+      { redis: servers.get(partition)!, postgres, epoch, covered },
+    ]),
+  );
+}
+
+/**
+ * Deletes what partitions owed before a claim, once their repairs are made. Rows that a relay has claimed are left to it. One
+ * statement.
+ */
+export async function deleteCovered(
+  db: Knex,
+  covered: readonly CoveredRow[],
+  { outbox }: { readonly outbox: OutboxOptions },
+): Promise<void> {
+  const owed = `${qualifier(outbox)}gencache_owed`;
+  await queryReadWrite(
+    db,
+    `delete from ${owed} where ctid = any(array(
+       select ctid from ${owed}
+       where ctid = any(cast(:places as tid[])) and ctid || ' ' || xmin = any(cast(:covered as text[])) for update skip locked))`,
+    { covered, places: covered.map((row) => row.slice(0, row.indexOf(' '))) },
+    { answerMs: ANSWER_MS },
   );
 }

@@ -38,7 +38,7 @@ import { claimAuthority, type Epoch, type Incarnations } from '../outbox/authori
 import { hasBacklog, partitionsWithBacklog } from '../outbox/backlog.js';
 import { completed, hasLineage, type Incarnation } from '../outbox/incarnation.js';
 import type { OutboxReader } from '../outbox/outbox-reader.js';
-import { claimPartitions } from '../outbox/partition-authority.js';
+import { type ClaimedEpoch, claimPartitions, deleteCovered } from '../outbox/partition-authority.js';
 import type { Authority, OutboxSurvey } from '../outbox/survey.js';
 import { type Instant, widest } from './event-ages.js';
 import { PartitionTrust } from './partition-trust.js';
@@ -112,6 +112,8 @@ export class Trust implements PartitionsTrust {
   #repairs: Repair[] = [];
   #failures: PartitionFailure[] = [];
   #isContested = false;
+  /** What partitions owed before epochs whose repairs have been made since the last check. */
+  #covered: ClaimedEpoch['covered'][number][] = [];
 
   constructor(options: TrustOptions) {
     this.#options = options;
@@ -176,6 +178,7 @@ export class Trust implements PartitionsTrust {
     });
     this.#isContested = false;
     await this.#judge(checks, surveyed);
+    await this.#deleteCovered();
     const lineage = checks.find(({ found }) => !hasLineage(found.postgres));
     const [repairs, failures] = [this.#repairs, this.#failures];
     [this.#repairs, this.#failures] = [[], []];
@@ -331,15 +334,15 @@ export class Trust implements PartitionsTrust {
   }
 
   /** Claims authority for the servers of these checks. Returns the new epochs; without those that another relay began. One statement. */
-  async #claim(checks: readonly PartitionCheck[]): Promise<ReadonlyMap<PartitionCheck, Epoch>> {
+  async #claim(checks: readonly PartitionCheck[]): Promise<ReadonlyMap<PartitionCheck, ClaimedEpoch>> {
     const [first] = checks;
     if (first === undefined) return new Map();
     const { db, cache, outbox, partitions } = this.#options;
     if (!partitions.isPartitioned) {
       const epoch = await claimAuthority(db, first.found, { cache, seen: first.authority, outbox });
-      return epoch === undefined ? new Map() : new Map([[first, epoch]]);
+      return epoch === undefined ? new Map() : new Map([[first, { ...epoch, covered: [] }]]);
     }
-    const epochs = new Map<PartitionCheck, Epoch>();
+    const epochs = new Map<PartitionCheck, ClaimedEpoch>();
     for (const group of groupBy(checks, ({ found }) => found.postgres)) {
       const claims = group.map(({ of, found, authority }) => ({
         ...{ partition: of.partition.name, redis: found.redis, seen: authority },
@@ -354,9 +357,19 @@ export class Trust implements PartitionsTrust {
   }
 
   /** `epoch`: undefined if another relay was first. */
-  async #repairOwn(check: PartitionCheck, epoch: Epoch | undefined, cause: RepairCause): Promise<void> {
-    if (epoch === undefined) check.of.distrust();
-    else await this.#repair(check, epoch, cause, { isOwn: true });
+  async #repairOwn(check: PartitionCheck, epoch: ClaimedEpoch | undefined, cause: RepairCause): Promise<void> {
+    if (epoch === undefined) return check.of.distrust();
+    await this.#repair(check, epoch, cause, { isOwn: true });
+    this.#covered.push(...epoch.covered);
+  }
+
+  /** What is left after a failure is bumped once more. */
+  async #deleteCovered(): Promise<void> {
+    if (this.#covered.length === 0) return;
+    const { db, outbox } = this.#options;
+    const covered = this.#covered;
+    this.#covered = [];
+    await deleteCovered(db, covered, { outbox }).catch(() => {});
   }
 
   async #repair(
