@@ -1,10 +1,13 @@
 import { expect } from 'chai';
-import type { Redis } from 'ioredis';
+import { Cluster, type Redis } from 'ioredis';
+import { withDeadline } from '../../../lib/async/deadline.js';
+import { keyPrefix } from '../../../lib/model/key.js';
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { AskedStore } from '../../ports/asked-store.js';
 import { type Certificates, lendCertificates, pem, tlsArguments } from '../../support/certificates.js';
 import { eventually } from '../../support/deferred.js';
 import { lend } from '../../support/lenders.js';
+import { freePort } from '../../support/servers/free-port.js';
 import { type LendRedisOptions, lendRedis, privateRedis, uniqueName } from '../../support/redis.js';
 import { rejection } from '../../support/rejection.js';
 
@@ -93,5 +96,39 @@ describe('a store by TLS', () => {
       "Redis was not connected within 1000 ms: No Sentinel told the address of a primary named 'main': self-signed " +
         `certificate in certificate chain. ${CA_REMEDY}`,
     );
+  });
+
+  describe('on a Redis Cluster', () => {
+    let port: number;
+
+    before(async () => {
+      const settings = await tlsArguments(certificates, { asksClients: true });
+      const node = await privateRedis({
+        args: ['--cluster-enabled', 'yes', '--cluster-port', String(await freePort()), ...settings.args],
+      });
+      port = settings.tlsPort;
+      const admin = lendRedis({ url: node.url });
+      await admin.call('CLUSTER', 'ADDSLOTSRANGE', 0, 16_383);
+      await eventually(async () => expect(String(await admin.call('CLUSTER', 'INFO'))).to.include('cluster_state:ok'));
+    });
+
+    async function answers(nodes: ConstructorParameters<typeof Cluster>[0], tls: object): Promise<boolean> {
+      const client = new Cluster(nodes, { lazyConnect: true, redisOptions: { tls } });
+      lend({ what: 'the Cluster client', close: () => client.disconnect() });
+      const store = redisStore(client, { partitions: 1 });
+      lend({ what: 'the store', close: () => store.close() });
+      const partition = store.partition(keyPrefix(uniqueName()));
+      return withDeadline('time', 2_000, (deadline) => partition.timeMs(deadline)).then(Number.isInteger);
+    }
+
+    it('trusts a private CA, and shows its own certificate, whatever form the nodes have', async () => {
+      const { ca, client } = certificates;
+      const tls = { ca: pem(ca), cert: pem(client.cert), key: pem(client.key) };
+      expect(await answers([{ host: '127.0.0.1', port }], tls)).to.equal(true);
+      expect(await answers([`rediss://127.0.0.1:${port}`], tls)).to.equal(true);
+      expect(await rejection(answers([`rediss://127.0.0.1:${port}`], {})))
+        .to.have.property('message')
+        .that.contains(CA_REMEDY);
+    });
   });
 });

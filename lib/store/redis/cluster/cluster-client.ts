@@ -39,9 +39,12 @@ export class ClusterClient {
 
   /** The nodes that the owner named. */
   get startupNodes(): ServerAddress[] {
+    return this.#named.map((node) => this.#reached(() => optionsOf(node)));
+  }
+
+  get #named(): readonly StartupNode[] {
     // ioredis has no public way to them; 5.4 to 6.0 name them so.
-    const { startupNodes = [] } = this.#cluster as unknown as { startupNodes?: readonly StartupNode[] };
-    return startupNodes.map((node) => this.#reached(() => optionsOf(node)));
+    return (this.#cluster as unknown as { startupNodes?: readonly StartupNode[] }).startupNodes ?? [];
   }
 
   get usesTls(): boolean {
@@ -61,7 +64,12 @@ export class ClusterClient {
   }
 
   #reached(target: () => RedisOptions): ServerAddress {
-    const current = (): RedisOptions => ({ ...this.#cluster.options.redisOptions, ...target() });
+    const current = (): RedisOptions => ({
+      // A node's URL says that there is TLS, `redisOptions` what it is made with; and all nodes of a cluster have it.
+      ...(this.#named.some(isByTls) && { tls: {} }),
+      ...this.#cluster.options.redisOptions,
+      ...target(),
+    });
     return {
       get options() {
         return current();
@@ -75,12 +83,10 @@ export class ClusterClient {
 function optionsOf(node: StartupNode): RedisOptions {
   if (typeof node === 'number') return { host: '127.0.0.1', port: node };
   if (typeof node === 'object') return { host: '127.0.0.1', port: 6379, ...node } as RedisOptions;
-  const { host, port, username, password, tls } = new Redis(node, { lazyConnect: true }).options;
-  return {
-    host,
-    port,
-    ...(username && { username }),
-    ...(password && { password }),
-    ...(tls && { tls }),
-  } as RedisOptions;
+  const { host, port, username, password } = new Redis(node, { lazyConnect: true }).options;
+  return { host, port, ...(username && { username }), ...(password && { password }) } as RedisOptions;
+}
+
+function isByTls(node: StartupNode): boolean {
+  return typeof node === 'string' && node.startsWith('rediss://');
 }
