@@ -77,7 +77,13 @@ interface ServerSet {
 function parseSet(address: string): ServerSet | undefined {
   const [, scheme, kind, credentials = '', hosts, rest = ''] = SET.exec(address) ?? [];
   if (scheme === undefined || hosts === undefined) return undefined;
-  const nodes = hosts.split(',').map((node) => {
+  const nodes = hosts.split(',').map((node, index) => {
+    if (node === '' || node.startsWith(':')) {
+      throw new UsageError(
+        `The address of ${kind === 'cluster' ? 'a Redis Cluster' : 'Sentinels'} must have a host in each part between commas, but ` +
+          `part ${1 + index} has none. Write host or host:port, and check the variables that the address is made of.`,
+      );
+    }
     const { hostname, port } = new URL(`redis://${node}`);
     return { host: hostname.replace(/^\[(.*)\]$/, '$1'), ...(port && { port: Number(port) }) };
   });

@@ -98,6 +98,13 @@ describe('the address of Redis', () => {
         /^The address of Redis may have the parameters sentinel_username and sentinel_password, for Sentinels, but got '\w+'\. Remove it\.$/,
       );
     }
+    for (const hosts of ['', ':6379', 'one,', 'one,,two', '/mymaster', '?x=1']) {
+      for (const kind of ['cluster', 'sentinel']) {
+        expect(refused(`redis+${kind}://${hosts}`)).to.match(
+          /^The address of (a Redis Cluster|Sentinels) must have a host in each part between commas, but part [12] has none\. /,
+        );
+      }
+    }
     expect(refused('redis+cluster://one,two:port')).to.match(/^REDIS_URL must be a URL that begins with redis:\/\//);
     expect(refused('redis://one', '--partitions', '64')).to.match(
       /^--partitions is for a Redis Cluster, .* redis\+cluster:\/\/\.$/,

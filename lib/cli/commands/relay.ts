@@ -129,7 +129,9 @@ async function start(
 }
 
 function storeOf(template: RedisTemplate): Store | PartitionedStore {
-  return 'redis' in template ? redisStore(template.redis) : redisStore(template.cluster, template);
+  if ('redis' in template) return redisStore(template.redis);
+  const { cluster, partitions } = template;
+  return redisStore(cluster, partitions === undefined ? {} : { partitions });
 }
 
 async function relayUntil(
