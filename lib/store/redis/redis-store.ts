@@ -70,14 +70,17 @@ export function redisStore(redis: Redis): Store;
 export function redisStore(cluster: Cluster, options?: ClusterStoreOptions): PartitionedStore;
 export function redisStore(redis: Redis | Cluster, options: ClusterStoreOptions = {}): Store | PartitionedStore {
   if (isCluster(redis)) {
-    const { partitions = CLUSTER_PARTITIONS, alsoPartitions = [] } = options;
-    wholeNumber('partitions of a Redis store', partitions, 1, PARTITIONS_MAX, String(CLUSTER_PARTITIONS));
-    const also = alsoPartitions.map((count) =>
-      wholeNumber('alsoPartitions of a Redis store', count, 1, PARTITIONS_MAX),
-    );
-    return new ClusterStore(new ClusterConnection(new ClusterClient(redis)), partitions, also);
+    const { partitions, alsoPartitions } = checkOptions(options);
+    return new ClusterStore(new ClusterConnection(new ClusterClient(redis)), partitions, alsoPartitions);
   }
   checkClient(redis);
+  const [option] = Object.keys(options ?? {});
+  if (option !== undefined) {
+    throw new ConfigurationError(
+      `A Redis store without a Cluster must have no options, but got ${describe(option)}. Leave it out, or pass a Cluster client ` +
+        'of ioredis.',
+    );
+  }
   const address = {
     get options() {
       return redis.options;
@@ -85,6 +88,30 @@ export function redisStore(redis: Redis | Cluster, options: ClusterStoreOptions 
     connect: (own: Partial<typeof redis.options>) => redis.duplicate(own),
   };
   return new RedisStore(new RedisConnection(address), new TrackingConnection(address));
+}
+
+/** All options: a misspelt number of partitions would make another cache, in silence. */
+const OPTIONS: ReadonlySet<string> = new Set<keyof ClusterStoreOptions>(['partitions', 'alsoPartitions']);
+
+function checkOptions(options: ClusterStoreOptions): Required<ClusterStoreOptions> {
+  const unknown = Object.keys(options ?? {}).find((option) => !OPTIONS.has(option));
+  if (options === null || typeof options !== 'object' || unknown !== undefined) {
+    throw new ConfigurationError(
+      `The options of a Redis store must be among ${[...OPTIONS].join(', ')}, but got ${describe(unknown ?? options)}. Correct the ` +
+        'name, or leave the option out.',
+    );
+  }
+  const { partitions = CLUSTER_PARTITIONS, alsoPartitions = [] } = options;
+  if (!Array.isArray(alsoPartitions)) {
+    throw new ConfigurationError(
+      `alsoPartitions of a Redis store must be a list of numbers of partitions, but got ${describe(alsoPartitions)}. Write [8], or ` +
+        'leave it out for no further number.',
+    );
+  }
+  wholeNumber('partitions of a Redis store', partitions, 1, PARTITIONS_MAX, String(CLUSTER_PARTITIONS));
+  for (const also of alsoPartitions)
+    wholeNumber('Each of alsoPartitions of a Redis store', also, 1, PARTITIONS_MAX, 'no further number');
+  return { partitions, alsoPartitions: [...alsoPartitions] };
 }
 
 function isCluster(redis: Redis | Cluster | undefined | null): redis is Cluster {

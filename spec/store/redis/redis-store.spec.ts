@@ -543,6 +543,31 @@ describe('redisStore', () => {
       }
     });
 
+    it('with options that it does not know, or that are for a Redis Cluster', () => {
+      const [cluster, redis] = [new Cluster([1], { lazyConnect: true }), lendRedis({ lazyConnect: true })];
+      for (const [client, options, message] of [
+        [
+          cluster,
+          { partition: 8 },
+          /^The options of a Redis store must be among partitions, alsoPartitions, but got 'partition'\. /,
+        ],
+        [cluster, null, /^The options of a Redis store must be among .*, but got null\. /],
+        [cluster, 8, /^The options of a Redis store must be among .*, but got 8\. /],
+        [cluster, { alsoPartitions: 8 }, /^alsoPartitions of a Redis store must be a list .*, but got 8\. Write \[8\]/],
+        [
+          cluster,
+          { alsoPartitions: [0] },
+          /^Each of alsoPartitions of a Redis store must be an integer from 1 to 1024, /,
+        ],
+        [redis, { partitions: 8 }, /^A Redis store without a Cluster must have no options, but got 'partitions'\. /],
+      ] as const) {
+        expect(thrown(() => redisStore(client as Cluster, options as never)))
+          .to.include({ name: 'ConfigurationError' })
+          .and.to.have.property('message')
+          .that.matches(message);
+      }
+    });
+
     it('that is no ioredis client', () => {
       for (const [garbage, shown] of [
         [undefined, 'undefined'],
