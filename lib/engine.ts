@@ -183,9 +183,13 @@ export class Engine {
   #registration(store: Store | PartitionedStore): LayoutRegistration | undefined {
     const { layouts } = this.source;
     if (!('partitions' in store) || layouts === undefined) return undefined;
-    const { name: cache } = this.options;
+    const { name: cache, bumpDeadlineMs: deadlineMs } = this.options;
+    const { partitions } = this;
+    const onForeign = (paths: readonly string[]) =>
+      this.telemetry.emit('warning', { cache, message: foreignDeleted(paths) });
+    const bumpAll = () => bumpPaths({ partitions, cache, paths: [''], deadlineMs, onForeign });
     return new LayoutRegistration({
-      register: () => layouts.register(cache, store.partitions),
+      register: () => layouts.register(cache, store.partitions, bumpAll),
       warn: (message) => this.telemetry.emit('warning', { cache, message }),
       track: (work) => this.inFlight.track(work),
     });

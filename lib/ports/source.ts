@@ -34,9 +34,11 @@ export interface Source<Context extends object, Transaction> {
 export interface LayoutRegistry {
   /**
    * Registers the number of partitions of a process, durably: a bump after any later commit finds it. Resolves to false
-   * where there is no registry. Called before a process' first lookup, and every few minutes. Rejects if it can't.
+   * where there is no registry. Where the number is not registered, `beforeFirst` comes first: bumps may have missed what
+   * earlier processes with this number have stored. Called before a process' first lookup, and every few minutes. Rejects if it
+   * can't, and as `beforeFirst` does.
    */
-  register(cache: string, partitions: number): Promise<boolean>;
+  register(cache: string, partitions: number, beforeFirst: () => Promise<unknown>): Promise<boolean>;
   /** The registered numbers, read now. Rejects if it can't. */
   read(cache: string): Promise<readonly number[]>;
 }

@@ -31,14 +31,21 @@ export class KnexLayouts implements LayoutRegistry {
 
   /**
    * Registers a layout, durably whatever `synchronous_commit` is. Resolves to false where there is no registry: no outbox of
-   * this release, a standby, or a transaction of a caller in place of a Knex. Two queries. Rejects with the missing GRANT, or as
-   * PostgreSQL does.
+   * this release, a standby, or a transaction of a caller in place of a Knex. Three queries. Rejects with the missing GRANT, or as
+   * PostgreSQL and `beforeFirst` do.
    */
-  async register(cache: string, partitions: number): Promise<boolean> {
+  async register(cache: string, partitions: number, beforeFirst: () => Promise<unknown>): Promise<boolean> {
     const [db, table] = [this.#db, this.#table];
     if (db.isTransaction === true) return false;
+    let isKnown;
     try {
       if (!(await this.#isInstalled(db, { forWriting: true }))) return false;
+      isKnown = (await readLayouts(db, cache, this.#outbox)).includes(partitions);
+    } catch (error) {
+      throw await this.#explained(error);
+    }
+    if (!isKnown) await beforeFirst();
+    try {
       await queryReadWrite(
         db,
         `select set_config('synchronous_commit', 'local', true) where current_setting('synchronous_commit') = 'off';

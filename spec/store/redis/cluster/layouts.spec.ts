@@ -116,6 +116,21 @@ describe('layouts of a cache on a Redis Cluster', () => {
       expect(await registered()).to.deep.equal([2, 8]);
     });
 
+    it('and reads nothing from before a bump that missed it while it was forgotten', async () => {
+      const one = lendProcess(8);
+      await one.entry.fetch({ item: 1 });
+      await eventually(async () => expect(await one.outcome()).to.equal('hit'));
+      await one.cache.close();
+      await db('gencache_layout').delete();
+      await db('item').update({ version: 2 });
+      await lendProcess(1).items.bump({ item: 1 });
+      const back = lendProcess(8);
+      expect(await back.entry.fetch({ item: 1 })).to.equal(2);
+      await eventually(async () => expect(await back.outcome()).to.equal('hit'));
+      // From now on its number is known: another process shares its entries.
+      expect(await lendProcess(8).outcome()).to.equal('hit');
+    });
+
     it('and bypasses the cache, with the remedy, until it has', async () => {
       const role = await lendRole(db);
       await db.raw('grant usage on schema ?? to ??', [schemaOf(db), role]);
