@@ -116,7 +116,7 @@ export async function oweFailed(
     }
   }
   if (failed.length === 0) return [];
-  if (!trust!.isAnyTrusted) throw error!;
+  if (!trust!.isAnyTrusted) throw error ?? lostSince();
   await keepOwed(trx, failed.map(owedOf), context);
   return failed.map(({ partition }) => partition.name);
 }
@@ -198,5 +198,12 @@ function unanswered({ name }: Partition, isTried: boolean): StoreUnavailableErro
       ? `The primary of partition ${name} is slower than others: its bumps are owed until it answers.`
       : `The primary of partition ${name} is not trusted: its bumps are owed until it is.`,
     isTried,
+  );
+}
+
+function lostSince(): StoreUnavailableError {
+  return new StoreUnavailableError(
+    'The primaries took the bumps and were lost before the relay could keep what a new layout owes; the events stay.',
+    true,
   );
 }

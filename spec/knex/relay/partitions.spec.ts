@@ -316,6 +316,28 @@ describe('a relay of several partitions', function () {
     for (const partition of [0, 2]) expect(await globalOf(partition)).to.match(/^1\./);
   });
 
+  it('keeps its events if all servers are lost right after its bumps, and a layout was registered meanwhile', async () => {
+    const { relay } = lendWatchedRelay();
+    await trusting(relay);
+    await mint(IN_A);
+    const failures: unknown[] = [];
+    relay.on('failure', ({ operation, error }) => operation === 'relay' && failures.push(error));
+    const locking = await lendKnex(databaseUrl(schemaOf(db)), schemaOf(db)).transaction();
+    await locking.raw('lock table gencache_partition in access exclusive mode');
+    await record(`item=${IN_A}`);
+    await eventually(async () => expect(await generationOf(IN_A)).to.match(/^[1-9]/));
+    await Promise.all([a, b].map((server) => server.kill('SIGKILL')));
+    await eventually(() => expect(relay.status.partitions?.untrusted).to.have.length(PARTITIONS));
+    await db('gencache_layout').insert({ cache: name, partitions: 2 });
+    await locking.commit();
+    await eventually(() => expect(failures).to.not.deep.equal([]));
+    expect(failures[0]).to.be.instanceOf(Error);
+    expect(await events()).to.deep.equal([`item=${IN_A}`]);
+    await Promise.all([a.restart(), b.restart()]);
+    await trusting(relay);
+    await eventually(async () => expect([await events(), await owed()]).to.deep.equal([[], []]));
+  });
+
   it('leaves the events of a transaction in an outbox of an older release, with a warning', async () => {
     await db.raw('drop table gencache_owed, gencache_partition');
     const cache = new GenerationalCache({ name, store: lendStore(), source: knexSource(db) });
