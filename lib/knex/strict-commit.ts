@@ -61,12 +61,17 @@ export class StrictCommit implements CommitStrategy {
 
   /**
    * Waits for a store that is known to be away, for as long as a quarantine would. A transaction that records nothing needs
-   * no store, so it begins in any case. No command while the store is there.
+   * no store, so it begins in any case. No command while the store is there. Of several partitions, while some are there none
+   * is waited for: the scopes are not known yet, and those that are away are asked before COMMIT, if the scopes lie there.
    */
   async beforeBegin(): Promise<void> {
     const { partitions, bumpDeadlineMs } = this.#bumps;
     const unknown = partitions.list.filter(({ store }) => store.incarnation === undefined);
     if (unknown.length === 0) return;
+    if (unknown.length < partitions.list.length) {
+      this.#away = new Set(unknown);
+      return;
+    }
     const asked = unknown.map(({ store }) =>
       withDeadline('quarantine', bumpDeadlineMs, (deadline) => store.timeMs(deadline)),
     );
