@@ -232,7 +232,7 @@ export class RedisConnection implements Route {
     const flushed = (cause as Error).name === 'MaxRetriesPerRequestError';
     const why = flushed ? clause(this.#lastError ?? CLOSED) : clause(cause as Error);
     return new StoreUnavailableError(
-      `Redis refused a command, or its connection broke: ${why}. Check the server and the network.`,
+      `Redis refused a command, or its connection broke: ${why}. ${/^MOVED \d/.test(why) ? IS_NODE : 'Check the server and the network.'}`,
       true,
       { cause },
     );
@@ -439,6 +439,9 @@ function clause(error: Error & { readonly library?: string; readonly reason?: st
   const { library, reason, message } = error;
   return library && reason ? `${library}: ${reason}` : message.replace(/\.$/, '');
 }
+
+const IS_NODE =
+  'The server is a node of a Redis Cluster: pass a Cluster client of ioredis, or begin the address of a command with redis+cluster://.';
 
 const CLOSED = new StoreUnavailableError('The connection to Redis was closed by the other side.', true);
 

@@ -312,8 +312,14 @@ async function mapOf(address: ServerAddress): Promise<SlotMap> {
   }
 }
 
+const IS_NO_CLUSTER =
+  'The server is no node of a Redis Cluster: pass `new Redis(url)` of ioredis, or begin the address of a command with redis://.';
+
 function unreachable(cause: Error, usesTls: boolean): StoreUnavailableError {
-  const remedy = (usesTls && tlsRemedy(cause)) || "Check the nodes' addresses and the network.";
+  const remedy =
+    (usesTls && tlsRemedy(cause)) ||
+    (/cluster support disabled|unknown command .cluster/i.test(cause.message) && IS_NO_CLUSTER) ||
+    "Check the nodes' addresses and the network.";
   return new StoreUnavailableError(
     `No node of the Redis Cluster told its slots: ${cause.message.replace(/\.$/, '')}. ${remedy}`,
     false,
