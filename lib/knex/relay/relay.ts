@@ -15,7 +15,7 @@ import { RelayReport } from './relay-report.js';
 import type { RelayStatus } from './relay-status.js';
 import { StrangePaths } from './strange-paths.js';
 import { Trust } from './trust.js';
-import type { Partitions } from '../../ports/partitions.js';
+import type { Partition, Partitions } from '../../ports/partitions.js';
 
 /**
  * Without bounds to guarantee, the authority of the servers is checked, and the outbox surveyed, this often, in ms. A survey takes
@@ -73,6 +73,8 @@ export class Relay {
   readonly #ended: Promise<void>;
   #stopping = false;
   #stopped: Promise<void> | undefined;
+  /** The partitions that were not trusted when the relay closed its store. */
+  #untrustedAtEnd: readonly Partition[] | undefined;
   /** Ends the pause, if there is one. */
   #wake: (() => void) | undefined;
   /** A hint came during this turn: no pause follows it. */
@@ -125,7 +127,7 @@ export class Relay {
   }
 
   get status(): RelayStatus {
-    return this.#report.status(this.#trust.untrusted);
+    return this.#report.status(this.#untrustedAtEnd ?? this.#trust.untrusted);
   }
 
   /**
@@ -146,6 +148,7 @@ export class Relay {
     this.#wake?.();
     this.#hints?.close();
     await endsWithin(this.#settings.stopDeadlineMs, Promise.all([this.#ended, this.#strange.settled]));
+    this.#untrustedAtEnd = this.#trust.untrusted;
     await this.#settings.store.close();
   }
 

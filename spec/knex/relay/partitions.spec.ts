@@ -114,6 +114,9 @@ describe('a relay of several partitions', function () {
     }
     expect(new Set(rows.map(({ redis }) => redis)).size).to.equal(2);
     expect(await db('gencache_authority')).to.deep.equal([]);
+    // The connections that it closes itself say nothing about its servers.
+    await relay.stop();
+    expect(relay.status).to.include({ failures: 0, trusted: true });
   });
 
   it('checks by one query, one TIME on each server and one renewal of each partition', async () => {
