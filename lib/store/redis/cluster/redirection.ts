@@ -19,8 +19,8 @@ export type Redirection =
 
 /** Returns the redirection in the error of a command; undefined for any other error. */
 export function redirectionOf(error: unknown): Redirection | undefined {
-  if (!(error instanceof StoreUnavailableError)) return undefined;
-  const { message } = error.cause as Error;
+  if (!(error instanceof StoreUnavailableError) || !(error.cause instanceof Error)) return undefined;
+  const { message } = error.cause;
   const [code, , address] = message.split(' ');
   if (code === 'TRYAGAIN') return { kind: 'try_again' };
   if (code === 'CLUSTERDOWN') return { kind: 'down' };
