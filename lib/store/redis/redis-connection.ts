@@ -70,6 +70,8 @@ export class RedisConnection implements Route {
   /** Attempts since a connection was open. ioredis' own count starts anew at any answer, also at a replica's. */
   #attempts = 0;
   #inFlight = 0;
+  /** Calls that wait until fewer commands are under way. */
+  readonly #crowd = new Set<() => void>();
   /** Whether this turn has sent a command; the stream that holds back the next ones. */
   #turn: 'new' | 'sent' | Redis['stream'] = 'new';
   /** Instant, by the monotonic clock, since which a reply has been due and the server has sent nothing. */
@@ -209,7 +211,29 @@ export class RedisConnection implements Route {
 
   readonly #answered = (): void => {
     this.#silentSinceMs = --this.#inFlight > 0 ? monotonicMs() : undefined;
+    // One in each one's place; but one that is woken may not send any more, so the last answer wakes all.
+    for (const wake of this.#crowd) {
+      this.#crowd.delete(wake);
+      wake();
+      if (this.#inFlight > 0) break;
+    }
   };
+
+  /** Whether a further command would not be rejected as one too many. */
+  get hasRoom(): boolean {
+    return this.#inFlight < IN_FLIGHT_MAX;
+  }
+
+  /** Resolves once a command has been answered. Rejects at the deadline. */
+  answer(deadline: Deadline): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#crowd.add(resolve);
+      deadline.onExpiry(() => {
+        this.#crowd.delete(resolve);
+        reject(tooFarBehind());
+      });
+    });
+  }
 
   /** Leaves a half-open connection. Called when a deadline passes, and once more at the limit of silence. */
   readonly #leaveIfSilent = (): void => {

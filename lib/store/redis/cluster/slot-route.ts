@@ -84,6 +84,8 @@ export class SlotRoute implements Route, PushSource {
   #send<T>(sending: Sending<T>): Promise<T> {
     const node = this.#node;
     if (node === undefined || !node.isReady) return this.#wait(sending);
+    // A bump of everything is a command for each partition, and all of them may lie on one primary.
+    if (sending.waitsForServer && !node.hasRoom) return node.answer(sending.deadline).then(() => this.#send(sending));
     node.gather();
     return node.send(sending.deadline, sending.command).catch((error: unknown) => this.#failed(sending, node, error));
   }
