@@ -90,7 +90,7 @@ export interface StorePartition {
    * the new generation; `missing` for a missing key, which stays missing; `quarantined` for a key with writers' tokens,
    * which stay until their instants, so that readers keep bypassing it; `foreign` for any other value, of
    * any type, which is deleted: a release that knows its form would hit under it.
-   * Extends the TTL to at least `ttlMs` and never shortens it; 0 leaves the TTL to fills, which extend it as they need.
+   * A TTL with less than half of `ttlMs` left becomes `ttlMs`, as by a fill; 0 leaves the TTL to fills.
    * Atomic. One command.
    */
   bump(

@@ -15,7 +15,7 @@ export interface BumpRequest<Scope extends LocatedScope> {
   readonly level: string;
   /** Deadline of each command, in ms. */
   readonly deadlineMs: number;
-  /** Minimum TTL of a bumped generation, in ms; 0 leaves TTLs to fills, which renew the TTLs of the scopes above them. */
+  /** TTL of a bumped generation with less than half of it left, in ms; 0 leaves TTLs to fills, which renew the TTLs of the scopes above them. */
   readonly ttlMs: number;
   /**
    * Whether the next commands follow a command that failed. `continue` suits a caller that retries, so that one scope

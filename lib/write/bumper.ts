@@ -21,7 +21,7 @@ interface BumperOptions {
   readonly telemetry: Emitter;
   readonly cache: string;
   readonly bumpDeadlineMs: number;
-  /** Returns the minimum TTL of a bumped generation, in ms. */
+  /** As in BumpRequest. */
   readonly ttlMs: () => number;
   readonly unbumped: UnbumpedScopes;
 }

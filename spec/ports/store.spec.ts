@@ -158,12 +158,21 @@ describeOnEachStoreAndProtocol('the contract of a store', ({ place }) => {
       ]);
     });
 
-    it('extends a shorter TTL to the one given', async () => {
-      const { key } = await asked.minted(10_000);
+    it('extends a TTL of less than half of the one given', async () => {
+      const { key } = await asked.minted(29_000);
       await asked.bump([key], nonce(), 60_000);
       await elapse(50_000);
       expect(await asked.text(key)).to.not.equal(undefined);
       await elapse(11_000);
+      expect(await asked.text(key)).to.equal(undefined);
+    });
+
+    it('leaves a TTL of more than half of the one given', async () => {
+      const { key } = await asked.minted(31_000);
+      await asked.bump([key], nonce(), 60_000);
+      await elapse(30_000);
+      expect(await asked.text(key)).to.not.equal(undefined);
+      await elapse(1_100);
       expect(await asked.text(key)).to.equal(undefined);
     });
 

@@ -56,7 +56,8 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
     const { bumps, lapsesAtMs } = parsed;
     if (lapsesAtMs === undefined) {
       const bumped = formatGeneration(bumps + 1, attempt);
-      set(key, bumped, Math.max(ttlMs, values.getRemainingTTL(key)));
+      const leftMs = values.getRemainingTTL(key);
+      set(key, bumped, leftMs < ttlMs / 2 ? ttlMs : leftMs);
       return bumped;
     }
     setUntil(key, formatQuarantine({ bumps: bumps + 1, lapsesAtMs }), Math.max(...lapsesAtMs.values()));
