@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import { AsciiScript } from './ascii-script.js';
 import { BEAT } from './beat.lua.js';
 import { BUMP } from './bump.lua.js';
 import { CLAIM } from './claim.lua.js';
@@ -17,7 +18,7 @@ type Argument = string | number | Buffer;
 export interface WithScripts extends Redis {
   gencacheMint(keys: number, args: readonly Argument[]): Promise<string[]>;
   /** An array of numbers; for a single key its number, without an array. */
-  gencacheBump(keys: number, args: readonly Argument[]): Promise<number | number[]>;
+  gencacheBump(keys: number, args: readonly (string | number)[]): Promise<number | number[]>;
   gencacheClaim(keys: number, args: readonly Argument[]): Promise<[string, number]>;
   gencacheFill(keys: number, args: readonly Argument[]): Promise<[string, number]>;
   gencacheLease(keys: number, args: readonly Argument[]): Promise<number>;
@@ -36,7 +37,6 @@ export interface WithScripts extends Redis {
  */
 export function defineScripts(client: Redis): WithScripts {
   client.defineCommand('gencacheMint', { lua: MINT });
-  client.defineCommand('gencacheBump', { lua: BUMP });
   client.defineCommand('gencacheClaim', { lua: CLAIM });
   client.defineCommand('gencacheFill', { lua: FILL });
   client.defineCommand('gencacheLease', { lua: LEASE });
@@ -46,8 +46,13 @@ export function defineScripts(client: Redis): WithScripts {
   client.defineCommand('gencacheRepair', { lua: REPAIR });
   client.defineCommand('gencacheDemand', { lua: DEMAND });
   client.defineCommand('gencacheBeat', { lua: BEAT });
-  return client as WithScripts;
+  const withScripts = client as WithScripts;
+  withScripts.gencacheBump = (keys, args) => bump.run(client, keys, args) as Promise<number | number[]>;
+  return withScripts;
 }
+
+/** A bump of global on a Cluster sends it once for each partition. */
+const bump = new AsciiScript(BUMP);
 
 /** The scripts that may be run for one key at a time, and so while its slot is being moved. */
 export type ScriptsOfOneKey = Pick<WithScripts, 'gencacheBump' | 'gencacheQuarantine' | 'gencacheLift'>;
