@@ -1,5 +1,7 @@
 /** Caches on three primaries of a Redis Cluster, with 64 partitions: what they answer, and what it costs in commands. */
+import { Socket } from 'node:net';
 import { expect } from 'chai';
+import sinon from 'sinon';
 import { type CacheSettings, GenerationalCache, integer, nullable, text } from '../../../../lib/index.js';
 import { redisStore } from '../../../../lib/store/redis/index.js';
 import { manualClock } from '../../../../lib/testing/index.js';
@@ -73,6 +75,35 @@ describe('a cache on a Redis Cluster', () => {
     return heard;
   }
 
+  /** How often this process writes to the sockets to each primary meanwhile, as far as it is about this cache. */
+  async function writesOf(name: string, work: () => Promise<unknown>): Promise<number[]> {
+    const writes = new Map(cluster.primaries.map(({ port }) => [port, 0]));
+    const note = ({ remotePort = 0 }: Socket, chunks: readonly unknown[]) => {
+      const count = writes.get(remotePort);
+      if (count !== undefined && chunks.some((chunk) => String(chunk).includes(name))) {
+        writes.set(remotePort, count + 1);
+      }
+    };
+    const { _write: write, _writev: writev } = Socket.prototype;
+    sinon.replace(Socket.prototype, '_write', function (this: Socket, ...args) {
+      note(this, [args[0]]);
+      return write.apply(this, args);
+    });
+    sinon.replace(Socket.prototype, '_writev', function (this: Socket, ...args) {
+      note(
+        this,
+        args[0].map(({ chunk }) => chunk as unknown),
+      );
+      return writev!.apply(this, args);
+    });
+    try {
+      await work();
+    } finally {
+      sinon.restore();
+    }
+    return [...writes.values()];
+  }
+
   const ids = (count: number) => Array.from({ length: count }, (_, i) => ({ detector: i }));
   const prefixOf = (name: string, path: string) => keyPrefix(name, partitionOf(path, PARTITIONS), PARTITIONS);
 
@@ -122,6 +153,19 @@ describe('a cache on a Redis Cluster', () => {
     const global = await commandsOf(name, () => cache.bump());
     expect(global).to.have.length(PARTITIONS);
     expect(new Set(global.map(({ command }) => command[4]))).to.have.property('size', PARTITIONS); // nonces
+  });
+
+  it('sends the commands of a turn to a primary in two writes: the first one, and all others', async () => {
+    const { name, detector, cache } = lendProcess();
+    await detector.fetchMany(ids(200));
+    await cache.settled();
+    await cache.bump(); // sends its script's text to each primary, and later ones the SHA
+    expect(await writesOf(name, () => cache.bump())).to.deep.equal([2, 2, 2]);
+    await detector.fetchMany(ids(200));
+    await cache.settled();
+    expect(await writesOf(name, () => detector.fetchMany(ids(200)))).to.deep.equal([2, 2, 2]);
+    const one = await writesOf(name, () => detector.fetch({ detector: 42 }));
+    expect(one.toSorted()).to.deep.equal([0, 0, 1]);
   });
 
   it('shows no process an entry from before a bump that has returned, at any level', async () => {
