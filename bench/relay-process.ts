@@ -3,7 +3,7 @@
  *
  * Instants are of `process.hrtime`, in ms: one clock for all processes of a machine.
  */
-import { Redis } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
 import knex, { type Knex } from 'knex';
 import { deferred } from '../spec/support/deferred.js';
 import { redisStore } from '../lib/store/redis/index.js';
@@ -12,7 +12,9 @@ import { type Relay, startRelay } from '../lib/knex/index.js';
 export interface RelayOrders {
   readonly cache: string;
   readonly postgresUrl: string;
+  /** Of a Redis, or of a node of a Redis Cluster. */
   readonly redisUrl: string;
+  readonly isCluster?: boolean;
   readonly maxStalenessMs?: number;
 }
 
@@ -34,19 +36,20 @@ export interface Claim {
 
 export const instantMs = () => Number(process.hrtime.bigint()) / 1e6;
 
-let running: { readonly db: Knex; readonly redis: Redis; readonly relay: Relay } | undefined;
+let running: { readonly db: Knex; readonly relay: Relay } | undefined;
 let claims: Claim[] = [];
 
-function start({ cache, postgresUrl, redisUrl, maxStalenessMs }: RelayOrders): Relay {
+function start({ cache, postgresUrl, redisUrl, isCluster = false, maxStalenessMs }: RelayOrders): Relay {
   const db = knex({ client: 'pg', connection: postgresUrl, pool: { min: 0, max: 2 } });
-  const redis = new Redis(redisUrl, { lazyConnect: true });
   // A poll begins with a survey, or else with its claim.
   let surveyedAtMs: number | undefined;
   let polledAtMs = 0;
   db.on('query', ({ sql }: { sql: string }) => {
     if (sql.includes('pg_current_snapshot')) surveyedAtMs = instantMs();
   });
-  const store = redisStore(redis);
+  const store = isCluster
+    ? redisStore(new Cluster([redisUrl], { lazyConnect: true }))
+    : redisStore(new Redis(redisUrl, { lazyConnect: true }));
   const relay = startRelay({ cache, db, store, ...(maxStalenessMs === undefined ? {} : { maxStalenessMs }) });
   relay.on('poll', () => {
     polledAtMs = surveyedAtMs ?? instantMs();
@@ -54,7 +57,7 @@ function start({ cache, postgresUrl, redisUrl, maxStalenessMs }: RelayOrders): R
   });
   relay.on('batch', () => claims.push({ polledAtMs, committedAtMs: instantMs() }));
   relay.on('failure', ({ error }) => process.stderr.write(`relay: ${error.message}\n`));
-  running = { db, redis, relay };
+  running = { db, relay };
   return relay;
 }
 
