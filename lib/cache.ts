@@ -60,6 +60,7 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
       store: options.store,
       source,
       // A value in this process must not outlive its TTL while the machine sleeps.
+      isOwnClock: options.clock === undefined,
       clock: options.clock ?? (checked.local === undefined ? monotonicClock : suspensionClock()),
     });
     noteEntries(this, { cache: checked.name, entries: this.#engine.entries });
@@ -77,8 +78,8 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
 
   /** Which parts of this cache are up, and since when: the connection, reads, fills, and the bound; and its loads. */
   get state(): CacheState {
-    const { stateTracker, loads, local, unbumped } = this.#engine;
-    return { ...stateTracker.state, loads: loads.counts, local: local?.size, unbumped: unbumped.size };
+    const { stateTracker, loads, localCounts, unbumped } = this.#engine;
+    return { ...stateTracker.state, loads: loads.counts, local: localCounts, unbumped: unbumped.size };
   }
 
   /** Adds a listener of an event (`CacheEvents`). Returns the function that removes it. */
@@ -147,6 +148,7 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
     options: TransactionOptions<Transaction> = {},
   ): Promise<Committed<T>> {
     const engine = this.#engine.opened();
+    if (options.strict === true) engine.warnOfTracking();
     const transacting = requireOutbox(engine).transact<T>(work as never, bumpTarget(engine), options);
     engine.inFlight.track(transacting);
     return transacting;

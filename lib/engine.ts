@@ -3,8 +3,9 @@ import { Breakers } from './read/breakers.js';
 import { Bumper } from './write/bumper.js';
 import type { Clock } from './ports/clock.js';
 import type { EntryDefinition } from './model/entry-definition.js';
+import { withDeadline } from './async/deadline.js';
 import { inNoContext, inThisContext } from './async/no-context.js';
-import { monotonicMs } from './async/scheduling.js';
+import { monotonicMs, setImmediate } from './async/scheduling.js';
 import { endsWithin } from './async/ends-within.js';
 import { ClosedError } from './errors/errors.js';
 import { Filler } from './read/filler.js';
@@ -14,6 +15,7 @@ import { LoadCap } from './read/load-cap.js';
 import { Leases } from './read/leases.js';
 import { Loads } from './read/loads.js';
 import { LayoutRegistration } from './read/layout-registration.js';
+import { LocalReader, LocalReads } from './read/local-reader.js';
 import { LocalTier } from './read/local-tier.js';
 import { Lookup } from './read/lookup.js';
 import { Lookups } from './read/lookups.js';
@@ -27,7 +29,7 @@ import { Publisher } from './publisher.js';
 import { ScopeRegistry } from './model/scope-registry.js';
 import type { Source } from './ports/source.js';
 import { StoreClock } from './read/store-clock.js';
-import { StateTracker } from './telemetry/state.js';
+import { type LocalCounts, StateTracker } from './telemetry/state.js';
 import { Statistics } from './telemetry/statistics.js';
 import { type Partition, Partitions } from './ports/partitions.js';
 import type { PartitionedStore, Store, StoreLifecycle, StoreSignal } from './ports/store.js';
@@ -39,12 +41,17 @@ import { bumpPaths } from './write/bump-paths.js';
 import { foreignDeleted } from './write/bump-scopes.js';
 import { presentPartitions } from './write/present-partitions.js';
 import { UnbumpedScopes } from './write/unbumped-scopes.js';
+import { Trackers } from './read/trackers.js';
 import { UnkeptBound } from './read/unkept-bound.js';
 import { Verifier } from './read/verifier.js';
 import { InFlight } from './async/in-flight.js';
 
 /** How old the store's time may be that a local tier goes by, in ms: two clocks drift apart by some ms a minute. */
 const STORE_CLOCK_RENEW_MS = 60_000;
+/** How long a beat of the store counts, in ms. */
+const HEARTBEAT_MS = 1_000;
+/** What a local tier does that can't track generations. */
+const IN_PLACE = "Reads verify values of the local tier by one command each, as with mode 'verify'.";
 /** Shortest time between two equal warnings about failed loads, in ms. */
 const WARN_EVERY_MS = 60_000;
 
@@ -53,6 +60,8 @@ interface EngineOptions {
   readonly store: Store | PartitionedStore;
   readonly source: Source<object, unknown>;
   readonly clock: Clock;
+  /** Whether `clock` is one of this process. */
+  readonly isOwnClock: boolean;
 }
 
 /** The parts of one cache, wired together; its namespaces and entries share them. */
@@ -78,15 +87,18 @@ export class Engine {
   readonly verifier: Verifier | undefined;
   /** undefined for a cache without a local tier. */
   readonly local: LocalTier | undefined;
+  readonly #trackers: Trackers | undefined;
+  readonly #localReads: LocalReads | undefined;
   /** Bumps, lookups, explicit fills and deletes under way. */
   readonly inFlight = new InFlight();
   /** In the order of their declaration. */
   readonly entries: EntryDefinition[] = [];
   readonly #publisher: Publisher | undefined;
   #longestTtlMs: number;
+  #hasWarnedOfTracking = false;
   #closing: Promise<void> | undefined;
 
-  constructor({ options, store, source, clock }: EngineOptions) {
+  constructor({ options, store, source, clock, isOwnClock }: EngineOptions) {
     const { name, schemaVersion, maxStalenessMs } = options;
     const partitions = new Partitions(store, name);
     const { telemetry } = this;
@@ -118,9 +130,20 @@ export class Engine {
         return fillBreakers.of(i);
       },
     }));
+    const trackers = this.#track(freshness, clock, (partition) => filled[partition]!.storeClock);
+    this.#trackers = trackers;
     const lookups = partitions.list.map(({ index, prefix, store: own }) => {
       const { storeClock } = filled[index]!;
-      const parts = { prefix, schemaVersion, telemetry, clock, storeClock, freshness: freshness?.[index], local };
+      const parts = {
+        prefix,
+        schemaVersion,
+        telemetry,
+        clock,
+        storeClock,
+        freshness: freshness?.[index],
+        local,
+        tracking: trackers,
+      };
       const split = new SplitStore(partitions, index, freshness, readBreakers, clock);
       return { own: new Lookup({ store: own, ...parts }), split: new Lookup({ store: split, ...parts }) };
     });
@@ -139,9 +162,10 @@ export class Engine {
     const leases = new Leases({ partitions: filled, telemetry, options, work });
     const unbumped = new UnbumpedScopes({ bump: this.#bumpAgain, retryMs: options.breakerRetryMs });
     this.unbumped = unbumped;
+    const registration = this.#registration(store);
     const safeLookup = new SafeLookup({
       ...{ lookup, breakers: readBreakers, bypassed: partitions.bypassed, unbumped, telemetry },
-      registration: this.#registration(store),
+      registration,
       readDeadlineMs: options.readDeadlineMs,
     });
     const loads = new Loads({ source, cap, lookup: safeLookup, leases, filler, telemetry, clock, work });
@@ -158,6 +182,14 @@ export class Engine {
       unbumped,
     });
     if (options.log) logTo(options.log, telemetry);
+    if (trackers !== undefined) {
+      this.#localReads = new LocalReads({
+        ...{ tier: local!, lookup, clock, isOwnClock, unbumped, registration, verifier, telemetry },
+        steps: trackers.steps,
+        storeClocks: filled.map(({ storeClock }) => storeClock),
+        refresh: (missed) => loads.refresh(missed),
+      });
+    }
     if (source.explain !== undefined) this.#explainLoads(source.explain);
     if (source.publish !== undefined)
       this.#publisher = new Publisher({
@@ -165,6 +197,60 @@ export class Engine {
         ...{ root: this.root, inFlight: this.inFlight },
       });
     store.listen?.((signal) => inNoContext(this.#signalled, signal));
+  }
+
+  /** Has the store tell which generations change. undefined unless the cache asks for it, and for a store that can't. */
+  #track(
+    freshness: readonly Freshness[] | undefined,
+    clock: Clock,
+    storeClockOf: (partition: number) => StoreClock,
+  ): Trackers | undefined {
+    const { name: cache, local, readDeadlineMs } = this.options;
+    if (local?.mode !== 'track') return undefined;
+    const warn = (message: string) => this.telemetry.emit('warning', { cache, message: `${message} ${IN_PLACE}` });
+    const { list, bypassed } = this.partitions;
+    if (bypassed || list.some(({ store }) => store.track === undefined)) {
+      // The cache's owner adds listeners right after this constructor.
+      inNoContext(() => setImmediate(() => warn('The store tells no changes of generations.')));
+      return undefined;
+    }
+    return new Trackers({
+      ...{ partitions: list, heartbeatMs: local.heartbeatMs ?? HEARTBEAT_MS, freshness, clock },
+      refused: ({ message }) => warn(`The store does not tell changes of generations: ${message}`),
+      // Reads that ask the store for nothing do not renew its time.
+      onBeat: (partition) => {
+        const storeClock = storeClockOf(partition);
+        if (!storeClock.isDue(clock.nowMs())) return;
+        withDeadline('time', readDeadlineMs, (deadline) => storeClock.known(deadline)).catch(() => {});
+      },
+    });
+  }
+
+  /** Says once that readers which track generations may answer what a strict commit made old (docs/protocol.md, rule 12). */
+  warnOfTracking(): void {
+    const { name: cache, local } = this.options;
+    if (local?.mode !== 'track' || this.#hasWarnedOfTracking) return;
+    this.#hasWarnedOfTracking = true;
+    const message =
+      `A strict commit wants readers that ask the store, but this cache has local: { mode: 'track' }. Other processes with it ` +
+      `may answer the old value after the commit, for ${local.heartbeatMs ?? HEARTBEAT_MS} ms at most. ` +
+      `Set mode: 'verify' in processes that read what strict commits change.`;
+    this.telemetry.emit('warning', { cache, message });
+  }
+
+  /** Returns what answers reads of an entry from this process alone; undefined unless the cache tracks generations. */
+  localReader(definition: EntryDefinition): LocalReader | undefined {
+    if (this.#localReads === undefined) return undefined;
+    const reader = new LocalReader(definition, this.#localReads);
+    this.statistics.collect(() => reader.takeHits());
+    return reader;
+  }
+
+  /** What the local tier holds, and what it knows; undefined for a cache without one. */
+  get localCounts(): LocalCounts | undefined {
+    if (this.local === undefined || this.#localReads === undefined) return this.local?.size;
+    const { unverified } = this.#localReads;
+    return { ...this.local.size, tracking: { ...this.#trackers!.state, unverified: { ...unverified } } };
   }
 
   /** Emits the source's warning about a failed load, each warning once a minute at most. */
@@ -299,6 +385,7 @@ export class Engine {
     if (await endsWithin(this.options.closeDeadlineMs, ended)) await ended;
     this.loads.close(new ClosedError(this.options.name));
     this.unbumped.close();
+    this.#trackers?.close();
     this.local?.close();
     await this.#store.close();
   }

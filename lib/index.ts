@@ -53,6 +53,14 @@ export {
 export { memoryStore, type MemoryStoreOptions } from './store/memory/memory-store.js';
 export type * from './telemetry/events.js';
 export type { Logger } from './telemetry/log.js';
-export type { CacheState, ConnectionState, LoadCounts, LocalCounts, PartState } from './telemetry/state.js';
+export type {
+  CacheState,
+  ConnectionState,
+  LoadCounts,
+  LocalCounts,
+  PartState,
+  TrackingCounts,
+  UnverifiedReason,
+} from './telemetry/state.js';
 export { COUNTERS, type Counter, type Series, type Statistics } from './telemetry/statistics.js';
 export { BumpError } from './write/bump-error.js';

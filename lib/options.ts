@@ -67,7 +67,9 @@ export interface CacheSettings {
    * The local tier: decoded values in this process. `verify`: each read asks the store for the generations alone, as
    * exact as without the tier, and no value is sent or decoded. Readers share its values, so they are read-only: plain
    * objects and arrays are frozen (a change throws a TypeError in strict mode); a Date, a Map, a Set or bytes, and what
-   * holds them, are copies. Default: no local tier.
+   * holds them, are copies. `track`: no command at all while Redis tells which generations change, and `entry.peek` without a
+   * promise; a value may be older than the ladder promises by the way of a push, and by `heartbeatMs` if pushes are lost.
+   * Default: no local tier.
    */
   readonly local?: LocalOptions;
   /** The share of hits, 0 to 1, that is compared with the source after the answer. */
@@ -83,10 +85,18 @@ export interface CacheSettings {
 }
 
 /** The local tier, bounded by its entries, its bytes or both; the least recently used go first. */
-export type LocalOptions = { readonly mode: 'verify' } & (
-  | { readonly maxEntries: number; readonly maxBytes?: number }
-  | { readonly maxEntries?: number; readonly maxBytes: number }
-);
+export type LocalOptions = (
+  | { readonly mode: 'verify' }
+  | {
+      readonly mode: 'track';
+      /** The longest time for which lost pushes go unnoticed, in ms. Default: 1,000; a quarter of it is the time between two beats. */
+      readonly heartbeatMs?: number;
+    }
+) &
+  (
+    | { readonly maxEntries: number; readonly maxBytes?: number }
+    | { readonly maxEntries?: number; readonly maxBytes: number }
+  );
 
 export type CheckedOptions = Required<Omit<CacheSettings, 'local' | 'log' | 'maxStalenessMs'>> & {
   /** undefined for a cache without a local tier. */
@@ -161,18 +171,23 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
   };
 }
 
-const LOCAL_OPTIONS: ReadonlySet<string> = new Set<keyof LocalOptions>(['mode', 'maxEntries', 'maxBytes']);
+const LOCAL_OPTIONS: ReadonlySet<string> = new Set(['mode', 'maxEntries', 'maxBytes']);
 
 function checkLocal(local: LocalOptions | undefined): LocalOptions | undefined {
   if (local === undefined) return undefined;
-  const { mode, maxEntries, maxBytes } = local ?? {};
-  const unknown = Object.keys(local ?? {}).find((option) => !LOCAL_OPTIONS.has(option));
-  if (mode !== 'verify' || unknown !== undefined || (maxEntries ?? maxBytes) === undefined) {
+  const { mode, maxEntries, maxBytes, heartbeatMs } = (local ?? {}) as Partial<LocalOptions & { heartbeatMs: number }>;
+  const isTracking = mode === 'track';
+  const unknown = Object.keys(local ?? {}).find(
+    (option) => !LOCAL_OPTIONS.has(option) && !(isTracking && option === 'heartbeatMs'),
+  );
+  if ((mode !== 'verify' && !isTracking) || unknown !== undefined || (maxEntries ?? maxBytes) === undefined) {
     throw new ConfigurationError(
-      `local must be { mode: 'verify' } with maxEntries, maxBytes or both, but got ${describe(local)}. ` +
+      `local must be { mode: 'verify' } or { mode: 'track' } with maxEntries, maxBytes or both, and heartbeatMs with 'track' ` +
+        `alone, but got ${describe(local)}. ` +
         "Leave it out for no local tier, or set { mode: 'verify', maxEntries: 10_000 }.",
     );
   }
+  if (heartbeatMs !== undefined) wholeNumber('heartbeatMs of local', heartbeatMs, 100, 60_000, '1_000');
   if (maxEntries !== undefined) wholeNumber('maxEntries of local', maxEntries, 1, 10_000_000, 'no limit of entries');
   if (maxBytes !== undefined)
     wholeNumber('maxBytes of local', maxBytes, 1, Number.MAX_SAFE_INTEGER, 'no limit of bytes');

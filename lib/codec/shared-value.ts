@@ -48,6 +48,11 @@ export class SharedValue {
     return shared;
   }
 
+  /** The value, if all readers get the same; undefined if each gets a copy, or if it is not decoded yet. */
+  get shared(): unknown {
+    return this.#bytes === undefined && this.#plan === undefined ? this.#value : undefined;
+  }
+
   /** Returns the value for one more reader. */
   give(): unknown {
     if (this.#bytes !== undefined) {

@@ -264,6 +264,16 @@ export class EntryDefinition {
     return new Address({ definition: this, scope, scopes, entryPath, values });
   }
 
+  /** Whether the entry has no key and no dependencies, so that its scope's lineage is all of its vector. */
+  get isPlain(): boolean {
+    return this.#keys.length === 0 && this.#dependsOn === undefined;
+  }
+
+  /** Of a plain entry: returns the scope of `ids` if it is remembered; undefined also for ids that `address` rejects. */
+  find(ids: AnyIds): RegisteredScope | undefined {
+    return this.#namespace.find(ids);
+  }
+
   /** Returns canonical values by name: the namespaces' values, root first, then the key's. */
   named(values: readonly unknown[]): AnyIds {
     return Object.fromEntries(this.#names.map((name, i) => [name, values[i]]));

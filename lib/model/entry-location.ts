@@ -10,4 +10,6 @@ export interface EntryLocation {
   readonly generations: readonly Generation[];
   readonly key: EntryKey;
   readonly checksum: KeyChecksum;
+  /** What the local tier holds under `key`, as long as it does: `read/local-tier.ts` finds it here without a search. */
+  held?: object | undefined;
 }

@@ -117,6 +117,24 @@ export class NamespaceNode {
     return { scope, values };
   }
 
+  /**
+   * Returns the scope of `ids` if the registry has it, without an allocation. undefined also for ids that `bind` rejects.
+   * For a node without further ids.
+   */
+  find(ids: Readonly<Record<string, unknown>>): RegisteredScope | undefined {
+    if (typeof ids !== 'object' || ids === null) return undefined;
+    let scope: RegisteredScope | undefined = this.scopes.root;
+    for (let i = 0; i < this.#branch.length; i++) {
+      const node = this.#branch[i]!;
+      const value = node.#kind!.value(ids[node.level]);
+      scope = value === undefined ? undefined : scope.child(node.level, value);
+      if (scope === undefined) return undefined;
+    }
+    let count = 0;
+    for (const _ in ids) count++;
+    return count === this.#branch.length ? scope : undefined;
+  }
+
   #remember(parent: RegisteredScope, id: unknown): RegisteredScope {
     return this.scopes.remember(parent, this.level, id, childPath(parent.path, this.level, this.#kind!.text(id)));
   }

@@ -24,6 +24,8 @@ export class RegisteredScope implements Scope {
   remembered: Generation | undefined;
   /** What the store's pushes tell of its generation; undefined unless the cache tracks generations. */
   tracked: TrackedScope | undefined;
+  /** The value of the local tier that answered a read of this scope last without a round trip (`read/local-reader.ts`). */
+  answer: object | undefined;
   /** Location of the entry of this scope that was read last: the next hit reuses its key. */
   lastLocation: EntryLocation | undefined;
   /**

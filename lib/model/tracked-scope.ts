@@ -2,6 +2,11 @@ import type { Generation } from './generation.js';
 import type { GenerationKey } from './key.js';
 import type { Watch } from './watch.js';
 
+/** Counts what may make a generation unverified: pushes, own bumps, resets, and scopes that are forgotten. */
+export class Steps {
+  now = 0;
+}
+
 /** The generation of a scope as the store's pushes tell it; `read/tracked-generations.ts` keeps it. */
 export class TrackedScope {
   /** The generation that the store has, as long as `watch` is live; undefined if only a read can tell. */
@@ -14,17 +19,20 @@ export class TrackedScope {
   isForgotten = false;
   readonly #key: GenerationKey;
   readonly #tracked: Map<GenerationKey, TrackedScope>;
+  readonly #steps: Steps;
 
-  constructor(key: GenerationKey, tracked: Map<GenerationKey, TrackedScope>, watch: Watch, step: number) {
+  constructor(key: GenerationKey, tracked: Map<GenerationKey, TrackedScope>, watch: Watch, steps: Steps) {
     this.#key = key;
     this.#tracked = tracked;
+    this.#steps = steps;
     this.watch = watch;
-    this.changedAt = step;
+    this.changedAt = steps.now;
     tracked.set(key, this);
   }
 
   /** Ends the tracking of this scope: without pushes it must not stay verified (docs/protocol.md, rule 18a). */
   forget(): void {
+    this.#steps.now++;
     this.verified = undefined;
     this.isForgotten = true;
     this.#tracked.delete(this.#key);

@@ -21,6 +21,11 @@ export class Watch {
     this.#clocks = clocks;
   }
 
+  /** The ms of the wall clock in which `isLive` decided last. */
+  get decidedAtMs(): number {
+    return this.#decidedAtMs;
+  }
+
   isLive(): boolean {
     const wallMs = this.#clocks.wallMs();
     if (wallMs !== this.#decidedAtMs || --this.#callsLeft < 0) {

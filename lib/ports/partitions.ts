@@ -10,6 +10,11 @@ export interface Partition {
   /** The prefix of its keys. */
   readonly prefix: string;
   readonly store: StorePartition;
+  /**
+   * To be called with the keys of each bump, quarantine and lift by this process, when its command has ended, successful or
+   * not, and before its promise settles (docs/protocol.md, rule 14). undefined unless this process tracks generations.
+   */
+  changed?: ((keys: readonly GenerationKey[]) => void) | undefined;
 }
 
 /** A scope in one partition, by its position in `Partitions.list`. */

@@ -61,6 +61,15 @@ export class Freshness {
     return fresh;
   }
 
+  /**
+   * Returns how long after `sentAtMs` the store is known to be fresh, in ms, by a read that found `reply` at `key`, and its
+   * TTL (docs/protocol.md, rule 26).
+   */
+  freshForMs(reply: Buffer | null, ttlMs: number, sentAtMs: number): number {
+    if (!this.check(reply, sentAtMs)) return 0;
+    return Math.max(0, Math.min(ttlMs, this.#sinceMs + this.#boundMs - sentAtMs));
+  }
+
   #isFresh(reply: Buffer, sentAtMs: number): boolean {
     if (this.#seen === undefined || !reply.equals(this.#seen)) {
       this.#seen = reply;

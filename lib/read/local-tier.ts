@@ -17,7 +17,9 @@ import { LRUCache } from 'lru-cache';
 import { type Life, seal } from '../codec/envelope.js';
 import { SharedValue } from '../codec/shared-value.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
+import type { EntryLocation } from '../model/entry-location.js';
 import type { EntryKey } from '../model/key.js';
+import type { Watch } from '../model/watch.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { LocalUnverifiedReason } from '../telemetry/events.js';
 
@@ -35,17 +37,32 @@ const DECODED_BYTES = 2;
 export class LocalEntry {
   readonly key: EntryKey;
   readonly life: Life;
+  /** The location that refers to this entry. */
+  location: EntryLocation | undefined;
+  /** Number of values that had entered the tier when this one was used last. */
+  usedAt = -1;
+  /** The step as of which all generations in the key were verified (`local-reader.ts`); -1 once the tier has dropped it. */
+  verifiedAt = -1;
+  /** Of `verifiedAt`: what says for how long. */
+  watch: Watch | undefined;
+  definition: EntryDefinition | undefined;
+  readonly freshUntilMs: number;
+  /** The value, if all readers get the same; undefined if not, or not known yet. */
+  shared: unknown;
   readonly #shared: SharedValue;
 
   constructor(key: EntryKey, life: Life, shared: SharedValue) {
     this.key = key;
     this.life = life;
+    this.freshUntilMs = life.freshUntilMs;
     this.#shared = shared;
   }
 
   /** Returns the value for one more reader: shared and frozen, or a copy. */
   give(): unknown {
-    return this.#shared.give();
+    const value = this.#shared.give();
+    this.shared = this.#shared.shared;
+    return value;
   }
 
   /** The stored form. It is made anew, since few reads need it. */
@@ -65,6 +82,8 @@ export class LocalTier {
   readonly #telemetry: Emitter;
   readonly #entries: LRUCache<EntryKey, LocalEntry>;
   #deletes = 0;
+  /** Number of values that have entered. */
+  entered = 0;
   #closed = false;
 
   constructor({ cache, telemetry, limits }: { cache: string; telemetry: Emitter; limits: LocalLimits }) {
@@ -74,6 +93,10 @@ export class LocalTier {
     this.#entries = new LRUCache({
       ...(maxEntries !== undefined && { max: maxEntries }),
       maxSize: maxBytes,
+      dispose: (entry) => {
+        entry.verifiedAt = -1;
+        if (entry.location !== undefined) entry.location.held = undefined;
+      },
       // A listener may look up in turn: only after the eviction is the cache itself again.
       disposeAfter: (_entry, _key, reason) => {
         if (reason === 'evict') this.#telemetry.emit('localEviction', { cache: this.#cache });
@@ -92,6 +115,27 @@ export class LocalTier {
 
   get(key: EntryKey): LocalEntry | undefined {
     return this.#entries.get(key);
+  }
+
+  /**
+   * As `get`, without a search for a value that was found at this location before. Only a value that enters evicts another
+   * one, so between two of them one use of a value is as good as many.
+   */
+  at(location: EntryLocation): LocalEntry | undefined {
+    const held = location.held as LocalEntry | undefined;
+    return held !== undefined && held.usedAt === this.entered ? held : this.#find(location);
+  }
+
+  #find(location: EntryLocation): LocalEntry | undefined {
+    const entry = this.#entries.get(location.key);
+    if (entry === undefined) return undefined;
+    entry.usedAt = this.entered;
+    if (entry.location !== location) {
+      if (entry.location !== undefined) entry.location.held = undefined;
+      entry.location = location;
+      location.held = entry;
+    }
+    return entry;
   }
 
   /**
@@ -143,6 +187,7 @@ export class LocalTier {
 
   #set(entry: LocalEntry, bytes: number): void {
     if (this.#closed) return;
+    this.entered++;
     this.#entries.set(entry.key, entry, { size: ENTRY_BYTES + entry.key.length + DECODED_BYTES * bytes });
   }
 }

@@ -24,6 +24,8 @@ export class LookupRound {
   locations: readonly (EntryLocation | undefined)[] = [];
   /** By address: what the local tier holds, which the read does not ask for; undefined without a tier. */
   held: readonly (LocalEntry | undefined)[] | undefined;
+  /** Takes the states of `scopes`, for a cache that tracks generations. */
+  verify: ((states: readonly GenerationState[]) => void) | undefined;
   /** The positions of every address's scopes, one address after another; undefined for a single address, whose scopes are `scopes`. */
   readonly #positions: readonly number[] | undefined;
   /** Start of each address in `#positions`. */

@@ -97,6 +97,13 @@ interface LookupOptions {
   readonly freshness: Freshness | undefined;
   /** undefined for a cache without a local tier. */
   readonly local: LocalTier | undefined;
+  /** Hears of each read of generations, before its command is sent; undefined for a cache that does not track them. */
+  readonly tracking: GenerationTracking | undefined;
+}
+
+interface GenerationTracking {
+  /** Returns what takes the reply: `scopes: [n] -> states: [n]`. */
+  ask(scopes: readonly RegisteredScope[]): (states: readonly GenerationState[]) => void;
 }
 
 /** The state of one call of `read`, which all its commands share. */
@@ -118,8 +125,10 @@ export class Lookup {
   readonly #storeClock: StoreClock;
   readonly #freshness: Freshness | undefined;
   readonly #local: LocalTier | undefined;
+  readonly #tracking: GenerationTracking | undefined;
 
-  constructor({ store, prefix, schemaVersion, telemetry, clock, storeClock, freshness, local }: LookupOptions) {
+  constructor(options: LookupOptions) {
+    const { store, prefix, schemaVersion, telemetry, clock, storeClock, freshness, local, tracking } = options;
     this.#store = store;
     this.#prefix = prefix;
     this.#schemaVersion = schemaVersion;
@@ -128,6 +137,7 @@ export class Lookup {
     this.#storeClock = storeClock;
     this.#freshness = freshness;
     this.#local = local;
+    this.#tracking = tracking;
   }
 
   /**
@@ -154,6 +164,7 @@ export class Lookup {
       return addresses.map(() => NOT_FRESH);
     }
     round.see(replies);
+    round.verify?.(round.seen);
     const pass: Pass = { addresses, deadline, capturedAtMs, results: [], failures: [] };
     const { results, failures } = pass;
     const unminted: number[] = [];
@@ -212,6 +223,7 @@ export class Lookup {
       if (locations[i] !== undefined && round.held?.[i] === undefined) keys.push(locations[i]!.key);
     }
     if (this.#freshness !== undefined) keys.push(this.#freshness.key);
+    round.verify = this.#tracking?.ask(round.scopes);
     return this.#store.read(keys, deadline);
   }
 
@@ -286,7 +298,7 @@ export class Lookup {
       const address = pass.addresses[i]!;
       const generations = round.generationsOf(i, states);
       if (generations !== undefined) {
-        const vector = new Vector(address, this.#locationOf(address, generations), pass.capturedAtMs);
+        const vector = new Vector(address, this.locationOf(address, generations), pass.capturedAtMs);
         pass.results[i] = { outcome: 'miss', vector, cause: 'no_generation' };
       } else {
         const foreign = round.foreignScope(i, states);
@@ -318,6 +330,7 @@ export class Lookup {
       return;
     }
     round.see(replies);
+    round.verify?.(round.seen);
     let next = round.scopes.length;
     const latestMs = round.held && this.#latestMs();
     for (const [k, i] of moved.entries()) {
@@ -410,10 +423,14 @@ export class Lookup {
     // The old vector does not come back, as long as the store does not go back in time.
     if (last !== undefined && last.entryPath === entryPath) this.#local?.drop(last.key);
     const own = round.generationsOf(index, generations);
-    return own && (scope.lastLocation = this.#locationOf(address, own));
+    return own && (scope.lastLocation = this.locationOf(address, own));
   }
 
-  #locationOf({ scope, entryPath }: Address, generations: readonly Generation[]): EntryLocation {
+  /** Returns the location of an address's entry under these generations of its scopes. */
+  locationOf(
+    { scope, entryPath }: Pick<Address, 'scope' | 'entryPath'>,
+    generations: readonly Generation[],
+  ): EntryLocation {
     const vector = generations.join(',');
     const key = entryKey({
       prefix: this.#prefix,
@@ -427,7 +444,7 @@ export class Lookup {
 }
 
 /** A hit of the local tier. */
-class LocalHit {
+export class LocalHit {
   readonly outcome: 'hit' | 'absent';
   readonly location: EntryLocation;
   readonly capturedAtMs: number;

@@ -1,5 +1,7 @@
 import type { Deadline } from '../async/deadline.js';
 import type { Address } from '../model/entry-definition.js';
+import type { EntryLocation } from '../model/entry-location.js';
+import type { Generation } from '../model/generation.js';
 import type { EntryKey } from '../model/key.js';
 import type { Lookup, LookupResult } from './lookup.js';
 
@@ -65,6 +67,11 @@ export class Lookups {
   /** Returns the key of the entry under the present generations; undefined if one is missing. Never mints. */
   locate(address: Address, deadline: Deadline): Promise<EntryKey | undefined> {
     return this.#of(partitionsOf(address)).locate(address, deadline);
+  }
+
+  /** Returns the location of an address's entry under these generations of its scopes. */
+  locationOf(address: Pick<Address, 'scope' | 'entryPath'>, generations: readonly Generation[]): EntryLocation {
+    return this.#byPartition[address.scope.partition]!.own.locationOf(address, generations);
   }
 
   #of(partitions: readonly number[]): Lookup {

@@ -143,6 +143,7 @@ export class Reader {
       hits,
       absentHits,
       localHits,
+      trackedHits: 0,
       staleHits: stale.length,
       misses: missed.length,
       missed,

@@ -21,7 +21,7 @@ interface SafeLookupOptions {
 }
 
 /** The scopes whose bump by this process failed. */
-interface MissingBumps {
+export interface MissingBumps {
   readonly size: number;
   includes(scopes: Address['scopes']): boolean;
 }

@@ -22,7 +22,7 @@ import { type Clocks, ownClocks } from '../async/moment.js';
 import type { Generation, GenerationState } from '../model/generation.js';
 import type { GenerationKey } from '../model/key.js';
 import type { RegisteredScope } from '../model/scope-registry.js';
-import { TrackedScope } from '../model/tracked-scope.js';
+import { Steps, TrackedScope } from '../model/tracked-scope.js';
 import { Watch } from '../model/watch.js';
 import type { Beat, StorePartition, TrackingListener } from '../ports/store.js';
 
@@ -35,6 +35,8 @@ interface TrackedGenerationsOptions {
   readonly freshForMs?: (beat: Beat) => number;
   readonly refused: (error: Error) => void;
   readonly clocks?: Clocks;
+  /** One for all partitions of a cache. */
+  readonly steps?: Steps;
 }
 
 /** Of a read whose reply verifies nothing. */
@@ -49,13 +51,13 @@ export class TrackedGenerations implements TrackingListener {
   #watch: Watch;
   /** The server whose changes are told; undefined while none are. */
   #incarnation: string | undefined;
-  /** Counts pushes, own bumps and resets. */
-  #steps = 0;
+  readonly #steps: Steps;
   #resetAt = 0;
 
   constructor(options: TrackedGenerationsOptions) {
     this.#options = options;
     this.#clocks = options.clocks ?? ownClocks;
+    this.#steps = options.steps ?? new Steps();
     this.#watch = new Watch(this.#clocks);
   }
 
@@ -77,7 +79,7 @@ export class TrackedGenerations implements TrackingListener {
         this.#tracked.get(scope.generationKey) ??
         new TrackedScope(scope.generationKey, this.#tracked, this.#watch, this.#steps);
     }
-    return this.#steps;
+    return this.#steps.now;
   }
 
   /** Takes the generations that a read showed, `scopes: [n], states: [n]`, unless one may have changed since it was sent. */
@@ -88,14 +90,17 @@ export class TrackedGenerations implements TrackingListener {
       if (tracked === undefined || tracked.isForgotten || tracked.changedAt > asked) continue;
       const state = states[i]!;
       const stands = state !== 'missing' && state !== 'quarantined' && state !== 'foreign';
-      tracked.verified = stands ? state : undefined;
+      const verified = stands ? state : undefined;
+      // What was verified before is so no more, without a push of it so far.
+      if (tracked.verified !== undefined && tracked.verified !== verified) this.#steps.now++;
+      tracked.verified = verified;
       tracked.watch = this.#watch;
     }
   }
 
   /** Of pushes; and of this process's own bumps, successful or not, before their promise settles. */
   changed(keys: readonly GenerationKey[]): void {
-    const step = ++this.#steps;
+    const step = ++this.#steps.now;
     for (const key of keys) {
       const tracked = this.#tracked.get(key);
       if (tracked === undefined) continue;
@@ -105,7 +110,7 @@ export class TrackedGenerations implements TrackingListener {
   }
 
   reset(incarnation: string | undefined): void {
-    this.#resetAt = ++this.#steps;
+    this.#resetAt = ++this.#steps.now;
     this.#incarnation = incarnation;
     this.#watch.end();
     this.#watch = new Watch(this.#clocks);

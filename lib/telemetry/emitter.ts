@@ -22,6 +22,11 @@ export class Emitter<Events extends { [K in keyof Events]: readonly [unknown] } 
 
   /** Whether an event has a listener: without one, an emitter need not make the event. */
   hears(name: keyof Events & string): boolean {
-    return this.#emitter.listenerCount(name) > 0;
+    return this.listeners(name) > 0;
+  }
+
+  /** Number of listeners of an event. */
+  listeners(name: keyof Events & string): number {
+    return this.#emitter.listenerCount(name);
   }
 }

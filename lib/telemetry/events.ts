@@ -6,7 +6,7 @@ import type { Vector } from '../model/vector.js';
  * exporters derive from these events alone.
  */
 export interface CacheEvents {
-  /** By the reader, once per call of `fetch`, `fetchMany` or `lookup`, when the call has its answer. */
+  /** By the reader, once per call of `fetch`, `fetchMany` or `lookup`, when the call has its answer; not for a `peek`. */
   read: [ReadEvent];
   /** By the reader, for each entry of a call that got a stale value, after the call's `read`. */
   staleHit: [StaleHitEvent];
@@ -63,8 +63,10 @@ interface Labels {
 export interface ReadEvent extends Labels {
   readonly hits: number;
   readonly absentHits: number;
-  /** Of `hits` and `absentHits`: those whose value the local tier had. Their generations come from the store. */
+  /** Of `hits` and `absentHits`: those whose value the local tier had. */
   readonly localHits: number;
+  /** Of `localHits`: those whose generations this process knew, without a command (`mode: 'track'`). */
+  readonly trackedHits: number;
   /** Values served beyond their TTL, within `staleMs` or `staleOnErrorMs`. */
   readonly staleHits: number;
   readonly misses: number;

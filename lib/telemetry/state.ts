@@ -42,7 +42,36 @@ export interface LocalCounts {
   readonly entries: number;
   /** About what they take, in bytes. */
   readonly bytes: number;
+  /** What is known without a round trip; undefined with `mode: 'verify'`, and where the store can't tell changes. */
+  readonly tracking?: TrackingCounts;
 }
+
+export interface TrackingCounts {
+  /** Number of scopes whose changes reach this process. */
+  readonly scopes: number;
+  /**
+   * Time since the last beat that has arrived was sent, in ms: of the partition where that is longest; undefined while one has
+   * had none. Beyond `heartbeatMs` each read asks the store.
+   */
+  readonly beatAgeMs: number | undefined;
+  /** Number of reads that asked the store, by reason, since the cache was made. */
+  readonly unverified: Readonly<Record<UnverifiedReason, number>>;
+}
+
+/** Why this process could not answer a read by itself. */
+export type UnverifiedReason =
+  /** Its local tier did not have the value. */
+  | 'not_held'
+  /** A generation was touched, or not read yet, or its tracking was lost. */
+  | 'changed'
+  /** The last beat was sent too long ago; or the freshness key was about to expire then. */
+  | 'heartbeat'
+  /** The value's TTL was over. */
+  | 'expired'
+  /** A bump by this process is missing. */
+  | 'unbumped'
+  /** The number of partitions is not registered. */
+  | 'unregistered';
 
 export interface LoadCounts {
   /** Loads whose loader has not settled: `loadsMax` at most. */

@@ -7,12 +7,14 @@ import type { Emitter } from './emitter.js';
  * Each counter adds up one event, whose declaration (`events.ts`) names its emitter and its moment.
  */
 export const COUNTERS = {
-  /** Entries that the store answered to `fetch`, `fetchMany` and `lookup`. */
+  /** Entries that the store, or the local tier, answered to `fetch`, `fetchMany`, `lookup` and `peek`. */
   hits: 'read',
   /** Hits of a cached absence: there is no such row. */
   absent_hits: 'read',
   /** Of `hits` and `absent_hits`: those whose value the local tier had. */
   local_hits: 'read',
+  /** Of `local_hits`: those without a command, since the store tells which generations change. */
+  tracked_hits: 'read',
   /** Values of the local tier that a read could not use, by `reason`. */
   local_unverified: 'localUnverified',
   /** Values that the local tier dropped for want of room. */
@@ -71,16 +73,25 @@ interface CommonLabels {
   readonly attributes?: Attributes | undefined;
 }
 
+/** Hits of one entry name that cost less than an event. */
+export interface CheapHits extends CommonLabels {
+  readonly hits: number;
+  readonly absentHits: number;
+  readonly queriesAvoided: number;
+}
+
 /** Adds up the events of a cache. */
 export class Statistics {
+  readonly #hitSources: (() => CheapHits)[] = [];
   readonly #series = new Map<string, { counter: Counter; labels: Series['labels']; value: number }>();
 
   constructor(telemetry: Emitter) {
     telemetry.on('read', (event) => {
-      const { hits, absentHits, localHits, missed, bypasses, bypassReasons, queriesAvoided } = event;
+      const { hits, absentHits, localHits, trackedHits, missed, bypasses, bypassReasons, queriesAvoided } = event;
       if (hits > 0) this.#add('hits', hits, event);
       if (absentHits > 0) this.#add('absent_hits', absentHits, event);
       if (localHits > 0) this.#add('local_hits', localHits, event);
+      if (trackedHits > 0) this.#add('tracked_hits', trackedHits, event);
       if (missed.length > 0) this.#addEach('misses', countBy(missed), event, 'cause');
       if (bypasses > 0) this.#addEach('bypasses', Object.entries(bypassReasons), event, 'reason');
       if (queriesAvoided > 0) this.#add('queries_avoided', queriesAvoided, event);
@@ -112,8 +123,26 @@ export class Statistics {
     telemetry.on('staleEntry', (event) => this.#add('stale_entries', 1, event));
   }
 
+  /** Adds the hits that `take` returns whenever counters are read. They are of the local tier, and tracked. */
+  collect(take: () => CheapHits): void {
+    this.#hitSources.push(take);
+  }
+
+  #collect(): void {
+    for (const take of this.#hitSources) {
+      const taken = take();
+      const { hits, absentHits, queriesAvoided } = taken;
+      this.#add('hits', hits, taken);
+      this.#add('absent_hits', absentHits, taken);
+      this.#add('local_hits', hits + absentHits, taken);
+      this.#add('tracked_hits', hits + absentHits, taken);
+      this.#add('queries_avoided', queriesAvoided, taken);
+    }
+  }
+
   /** Returns the sum of a counter over the series that have all of these labels. */
   total(counter: Counter, labels: Series['labels'] = {}): number {
+    this.#collect();
     let sum = 0;
     for (const series of this.#series.values()) {
       if (series.counter === counter && has(series.labels, labels)) sum += series.value;
@@ -123,6 +152,7 @@ export class Statistics {
 
   /** Returns a copy of every series, for an exporter. */
   series(): Series[] {
+    this.#collect();
     return [...this.#series.values()].map((series) => ({ ...series }));
   }
 

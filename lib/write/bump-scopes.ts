@@ -96,6 +96,8 @@ export async function bumpPartition<Scope extends LocatedScope>(
       request.onStoreFailure?.(cause as Error);
       failures.push(failed(level, chunk, cause as Error));
       if (afterFailure === 'stop') break;
+    } finally {
+      partition.changed?.(keys);
     }
   }
   return { partition, server, failures };

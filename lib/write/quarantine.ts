@@ -150,7 +150,7 @@ export class Quarantine {
       else chunks.push(chunk);
     }
     const sending = [...byPartition.values()].map(async (chunks) => {
-      for (const chunk of chunks) await send(chunk);
+      for (const chunk of chunks) await send(chunk).finally(() => chunk.partition.changed?.(chunk.keys));
     });
     for (const sent of await Promise.allSettled(sending)) if (sent.status === 'rejected') throw sent.reason;
   }

@@ -556,7 +556,9 @@ describe('a local tier', () => {
   it('refuses a mode that is none, no bound, and an option that is none', () => {
     for (const local of [{}, { mode: 'verify' }, { mode: 'fast', maxEntries: 1 }, { ...LOCAL, maxAge: 1 }, null, 7]) {
       const error = thrown(() => lendCache({ local: local as never, store: memoryStore() }));
-      expect(error.message).to.match(/^local must be \{ mode: 'verify' \} with maxEntries, maxBytes or both, but got /);
+      expect(error.message).to.match(
+        /^local must be \{ mode: 'verify' \} or \{ mode: 'track' \} with maxEntries, maxBytes or both, .* but got /,
+      );
     }
     const error = thrown(() => lendCache({ local: { mode: 'verify', maxEntries: 0 }, store: memoryStore() }));
     expect(error.message).to.equal(

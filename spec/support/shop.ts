@@ -2,6 +2,7 @@ import type { Knex } from 'knex';
 import {
   GenerationalCache,
   integer,
+  type LocalOptions,
   type PartitionedStore,
   type Source,
   type Store,
@@ -32,6 +33,7 @@ export interface ShopOptions {
   readonly limits?: Partial<WriterLimits>;
   readonly bumpDeadlineMs?: number;
   readonly maxStalenessMs?: number;
+  readonly local?: LocalOptions;
   /** A second cache on the source of another. */
   readonly source?: Source<KnexContext, Knex.Transaction>;
 }
@@ -40,7 +42,7 @@ export type Shop = ReturnType<typeof openShop>;
 
 /** One process of a shop: a cache of prices, filled from `db` and written through it. Closed after the spec. */
 export function openShop(db: Knex, options: ShopOptions = {}) {
-  const { name = uniqueName(), redis, limits, bumpDeadlineMs = 1_000, maxStalenessMs } = options;
+  const { name = uniqueName(), redis, limits, bumpDeadlineMs = 1_000, maxStalenessMs, local } = options;
   const outbox = new KnexOutbox(db, {}, limits);
   const { source = { context: (trx) => ({ db: trx ?? db }), outbox } } = options;
   const { store = redisStore(lendRedis({ lazyConnect: true, ...(redis !== undefined && { url: redis }) })) } = options;
@@ -48,6 +50,7 @@ export function openShop(db: Knex, options: ShopOptions = {}) {
     ...{ name, source, store, bumpDeadlineMs },
     ...{ readDeadlineMs: 1_000, closeDeadlineMs: 3_000 },
     ...(maxStalenessMs !== undefined && { maxStalenessMs }),
+    ...(local !== undefined && { local }),
   });
   lend({ what: `the shop ${name}`, close: () => cache.close() });
   const items = cache.namespace('item', integer());
