@@ -205,7 +205,7 @@ export class Engine {
     clock: Clock,
     storeClockOf: (partition: number) => StoreClock,
   ): Trackers | undefined {
-    const { name: cache, local, readDeadlineMs } = this.options;
+    const { name: cache, local, readDeadlineMs, maxStalenessMs: boundMs } = this.options;
     if (local?.mode !== 'track') return undefined;
     const warn = (message: string) => this.telemetry.emit('warning', { cache, message: `${message} ${IN_PLACE}` });
     const { list, bypassed } = this.partitions;
@@ -215,7 +215,7 @@ export class Engine {
       return undefined;
     }
     return new Trackers({
-      ...{ partitions: list, heartbeatMs: local.heartbeatMs ?? HEARTBEAT_MS, freshness, clock },
+      ...{ partitions: list, heartbeatMs: local.heartbeatMs ?? HEARTBEAT_MS, boundMs, freshness, clock },
       refused: ({ message }) => warn(`The store does not tell changes of generations: ${message}`),
       // Reads that ask the store for nothing do not renew its time.
       onBeat: (partition) => {

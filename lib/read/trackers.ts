@@ -22,6 +22,8 @@ const BEATS = 4;
 interface TrackersOptions {
   readonly partitions: readonly Partition[];
   readonly heartbeatMs: number;
+  /** undefined for a cache without a bound. */
+  readonly boundMs: number | undefined;
   /** By partition; undefined for a cache without a bound. */
   readonly freshness: readonly Freshness[] | undefined;
   readonly clock: Clock;
@@ -100,10 +102,10 @@ export class Trackers {
   }
 
   #begin(): Tracking[] {
-    const { partitions, heartbeatMs, freshness } = this.#options;
+    const { partitions, heartbeatMs, boundMs = heartbeatMs, freshness } = this.#options;
     return partitions.map(({ store, prefix }, i) => {
       const tracked = this.#tracked[i]!;
-      const beatEveryMs = Math.ceil(heartbeatMs / BEATS);
+      const beatEveryMs = Math.ceil(Math.min(heartbeatMs, boundMs) / BEATS);
       return store.track!(
         { prefix, beatEveryMs, freshnessKey: freshness?.[i]!.key },
         {

@@ -11,9 +11,10 @@ import { startProxy } from '../support/proxy.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from '../support/redis.js';
 import { thrown } from '../support/rejection.js';
 import { createItems, openShop } from '../support/shop.js';
-import { lendOutbox } from '../support/relay.js';
+import { lendOutbox, lendRelay } from '../support/relay.js';
 
-const LOCAL = { mode: 'track', maxEntries: 1_000 } as const;
+/** A heartbeat that a busy machine keeps. */
+const LOCAL = { mode: 'track', maxEntries: 1_000, heartbeatMs: 10_000 } as const;
 const ID = { item: 1 };
 
 type Options = NonNullable<Parameters<typeof lendCache>[0]>;
@@ -160,7 +161,7 @@ describe('a local tier that tracks generations', () => {
     });
 
     it('goes with what the tier drops: for want of room, by a delete, with a forgotten scope', async () => {
-      const { value, rows, warm, items } = lendTracking({ local: { mode: 'track', maxEntries: 2 } });
+      const { value, rows, warm, items } = lendTracking({ local: { ...LOCAL, maxEntries: 2 } });
       for (const item of [1, 2, 3]) rows.set(item, item);
       for (const item of [1, 2]) await warm({ item });
       expect(value.peek(ID)).to.equal(1);
@@ -302,8 +303,35 @@ describe('a local tier that tracks generations', () => {
         expect(await price.fetch(ID)).to.equal(to);
         expect(warnings.length).to.equal(to > 3 ? 1 : 0);
       }
-      expect(warnings[0]).to.contain("has local: { mode: 'track' }").and.to.contain('1000 ms');
+      expect(warnings[0]).to.contain("has local: { mode: 'track' }").and.to.contain('10000 ms');
     });
+  });
+
+  it('with a bound, answers while a relay keeps it: the bound alone holds, without a heartbeat beside it', async () => {
+    const db = await lendOutbox();
+    const name = uniqueName();
+    const boundMs = 1_000;
+    // A heartbeat much longer than the bound: only the TTL of the freshness key can end an answer.
+    const one = lendTracking({
+      ...{ name, maxStalenessMs: boundMs, local: { mode: 'track', maxEntries: 10, heartbeatMs: 4_000 } },
+      rows: new Map([[1, 'row']]),
+    });
+    for (let read = 0; read < 3; read++) await one.value.fetch(ID);
+    expect(one.value.peek(ID)).to.equal(undefined);
+    const relay = lendRelay({ db, cache: name, maxStalenessMs: [boundMs] });
+    await one.warm();
+    await eventually(() => expect(one.value.peek(ID)).to.equal('row'));
+    await relay.stop();
+    const stoppedAtMs = performance.now();
+    let lastAtMs = stoppedAtMs;
+    await eventually(() => {
+      const beganAtMs = performance.now();
+      const value = one.value.peek(ID);
+      if (value !== undefined) lastAtMs = beganAtMs;
+      expect(value).to.equal(undefined);
+    });
+    expect(lastAtMs - stoppedAtMs).to.be.at.most(boundMs);
+    expect(one.unverified().heartbeat).to.be.above(0);
   });
 
   describe('without a store that tells', () => {
