@@ -37,8 +37,11 @@ export class RegisteredScope implements Scope {
   readonly #id: unknown;
   /** The scope that finds this one as a child: the first global one for the scopes right below it, of any partition. */
   readonly #holder: RegisteredScope | undefined;
-  /** Children by level, since a scope may have several namespaces below it; then by id. */
-  #children: Map<string, Map<unknown, RegisteredScope>> | undefined;
+  /** The level of the first child, and the children of that level by id: most scopes have one namespace below them. */
+  #firstLevel: string | undefined;
+  #ofFirstLevel: Map<unknown, RegisteredScope> | undefined;
+  /** Children of further levels, then by id. */
+  #ofOthers: Map<string, Map<unknown, RegisteredScope>> | undefined;
 
   constructor({ prefix, partition, level, path, above, holder, id, copies }: RegisteredScopeOptions) {
     this.#id = id;
@@ -53,22 +56,31 @@ export class RegisteredScope implements Scope {
 
   /** Returns the scope of this id one level below, if it is remembered. */
   child(level: string, id: unknown): RegisteredScope | undefined {
-    return this.#children?.get(level)?.get(id);
+    return this.#childrenOf(level)?.get(id);
+  }
+
+  #childrenOf(level: string): Map<unknown, RegisteredScope> | undefined {
+    return level === this.#firstLevel ? this.#ofFirstLevel : this.#ofOthers?.get(level);
   }
 
   /** Lets `child()` find this scope. */
   adopt(child: RegisteredScope): void {
-    const children = (this.#children ??= new Map<string, Map<unknown, RegisteredScope>>());
-    const siblings = children.get(child.level);
+    const siblings = this.#childrenOf(child.level);
     if (siblings) siblings.set(child.#id, child);
-    else children.set(child.level, new Map([[child.#id, child]]));
+    else if (this.#firstLevel === undefined) {
+      this.#firstLevel = child.level;
+      this.#ofFirstLevel = new Map([[child.#id, child]]);
+    } else {
+      const others = (this.#ofOthers ??= new Map<string, Map<unknown, RegisteredScope>>());
+      others.set(child.level, new Map([[child.#id, child]]));
+    }
   }
 
   /** Removes this scope from its parent. */
   leave(): void {
     this.tracked?.forget();
     const holder = this.#holder!;
-    if (holder.child(this.level, this.#id) === this) holder.#children!.get(this.level)!.delete(this.#id);
+    if (holder.child(this.level, this.#id) === this) holder.#childrenOf(this.level)!.delete(this.#id);
   }
 }
 

@@ -26,6 +26,11 @@ export class Watch {
     return this.#decidedAtMs;
   }
 
+  /** What `isLive` decided last. */
+  get wasLive(): boolean {
+    return this.#isLive;
+  }
+
   isLive(): boolean {
     const wallMs = this.#clocks.wallMs();
     if (wallMs !== this.#decidedAtMs || --this.#callsLeft < 0) {

@@ -47,6 +47,8 @@ export class LocalEntry {
   watch: Watch | undefined;
   definition: EntryDefinition | undefined;
   readonly freshUntilMs: number;
+  /** Of `verifiedAt`: the end of the TTL, in the small numbers of `local-reader.ts`. */
+  untilTick = 0;
   /** The value, if all readers get the same; undefined if not, or not known yet. */
   shared: unknown;
   readonly #shared: SharedValue;
