@@ -101,6 +101,11 @@ export class Process {
     };
   }
 
+  /** What the process answers by itself; undefined if it would ask the store. */
+  answers(item: number): number | undefined {
+    return this.#value.peek({ item });
+  }
+
   bump(item: number): Promise<void> {
     return this.#items.bump({ item });
   }
@@ -144,6 +149,7 @@ class TrackedStore {
       renew: (...args) => noted(store.renew(...args)),
       repair: (...args) => noted(store.repair(...args)),
       readMark: (...args) => noted(store.readMark(...args)),
+      ...(store.track && { track: (...args) => store.track!(...args) }),
       close: () => store.close(),
     };
   }

@@ -5,13 +5,14 @@
  */
 import { expect } from 'chai';
 import { generationKey, keyPrefix } from '../../lib/model/key.js';
-import type { Store } from '../../lib/index.js';
+import type { CacheSettings, Store } from '../../lib/index.js';
 import { withDeadline } from '../../lib/async/deadline.js';
 import { lend } from '../support/lenders.js';
 import { uniqueName } from '../support/redis.js';
 import { describeOnEachStore } from '../support/stores.js';
 import { interleavings } from './interleavings.js';
 import { Database, Process, type SteppedRead } from './process.js';
+import { type Listeners, tellingStore } from './telling-store.js';
 
 /** The contents of the store at the start of a schedule. */
 const STARTS = {
@@ -30,6 +31,17 @@ const STARTS = {
   local: async (processes: Starters, item: number) => {
     for (const process of processes) await process.read(item);
   },
+  /** The same, and each process answers the entry by itself. */
+  tracked: async (processes: Starters, item: number) => {
+    for (let read = 0; read < 3; read++) for (const process of processes) await process.read(item);
+    for (const process of processes) expect(process.answers(item)).to.equal(0);
+  },
+};
+
+/** The local tier of each process. */
+const LOCAL: Partial<Record<keyof typeof STARTS, CacheSettings['local']>> = {
+  local: { mode: 'verify', maxEntries: 100 },
+  tracked: { mode: 'track', maxEntries: 100, heartbeatMs: 60_000 },
 };
 
 /** The processes of a world; one that takes no steps in its schedule is the first. */
@@ -46,8 +58,8 @@ class World {
   #item = 0;
 
   /** `together`: the readers are calls of one process, which may join each other's loads. `local`: with local tiers. */
-  constructor(open: () => Store, { together, local }: { together: boolean; local: boolean }) {
-    const options = local ? ({ local: { mode: 'verify', maxEntries: 100 } } as const) : {};
+  constructor(open: () => Store, { together, local }: { together: boolean; local?: CacheSettings['local'] }) {
+    const options = local === undefined ? {} : { local };
     const process = () => new Process(this.#name, open(), this.#database, options);
     const reader = process();
     this.#processes = { A: reader, B: process(), C: together ? reader : process(), D: process(), E: process() };
@@ -98,7 +110,7 @@ class World {
       const value = await read.value();
       if (!(value! >= least)) expect.fail(`${who} read ${value}, not ${least}, ${start}: ${trace.join(' ')}`);
     }
-    for (const process of new Set([A, C, E])) {
+    for (const process of new Set([A, B, C, E])) {
       const value = await process.read(item);
       if (value !== this.#database.read(item)) {
         expect.fail(`at last ${value} is read, not ${this.#database.read(item)}, ${start}: ${trace.join(' ')}`);
@@ -118,8 +130,13 @@ describeOnEachStore(
   'a bump, in every interleaving',
   ({ name, place }) => {
     for (const start of Object.keys(STARTS) as (keyof typeof STARTS)[]) {
+      // A network delays pushes: on Redis another process may answer what is old until one arrives.
+      if (name === 'redisStore' && start === 'tracked') continue;
       const all = async (steps: Partial<Record<Client, number>>, together: boolean) => {
-        const world = new World(place().open, { together, local: start === 'local' });
+        const { open } = place();
+        const listeners: Listeners = new Map();
+        const opened = start === 'tracked' ? () => tellingStore(open(), listeners) : open;
+        const world = new World(opened, { together, local: LOCAL[start] });
         let count = 0;
         for (const schedule of interleavings(steps as Record<Client, number>)) {
           await world.run(schedule, start);
