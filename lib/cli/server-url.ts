@@ -36,7 +36,7 @@ export function serverUrl(args: Arguments, terminal: Terminal, source: UrlSource
       throw new UsageError(`${name} names a file that can't be read: ${path} (${code}). Correct the path.`);
     }
     throw new UsageError(
-      `${name} must be a URL that begins with ${beginnings[0]}, but got another text, which may hold a password and is ` +
+      `${name} must be an address that begins with ${beginnings[0]} and can be parsed, but got another text, which may hold a password and is ` +
         'not shown. Percent-encode the characters :/?#@ of a password.',
     );
   }

@@ -190,11 +190,15 @@ describeCommand('gencache', () => {
       expect(word.err).to.include('There is no command `gencache postgres://***@localhost/db`');
       hidden(word);
       const port = await gencache(['outbox', 'status', '--database', `postgres://user:${PASSWORD}@localhost:port/db`]);
-      expect(port.err).to.match(/^--database must be a URL that begins with postgres:\/\/, but got another text, /);
+      expect(port.err).to.match(
+        /^--database must be an address that begins with postgres:\/\/ and can be parsed, but got another text, /,
+      );
       expect(port.code).to.equal(64);
       hidden(port);
       const kind = await gencache(['outbox', 'status'], { DATABASE_URL: `mysql://user:${PASSWORD}@localhost/db` });
-      expect(kind.err).to.match(/^DATABASE_URL must be a URL that begins with postgres:\/\/, but got another text, /);
+      expect(kind.err).to.match(
+        /^DATABASE_URL must be an address that begins with postgres:\/\/ and can be parsed, but got another text, /,
+      );
       hidden(kind);
     });
   });

@@ -106,7 +106,7 @@ describeCommand('gencache relay and gencache doctor', () => {
       );
       const [unknown] = (await diagnosed(['--redis', set.url.replace(/main$/, 'other')])).of('Redis');
       expect(unknown!.message).to.equal(
-        "the server is unreachable: No Sentinel told the address of a primary named 'other'",
+        "the server is unreachable: No Sentinel told the address of a primary named 'other' (SENTINEL MASTERS lists the names)",
       );
     });
   });

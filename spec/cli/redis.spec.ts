@@ -105,7 +105,9 @@ describe('the address of Redis', () => {
         );
       }
     }
-    expect(refused('redis+cluster://one,two:port')).to.match(/^REDIS_URL must be a URL that begins with redis:\/\//);
+    expect(refused('redis+cluster://one,two:port')).to.match(
+      /^REDIS_URL must be an address that begins with redis:\/\/ and can be parsed/,
+    );
     expect(refused('redis://one', '--partitions', '64')).to.match(
       /^--partitions is for a Redis Cluster, .* redis\+cluster:\/\/\.$/,
     );

@@ -60,7 +60,7 @@ export class SentinelWatch {
   explain(error: Error): Error {
     if (!error.message.startsWith('All sentinels are unreachable')) return error;
     const cause = this.#lastError;
-    const why = cause === undefined ? '' : `: ${cause.message}`;
+    const why = cause === undefined ? ' (SENTINEL MASTERS lists the names)' : `: ${cause.message}`;
     return new Error(`No Sentinel told the address of a primary named ${describe(this.#name)}${why}`, { cause });
   }
 
