@@ -72,8 +72,8 @@ export class RedisConnection implements Route {
   #inFlight = 0;
   /** Calls that wait until fewer commands are under way. */
   readonly #crowd = new Set<() => void>();
-  /** Whether this turn has sent a command; the stream that holds back the next ones. */
-  #turn: 'new' | 'sent' | Redis['stream'] = 'new';
+  /** The stream that holds back the commands of this turn. */
+  #held: Redis['stream'] | undefined;
   /** Instant, by the monotonic clock, since which a reply has been due and the server has sent nothing. */
   #silentSinceMs: number | undefined;
   #lookAgain: NodeJS.Timeout | undefined;
@@ -172,23 +172,20 @@ export class RedisConnection implements Route {
   }
 
   /**
-   * Announces a command. The first one of a turn is sent at once, and the others are held back until the turn's end and
-   * sent together: on a connection that carries the commands of many partitions, a write for each of them takes client and
+   * Announces a command. While others wait for replies, it is held back until the turn's end, and those of one turn are sent
+   * together: on a connection that carries the commands of many partitions, a write for each of them takes client and
    * server more time than the commands do.
    */
   gather(): void {
-    if (this.#turn === 'new') {
-      this.#turn = 'sent';
-      process.nextTick(this.#endTurn);
-    } else if (this.#turn === 'sent') {
-      this.#turn = this.#client.stream;
-      this.#turn.cork();
-    }
+    if (this.#inFlight === 0 || this.#held !== undefined) return;
+    this.#held = this.#client.stream;
+    this.#held.cork();
+    process.nextTick(this.#release);
   }
 
-  readonly #endTurn = (): void => {
-    if (typeof this.#turn !== 'string') this.#turn.uncork();
-    this.#turn = 'new';
+  readonly #release = (): void => {
+    this.#held!.uncork();
+    this.#held = undefined;
   };
 
   /**
