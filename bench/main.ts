@@ -26,6 +26,7 @@ import { hitSingle } from './measures/hit-single.js';
 import { hitTwoCommands } from './measures/hit-two-commands.js';
 import { invalidateLatency } from './measures/invalidate-latency.js';
 import { localMemory } from './measures/local-memory.js';
+import { localTrackFetch, localTrackPeek } from './measures/local-track.js';
 import { localVerify } from './measures/local-verify.js';
 import { memory } from './measures/memory.js';
 import { missBatch } from './measures/miss-batch.js';
@@ -36,6 +37,7 @@ import { relayDrain } from './measures/relay-drain.js';
 import { rivalHit } from './measures/rival-hit.js';
 import { staleRefresh } from './measures/stale-refresh.js';
 import { stampede } from './measures/stampede.js';
+import { trackLatency } from './measures/track-latency.js';
 import { walBytes } from './measures/wal-bytes.js';
 import { writeFlat } from './measures/write-flat.js';
 import { writeStrict } from './measures/write-strict.js';
@@ -56,6 +58,9 @@ const MEASURES: Readonly<Record<string, Measure>> = {
   'cluster.hit.batch': clusterHitBatch,
   'cluster.bump': clusterBump,
   'local.verify': localVerify,
+  'local.track.fetch': localTrackFetch,
+  'local.track.peek': localTrackPeek,
+  'track.latency': trackLatency,
   'local.memory': localMemory,
   'rival.hit': rivalHit,
   'miss.batch': missBatch,
