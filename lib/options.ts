@@ -86,11 +86,11 @@ export interface CacheSettings {
 
 /** The local tier, bounded by its entries, its bytes or both; the least recently used go first. */
 export type LocalOptions = (
-  | { readonly mode: 'verify' }
+  | { readonly mode: 'verify' | 'track'; readonly heartbeatMs?: undefined }
   | {
       readonly mode: 'track';
       /** The longest time for which lost pushes go unnoticed, in ms. Default: 1,000; a quarter of it is the time between two beats. */
-      readonly heartbeatMs?: number;
+      readonly heartbeatMs: number;
     }
 ) &
   (
@@ -175,7 +175,12 @@ const LOCAL_OPTIONS: ReadonlySet<string> = new Set(['mode', 'maxEntries', 'maxBy
 
 function checkLocal(local: LocalOptions | undefined): LocalOptions | undefined {
   if (local === undefined) return undefined;
-  const { mode, maxEntries, maxBytes, heartbeatMs } = (local ?? {}) as Partial<LocalOptions & { heartbeatMs: number }>;
+  const { mode, maxEntries, maxBytes, heartbeatMs } = (local ?? {}) as {
+    readonly mode?: string;
+    readonly maxEntries?: number;
+    readonly maxBytes?: number;
+    readonly heartbeatMs?: number;
+  };
   const isTracking = mode === 'track';
   const unknown = Object.keys(local ?? {}).find(
     (option) => !LOCAL_OPTIONS.has(option) && !(isTracking && option === 'heartbeatMs'),
