@@ -1,4 +1,4 @@
-import { GenerationalCache } from '../lib/index.js';
+import { GenerationalCache, type LocalOptions } from '../lib/index.js';
 import { knexSource, startRelay } from '../lib/knex/index.js';
 import { bypassStore } from '../lib/testing/index.js';
 import { WorkflowCache } from '../lib/workflow-engine/index.js';
@@ -22,6 +22,11 @@ const EDITS_PER_SECOND = 5;
 /** The migration comes in the middle of the warm-up, since it makes every entry cold again. */
 const MIGRATE_AFTER_SECONDS = 5;
 
+/** Room for all entries that are read. */
+const LOCAL_ENTRIES = 100_000;
+/** The default of `heartbeatMs`. */
+const HEARTBEAT_MS = 1_000;
+
 /** How much there is of everything. */
 export interface Scale {
   readonly size: Size;
@@ -39,6 +44,8 @@ export interface Plan {
   readonly seconds: number;
   /** Whether to show a progress bar. */
   readonly progress: boolean;
+  /** The mode of the local tier, if there is to be one. */
+  readonly local?: 'verify' | 'track' | undefined;
   /** In full by default. */
   readonly scale?: Scale;
 }
@@ -50,7 +57,7 @@ export interface Plan {
 export async function measure(
   { reads, edits: db }: DemoPostgres,
   { store, relayStore }: DemoRedis,
-  { name, seconds, progress, scale: { size, warmUp, replayedEvents } = FULL }: Plan,
+  { name, seconds, progress, local: mode, scale: { size, warmUp, replayedEvents } = FULL }: Plan,
   stop: AbortController,
 ): Promise<{ readonly cold: Measured; readonly warm: Measured }> {
   const world = makeWorld(size, SEED.world);
@@ -60,8 +67,9 @@ export async function measure(
   let statements = 0;
   // Of loaders: the cache also publishes its namespaces, once an hour.
   reads.on('query', ({ sql }: { sql: string }) => /gencache_(?:declaration|layout)/.test(sql) || statements++);
-  const oracle = new Oracle(new Tables(world));
-  const cache = new GenerationalCache({ name, store, source: knexSource(reads) });
+  const oracle = new Oracle(new Tables(world), mode === 'track' ? HEARTBEAT_MS : 0);
+  const local: LocalOptions | undefined = mode && { mode, maxEntries: LOCAL_ENTRIES };
+  const cache = new GenerationalCache({ name, store, source: knexSource(reads), ...(local && { local }) });
   const off = new GenerationalCache({ name: `${name}_off`, store: bypassStore(), source: knexSource(reads) });
   const workflows = new WorkflowCache(cache);
   const relay = startRelay({ cache: name, db, store: relayStore });

@@ -13,7 +13,7 @@
  *
  * - **fresh**: the answer equals a state possibly current (──) at some instant between the read's start and its answer.
  * - **excused**: the answer equals only a state whose replacement had not been bumped yet (╌╌) when the read began. A
- *   relay's lag allows that (ladder step 3).
+ *   relay's lag allows that (ladder step 3). With `--local track` a heartbeat more: beside the ladder.
  * - **stale**: neither. A stale read is a defect of gencache.
  *
  * **Invariant.** Edits commit one after another, so each entry's states have one order. Instants are monotonic, in ms.
@@ -56,8 +56,12 @@ export class Oracle {
   /** The states of each entry that has ever changed, oldest first. */
   readonly #states = new Map<string, State[]>();
 
-  constructor(tables: Tables) {
+  readonly #excusedForMs: number;
+
+  /** `excusedForMs`: how long after a bump a read may not know of it. */
+  constructor(tables: Tables, excusedForMs = 0) {
     this.tables = tables;
+    this.#excusedForMs = excusedForMs;
   }
 
   /** Call it right before COMMIT is sent. `apply` makes the transaction's change to the tables, for these detectors only. */
@@ -91,7 +95,7 @@ export class Oracle {
     for (const state of states) {
       if (state.text !== text || state.sinceMs > read.answeredAtMs) continue;
       if (state.replacedBy === undefined || state.replacedBy.committedAtMs >= read.startedAtMs) return 'fresh';
-      if (state.replacedBy.bumpedAtMs >= read.startedAtMs) excused = true;
+      if (state.replacedBy.bumpedAtMs + this.#excusedForMs >= read.startedAtMs) excused = true;
     }
     return excused ? 'excused' : 'stale';
   }

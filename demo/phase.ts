@@ -31,6 +31,8 @@ export interface Phase {
   readonly seconds: number;
   readonly reads: number;
   readonly hits: number;
+  /** Of the hits: those whose value the process had. */
+  readonly localHits: number;
   readonly bypasses: number;
   readonly queries: number;
   /** The queries by the cache's own statistics. */
@@ -108,7 +110,7 @@ function judge(
   });
 }
 
-type Totals = Pick<Phase, 'reads' | 'hits' | 'bypasses' | 'queries' | 'queriesRun' | 'bumps' | 'edits'>;
+type Totals = Pick<Phase, 'reads' | 'hits' | 'localHits' | 'bypasses' | 'queries' | 'queriesRun' | 'bumps' | 'edits'>;
 
 function totals({ cache: { statistics }, bumps, statements, edits }: Workbench): Totals {
   const hits = statistics.total('hits') + statistics.total('absent_hits');
@@ -116,6 +118,7 @@ function totals({ cache: { statistics }, bumps, statements, edits }: Workbench):
   return {
     reads: hits + statistics.total('misses') + bypasses,
     hits,
+    localHits: statistics.total('local_hits'),
     bypasses,
     queries: statements(),
     queriesRun: statistics.total('queries_run'),
@@ -128,6 +131,7 @@ function difference(after: Totals, before: Totals): Totals {
   return {
     reads: after.reads - before.reads,
     hits: after.hits - before.hits,
+    localHits: after.localHits - before.localHits,
     bypasses: after.bypasses - before.bypasses,
     queries: after.queries - before.queries,
     queriesRun: after.queriesRun - before.queriesRun,

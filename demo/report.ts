@@ -80,6 +80,8 @@ export function toTable({ cold, warm }: Result): string {
   row('  events/s', (phase) => grouped(phase.events / phase.seconds));
   row('entries read', (phase) => grouped(phase.reads));
   row('  hit ratio', (phase) => percent(share(phase.hits, phase.reads)));
+  if (warm.phase.localHits > 0)
+    cached('  values from the process', ({ phase }) => percent(share(phase.localHits, phase.reads)));
   row('queries run', (phase) => grouped(phase.queries));
   cached('  without the cache ¹', (measured) => grouped(queriesWithoutCache(measured)));
   cached('  avoided', (measured) => percent(avoided(measured)));
@@ -107,7 +109,8 @@ function footnotes(cold: Measured, warm: Measured): string {
     `Stale reads: ${grouped(stale)}, of ${grouped(judged)} that were compared with the tables.`,
     `¹ Measured: the first ${grouped(cold.replay.events)} and ${grouped(warm.replay.events)} events of the phases again with`,
     '  the cache off, scaled to the events of the phase.',
-    '² From before an edit of that detector that the relay had not bumped yet when the read began.',
+    '² From before an edit of that detector that the relay had not bumped yet when the read began; with --local track, or',
+    '  had bumped less than a heartbeat (1 s) before.',
     'Edits are plain Knex and raw SQL, with a migration in the middle of the cold phase, which bumps global. Triggers and a',
     'relay make every bump; no bump is made by hand.',
     'The stream: Zipf 1.1 over detectors; nine events of ten come from a detector’s first environment of two, and the one',
@@ -116,12 +119,13 @@ function footnotes(cold: Measured, warm: Measured): string {
 }
 
 function figures(measured: Measured) {
-  const { events, reads, hits, queries, bumps, staleReads, excused, sampled } = measured.phase;
+  const { events, reads, hits, localHits, queries, bumps, staleReads, excused, sampled } = measured.phase;
   return {
     events,
     reads,
     hits,
     hitRatio: rounded(share(hits, reads)),
+    localHits,
     queries,
     queriesWithoutCache: queriesWithoutCache(measured),
     bumps,

@@ -1,5 +1,5 @@
 /**
- * `npm run demo -- [--seconds N] [--cluster] [--json]`
+ * `npm run demo -- [--seconds N] [--cluster] [--local verify|track] [--json]`
  *
  * Fills the workflow engine's tables, sends a stream of events through its cache while an editor changes the tables, and
  * prints the numbers. REDIS_URL and DATABASE_URL are the addresses of servers, where the demo uses keys and a schema of its
@@ -20,6 +20,7 @@ import { brokenPromises, type Result, toJson, toTable } from './report.js';
 interface Options {
   readonly seconds: number;
   readonly cluster: boolean;
+  readonly local: 'verify' | 'track' | undefined;
   readonly json: boolean;
 }
 
@@ -30,6 +31,7 @@ async function main(): Promise<number> {
       'Usage: npm run demo -- [--seconds N] [--cluster] [--json]\n' +
         '  --seconds N   duration of the warm phase, above 0; default: 20\n' +
         '  --cluster     on a Redis Cluster of three primaries, started by redis-server; not with REDIS_URL\n' +
+        '  --local MODE  with a local tier; track needs REDIS_URL or --cluster: an in-memory store tells no changes\n' +
         '  --json        prints one object instead of the table\n',
     );
     return 64;
@@ -52,19 +54,26 @@ async function main(): Promise<number> {
 function parsed(): Options | undefined {
   try {
     const { values } = parseArgs({
-      options: { seconds: { type: 'string' }, cluster: { type: 'boolean' }, json: { type: 'boolean' } },
+      options: {
+        seconds: { type: 'string' },
+        cluster: { type: 'boolean' },
+        local: { type: 'string' },
+        json: { type: 'boolean' },
+      },
     });
-    const { cluster = false, json = false } = values;
+    const { cluster = false, local, json = false } = values;
     const seconds = Number(values.seconds ?? 20);
     const isAmbiguous = cluster && Boolean(process.env['REDIS_URL']);
-    return seconds > 0 && seconds < Infinity && !isAmbiguous ? { seconds, cluster, json } : undefined;
+    const isRedis = cluster || Boolean(process.env['REDIS_URL']);
+    if (local !== undefined && local !== 'verify' && !(local === 'track' && isRedis)) return undefined;
+    return seconds > 0 && seconds < Infinity && !isAmbiguous ? { seconds, cluster, local, json } : undefined;
   } catch {
     return undefined;
   }
 }
 
 /** Opens the servers, measures on them, and always removes what it made there. */
-async function demonstrate({ seconds, cluster, json }: Options, stop: AbortController): Promise<Result> {
+async function demonstrate({ seconds, cluster, local, json }: Options, stop: AbortController): Promise<Result> {
   const name = `demo_${randomBytes(6).toString('hex')}`;
   const tell = (line: string) => (json ? undefined : process.stdout.write(`${line}\n`));
   const redis = cluster ? await openCluster() : await openRedis(process.env['REDIS_URL'] || undefined, name);
@@ -74,7 +83,7 @@ async function demonstrate({ seconds, cluster, json }: Options, stop: AbortContr
       tell(`On ${postgres.where}, and ${redis.where}.`);
       stop.signal.throwIfAborted();
       const progress = !json && process.stderr.isTTY;
-      const phases = await measure(postgres, redis, { name, seconds, progress }, stop);
+      const phases = await measure(postgres, redis, { name, seconds, progress, local }, stop);
       return { redis: redis.kind, postgres: postgres.kind, ...phases };
     } finally {
       await postgres.close();

@@ -38,6 +38,7 @@ describe("The demo's report", () => {
       reads: 20_000,
       hits: 19_000,
       hitRatio: 0.95,
+      localHits: 0,
       queries: 100,
       queriesWithoutCache: 5_000,
       bumps: { global: 0, detector: 3, environment: 4 },
@@ -57,6 +58,11 @@ describe("The demo's report", () => {
     expect(table).to.match(/without the cache ¹ +│ +5,000 │ +5,000 │/);
     expect(table).to.match(/¹ Measured: .* again with\n +the cache off, scaled to the events of the phase/);
     expect(table).to.match(/Stale reads: 0, of 40,000/);
+    expect(table).to.not.contain('from the process');
+  });
+
+  it('has a row for the local tier if there is one', () => {
+    expect(toTable(result({ localHits: 15_000 }))).to.match(/values from the process +│ +0.0 % │ +75.0 % │/);
   });
 });
 
@@ -78,6 +84,7 @@ function phase(differences: Partial<Phase>): Phase {
     seconds: 5,
     reads: 20_000,
     hits: 19_000,
+    localHits: 0,
     bypasses: 0,
     queries: 100,
     queriesRun: 100,
