@@ -61,6 +61,8 @@ export class LocalReads {
   readonly #startedAtMs = wallMs();
   readonly options: LocalReadsOptions;
   readonly steps: Steps;
+  readonly #unbumped: MissingBumps;
+  readonly #registration: LocalReadsOptions['registration'];
   /** Number of listeners of `read` that the cache itself has: they need no event of a hit. */
   readonly ownListeners: number;
   /** Number of reads that asked the store, by reason. */
@@ -78,6 +80,8 @@ export class LocalReads {
   constructor(options: LocalReadsOptions) {
     this.options = options;
     this.steps = options.steps;
+    this.#unbumped = options.unbumped;
+    this.#registration = options.registration;
     this.ownListeners = options.telemetry.listeners('read');
     this.#latest = options.storeClocks.map(() => ({ wallMs: NaN, storeMs: Infinity }));
   }
@@ -88,10 +92,10 @@ export class LocalReads {
    * have been stopped as well between an answer and its use; before any other work, such as a request that waits in a socket,
    * the clock is read again.
    */
-  isInTime(answer: LocalEntry, partition: number): boolean {
+  isInTime(answer: LocalEntry, scope: RegisteredScope): boolean {
     const watch = answer.watch!;
     if (this.#answersLeft > 0 && this.#watch === watch) this.#answersLeft--;
-    else this.#readClock(watch, partition);
+    else this.#readClock(watch, scope.partition);
     return watch.wasLive && answer.untilTick > this.#tick;
   }
 
@@ -108,6 +112,11 @@ export class LocalReads {
     this.#watch = undefined;
     this.#answersLeft = 0;
   };
+
+  /** Whether no bump by this process is missing, and its number of partitions is registered. */
+  get isUnhindered(): boolean {
+    return this.#unbumped.size === 0 && (this.#registration === undefined || this.#registration.stands);
+  }
 
   /** The instant of the store's clock in small numbers, which V8 keeps in place: a TTL of a year is within them. */
   tickOf(storeMs: number): number {
@@ -142,7 +151,8 @@ export class LocalReader {
   readonly #isFollowed: boolean;
   #hits = 0;
   #absentHits = 0;
-  #queriesAvoided = 0;
+  /** Hits that saved no query of their own, as further ones of a batch. */
+  #together = 0;
 
   constructor(definition: EntryDefinition, reads: LocalReads) {
     this.#definition = definition;
@@ -160,7 +170,6 @@ export class LocalReader {
     if (value === undefined) return undefined;
     if (value === ABSENT) this.#absentHits++;
     else this.#hits++;
-    this.#queriesAvoided++;
     return value;
   }
 
@@ -195,8 +204,8 @@ export class LocalReader {
   takeHits(): CheapHits {
     const { cache, namespace, name: entry } = this.#definition;
     const taken = { cache, namespace, entry, hits: this.#hits, absentHits: this.#absentHits };
-    const queriesAvoided = this.#queriesAvoided;
-    this.#hits = this.#absentHits = this.#queriesAvoided = 0;
+    const queriesAvoided = this.#hits + this.#absentHits - this.#together;
+    this.#hits = this.#absentHits = this.#together = 0;
     return { ...taken, queriesAvoided };
   }
 
@@ -209,7 +218,7 @@ export class LocalReader {
       scope = this.#definition.find(ids);
       if (scope === undefined) return this.#unverified('not_held');
       const answer = scope.answer as LocalEntry | undefined;
-      if (answer !== undefined && this.#stands(answer, scope.partition)) return answer;
+      if (answer !== undefined && this.#stands(answer, scope)) return answer;
       scopes = scope.lineage;
     } else ({ scope, scopes, entryPath } = this.#definition.address(ids));
     const last = scope.lastLocation;
@@ -238,20 +247,15 @@ export class LocalReader {
    * Whether an earlier answer is one now too: no step since then, so no generation has become unverified, and the tier has not
    * dropped it. All scopes of a plain entry lie in one partition, and so have one watch.
    */
-  #stands(answer: LocalEntry, partition: number): boolean {
+  #stands(answer: LocalEntry, scope: RegisteredScope): boolean {
     const reads = this.#reads;
     return (
       answer.verifiedAt === reads.steps.now &&
       answer.definition === this.#definition &&
       answer.usedAt === this.#tier.entered &&
-      this.#isUnhindered &&
-      reads.isInTime(answer, partition)
+      reads.isUnhindered &&
+      reads.isInTime(answer, scope)
     );
-  }
-
-  get #isUnhindered(): boolean {
-    const { registration, unbumped } = this.#reads.options;
-    return unbumped.size === 0 && (registration === undefined || registration.stands);
   }
 
   /** Of an entry that is not the one of its scope that was read last. */
@@ -278,7 +282,7 @@ export class LocalReader {
     if (!this.#isHeard(attributes)) {
       this.#hits += hits;
       this.#absentHits += absentHits;
-      this.#queriesAvoided += queriesAvoided;
+      this.#together += hits + absentHits - queriesAvoided;
       return;
     }
     const localHits = hits + absentHits;

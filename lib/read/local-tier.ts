@@ -35,10 +35,7 @@ const DECODED_BYTES = 2;
 
 /** A value in the tier. */
 export class LocalEntry {
-  readonly key: EntryKey;
-  readonly life: Life;
-  /** The location that refers to this entry. */
-  location: EntryLocation | undefined;
+  // What a hit without a round trip looks at comes first: it lies in one line of the processor's cache, or two.
   /** Number of values that had entered the tier when this one was used last. */
   usedAt = -1;
   /** The step as of which all generations in the key were verified (`local-reader.ts`); -1 once the tier has dropped it. */
@@ -46,11 +43,15 @@ export class LocalEntry {
   /** Of `verifiedAt`: what says for how long. */
   watch: Watch | undefined;
   definition: EntryDefinition | undefined;
-  readonly freshUntilMs: number;
   /** Of `verifiedAt`: the end of the TTL, in the small numbers of `local-reader.ts`. */
   untilTick = 0;
   /** The value, if all readers get the same; undefined if not, or not known yet. */
   shared: unknown;
+  readonly key: EntryKey;
+  readonly life: Life;
+  readonly freshUntilMs: number;
+  /** The location that refers to this entry. */
+  location: EntryLocation | undefined;
   readonly #shared: SharedValue;
 
   constructor(key: EntryKey, life: Life, shared: SharedValue) {
