@@ -229,7 +229,7 @@ export class Engine {
   /** Says once that readers which track generations may answer what a strict commit made old (docs/protocol.md, rule 12). */
   warnOfTracking(): void {
     const { name: cache, local } = this.options;
-    if (local?.mode !== 'track' || this.#hasWarnedOfTracking) return;
+    if (local?.mode !== 'track' || this.#trackers === undefined || this.#hasWarnedOfTracking) return;
     this.#hasWarnedOfTracking = true;
     const message =
       `A strict commit wants readers that ask the store, but this cache has local: { mode: 'track' }. Other processes with it ` +

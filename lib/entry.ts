@@ -91,7 +91,7 @@ export class Entry<Ids extends object, Value, Transaction = never> {
 
   /**
    * Returns the value of `ids` at once, if this process can answer by itself (`local` with `mode: 'track'`); undefined if it
-   * can't, and for an absent row. Never loads, never asks the store, never throws for ids that it does not know.
+   * can't, and for an absent row. Never loads, and never asks the store. For ids that `fetch` rejects: undefined, or IdError.
    *
    *     const order = orders.peek({ customer: 42 }) ?? (await orders.fetch({ customer: 42 }));
    *

@@ -235,6 +235,7 @@ export class LocalReader {
       return this.#unverified('expired');
     if (this.#isPlain) {
       scope.answer = entry;
+      entry.scope = scope;
       entry.definition = this.#definition;
       entry.watch = watch;
       entry.untilTick = Math.floor(this.#reads.tickOf(entry.freshUntilMs));

@@ -19,6 +19,7 @@ import { SharedValue } from '../codec/shared-value.js';
 import type { Address, EntryDefinition } from '../model/entry-definition.js';
 import type { EntryLocation } from '../model/entry-location.js';
 import type { EntryKey } from '../model/key.js';
+import type { RegisteredScope } from '../model/scope-registry.js';
 import type { Watch } from '../model/watch.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { LocalUnverifiedReason } from '../telemetry/events.js';
@@ -50,8 +51,9 @@ export class LocalEntry {
   readonly key: EntryKey;
   readonly life: Life;
   readonly freshUntilMs: number;
-  /** The location that refers to this entry. */
+  /** The location, and the scope, that refer to this entry. */
   location: EntryLocation | undefined;
+  scope: RegisteredScope | undefined;
   readonly #shared: SharedValue;
 
   constructor(key: EntryKey, life: Life, shared: SharedValue) {
@@ -98,7 +100,9 @@ export class LocalTier {
       maxSize: maxBytes,
       dispose: (entry) => {
         entry.verifiedAt = -1;
-        if (entry.location !== undefined) entry.location.held = undefined;
+        const { location, scope } = entry;
+        if (location !== undefined) location.held = undefined;
+        if (scope?.answer === entry) scope.answer = undefined;
       },
       // A listener may look up in turn: only after the eviction is the cache itself again.
       disposeAfter: (_entry, _key, reason) => {

@@ -1,5 +1,7 @@
 /** The local tier with `mode: 'track'`: reads without a round trip, while Redis tells which generations change. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
 import { integer, memoryStore, text } from '../../lib/index.js';
 import { keyPrefix } from '../../lib/model/key.js';
@@ -176,6 +178,21 @@ describe('a local tier that tracks generations', () => {
       expect(small.value.peek(ID)).to.equal('one');
       await small.value.fetch({ item: 2 });
       expect(small.value.peek(ID)).to.equal(undefined);
+    });
+
+    it('lets go of what the tier drops', async () => {
+      const { value, rows, warm } = lendTracking({ local: { ...LOCAL, maxEntries: 1 } });
+      for (const item of [1, 2]) rows.set(item, { item });
+      await warm();
+      const dropped = new WeakRef(value.peek(ID) as object);
+      await warm({ item: 2 });
+      setFlagsFromString('--expose-gc');
+      const collect = runInNewContext('gc') as () => void;
+      await eventually(async () => {
+        collect();
+        await sleep(1);
+        expect(dropped.deref()).to.equal(undefined);
+      });
     });
 
     it('is compared with the source (`verifyRate`), and loaded anew early (`earlyRefresh`)', async () => {
