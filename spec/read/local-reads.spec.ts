@@ -44,7 +44,7 @@ describe('answers without a round trip', () => {
   it('read it for the first answer after any other work: a process that was stopped answers nothing old', async () => {
     const { ask, pass } = setUp();
     for (let answer = 0; answer < 5; answer++) expect(ask()).to.equal(true);
-    await undefined;
+    await Promise.resolve();
     pass(500);
     expect(ask()).to.equal(false);
   });
