@@ -202,5 +202,8 @@ export function answerOf(error: unknown): string | undefined {
   return error.cause.name === 'ReplyError' ? error.cause.message : undefined;
 }
 
-/** Whether Redis does not know a command, or does not allow it to this user. */
-const REFUSAL = /^ERR |NOPERM/;
+/**
+ * Whether Redis does not know a command, or does not allow it to this user. An id that is unknown by now was that of a
+ * connection which was lost meanwhile.
+ */
+const REFUSAL = /^ERR (?!The client ID)|NOPERM/;
