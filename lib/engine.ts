@@ -271,9 +271,7 @@ export class Engine {
     if (!('partitions' in store) || layouts === undefined) return undefined;
     const { name: cache, bumpDeadlineMs: deadlineMs } = this.options;
     const { partitions } = this;
-    const onForeign = (paths: readonly string[]) =>
-      this.telemetry.emit('warning', { cache, message: foreignDeleted(paths) });
-    const bumpAll = () => bumpPaths({ partitions, cache, paths: [''], deadlineMs, onForeign });
+    const bumpAll = () => bumpPaths({ partitions, cache, paths: [''], deadlineMs, onForeign: this.#foreign });
     return new LayoutRegistration({
       register: () => layouts.register(cache, store.partitions, bumpAll),
       warn: (message) => this.telemetry.emit('warning', { cache, message }),
@@ -313,15 +311,16 @@ export class Engine {
         durationMs: monotonicMs() - startedAtMs,
       });
     try {
-      const onForeign = (foreign: readonly string[]) =>
-        telemetry.emit('warning', { cache, message: foreignDeleted(foreign) });
-      await bumpPaths({ partitions: await this.present(), cache, paths, deadlineMs, onForeign });
+      await bumpPaths({ partitions: await this.present(), cache, paths, deadlineMs, onForeign: this.#foreign });
     } catch (error) {
       emit(error);
       throw error;
     }
     emit();
   };
+
+  readonly #foreign = (paths: readonly string[]): void =>
+    this.telemetry.emit('warning', { cache: this.options.name, message: foreignDeleted(paths) });
 
   readonly #signalled = (signal: StoreSignal): void => {
     const { telemetry } = this;

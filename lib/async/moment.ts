@@ -22,3 +22,8 @@ export const ownClocks: Clocks = { monotonicMs, wallMs };
 export function momentOf(clocks: Clocks): Moment {
   return { monotonicMs: clocks.monotonicMs(), wallMs: clocks.wallMs() };
 }
+
+/** The time since a moment of this process' own clocks, in ms. */
+export function ageMs(since: Moment): number {
+  return Math.max(monotonicMs() - since.monotonicMs, wallMs() - since.wallMs);
+}

@@ -4,8 +4,7 @@
  * Tracking begins with the first lookup, in each partition at once: a connection that pushes takes no further partition
  * without beginning anew. A store that can't tell changes verifies nothing, so each read asks it, as with `verify`.
  */
-import { monotonicMs, wallMs } from '../async/scheduling.js';
-import type { Moment } from '../async/moment.js';
+import { ageMs, type Moment } from '../async/moment.js';
 import type { GenerationState } from '../model/generation.js';
 import { Steps } from '../model/tracked-scope.js';
 import type { RegisteredScope } from '../model/scope-registry.js';
@@ -135,9 +134,4 @@ export class Trackers {
     if (this.#refused.size === 0) this.#options.refused(error);
     this.#refused.add(partition);
   }
-}
-
-/** The longer of the times that the two clocks tell. */
-function ageMs(sentAt: Moment): number {
-  return Math.max(monotonicMs() - sentAt.monotonicMs, wallMs() - sentAt.wallMs);
 }

@@ -54,7 +54,7 @@ describe('The demo on a Redis Cluster', () => {
     );
   });
 
-  it('takes --local track with a Redis alone, and says so', () => {
+  it('refuses --local track without a Redis that is named, and shows how it is called', () => {
     const { REDIS_URL: _, ...env } = process.env;
     const options = { env, encoding: 'utf8' } as const;
     const call = ['--import', 'tsx', 'demo/run.ts', '--local', 'track'];

@@ -273,7 +273,7 @@ describe('a relay on a Redis Cluster', function () {
       const primary = await cluster.owner(prefixOf(PARTITIONS, 1));
       // A node that stands still can't be asked.
       const items = await split(primary);
-      // Its replica stands still as well, so nobody takes over.
+      // Its replica stands still as well, so no node takes over.
       const replica = cluster.partnerOf(primary);
       for (const { server } of [replica, primary]) server.pause();
       const overMs = performance.now() + 1.5 * BOUND_MS;

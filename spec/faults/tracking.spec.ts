@@ -7,7 +7,6 @@ import { expect } from 'chai';
 import type { Redis } from 'ioredis';
 import { formatGeneration, nonce } from '../../lib/model/generation.js';
 import { generationKey, keyPrefix } from '../../lib/model/key.js';
-import { startAnswering } from '../support/answering.js';
 import { eventually } from '../support/deferred.js';
 import { lendRedis, privateRedis, uniqueName } from '../support/redis.js';
 import { startProxy } from '../support/proxy.js';
@@ -265,9 +264,9 @@ describe('tracked generations', () => {
 
   it('are none behind a proxy that confirms CLIENT TRACKING and pushes nothing: it counts as a refusal', async () => {
     const server = await privateRedis();
-    const url = await startAnswering(server.port, (request) =>
-      /\r\nTRACKING\r\n/.test(request) ? '+OK\r\n' : undefined,
-    );
+    const { url } = await startProxy(server.port, {
+      host: ([, subcommand]) => (subcommand === 'TRACKING' ? { reply: '+OK\r\n' } : undefined),
+    });
     const { errors, asked, count } = lendTracker(url);
     await eventually(() => expect(errors()).to.have.length(1));
     expect(errors()[0]).to.contain('pushed no change');

@@ -553,7 +553,7 @@ describe('a local tier', () => {
     expect(lendCache({ local: undefined } as never).cache.state.local).to.equal(undefined);
   });
 
-  it('refuses a mode that is none, no bound, and an option that is none', () => {
+  it('refuses an unknown mode, an unknown option, and a tier without a limit', () => {
     for (const local of [{}, { mode: 'verify' }, { mode: 'fast', maxEntries: 1 }, { ...LOCAL, maxAge: 1 }, null, 7]) {
       const error = thrown(() => lendCache({ local: local as never, store: memoryStore() }));
       expect(error.message).to.match(

@@ -352,7 +352,7 @@ describe('a local tier that tracks generations', () => {
   });
 
   describe('without a store that tells', () => {
-    it('verifies, and says so once: the in-memory store, and bypassStore', async () => {
+    it('on the in-memory store and on bypassStore, has reads verify, and one warning says so', async () => {
       for (const store of [memoryStore(), bypassStore()]) {
         const { cache, value, rows, warnings } = lendTracking({ store });
         rows.set(1, 'row');
@@ -367,7 +367,7 @@ describe('a local tier that tracks generations', () => {
       }
     });
 
-    it('verifies, and says so once: a Redis that forbids CLIENT TRACKING', async () => {
+    it('on a Redis that forbids CLIENT TRACKING, has reads verify, and one warning says so', async () => {
       const server = await privateRedis();
       const admin = lendRedis({ url: server.url });
       await admin.call('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all', '-client|tracking');

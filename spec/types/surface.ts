@@ -163,5 +163,5 @@ void new GenerationalCache({ ...named, local: { mode: 'verify', maxEntries: 10_0
 void new GenerationalCache({ ...named, local: { mode: 'verify', maxBytes: 64 << 20 } });
 // @ts-expect-error a local tier without a bound
 void new GenerationalCache({ ...named, local: { mode: 'verify' } });
-// @ts-expect-error a mode that is none
+// @ts-expect-error an unknown mode
 void new GenerationalCache({ ...named, local: { mode: 'fast', maxEntries: 10_000 } });

@@ -35,7 +35,7 @@ export interface PlacedPartition {
   readonly primary: Primary | undefined;
 }
 
-/** Lends `work` a connection to each primary of a cache. Rejects with the cause if there is none to the only one. */
+/** Lends `work` a connection to each primary of a cache. Rejects with the cause if the only primary can't be reached. */
 export async function withRedisServers<T>(
   template: RedisTemplate,
   cache: string,

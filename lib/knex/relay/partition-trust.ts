@@ -24,8 +24,8 @@ const CONTEST_AFTER_MS = 5_000;
 const CONTESTED_AFTER_MS = 2_000;
 
 export interface PartitionTrustOptions {
-  /** Whether the cache has several partitions. */
-  readonly isOneOfSeveral: boolean;
+  /** Whether the store has partitions, be it one. */
+  readonly isPartitioned: boolean;
   readonly bounds: readonly number[];
   readonly bumpDeadlineMs: number;
   readonly backlogMaxMs: number;
@@ -68,7 +68,7 @@ export class PartitionTrust {
 
   /** The outcome of the last check. Of several partitions, one whose connection is lost is not trusted. */
   get isTrusted(): boolean {
-    return this.#isTrusted && !(this.#options.isOneOfSeveral && this.#store.incarnation === undefined);
+    return this.#isTrusted && !(this.#options.isPartitioned && this.#store.incarnation === undefined);
   }
 
   /** Whether a command or a step is under way, behind which none is queued. */
@@ -104,7 +104,7 @@ export class PartitionTrust {
   #surveyed(
     surveyed: OutboxSurvey,
   ): Pick<OutboxSurvey, 'authority'> & { readonly owed?: { readonly xid: bigint } | undefined } {
-    return this.#options.isOneOfSeveral
+    return this.#options.isPartitioned
       ? (surveyed.partitions.get(this.partition.name) ?? { authority: undefined })
       : surveyed;
   }

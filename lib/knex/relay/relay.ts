@@ -97,9 +97,7 @@ export class Relay {
     this.#report = new RelayReport(cache, { isPartitioned: partitions.isPartitioned, log: options.log });
     this.#strange = new StrangePaths({ db, cache, outbox, warn: this.#report.warned });
     this.#isPartitioned = partitions.isPartitioned;
-    this.#reader = new OutboxReader({
-      ...{ db, cache, outbox, answerMs: Math.min(ANSWER_MS, 2 * silenceMaxMs) },
-    });
+    this.#reader = new OutboxReader({ db, cache, outbox, answerMs: Math.min(ANSWER_MS, 2 * silenceMaxMs) });
     const checkEveryMs = Math.max(this.#pollMs, this.#checkEveryMs(true));
     this.#trust = new Trust({ ...settings, bounds, reader: this.#reader, checkEveryMs });
     this.#context = {

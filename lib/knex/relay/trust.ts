@@ -122,7 +122,7 @@ export class Trust implements PartitionsTrust {
 
   /** Takes these partitions in place of the ones before. Those that are new are not trusted until a check. */
   serve({ list, isPartitioned }: Partitions): void {
-    const options = { ...this.#options, isOneOfSeveral: isPartitioned };
+    const options = { ...this.#options, isPartitioned };
     this.#each = list.map((partition) => this.#of.get(partition) ?? new PartitionTrust(partition, options));
     this.#of = new Map(this.#each.map((each) => [each.partition, each]));
   }
