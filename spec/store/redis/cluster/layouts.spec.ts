@@ -1,7 +1,7 @@
 /** Caches of one name with different numbers of partitions, side by side. docs/protocol.md, rule 24. */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { type BumpError, GenerationalCache, integer } from '../../../../lib/index.js';
+import { type BumpError, GenerationalCache } from '../../../../lib/index.js';
 import { knexSource } from '../../../../lib/knex/index.js';
 import { redisStore } from '../../../../lib/store/redis/index.js';
 import { observe } from '../../../../lib/testing/index.js';
@@ -9,9 +9,9 @@ import { deferred, eventually } from '../../../support/deferred.js';
 import { rejection } from '../../../support/rejection.js';
 import { before as beforeQuery } from '../../../support/queries.js';
 import { lendKnex } from '../../../support/knexes.js';
-import { lend } from '../../../support/lenders.js';
 import { privateRedisCluster, type RedisCluster } from '../../../support/redis-cluster.js';
 import { uniqueName } from '../../../support/redis.js';
+import { lendItems } from './items.js';
 import { lendOutbox, lendRelay } from '../../../support/relay.js';
 import { databaseUrl, lendDatabase, schemaOf } from '../../../support/postgres.js';
 import { lendRole } from '../../../support/roles.js';
@@ -38,30 +38,12 @@ describe('layouts of a cache on a Redis Cluster', () => {
   }
 
   function lendProcess(partitions: number, own: Knex = db, maxStalenessMs?: number, alsoPartitions: number[] = []) {
-    const cache = new GenerationalCache({
-      ...{
-        name,
-        store: redisStore(cluster.client(), { partitions, alsoPartitions }),
-        source: knexSource(own),
-        ttlMs: 600_000,
-      },
-      ...{ readDeadlineMs: 5_000, fillDeadlineMs: 5_000, bumpDeadlineMs: 5_000, breakerRetryMs: 100 },
+    const store = redisStore(cluster.client(), { partitions, alsoPartitions });
+    const shop = lendItems(own, store, {
+      ...{ name, breakerRetryMs: 100 },
       ...(maxStalenessMs !== undefined && { maxStalenessMs }),
     });
-    lend({ what: 'a cache', close: () => cache.close() });
-    const items = cache.namespace('item', integer());
-    const entry = items.one<{ id: number; version: number }, number>('version', {
-      load: (ids, context) => context.db('item').whereIn('id', ids.map(({ item }) => item)), // prettier-ignore
-      by: ({ id }) => ({ item: id }),
-      value: ({ version }) => version,
-    });
-    return {
-      cache,
-      items,
-      entry,
-      seen: observe(cache),
-      outcome: async (item = 1) => (await entry.lookup({ item })).outcome,
-    };
+    return { ...shop, seen: observe(shop.cache) };
   }
 
   const registered = (at: Knex = db) =>

@@ -1,16 +1,14 @@
 /** A transaction whose events a relay has deleted, while a partition owes their bumps. docs/protocol.md, rules 8 and 9a. */
 import { expect } from 'chai';
 import type { Knex } from 'knex';
-import { GenerationalCache, integer } from '../../../../lib/index.js';
-import { knexSource } from '../../../../lib/knex/index.js';
 import { claimPartitions } from '../../../../lib/knex/outbox/partition-authority.js';
 import { keyPrefix, partitionName, partitionOf } from '../../../../lib/model/key.js';
 import { redisStore } from '../../../../lib/store/redis/index.js';
 import { eventually } from '../../../support/deferred.js';
 import { lendKnex } from '../../../support/knexes.js';
-import { lend } from '../../../support/lenders.js';
 import { privateRedisCluster, type RedisCluster } from '../../../support/redis-cluster.js';
 import { uniqueName } from '../../../support/redis.js';
+import { lendItems } from './items.js';
 import { databaseUrl, schemaOf } from '../../../support/postgres.js';
 import { lendOutbox } from '../../../support/relay.js';
 
@@ -39,19 +37,7 @@ describe('a transaction on a Redis Cluster, of whose events a partition owes the
   });
 
   function openShop() {
-    const store = redisStore(cluster.client(), { partitions: PARTITIONS });
-    const cache = new GenerationalCache({
-      ...{ name, store, source: knexSource(db), ttlMs: 600_000 },
-      ...{ readDeadlineMs: 5_000, fillDeadlineMs: 5_000, bumpDeadlineMs: 5_000 },
-    });
-    lend({ what: 'a cache', close: () => cache.close() });
-    const items = cache.namespace('item', integer());
-    const entry = items.one<{ id: number; version: number }, number>('version', {
-      load: (ids, context) => context.db('item').whereIn('id', ids.map(({ item }) => item)), // prettier-ignore
-      by: ({ id }) => ({ item: id }),
-      value: ({ version }) => version,
-    });
-    return { cache, items, entry, outcome: async (item: number) => (await entry.lookup({ item })).outcome };
+    return lendItems(db, redisStore(cluster.client(), { partitions: PARTITIONS }), { name });
   }
 
   /** As a relay leaves it that claimed transactions up to the present one, while the primary of item 1 was away. */
