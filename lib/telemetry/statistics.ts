@@ -83,7 +83,9 @@ export interface CheapHits extends CommonLabels {
 /** Adds up the events of a cache. */
 export class Statistics {
   readonly #hitSources: (() => CheapHits)[] = [];
-  readonly #series = new Map<string, { counter: Counter; labels: Series['labels']; value: number }>();
+  readonly #series = new Map<string, OwnSeries>();
+  /** The series of `#series` without further labels, by counter, namespace and entry: each hit finds some, without making a key. */
+  readonly #plain = new Map<Counter, Map<string | undefined, Map<string | undefined, OwnSeries>>>();
 
   constructor(telemetry: Emitter) {
     telemetry.on('read', (event) => {
@@ -161,27 +163,49 @@ export class Statistics {
     for (const [which, count] of counts) this.#add(counter, count, labels, { [label]: which });
   }
 
-  /** On the path of every hit: an event without attributes costs a short string and one Map access. */
-  #add(
-    counter: Counter,
-    value: number,
-    { cache, namespace, entry, attributes }: CommonLabels,
-    further?: Series['labels'],
-  ): void {
+  #add(counter: Counter, value: number, labels: CommonLabels, further?: Series['labels']): void {
     if (value === 0) return;
+    const { namespace, entry, attributes } = labels;
+    if (further !== undefined || attributes !== undefined) this.#labelled(counter, labels, further).value += value;
+    else {
+      const plain = this.#plain.get(counter)?.get(namespace)?.get(entry) ?? this.#addPlain(counter, labels);
+      plain.value += value;
+    }
+  }
+
+  #addPlain(counter: Counter, labels: CommonLabels): OwnSeries {
+    const { namespace, entry } = labels;
+    let byNamespace = this.#plain.get(counter);
+    if (byNamespace === undefined) this.#plain.set(counter, (byNamespace = new Map()));
+    let byEntry = byNamespace.get(namespace);
+    if (byEntry === undefined) byNamespace.set(namespace, (byEntry = new Map()));
+    const series = this.#labelled(counter, labels, undefined);
+    byEntry.set(entry, series);
+    return series;
+  }
+
+  #labelled(
+    counter: Counter,
+    { cache, namespace, entry, attributes }: CommonLabels,
+    further: Series['labels'] | undefined,
+  ): OwnSeries {
     let key = `${counter} ${namespace} ${entry}`;
     for (const name in further) key += ` ${further[name]}`;
     for (const name in attributes) key += ` ${JSON.stringify(name)} ${JSON.stringify(attributes[name])}`;
-    const series = this.#series.get(key);
-    if (series) series.value += value;
-    else if (attributes !== undefined && attributes !== OVERFLOW && this.#series.size >= SERIES_MAX) {
-      this.#add(counter, value, { cache, namespace, entry, attributes: OVERFLOW }, further);
-    } else {
-      const own = { ...(namespace !== undefined && { namespace }), ...(entry !== undefined && { entry }) };
-      const labels = { ...attributes, ...further, cache, ...own };
-      this.#series.set(key, { counter, labels, value });
+    const found = this.#series.get(key);
+    if (found !== undefined) return found;
+    if (attributes !== undefined && attributes !== OVERFLOW && this.#series.size >= SERIES_MAX) {
+      return this.#labelled(counter, { cache, namespace, entry, attributes: OVERFLOW }, further);
     }
+    const own = { ...(namespace !== undefined && { namespace }), ...(entry !== undefined && { entry }) };
+    const series = { counter, labels: { ...attributes, ...further, cache, ...own }, value: 0 };
+    this.#series.set(key, series);
+    return series;
   }
+}
+
+interface OwnSeries extends Series {
+  value: number;
 }
 
 function countBy(missed: readonly { readonly cause: MissCause }[]): ReadonlyMap<MissCause, number> {
