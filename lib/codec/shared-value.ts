@@ -19,9 +19,17 @@ import { types } from 'node:util';
 import { ABSENT, isRich, open } from './envelope.js';
 
 /** The parts of a value that each reader gets for itself: a Date, or the children of a container on the way to one. */
-type CopyPlan = typeof DATE | readonly (readonly [key: string | number, plan: CopyPlan])[];
+type CopyPlan = typeof DATE | Parts;
 
 const DATE = 'date';
+
+interface Parts {
+  readonly keys: readonly (string | number)[];
+  /** By position in `keys`. */
+  readonly plans: readonly CopyPlan[];
+  /** Of a list all of whose items have one plan: that plan. */
+  readonly each: CopyPlan | undefined;
+}
 
 export class SharedValue {
   readonly #key: string;
@@ -76,30 +84,44 @@ export class SharedValue {
 function plan(value: unknown): CopyPlan | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   if (types.isDate(value)) return DATE;
-  let parts: [string | number, CopyPlan][] | undefined;
-  let last: CopyPlan | undefined;
+  const keys: (string | number)[] = [];
+  const plans: CopyPlan[] = [];
   const add = (key: string | number, child: unknown) => {
     const own = plan(child);
     if (own === undefined) return;
+    const last = plans.at(-1);
+    keys.push(key);
     // Rows of one list have their Dates in the same places.
-    last = last !== undefined && isAlike(last, own) ? last : own;
-    (parts ??= []).push([key, last]);
+    plans.push(last !== undefined && isAlike(last, own) ? last : own);
   };
   if (Array.isArray(value)) for (let i = 0; i < value.length; i++) add(i, value[i]);
   else for (const key of Object.keys(value)) add(key, (value as Record<string, unknown>)[key]);
-  if (parts === undefined) Object.freeze(value);
-  return parts;
+  if (plans.length === 0) {
+    Object.freeze(value);
+    return undefined;
+  }
+  const isEach = Array.isArray(value) && plans.length === value.length && plans.every((own) => own === plans[0]);
+  return { keys, plans, each: isEach ? plans[0] : undefined };
 }
 
 function isAlike(one: CopyPlan, other: CopyPlan): boolean {
   if (one === DATE || other === DATE) return one === other;
-  return one.length === other.length && one.every(([key, own], i) => key === other[i]![0] && own === other[i]![1]);
+  const { keys, plans } = other;
+  return (
+    one.keys.length === keys.length && one.keys.every((key, i) => key === keys[i] && isAlike(one.plans[i]!, plans[i]!))
+  );
 }
 
-function copy(value: unknown, parts: CopyPlan): unknown {
-  if (parts === DATE) return new Date((value as Date).getTime());
+function copy(value: unknown, plan: CopyPlan): unknown {
+  if (plan === DATE) return new Date((value as Date).getTime());
+  const { keys, plans, each } = plan;
+  if (each !== undefined) {
+    const copied = (value as readonly unknown[]).slice();
+    for (let i = 0; i < copied.length; i++) copied[i] = copy(copied[i], each);
+    return copied;
+  }
   const copied = (Array.isArray(value) ? value.slice() : { ...(value as object) }) as Record<string | number, unknown>;
   // Each key is an own property of the copy by now, so that even `__proto__` is one.
-  for (const [key, own] of parts) copied[key] = copy(copied[key], own);
+  for (let i = 0; i < keys.length; i++) copied[keys[i]!] = copy(copied[keys[i]!], plans[i]!);
   return copied;
 }
