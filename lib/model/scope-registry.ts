@@ -11,10 +11,13 @@ import type { TrackedScope } from './tracked-scope.js';
  * it (`read/lookup.ts`), so a wrong or forgotten guess costs one command more and never a wrong answer.
  */
 export class RegisteredScope implements Scope {
-  readonly path: string;
-  readonly level: string;
+  // What an answer without a round trip looks at comes first: it lies in one line of the processor's cache.
+  /** The value of the local tier that answered a read of this scope last without a round trip (`read/local-reader.ts`). */
+  answer: object | undefined;
   /** The partition that its generation lies in. */
   readonly partition: number;
+  readonly path: string;
+  readonly level: string;
   readonly generationKey: GenerationKey;
   /** The scopes from the root down to this one. */
   readonly lineage: readonly RegisteredScope[];
@@ -24,8 +27,6 @@ export class RegisteredScope implements Scope {
   remembered: Generation | undefined;
   /** What the store's pushes tell of its generation; undefined unless the cache tracks generations. */
   tracked: TrackedScope | undefined;
-  /** The value of the local tier that answered a read of this scope last without a round trip (`read/local-reader.ts`). */
-  answer: object | undefined;
   /** Location of the entry of this scope that was read last: the next hit reuses its key. */
   lastLocation: EntryLocation | undefined;
   /**
