@@ -191,7 +191,7 @@ export interface StorePartition {
 export interface TrackingOptions {
   /** The prefix of the partition's keys. */
   readonly prefix: string;
-  /** Pause between two beats, in ms. A beat costs one command. */
+  /** Pause between two beats, in ms. A beat costs one command for all partitions of a server. */
   readonly beatEveryMs: number;
   /** The freshness key that each beat looks at, for a cache with a bound. */
   readonly freshnessKey?: FreshnessKey | undefined;

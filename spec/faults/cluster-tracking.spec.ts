@@ -2,7 +2,9 @@
 import { expect } from 'chai';
 import type { Cluster } from 'ioredis';
 import { formatGeneration, nonce } from '../../lib/model/generation.js';
+import { keyPrefix } from '../../lib/model/key.js';
 import { Partitions } from '../../lib/ports/partitions.js';
+import type { PartitionedStore } from '../../lib/ports/store.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { AskedStore } from '../ports/asked-store.js';
 import { eventually } from '../support/deferred.js';
@@ -23,9 +25,22 @@ describe('tracked generations on a Redis Cluster', () => {
 
   async function lendReader(): Promise<TrackedReader> {
     const reader = new TrackedReader(cluster.client(), () => writer);
+    await lendFellow(reader);
     await reader.bumpAll();
     await reader.settled();
     return reader;
+  }
+
+  /** Tracks another partition on the reader's primary, which sends the beats of both. */
+  async function lendFellow({ keys, lent: { whole, key } }: TrackedReader): Promise<void> {
+    const owner = await cluster.owner(keys[0]!);
+    let prefix: string;
+    do prefix = keyPrefix(`z_${uniqueName()}`);
+    while ((await cluster.owner(prefix)) !== owner);
+    expect(prefix > key).to.equal(true);
+    const heard = { changed: () => {}, reset: () => {}, beat: () => {}, refused: () => {} };
+    const tracking = (whole as PartitionedStore).partition(prefix).track!({ prefix, beatEveryMs: 30 }, heard);
+    lend({ what: 'the other partition', close: () => tracking.close() });
   }
 
   it('come from one tracking connection for each primary, each to the partition that it belongs to', async () => {

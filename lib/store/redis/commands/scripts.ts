@@ -27,7 +27,10 @@ export interface WithScripts extends Redis {
   gencacheRenew(keys: number, args: readonly Argument[]): Promise<number>;
   gencacheRepair(keys: number, args: readonly Argument[]): Promise<number>;
   gencacheDemand(keys: number, args: readonly Argument[]): Promise<string>;
-  gencacheBeatBuffer(keys: number, args: readonly Argument[]): Promise<[number, Buffer | null, number]>;
+  gencacheBeatBuffer(
+    keys: number,
+    args: readonly Argument[],
+  ): Promise<[number, Buffer | null, number, ...([Buffer | null, number] | null)[]]>;
 }
 
 /**

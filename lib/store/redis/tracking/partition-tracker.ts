@@ -11,13 +11,16 @@
  *
  * A beat counts once both have arrived, its push and the script's reply. The reply says whether the beat before it is still
  * there. A key that went without a push means other data: SWAPDB pushes nothing.
+ *
+ * Partitions of one server share its connections, so one of them sends the beats, and the script looks for the others there
+ * (docs/protocol.md, rule 15b). A partition that a beat does not find sends one of its own, and so does each if that beat fails.
  */
 import { withDeadline } from '../../../async/deadline.js';
 import { type Moment, momentOf, ownClocks } from '../../../async/moment.js';
 import { inNoContext } from '../../../async/no-context.js';
 import { clearTimeout, monotonicMs, setImmediate, setTimeout } from '../../../async/scheduling.js';
 import { nonce } from '../../../model/generation.js';
-import { beatKey, beatPrefix, type GenerationKey, generationPrefix } from '../../../model/key.js';
+import { beatKey, beatPrefix, type GenerationKey, generationKey, generationPrefix } from '../../../model/key.js';
 import {
   type Beat,
   StoreUnavailableError,
@@ -26,7 +29,7 @@ import {
   type TrackingOptions,
 } from '../../../ports/store.js';
 import type { Route } from '../redis-connection.js';
-import { answerOf, type TrackingConnection, type TrackingMember } from './tracking-connection.js';
+import { answerOf, type JoinedBeat, type TrackingConnection, type TrackingMember } from './tracking-connection.js';
 
 /** Longest time for the reply to a beat, and from the reply to the push, in ms. */
 const BEAT_WITHIN_MS = 2_000;
@@ -40,6 +43,8 @@ interface SentBeat {
   /** Of the reply: whether the beat before it was still there. */
   stoodBefore?: boolean;
   freshness?: Beat['freshness'];
+  /** Of the reply: partitions of the same server, and what was found at their keys. */
+  found?: readonly (readonly [JoinedBeat, NonNullable<Beat['freshness']>])[];
   answeredAtMs?: number;
   isPushed?: true;
 }
@@ -56,6 +61,7 @@ export class PartitionTracker implements Tracking, TrackingMember {
   #connection: TrackingConnection | undefined;
   /** The incarnation whose changes are told; undefined while waiting. */
   #told: string | undefined;
+  #resets = 0;
   #sent = 0;
   /** The first beat since changes are told. */
   #first = 0;
@@ -82,6 +88,7 @@ export class PartitionTracker implements Tracking, TrackingMember {
   close(): void {
     this.#isClosed = true;
     this.#told = undefined;
+    this.#resets++;
     clearTimeout(this.#timer);
     this.#connection?.remove(this);
     this.#connection = undefined;
@@ -126,6 +133,24 @@ export class PartitionTracker implements Tracking, TrackingMember {
     this.#listener.refused(error);
   }
 
+  get isTold(): boolean {
+    return this.#told !== undefined && this.#told === this.#route.incarnation;
+  }
+
+  join(sentAt: Moment): JoinedBeat {
+    const { freshnessKey } = this.#options;
+    const resets = this.#resets;
+    return {
+      key: freshnessKey ?? generationKey(this.prefix, ''),
+      arrived: (found) => {
+        if (resets === this.#resets) this.#beat({ sentAt, freshness: freshnessKey && found });
+      },
+      missed: () => {
+        if (resets === this.#resets) void this.#send([]);
+      },
+    };
+  }
+
   /** Follows the partition to the server that it is at. */
   #move(): void {
     if (this.#isClosed) return;
@@ -139,6 +164,7 @@ export class PartitionTracker implements Tracking, TrackingMember {
 
   #tell(incarnation: string | undefined): void {
     this.#told = incarnation;
+    this.#resets++;
     this.#beats.clear();
     this.#first = this.#sent + 1;
     this.#listener.reset(incarnation);
@@ -163,7 +189,7 @@ export class PartitionTracker implements Tracking, TrackingMember {
     if (this.#told === undefined) this.#begin(incarnation);
     if (this.#told === undefined) return;
     if (this.#isSilent()) this.#leave();
-    else void this.#send();
+    else this.#sendForAll();
   }
 
   /** Whether a beat that Redis has answered is not pushed. */
@@ -191,29 +217,46 @@ export class PartitionTracker implements Tracking, TrackingMember {
     else this.#connection!.refuse(noPushes());
   }
 
-  async #send(): Promise<void> {
+  /**
+   * Sends a beat for all partitions of the server, if this is the last one of them in the order of bytes: Redis pushes the
+   * changes of one turn in that order, and a beat must follow those of each partition.
+   */
+  #sendForAll(): void {
+    const told = [...this.#connection!.members].filter(({ isTold }) => isTold);
+    if (told.every(({ prefix }) => prefix <= this.prefix)) void this.#send(told.filter((member) => member !== this));
+  }
+
+  /** Sends a beat, for these other partitions of the server too. */
+  async #send(others: readonly TrackingMember[]): Promise<void> {
     if (this.#isSending) return;
     this.#isSending = true;
     const { freshnessKey, beatEveryMs } = this.#options;
     const number = ++this.#sent;
     const beat: SentBeat = { sentAt: momentOf(ownClocks) };
     this.#beats.set(number, beat);
+    const joined = others.map((member) => member.join(beat.sentAt));
     const keys = [number, number - 1].map((own) => beatKey(this.prefix, this.#process, own) as string);
     if (freshnessKey !== undefined) keys.push(freshnessKey);
     try {
-      const [before, value, ttlMs] = await withDeadline('beat', BEAT_WITHIN_MS, (deadline) =>
-        this.#route.sendUnlessDown(deadline, (client) =>
-          client.gencacheBeatBuffer(keys.length, [...keys, beatEveryMs * BEATS_KEPT]),
-        ),
+      const args = [...keys, beatEveryMs * BEATS_KEPT, ...joined.map(({ key }) => key)];
+      const [before, value, ttlMs, ...looks] = await withDeadline('beat', BEAT_WITHIN_MS, (deadline) =>
+        this.#route.sendUnlessDown(deadline, (client) => client.gencacheBeatBuffer(keys.length, args)),
       );
       beat.stoodBefore = before === 1;
       beat.freshness = freshnessKey && { value, ttlMs };
+      beat.found = joined.flatMap((one, i) => {
+        const look = looks[i];
+        if (look) return [[one, { value: look[0], ttlMs: look[1] }] as const];
+        one.missed();
+        return [];
+      });
       beat.answeredAtMs = monotonicMs();
       this.#complete(number);
     } catch (error) {
       this.#beats.delete(number);
       this.#first = number + 1;
       if (/NOPERM|unknown command/i.test(answerOf(error) ?? '')) this.#connection?.refuse(error as Error);
+      for (const one of joined) one.missed();
     } finally {
       this.#isSending = false;
     }
@@ -223,10 +266,18 @@ export class PartitionTracker implements Tracking, TrackingMember {
     const beat = this.#beats.get(number);
     if (beat === undefined || beat.answeredAtMs === undefined || !beat.isPushed || this.#told === undefined) return;
     for (const earlier of this.#beats.keys()) if (earlier <= number) this.#beats.delete(earlier);
-    if (!beat.stoodBefore && number > this.#first && this.#gone < number - 1) return this.#tell(this.#told);
+    if (!beat.stoodBefore && number > this.#first && this.#gone < number - 1) {
+      for (const member of this.#connection!.members) member.flushed();
+      return;
+    }
+    this.#beat({ sentAt: beat.sentAt, freshness: beat.freshness });
+    for (const [one, found] of beat.found ?? []) one.arrived(found);
+  }
+
+  #beat(beat: Beat): void {
     this.#silentConnections = 0;
     this.#isRefused = false;
-    this.#listener.beat({ sentAt: beat.sentAt, freshness: beat.freshness });
+    this.#listener.beat(beat);
   }
 }
 

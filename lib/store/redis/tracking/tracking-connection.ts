@@ -12,9 +12,10 @@
  */
 import type { Redis, RedisOptions } from 'ioredis';
 import { withDeadline } from '../../../async/deadline.js';
+import type { Moment } from '../../../async/moment.js';
 import { inNoContext } from '../../../async/no-context.js';
 import { clearTimeout, monotonicMs, setImmediate, setTimeout, sleep } from '../../../async/scheduling.js';
-import { StoreUnavailableError } from '../../../ports/store.js';
+import { type Beat, StoreUnavailableError } from '../../../ports/store.js';
 import { RedisConnection, type ServerAddress } from '../redis-connection.js';
 
 /** Where Redis sends the messages of clients that redirect their tracking. */
@@ -45,6 +46,20 @@ export interface TrackingMember {
   lost(): void;
   /** The server does not push changes to this user. */
   refused(error: Error): void;
+  /** Whether changes are told. */
+  readonly isTold: boolean;
+  /** Takes part in a beat that another partition sends to the server now. Changes must be told. */
+  join(sentAt: Moment): JoinedBeat;
+}
+
+/** A beat of another partition of the same server. Does nothing once changes may have been missed since it was sent. */
+export interface JoinedBeat {
+  /** A key of the partition, at which the beat looks: a server refuses it without the slot. */
+  readonly key: string;
+  /** The beat has arrived, and found this at the key. */
+  arrived(found: NonNullable<Beat['freshness']>): void;
+  /** The beat failed, or did not find the partition at the server. */
+  missed(): void;
 }
 
 export class TrackingConnection {
@@ -67,6 +82,10 @@ export class TrackingConnection {
   /** The incarnation of the server that pushes; undefined while it does not, or where INFO is forbidden. */
   get incarnation(): string | undefined {
     return this.#isOn ? this.#connection?.incarnation : undefined;
+  }
+
+  get members(): Iterable<TrackingMember> {
+    return this.#members.values();
   }
 
   add(member: TrackingMember): void {
