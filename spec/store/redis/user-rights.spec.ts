@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import type { Redis } from 'ioredis';
 import type { Knex } from 'knex';
-import type { PartitionedStore, Store } from '../../../lib/index.js';
+import { GenerationalCache, integer, type PartitionedStore, type Store } from '../../../lib/index.js';
 import { redisStore } from '../../../lib/store/redis/index.js';
 import { formatGeneration, nonce } from '../../../lib/model/generation.js';
 import { freshnessKey, keyPrefix } from '../../../lib/model/key.js';
@@ -32,6 +32,9 @@ const TABLE = new Map(
   [...SECTION.matchAll(/^\| `([^`]+)` +\| (\S+)/gm)].map(([, right, step]) => [right!.replace('\\', ''), step!]),
 );
 const OF_CLUSTER = ['cluster|slots', 'asking'];
+/** Of the block on reads without a round trip: `+client|id ... &__redis__:invalidate`. */
+const OF_TRACKING = /const tracking = '([^']+)'/.exec(SECTION)![1]!.split(' ');
+const KEYS_OF_TRACKING = ['h:*'];
 
 const CACHE = 'shop';
 const REFUSED = /NOPERM|no permissions|can't run this command|can't access|cannot access/i;
@@ -152,11 +155,18 @@ function rightsOf(step: RightsStep, of: readonly string[]): string[] {
   return of.filter((right) => [step, ...BELOW[step]].includes(TABLE.get(right) as RightsStep));
 }
 
-function allowOn(admin: Redis, commands: readonly string[], keys: readonly string[]): Promise<unknown> {
+/** `further`: rights as ACL SETUSER takes them. */
+function allowOn(
+  admin: Redis,
+  commands: readonly string[],
+  keys: readonly string[],
+  further: readonly string[] = [],
+): Promise<unknown> {
   return admin.call(
-    ...(['acl', 'setuser', 'shop', 'reset', 'on', '>secret'] as const),
+    ...(['acl', 'setuser', 'shop', 'reset', 'resetchannels', 'on', '>secret'] as const),
     ...keys.map((key) => `~${keyPrefix(CACHE)}${key}`),
     ...commands.map((command) => `+${command}`),
+    ...further,
   );
 }
 
@@ -195,7 +205,10 @@ describe('the user of Redis in docs/roles-and-schemas.md', () => {
   it('has the commands of the table, and a spec each', () => {
     expect([...GRANTED].sort()).to.deep.equal(Object.keys(COMMANDS).sort());
     expect([...TABLE.keys()].sort()).to.deep.equal(
-      [...Object.keys(COMMANDS), ...Object.keys(KEYS), ...OF_CLUSTER].sort(),
+      [
+        ...[...Object.keys(COMMANDS), ...Object.keys(KEYS), ...OF_CLUSTER, ...KEYS_OF_TRACKING],
+        ...OF_TRACKING.map((right) => right.replace('+', '')),
+      ].sort(),
     );
   });
 
@@ -257,6 +270,68 @@ describe('the user of Redis in docs/roles-and-schemas.md', () => {
         await WORK[one]({ db, open: () => redisStore(lendRedis({ url, lazyConnect: true })) });
       }
       expect(await refusedBy(admin, ...(rightsOf(step, GRANTED).includes('info') ? [] : ['info']))).to.deep.equal([]);
+    });
+  }
+});
+
+describe('the user of Redis in docs/roles-and-schemas.md, for reads without a round trip', () => {
+  let admin: Redis;
+  let url: string;
+
+  before(async () => {
+    const server = await privateRedis({ for: 'suite' });
+    url = server.url.replace('redis://', 'redis://shop:secret@');
+    admin = lendRedis({ url: server.url, for: 'suite' });
+  });
+
+  beforeEach(() => admin.call('acl', 'log', 'reset'));
+
+  /** A process with the rights of step 0 and of tracking, but for one. */
+  async function lendReader(without?: string) {
+    const commands = [...rightsOf('0', GRANTED), 'info'].filter((right) => right !== without);
+    const keys = [...rightsOf('0', Object.keys(KEYS)), ...KEYS_OF_TRACKING].filter((key) => key !== without);
+    await allowOn(
+      admin,
+      commands,
+      keys,
+      OF_TRACKING.filter((right) => right !== without),
+    );
+    const store = redisStore(lendRedis({ url, lazyConnect: true }));
+    const local = { mode: 'track', maxEntries: 10, heartbeatMs: 60_000 } as const;
+    const cache = new GenerationalCache({ name: CACHE, store, local, readDeadlineMs: 5_000 });
+    lend({ what: 'the cache', close: () => cache.close() });
+    const warnings: string[] = [];
+    cache.on('warning', ({ message }) => message.includes('does not tell changes') && warnings.push(message));
+    const value = cache.namespace('item', integer()).value('value', { load: () => 1 });
+    const read = async () => {
+      await value.fetch({ item: 1 });
+      await cache.settled();
+    };
+    await read();
+    return { cache, warnings, read, peek: () => value.peek({ item: 1 }) };
+  }
+
+  it('has all rights that these need', async () => {
+    const { read, peek, warnings } = await lendReader();
+    await eventually(async () => {
+      await read();
+      expect(peek()).to.equal(1);
+    });
+    expect(warnings).to.deep.equal([]);
+    expect(await refusedBy(admin)).to.deep.equal([]);
+  });
+
+  for (const without of [...OF_TRACKING, ...KEYS_OF_TRACKING, 'info']) {
+    it(`gets verified reads and one warning without ${without}`, async () => {
+      const { cache, read, peek, warnings } = await lendReader(without);
+      await eventually(() => expect(warnings).to.have.length(1));
+      expect(warnings[0]).to.match(without === 'info' ? /Let the user run INFO/ : REFUSED);
+      const before = cache.statistics.total('local_hits');
+      for (let round = 0; round < 3; round++) await read();
+      expect(cache.statistics.total('local_hits') - before).to.equal(3);
+      expect(peek()).to.equal(undefined);
+      expect(cache.statistics.total('tracked_hits')).to.equal(0);
+      expect(warnings).to.have.length(1);
     });
   }
 });
