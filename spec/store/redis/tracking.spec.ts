@@ -142,6 +142,26 @@ describe('the tracking of generations on Redis', () => {
     expect(last()).to.deep.equal({ value: null, ttlMs: 0 });
   });
 
+  it('tells changes and no beats while the memory of Redis is full under noeviction, and both after that', async () => {
+    const { key, told, asked, beats, errors } = await lendTracking();
+    await asked.plant(key, formatGeneration(0, nonce()));
+    const refused = async () => Number(/errorstat_OOM:count=(\d+)/.exec(await admin.info('errorstats'))?.[1] ?? 0);
+    await admin.config('SET', 'maxmemory-policy', 'noeviction');
+    await admin.config('SET', 'maxmemory', '1');
+    try {
+      await eventually(async () => expect(await refused()).to.be.above(0));
+      told.length = 0;
+      await asked.bump([key]);
+      const before = await refused();
+      await eventually(async () => expect(await refused()).to.be.above(before + 2));
+      await eventually(() => expect(told).to.deep.equal([{ kind: 'changed', keys: [key] }]));
+    } finally {
+      await admin.config('SET', 'maxmemory', '0');
+    }
+    await beats(2);
+    expect(errors()).to.deep.equal([]);
+  });
+
   it('ends with close(), which leaves no connection, no timer and no beat', async () => {
     const { tracking, told, name } = await lendTracking();
     const connections = async () =>
