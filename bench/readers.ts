@@ -1,25 +1,19 @@
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
-import { instantMs, type Opening, type ReadingOrder, type ReadingReport } from './reading-process.js';
+import { instantMs, OtherProcess } from './other-process.js';
+import type { Opening, ReadingOrder, ReadingReport } from './reading-process.js';
 
 /** Processes of one application, which read through caches of one name. */
 export class Readers {
-  readonly #processes: readonly ChildProcess[];
+  readonly #processes: readonly OtherProcess<ReadingOrder>[];
 
-  private constructor(processes: readonly ChildProcess[]) {
+  private constructor(processes: readonly OtherProcess<ReadingOrder>[]) {
     this.#processes = processes;
   }
 
   static async start(count: number, opening: Opening): Promise<Readers> {
-    const processes = Array.from({ length: count }, () => fork(new URL('./reading-process.js', import.meta.url)));
-    for (const child of processes) {
-      child.once('exit', (code, signal) => {
-        if (signal !== 'SIGTERM') child.emit('error', new Error(`A reading process ended with ${String(code)}.`));
-      });
-    }
-    const readers = new Readers(processes);
-    await Promise.all(processes.map((child) => ask(child, { open: opening })));
-    return readers;
+    const program = new URL('./reading-process.js', import.meta.url);
+    const processes = Array.from({ length: count }, () => new OtherProcess<ReadingOrder>(program));
+    await Promise.all(processes.map((one) => one.ask({ open: opening })));
+    return new Readers(processes);
   }
 
   /** Lets every process read at the same instant; `keys` gives those of a process, by its index. */
@@ -28,19 +22,12 @@ export class Readers {
     const atMs = instantMs() + 50;
     return Promise.all(
       this.#processes.map(
-        (child, index) => ask(child, { read: { keys: keys(index), readers, atMs } }) as Promise<ReadingReport>,
+        (one, index) => one.ask({ read: { keys: keys(index), readers, atMs } }) as Promise<ReadingReport>,
       ),
     );
   }
 
   end(): void {
-    for (const child of this.#processes) child.kill();
+    for (const one of this.#processes) one.end();
   }
-}
-
-async function ask(child: ChildProcess, order: ReadingOrder): Promise<unknown> {
-  child.send(order);
-  // `once` rejects with an `error`, which `start` makes of an exit.
-  const [answer] = (await once(child, 'message')) as [unknown];
-  return answer;
 }

@@ -1,11 +1,11 @@
 /**
- * A process of an application that reads through a cache: the program of `readers.ts`, which gives it orders and awaits one
- * answer to each. Instants are of `process.hrtime`, in ms: one clock for all processes of a machine.
+ * A process of an application that reads through a cache: the program of `readers.ts`.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { GenerationalCache, integer } from '../lib/index.js';
 import { redisStore } from '../lib/store/redis/index.js';
+import { instantMs, obeyOrders } from './other-process.js';
 
 export interface Reading {
   /** Keys, in the order of reading; each is read by one of the readers. */
@@ -35,8 +35,6 @@ export interface ReadingReport {
   readonly runningMax: number;
   readonly staleHits: number;
 }
-
-export const instantMs = () => Number(process.hrtime.bigint()) / 1e6;
 
 function open({ redisUrl, cache: name, ttlMs, staleMs = 0, loadMs }: Opening) {
   const cache = new GenerationalCache({
@@ -88,9 +86,4 @@ async function obey(order: ReadingOrder): Promise<unknown> {
   return null;
 }
 
-if (process.send) {
-  process.on('message', (order: ReadingOrder) => {
-    void obey(order).then((answer) => process.send!(answer ?? null));
-  });
-  process.on('disconnect', () => process.exit());
-}
+obeyOrders(obey);

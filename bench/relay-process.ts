@@ -1,11 +1,10 @@
 /**
- * A relay in a process of its own: the program of `relay.ts`, which gives it orders and awaits one answer to each.
- *
- * Instants are of `process.hrtime`, in ms: one clock for all processes of a machine.
+ * A relay in a process of its own: the program of `relay.ts`.
  */
 import { Cluster, Redis } from 'ioredis';
 import knex, { type Knex } from 'knex';
 import { deferred } from '../spec/support/deferred.js';
+import { instantMs, obeyOrders } from './other-process.js';
 import { redisStore } from '../lib/store/redis/index.js';
 import { type Relay, startRelay } from '../lib/knex/index.js';
 
@@ -33,8 +32,6 @@ export interface Claim {
   readonly polledAtMs: number;
   readonly committedAtMs: number;
 }
-
-export const instantMs = () => Number(process.hrtime.bigint()) / 1e6;
 
 let running: { readonly db: Knex; readonly relay: Relay } | undefined;
 let claims: Claim[] = [];
@@ -94,9 +91,4 @@ async function obey(order: Order): Promise<unknown> {
   return trusted(start(order.start));
 }
 
-if (process.send) {
-  process.on('message', (order: Order) => {
-    void obey(order).then((answer) => process.send!(answer ?? null));
-  });
-  process.on('disconnect', () => process.exit());
-}
+obeyOrders(obey);

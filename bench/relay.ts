@@ -1,60 +1,47 @@
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
+import { OtherProcess } from './other-process.js';
 import type { Claim, Drained, Order, RelayOrders } from './relay-process.js';
 
 /** A relay that runs in a process of its own, as `gencache relay` does, and takes no time of the measuring one's. */
 export class OtherRelay {
   readonly #orders: RelayOrders;
-  readonly #process: ChildProcess;
-  readonly #died: Promise<never>;
+  readonly #process = new OtherProcess<Order>(new URL('./relay-process.js', import.meta.url));
   #runs = false;
 
   constructor(orders: RelayOrders) {
     this.#orders = orders;
-    this.#process = fork(new URL('./relay-process.js', import.meta.url));
-    this.#died = once(this.#process, 'exit').then(([code]) => {
-      throw new Error(`The relay's process ended with ${String(code)}.`);
-    });
-    this.#died.catch(() => {});
   }
 
   /** Resolves once it relays. */
   async start(): Promise<void> {
     if (this.#runs) return;
     this.#runs = true;
-    await this.#ask({ start: this.#orders });
+    await this.#process.ask({ start: this.#orders });
   }
 
   /** Resolves when it has relayed so many events, which were there before, and has stopped. */
   async drain(events: number): Promise<Drained> {
-    const drained = (await this.#ask({ drain: events, orders: this.#orders })) as Drained;
-    await this.#ask('stop');
+    const drained = (await this.#process.ask({ drain: events, orders: this.#orders })) as Drained;
+    await this.#process.ask('stop');
     return drained;
   }
 
   /** What it claimed since it was last asked. */
   async claims(): Promise<Claim[]> {
-    return (await this.#ask('claims')) as Claim[];
+    return (await this.#process.ask('claims')) as Claim[];
   }
 
   /** Lets it finish what waits in `db`, and stops it. */
   async stop(db: Knex): Promise<void> {
     if (!this.#runs) return;
     await emptied(db, this.#orders.cache);
-    await this.#ask('stop');
+    await this.#process.ask('stop');
     this.#runs = false;
   }
 
   end(): void {
-    this.#process.kill();
-  }
-
-  async #ask(order: Order): Promise<unknown> {
-    this.#process.send(order);
-    const [answer] = (await Promise.race([once(this.#process, 'message'), this.#died])) as [unknown];
-    return answer;
+    this.#process.end();
   }
 }
 

@@ -5,8 +5,8 @@ import pg from 'pg';
 import type { Measure } from '../bench.js';
 import { makeItems, startDurable, watchItems } from '../durable.js';
 import { intervalOfMedian, median, quantile } from '../measure.js';
+import { instantMs } from '../other-process.js';
 import { OtherRelay } from '../relay.js';
-import { instantMs } from '../relay-process.js';
 import { threeLevels } from '../workload.js';
 
 const CACHE = 'invalidated';
