@@ -178,6 +178,9 @@ export interface StorePartition {
    */
   demand?(demand: Demand, deadline: Deadline): Promise<number | undefined>;
 
+  /** The freshness key and its TTL, for a reader that needs to know for how long the store is fresh. Atomic. One command. */
+  freshness?(key: FreshnessKey, deadline: Deadline): Promise<FreshnessReading>;
+
   /** The mark that stands. One command. */
   readMark(markKey: MarkKey, deadline: Deadline): Promise<string | null>;
 
@@ -224,8 +227,14 @@ export interface TrackingListener {
 export interface Beat {
   /** The moment before its command was sent. */
   readonly sentAt: Moment;
-  /** The freshness key as the store had it then, and its TTL; undefined without `freshnessKey`. */
-  readonly freshness?: { readonly value: Buffer | null; readonly ttlMs: number } | undefined;
+  /** The freshness key as the store had it then; undefined without `freshnessKey`. */
+  readonly freshness?: FreshnessReading | undefined;
+}
+
+/** A freshness key, null for a missing one, and its TTL in ms. */
+export interface FreshnessReading {
+  readonly value: Buffer | null;
+  readonly ttlMs: number;
 }
 
 /** Entries to be loaded. */

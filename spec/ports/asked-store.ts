@@ -186,6 +186,10 @@ export class AskedStore<Asked extends StorePartition = Store> {
     return parseDemands((await this.text(this.demandsKey as string as EntryKey)) ?? '');
   }
 
+  freshness(key: FreshnessKey) {
+    return this.#ask('freshness', (deadline) => this.store.freshness!(key, deadline));
+  }
+
   readMark() {
     return this.#ask('readMark', (deadline) => this.store.readMark(this.markKey, deadline));
   }

@@ -918,6 +918,20 @@ describeOnEachStoreAndProtocol('the contract of a store', ({ place }) => {
     });
   });
 
+  describe('freshness', () => {
+    it('tells the value of a freshness key and its TTL, and a missing key', async () => {
+      const [there, missing] = [asked.freshnessKey(5_000), asked.freshnessKey(7_000)];
+      await asked.plant(there, 'an incarnation', 4_000);
+      await elapse(1_000);
+      const { value, ttlMs } = await asked.freshness(there);
+      expect(String(value)).to.equal('an incarnation');
+      expect(ttlMs).to.be.within(1, 3_000);
+      const none = await asked.freshness(missing);
+      expect(none.value).to.equal(null);
+      expect(none.ttlMs).to.be.at.most(0);
+    });
+  });
+
   describe('time', () => {
     it('is in whole ms, and never goes back', async () => {
       const timeMs = await asked.timeMs();

@@ -182,6 +182,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
       if (!values.has(markKey)) return undefined;
       return Math.round(clock.nowMs() + values.getRemainingTTL(markKey)) - MARK_TTL_MS;
     },
+    freshness: async (key) => ({ value: get(key), ttlMs: values.getRemainingTTL(key) }),
     readMark: async (key) => text(key) ?? null,
     close: async () => {},
   };

@@ -13,6 +13,7 @@ import {
   type FillBatch,
   type Filled,
   type FillReply,
+  type FreshnessReading,
   MARK_TTL_MS,
   type Renewal,
   type Repair,
@@ -325,6 +326,13 @@ class RedisPartition implements StorePartition {
     const args = [demandsKey, markKey, boundMs, DEMAND_STANDS_MS, MARK_TTL_MS];
     const reply = await this.#connection.send(deadline, (client) => client.gencacheDemand(2, args));
     return reply === '' ? undefined : Number(reply);
+  }
+
+  async freshness(key: FreshnessKey, deadline: Deadline): Promise<FreshnessReading> {
+    const [value, ttlMs] = await this.#connection.sendUnlessDown(deadline, (client) =>
+      client.gencacheFreshnessBuffer(1, [key]),
+    );
+    return { value, ttlMs };
   }
 
   readMark(markKey: MarkKey, deadline: Deadline): Promise<string | null> {

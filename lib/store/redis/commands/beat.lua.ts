@@ -1,4 +1,4 @@
-import { READ } from './includes/read.lua.js';
+import { FRESHNESS_OF } from './includes/freshness.lua.js';
 
 export const BEAT = `
 -- Sends a beat: a key whose push shows that pushes arrive. Tells how long the store is known to be fresh.
@@ -8,22 +8,16 @@ export const BEAT = `
 -- key { its value or false, its TTL in ms }, or false if this server does not serve its slot. Without a freshness key the
 -- second and third are false and 0.
 -- Atomic, so that the push of this beat follows every change that the freshness keys cover.
-${READ}
+${FRESHNESS_OF}
 local before = redis.call('PTTL', KEYS[2]) > 0 and 1 or 0
 redis.call('SET', KEYS[1], '', 'PX', ARGV[1])
-local value = KEYS[3] and read(KEYS[3])
 local reply = { before, false, 0 }
-if type(value) == 'string' then
-  reply = { before, value, redis.call('PTTL', KEYS[3]) }
+if KEYS[3] then
+  reply = { before, freshness(KEYS[3]) }
 end
 for i = 2, #ARGV do
-  local found = false
-  local ttl = redis.pcall('PTTL', ARGV[i])
-  if type(ttl) == 'number' then
-    local further = read(ARGV[i])
-    found = { type(further) == 'string' and further, ttl }
-  end
-  reply[#reply + 1] = found
+  local isServed = type(redis.pcall('PTTL', ARGV[i])) == 'number'
+  reply[#reply + 1] = isServed and { freshness(ARGV[i]) }
 end
 return reply
 `;

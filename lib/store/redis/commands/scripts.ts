@@ -5,6 +5,7 @@ import { BUMP } from './bump.lua.js';
 import { CLAIM } from './claim.lua.js';
 import { DEMAND } from './demand.lua.js';
 import { FILL } from './fill.lua.js';
+import { FRESHNESS } from './freshness.lua.js';
 import { LEASE } from './lease.lua.js';
 import { LIFT } from './lift.lua.js';
 import { MINT } from './mint.lua.js';
@@ -27,6 +28,7 @@ export interface WithScripts extends Redis {
   gencacheRenew(keys: number, args: readonly Argument[]): Promise<number>;
   gencacheRepair(keys: number, args: readonly Argument[]): Promise<number>;
   gencacheDemand(keys: number, args: readonly Argument[]): Promise<string>;
+  gencacheFreshnessBuffer(keys: number, args: readonly Argument[]): Promise<[Buffer | null, number]>;
   gencacheBeatBuffer(
     keys: number,
     args: readonly Argument[],
@@ -48,6 +50,7 @@ export function defineScripts(client: Redis): WithScripts {
   client.defineCommand('gencacheRenew', { lua: RENEW });
   client.defineCommand('gencacheRepair', { lua: REPAIR });
   client.defineCommand('gencacheDemand', { lua: DEMAND });
+  client.defineCommand('gencacheFreshness', { lua: FRESHNESS });
   client.defineCommand('gencacheBeat', { lua: BEAT });
   const withScripts = client as WithScripts;
   withScripts.gencacheBump = (keys, args) => bump.run(client, keys, args) as Promise<number | number[]>;
