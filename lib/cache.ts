@@ -148,7 +148,7 @@ export class GenerationalCache<Context extends object = NoIds, Transaction = nev
     options: TransactionOptions<Transaction> = {},
   ): Promise<Committed<T>> {
     const engine = this.#engine.opened();
-    if (options.strict === true) engine.warnOfTracking();
+    if (options.strict === true) engine.warnOfOwnAnswers();
     const transacting = requireOutbox(engine).transact<T>(work as never, bumpTarget(engine), options);
     engine.inFlight.track(transacting);
     return transacting;

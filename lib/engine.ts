@@ -17,12 +17,14 @@ import { Loads } from './read/loads.js';
 import { LayoutRegistration } from './read/layout-registration.js';
 import { LocalReader, LocalReads } from './read/local-reader.js';
 import { LocalTier } from './read/local-tier.js';
+import { OutageAnswers } from './read/outage-answers.js';
 import { Lookup } from './read/lookup.js';
 import { Lookups } from './read/lookups.js';
 import type { CheckedOptions } from './options.js';
 import type { CallLabels } from './read/call.js';
 import { Reader } from './read/reader.js';
 import { SafeLookup } from './read/safe-lookup.js';
+import { Sightings } from './read/sightings.js';
 import { SplitStore } from './read/split-store.js';
 import { NamespaceNode } from './model/namespace-node.js';
 import { Publisher } from './publisher.js';
@@ -95,7 +97,7 @@ export class Engine {
   readonly entries: EntryDefinition[] = [];
   readonly #publisher: Publisher | undefined;
   #longestTtlMs: number;
-  #hasWarnedOfTracking = false;
+  #hasWarnedOfOwnAnswers = false;
   #closing: Promise<void> | undefined;
 
   constructor({ options, store, source, clock, isOwnClock }: EngineOptions) {
@@ -132,6 +134,15 @@ export class Engine {
     }));
     const trackers = this.#track(freshness, clock, (partition) => filled[partition]!.storeClock);
     this.#trackers = trackers;
+    const graceMs = options.local?.staleOnOutageMs ?? 0;
+    const sightings =
+      graceMs === 0
+        ? undefined
+        : new Sightings({
+            ...{ partitions: partitions.list, trackers, freshness, boundMs: maxStalenessMs, clock },
+            deadlineMs: options.readDeadlineMs,
+            track: (request) => this.inFlight.track(request),
+          });
     const lookups = partitions.list.map(({ index, prefix, store: own }) => {
       const { storeClock } = filled[index]!;
       const parts = {
@@ -142,7 +153,7 @@ export class Engine {
         storeClock,
         freshness: freshness?.[index],
         local,
-        tracking: trackers,
+        tracking: sightings ?? trackers,
       };
       const split = new SplitStore(partitions, index, freshness, readBreakers, clock);
       return { own: new Lookup({ store: own, ...parts }), split: new Lookup({ store: split, ...parts }) };
@@ -170,7 +181,10 @@ export class Engine {
     });
     const loads = new Loads({ source, cap, lookup: safeLookup, leases, filler, telemetry, clock, work });
     this.loads = loads;
-    this.reader = new Reader({ lookup: safeLookup, loads, verifier, telemetry, work });
+    const storeClocks = filled.map(({ storeClock }) => storeClock);
+    const outage =
+      sightings && new OutageAnswers({ graceMs, tier: local!, sightings, lookup, unbumped, clock, storeClocks });
+    this.reader = new Reader({ lookup: safeLookup, loads, verifier, outage, telemetry, work });
     const ttlMs = () => generationTtl(this.#longestTtlMs);
     this.bumper = new Bumper({
       partitions,
@@ -186,7 +200,7 @@ export class Engine {
       this.#localReads = new LocalReads({
         ...{ tier: local!, lookup, clock, isOwnClock, unbumped, registration, verifier, telemetry },
         steps: trackers.steps,
-        storeClocks: filled.map(({ storeClock }) => storeClock),
+        storeClocks,
         refresh: (missed) => loads.refresh(missed),
       });
     }
@@ -226,15 +240,25 @@ export class Engine {
     });
   }
 
-  /** Says once that readers which track generations may answer what a strict commit made old (docs/protocol.md, rule 12). */
-  warnOfTracking(): void {
+  /** Says once that readers which answer by themselves may answer what a strict commit made old (docs/protocol.md, rule 12). */
+  warnOfOwnAnswers(): void {
     const { name: cache, local } = this.options;
-    if (local?.mode !== 'track' || this.#trackers === undefined || this.#hasWarnedOfTracking) return;
-    this.#hasWarnedOfTracking = true;
+    const { heartbeatMs = HEARTBEAT_MS, staleOnOutageMs = 0 } = local ?? {};
+    const reasons: { has: string; time: string; remedy: string }[] = [];
+    if (this.#trackers !== undefined) {
+      reasons.push({ has: "mode: 'track'", time: `for ${heartbeatMs} ms at most`, remedy: "set mode: 'verify'" });
+    }
+    if (staleOnOutageMs > 0) {
+      const time = `for ${staleOnOutageMs} ms at most while they can't reach the store`;
+      reasons.push({ has: `staleOnOutageMs: ${staleOnOutageMs}`, time, remedy: 'leave staleOnOutageMs out' });
+    }
+    if (reasons.length === 0 || this.#hasWarnedOfOwnAnswers) return;
+    this.#hasWarnedOfOwnAnswers = true;
+    const all = (part: keyof (typeof reasons)[0], by: string) => reasons.map((reason) => reason[part]).join(by);
     const message =
-      `A strict commit wants readers that ask the store, but this cache has local: { mode: 'track' }. Other processes with it ` +
-      `may answer the old value after the commit, for ${local.heartbeatMs ?? HEARTBEAT_MS} ms at most. ` +
-      `Set mode: 'verify' in processes that read what strict commits change.`;
+      `A strict commit wants readers that ask the store, but this cache has local: { ${all('has', ', ')} }. Other processes with ` +
+      `it may answer the old value after the commit, ${all('time', ', and ')}. ` +
+      `In processes that read what strict commits change, ${all('remedy', ' and ')}.`;
     this.telemetry.emit('warning', { cache, message });
   }
 

@@ -69,7 +69,7 @@ export interface CacheSettings {
    * objects and arrays are frozen (a change throws a TypeError in strict mode); a Date, a Map, a Set or bytes, and what
    * holds them, are copies. `track`: no command at all while Redis tells which generations change, and `entry.peek` without a
    * promise; a value may be older than the ladder promises by the way of a push, and by `heartbeatMs` if pushes are lost.
-   * Default: no local tier.
+   * `staleOnOutageMs`: what it serves while the store gives no answer. Default: no local tier.
    */
   readonly local?: LocalOptions;
   /** The share of hits, 0 to 1, that is compared with the source after the answer. */
@@ -85,7 +85,13 @@ export interface CacheSettings {
 }
 
 /** The local tier, bounded by its entries, its bytes or both; the least recently used go first. */
-export type LocalOptions = (
+export type LocalOptions = {
+  /**
+   * How long after a value was last known to stand it is served, marked as stale, while the store gives no answer, in ms.
+   * Bumps of other processes, and strict commits, are unseen meanwhile. Default: 0, so that such reads go to the source.
+   */
+  readonly staleOnOutageMs?: number;
+} & (
   | { readonly mode: 'verify' | 'track'; readonly heartbeatMs?: undefined }
   | {
       readonly mode: 'track';
@@ -171,15 +177,16 @@ export function checkOptions(settings: CacheSettings): CheckedOptions {
   };
 }
 
-const LOCAL_OPTIONS: ReadonlySet<string> = new Set(['mode', 'maxEntries', 'maxBytes']);
+const LOCAL_OPTIONS: ReadonlySet<string> = new Set(['mode', 'maxEntries', 'maxBytes', 'staleOnOutageMs']);
 
 function checkLocal(local: LocalOptions | undefined): LocalOptions | undefined {
   if (local === undefined) return undefined;
-  const { mode, maxEntries, maxBytes, heartbeatMs } = (local ?? {}) as {
+  const { mode, maxEntries, maxBytes, heartbeatMs, staleOnOutageMs } = (local ?? {}) as {
     readonly mode?: string;
     readonly maxEntries?: number;
     readonly maxBytes?: number;
     readonly heartbeatMs?: number;
+    readonly staleOnOutageMs?: number;
   };
   const isTracking = mode === 'track';
   const unknown = Object.keys(local ?? {}).find(
@@ -187,8 +194,8 @@ function checkLocal(local: LocalOptions | undefined): LocalOptions | undefined {
   );
   if ((mode !== 'verify' && !isTracking) || unknown !== undefined || (maxEntries ?? maxBytes) === undefined) {
     throw new ConfigurationError(
-      `local must be { mode: 'verify' } or { mode: 'track' } with maxEntries, maxBytes or both, and heartbeatMs with 'track' ` +
-        `alone, but got ${describe(local)}. ` +
+      `local must be { mode: 'verify' } or { mode: 'track' } with maxEntries, maxBytes or both, with staleOnOutageMs, and with ` +
+        `heartbeatMs for 'track' alone, but got ${describe(local)}. ` +
         "Leave it out for no local tier, or set { mode: 'verify', maxEntries: 10_000 }.",
     );
   }
@@ -196,5 +203,6 @@ function checkLocal(local: LocalOptions | undefined): LocalOptions | undefined {
   if (maxEntries !== undefined) wholeNumber('maxEntries of local', maxEntries, 1, 10_000_000, 'no limit of entries');
   if (maxBytes !== undefined)
     wholeNumber('maxBytes of local', maxBytes, 1, Number.MAX_SAFE_INTEGER, 'no limit of bytes');
+  if (staleOnOutageMs !== undefined) wholeNumber('staleOnOutageMs of local', staleOnOutageMs, 0, TTL_MAX_MS, '0');
   return local;
 }

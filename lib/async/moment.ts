@@ -23,7 +23,7 @@ export function momentOf(clocks: Clocks): Moment {
   return { monotonicMs: clocks.monotonicMs(), wallMs: clocks.wallMs() };
 }
 
-/** The time since a moment of this process' own clocks, in ms. */
-export function ageMs(since: Moment): number {
-  return Math.max(monotonicMs() - since.monotonicMs, wallMs() - since.wallMs);
+/** The time since a moment of these clocks, in ms. */
+export function ageMs(since: Moment, clocks: Clocks = ownClocks): number {
+  return Math.max(clocks.monotonicMs() - since.monotonicMs, clocks.wallMs() - since.wallMs);
 }

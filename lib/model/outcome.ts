@@ -43,12 +43,14 @@ export type StaleReason =
   /** Within `staleOnErrorMs`: the load failed. */
   | 'error'
   /** Within `staleOnErrorMs`: the load takes longer than `loadSoftTimeoutMs`. */
-  | 'slow';
+  | 'slow'
+  /** Within `staleOnOutageMs` of the local tier: the store gives no answer. No load follows. */
+  | 'outage';
 
 /** A stale value that a reader got. */
 export interface Staleness {
   readonly reason: StaleReason;
-  /** The time since the end of its TTL, in ms. */
+  /** The time since the end of its TTL, in ms; for the reason `outage` since the value was last known to stand. */
   readonly staleForMs: number;
   /** The error of the load, for the reason `error`. */
   readonly error?: unknown;

@@ -2,6 +2,7 @@ import type { EntryLocation } from './entry-location.js';
 import type { Generation } from './generation.js';
 import { type GenerationKey, generationKey, partitionOf } from './key.js';
 import type { Scope } from './scope.js';
+import type { Sighting } from './sighting.js';
 import type { TrackedScope } from './tracked-scope.js';
 
 /**
@@ -27,6 +28,9 @@ export class RegisteredScope implements Scope {
   remembered: Generation | undefined;
   /** What the store's pushes tell of its generation; undefined unless the cache tracks generations. */
   tracked: TrackedScope | undefined;
+  /** The generation that the newest reply showed, and when; undefined unless the cache answers in outages (`read/sightings.ts`). */
+  sighted: Generation | undefined;
+  sighting: Sighting | undefined;
   /** Location of the entry of this scope that was read last: the next hit reuses its key. */
   lastLocation: EntryLocation | undefined;
   /**

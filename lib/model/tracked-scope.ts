@@ -15,6 +15,8 @@ export class TrackedScope {
   watch: Watch;
   /** Number of the last step that may have changed the generation. */
   changedAt: number;
+  /** Number of the last step that told of a change; -1 before the first. */
+  toldAt = -1;
   /** Whether pushes no longer reach this object. */
   isForgotten = false;
   readonly #key: GenerationKey;

@@ -1,4 +1,5 @@
 import type { Clocks, Moment } from '../async/moment.js';
+import type { Sighting } from './sighting.js';
 
 /**
  * One stretch of time during which the store tells each change of a generation. What was verified in it holds while it is
@@ -9,6 +10,8 @@ import type { Clocks, Moment } from '../async/moment.js';
  * wall clock. A wall clock that is set back shows another ms, unless it goes back by exactly the time since the last call.
  */
 export class Watch {
+  /** The last beat, which stays known when the watch has ended: what was verified then stood at that moment. */
+  lastBeat: Sighting | undefined;
   readonly #clocks: Clocks;
   #liveUntil: Moment = ENDED;
   /** The ms of the wall clock for which `#isLive` was decided. */

@@ -164,9 +164,10 @@ export class BatchSlot {
    * Gives every call a stale value that the lookup of this slot found. It is not given to slots that joined this one: their
    * readers may have begun after a bump that the value precedes (docs/protocol.md, rule 20b).
    */
-  giveStale({ value, bytes, location, staleForMs }: StaleEntry, reason: StaleReason, error?: unknown): void {
+  giveStale(entry: StaleEntry, reason: StaleReason, error?: unknown): void {
     if (this.#isGiven) return;
     this.#isGiven = true;
+    const { value, location, local, staleForMs } = entry;
     const staleness = { reason, staleForMs, ...(error !== undefined && { error }) };
     const waiting = [{ call: this.owner, position: this.#position }, ...(this.#others ?? [])];
     let last: Call | undefined;
@@ -174,7 +175,7 @@ export class BatchSlot {
     for (const { call, position } of waiting) {
       if (call !== last) {
         call.countStale(this.address, staleness);
-        if (last !== undefined) own = decoded(location.key, bytes);
+        if (last !== undefined) own = local === undefined ? decoded(location.key, entry.bytes) : local.give();
       }
       last = call;
       call.giveStale(position, own, staleness);

@@ -1,5 +1,7 @@
+import type { Moment } from '../async/moment.js';
 import { type FreshnessKey, freshnessKey } from '../model/key.js';
-import type { StorePartition } from '../ports/store.js';
+import type { KnownFresh } from '../model/sighting.js';
+import type { FreshnessReading, StorePartition } from '../ports/store.js';
 import type { UnkeptBound } from './unkept-bound.js';
 
 interface FreshnessOptions {
@@ -34,6 +36,8 @@ export class Freshness {
   /** The incarnation in the value; undefined for a malformed value. */
   #incarnation: string | undefined;
 
+  /** For how long the store is fresh, by the last command that told; undefined before the first. */
+  known: KnownFresh | undefined;
   /** The last argument of `changed`; undefined before the first call. */
   #told: boolean | undefined;
   readonly #changed: (isFresh: boolean) => void;
@@ -62,12 +66,14 @@ export class Freshness {
   }
 
   /**
-   * Returns how long after `sentAtMs` the store is known to be fresh, in ms, by a read that found `reply` at `key`, and its
-   * TTL (docs/protocol.md, rule 26).
+   * Returns how long after its sending the store is known to be fresh, in ms, by a command that read the key with its TTL
+   * (docs/protocol.md, rule 26). `sentAtMs` and `since`: when it was sent, by the cache's clock and by the process' own.
    */
-  freshForMs(reply: Buffer | null, ttlMs: number, sentAtMs: number): number {
-    if (!this.check(reply, sentAtMs)) return 0;
-    return Math.max(0, Math.min(ttlMs, this.#sinceMs + this.#boundMs - sentAtMs));
+  freshForMs({ value, ttlMs }: FreshnessReading, sentAtMs: number, since: Moment): number {
+    const isFresh = this.check(value, sentAtMs);
+    const forMs = isFresh ? Math.max(0, Math.min(ttlMs, this.#sinceMs + this.#boundMs - sentAtMs)) : 0;
+    this.known = { since, forMs };
+    return forMs;
   }
 
   #isFresh(reply: Buffer, sentAtMs: number): boolean {

@@ -8,7 +8,8 @@
  *
  * **Invariant.** A value is used only with a reply, to a command sent after the read began, that shows its whole vector;
  * and only before the end of its TTL, by the latest that the store's clock can be. So the tier is as exact as the store on
- * each step of the ladder, and in an outage of the store it answers nothing.
+ * each step of the ladder, and in an outage of the store it answers nothing, unless its owner set a grace for that
+ * (`outage-answers.ts`).
  *
  * Values without an instant of expiry do not enter: processes without a tier write them. So caches with a tier write that
  * instant into every envelope.
@@ -27,6 +28,7 @@ import type { LocalUnverifiedReason } from '../telemetry/events.js';
 export interface LocalLimits {
   readonly maxEntries?: number | undefined;
   readonly maxBytes?: number | undefined;
+  readonly staleOnOutageMs?: number | undefined;
 }
 
 /** About what an entry takes beside its key and its value, in bytes. */
@@ -89,12 +91,15 @@ export class LocalTier {
   #deletes = 0;
   /** Number of values that have entered. */
   entered = 0;
+  /** Whether a value beyond its TTL may be of use. */
+  readonly keepsExpired: boolean;
   #closed = false;
 
   constructor({ cache, telemetry, limits }: { cache: string; telemetry: Emitter; limits: LocalLimits }) {
     this.#cache = cache;
     this.#telemetry = telemetry;
-    const { maxEntries, maxBytes = Number.MAX_SAFE_INTEGER } = limits;
+    const { maxEntries, maxBytes = Number.MAX_SAFE_INTEGER, staleOnOutageMs = 0 } = limits;
+    this.keepsExpired = staleOnOutageMs > 0;
     this.#entries = new LRUCache({
       ...(maxEntries !== undefined && { max: maxEntries }),
       maxSize: maxBytes,

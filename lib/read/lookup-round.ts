@@ -24,7 +24,9 @@ export class LookupRound {
   locations: readonly (EntryLocation | undefined)[] = [];
   /** By address: what the local tier holds, which the read does not ask for; undefined without a tier. */
   held: readonly (LocalEntry | undefined)[] | undefined;
-  /** Takes the states of `scopes`, for a cache that tracks generations. */
+  /** Of `locations`: what the local tier held beyond its TTL, by address, where that stays until the store has answered. */
+  expired: { readonly index: number; readonly entry: LocalEntry }[] | undefined;
+  /** Takes the states of `scopes`, for a cache that tracks generations, or answers in outages. */
   verify: ((states: readonly GenerationState[]) => void) | undefined;
   /** The positions of every address's scopes, one address after another; undefined for a single address, whose scopes are `scopes`. */
   readonly #positions: readonly number[] | undefined;

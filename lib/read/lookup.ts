@@ -97,12 +97,15 @@ interface LookupOptions {
   readonly freshness: Freshness | undefined;
   /** undefined for a cache without a local tier. */
   readonly local: LocalTier | undefined;
-  /** Hears of each read of generations, before its command is sent; undefined for a cache that does not track them. */
+  /**
+   * Hears of each read of generations, before its command is sent; undefined for a cache that neither tracks them nor answers in
+   * outages.
+   */
   readonly tracking: GenerationTracking | undefined;
 }
 
 interface GenerationTracking {
-  /** Returns what takes the reply: `scopes: [n] -> states: [n]`. */
+  /** Returns what takes the reply, and then that of a mint: `scopes: [n] -> states: [n]`. */
   ask(scopes: readonly RegisteredScope[]): (states: readonly GenerationState[]) => void;
 }
 
@@ -163,8 +166,7 @@ export class Lookup {
       local?.unverified(round, 'not_fresh');
       return addresses.map(() => NOT_FRESH);
     }
-    round.see(replies);
-    round.verify?.(round.seen);
+    this.#see(round, replies);
     const pass: Pass = { addresses, deadline, capturedAtMs, results: [], failures: [] };
     const { results, failures } = pass;
     const unminted: number[] = [];
@@ -227,7 +229,10 @@ export class Lookup {
     return this.#store.read(keys, deadline);
   }
 
-  /** Finds what the local tier holds of the entries that a round asks for. Drops what is past its TTL. */
+  /**
+   * Finds what the local tier holds of the entries that a round asks for. Drops what is past its TTL; where that may be served
+   * in an outage, once the store has answered.
+   */
   #held(local: LocalTier, round: LookupRound, nowMs: number): (LocalEntry | undefined)[] {
     const held: (LocalEntry | undefined)[] = [];
     const latestMs = this.#storeClock.latestAt(nowMs);
@@ -235,12 +240,22 @@ export class Lookup {
       const location = round.locations[i];
       let entry = location && local.get(location.key);
       if (entry !== undefined && entry.life.freshUntilMs <= latestMs) {
-        local.unused(round.addresses[i]!.definition, entry, 'expired');
+        if (local.keepsExpired) (round.expired ??= []).push({ index: i, entry });
+        else local.unused(round.addresses[i]!.definition, entry, 'expired');
         entry = undefined;
       }
       held.push(entry);
     }
     return held;
+  }
+
+  /** Takes the reply to a round. */
+  #see(round: LookupRound, replies: readonly (Buffer | null)[]): void {
+    round.see(replies);
+    round.verify?.(round.seen);
+    for (const { index, entry } of round.expired ?? []) {
+      this.#local!.unused(round.addresses[index]!.definition, entry, 'expired');
+    }
   }
 
   /** The latest that the store's clock can be by now. */
@@ -294,6 +309,7 @@ export class Lookup {
       round.scopes[position]!.remembered = state === 'foreign' || state === 'quarantined' ? undefined : state;
       states[position] = state;
     }
+    round.verify?.(states);
     for (const i of unminted) {
       const address = pass.addresses[i]!;
       const generations = round.generationsOf(i, states);
@@ -329,8 +345,7 @@ export class Lookup {
       for (const i of moved) pass.results[i] = NOT_FRESH;
       return;
     }
-    round.see(replies);
-    round.verify?.(round.seen);
+    this.#see(round, replies);
     let next = round.scopes.length;
     const latestMs = round.held && this.#latestMs();
     for (const [k, i] of moved.entries()) {

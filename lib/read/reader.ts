@@ -14,13 +14,16 @@ import { Call, type CallLabels } from './call.js';
 import type { Loads } from './loads.js';
 import { type LookupResult, missOf } from './lookup.js';
 import { lookupChunks } from './lookup-chunks.js';
-import { isUnreached, type SafeLookup } from './safe-lookup.js';
+import type { OutageAnswers } from './outage-answers.js';
+import { isUnanswered, isUnreached, type SafeLookup } from './safe-lookup.js';
 import type { Verifier } from './verifier.js';
 
 interface ReaderOptions {
   readonly lookup: SafeLookup;
   readonly loads: Loads;
   readonly verifier: Verifier | undefined;
+  /** undefined unless the local tier answers in outages. */
+  readonly outage: OutageAnswers | undefined;
   readonly telemetry: Emitter;
   /** Counts reads, loads and fills under way. */
   readonly work: InFlight;
@@ -30,14 +33,16 @@ export class Reader {
   readonly #lookup: SafeLookup;
   readonly #loads: Loads;
   readonly #verifier: Verifier | undefined;
+  readonly #outage: OutageAnswers | undefined;
   readonly #telemetry: Emitter;
   readonly #turn = new MicrotaskBatch<Call>((calls) => this.#work.track(this.#read(calls)));
   readonly #work: InFlight;
 
-  constructor({ lookup, loads, verifier, telemetry, work }: ReaderOptions) {
+  constructor({ lookup, loads, verifier, outage, telemetry, work }: ReaderOptions) {
     this.#lookup = lookup;
     this.#loads = loads;
     this.#verifier = verifier;
+    this.#outage = outage;
     this.#telemetry = telemetry;
     this.#work = work;
   }
@@ -112,6 +117,11 @@ export class Reader {
 
   /** Answers a slot, or joins it to a load under way. Returns false if the slot needs a load. */
   #answer(slot: BatchSlot, looked: LookupResult): boolean {
+    const lastKnown = this.#outage && isUnanswered(looked) ? this.#outage.find(slot.address) : undefined;
+    if (lastKnown !== undefined) {
+      slot.giveStale(lastKnown, 'outage');
+      return true;
+    }
     slot.count(looked);
     if (looked.outcome === 'hit' || looked.outcome === 'absent') {
       this.#verifier?.consider(slot.address, looked, slot.owner.attributes);

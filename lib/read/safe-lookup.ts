@@ -1,6 +1,7 @@
 import { Deadline } from '../async/deadline.js';
 import { setImmediate } from '../async/scheduling.js';
 import type { GencacheError } from '../errors/errors.js';
+import { StoreUnavailableError } from '../ports/store.js';
 import type { Address } from '../model/entry-definition.js';
 import type { Emitter } from '../telemetry/emitter.js';
 import type { Breakers, LookupBreaker } from './breakers.js';
@@ -120,7 +121,8 @@ export class SafeLookup {
       const { cache } = addresses[0]!.definition;
       this.#telemetry.emit('storeFailure', { cache, operation: 'read', error: error as GencacheError });
       breaker.failed(error as GencacheError);
-      return addresses.map(() => UNREACHED);
+      const refused = error instanceof StoreUnavailableError && error.answered;
+      return addresses.map(() => (refused ? REFUSED : UNREACHED));
     } finally {
       deadline.clear();
     }
@@ -129,12 +131,19 @@ export class SafeLookup {
 
 /** Compared by identity: the store failed a whole lookup, not only its second command. */
 const UNREACHED: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
+/** As `UNREACHED`, by a server that answered. */
+const REFUSED: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
 const BREAKER_OPEN: LookupResult = { outcome: 'bypass', reason: 'breaker_open' };
 const UNBUMPED: LookupResult = { outcome: 'bypass', reason: 'unbumped' };
 const UNREGISTERED: LookupResult = { outcome: 'bypass', reason: 'unregistered' };
 const BYPASS_STORE: LookupResult = { outcome: 'bypass', reason: 'bypass_store' };
 
-/** Whether the store gave no answer to a whole lookup. */
+/** Whether the store failed a whole lookup. */
 export function isUnreached(result: LookupResult): boolean {
+  return isUnanswered(result) || result === REFUSED;
+}
+
+/** Whether the store gave no answer to a whole lookup. */
+export function isUnanswered(result: LookupResult): boolean {
   return result === UNREACHED || result === BREAKER_OPEN;
 }

@@ -105,11 +105,13 @@ export class TrackedGenerations implements TrackingListener {
       const tracked = this.#tracked.get(key);
       if (tracked === undefined) continue;
       tracked.verified = undefined;
-      tracked.changedAt = step;
+      tracked.changedAt = tracked.toldAt = step;
     }
   }
 
   reset(incarnation: string | undefined): void {
+    // A flush, and other data in the same server: what was verified before is known to be gone.
+    if (this.#incarnation !== undefined && incarnation !== undefined) this.changed([...this.#tracked.keys()]);
     this.#resetAt = ++this.#steps.now;
     this.#incarnation = incarnation;
     this.#watch.end();
@@ -118,7 +120,9 @@ export class TrackedGenerations implements TrackingListener {
 
   beat(beat: Beat): void {
     const { heartbeatMs, freshForMs } = this.#options;
-    this.#watch.extend(beat.sentAt, freshForMs === undefined ? heartbeatMs : Math.min(heartbeatMs, freshForMs(beat)));
+    const forMs = freshForMs === undefined ? Infinity : freshForMs(beat);
+    this.#watch.extend(beat.sentAt, Math.min(heartbeatMs, forMs));
+    this.#watch.lastBeat = { at: beat.sentAt, fresh: { since: beat.sentAt, forMs } };
   }
 
   refused(error: Error): void {

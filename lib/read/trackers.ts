@@ -125,9 +125,7 @@ export class Trackers {
   }
 
   #freshForMs(freshness: Freshness, { sentAt, freshness: found }: Beat): number {
-    return found === undefined
-      ? 0
-      : freshness.freshForMs(found.value, found.ttlMs, this.#options.clock.nowMs() - ageMs(sentAt));
+    return found === undefined ? 0 : freshness.freshForMs(found, this.#options.clock.nowMs() - ageMs(sentAt), sentAt);
   }
 
   #refuse(partition: number, error: Error): void {

@@ -69,8 +69,11 @@ export function logTo(log: Logger, telemetry: Emitter, everyMs = CONDITION_EVERY
   });
   telemetry.on('staleHit', ({ cache, namespace, entry, path, reason, error }) => {
     if (reason === 'refreshing') return;
-    const cause =
-      reason === 'slow' ? 'its load is slow' : `its load failed: ${(error as Error)?.message ?? describe(error)}`;
+    const cause = {
+      outage: 'the store gives no answer',
+      slow: 'its load is slow',
+      error: `its load failed: ${(error as Error)?.message ?? describe(error)}`,
+    }[reason];
     warn(`stale ${namespace} ${entry} ${reason}`, `${cache}: ${entry} at ${path || 'global'} served stale: ${cause}`);
   });
   telemetry.on('staleEntry', ({ cache, entry, path, vector, deleted }) => {
