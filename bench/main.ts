@@ -32,6 +32,7 @@ import { memory } from './measures/memory.js';
 import { missBatch } from './measures/miss-batch.js';
 import { orphans } from './measures/orphans.js';
 import { outage } from './measures/outage.js';
+import { outageWarm } from './measures/outage-warm.js';
 import { relayClaim } from './measures/relay-claim.js';
 import { relayDrain } from './measures/relay-drain.js';
 import { rivalHit } from './measures/rival-hit.js';
@@ -66,6 +67,7 @@ const MEASURES: Readonly<Record<string, Measure>> = {
   'miss.batch': missBatch,
   'bump.many': bumpMany,
   outage,
+  'outage.warm': outageWarm,
   'cluster.failover': clusterFailover,
   stampede,
   'stale.refresh': staleRefresh,
