@@ -150,8 +150,9 @@ describe('local tiers with a grace for outages', () => {
           for (const process of world.processes) expect(process.hits).to.be.above(5);
         });
       for (let round = 0; round < 2; round++) {
-        await changeAll();
         await Promise.all(worlds.map(settled));
+        // The outage begins as soon as bumps have returned.
+        await changeAll();
         const before = worlds.map(({ processes: [hit] }) => hit!.stale);
         const end = fault(
           server,
