@@ -14,6 +14,8 @@ import { deferred, eventually } from '../support/deferred.js';
 import { startProxy } from '../support/proxy.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from '../support/redis.js';
 import { rejection, thrown } from '../support/rejection.js';
+import { lendOutbox } from '../support/relay.js';
+import { createItems, openShop } from '../support/shop.js';
 import { partitioned } from '../support/stores.js';
 
 const GRACE_MS = 600_000;
@@ -302,6 +304,29 @@ describe('a local tier with a grace for outages', () => {
     expect(await slow).to.equal('old');
     mode = 'down';
     expect(await value.fetch(ID)).to.equal('new');
+  });
+
+  it('goes to the source after a transaction of its own, plain or strict, also where its bump is pending', async () => {
+    const db = await lendOutbox();
+    await createItems(db);
+    const proxy = await startProxy(Number(new URL(redisUrl()).port));
+    const { price, set, warm, cache } = openShop(db, { redis: proxy.url, local: VERIFY, bumpDeadlineMs: 200 });
+    const marks: Staleness[] = [];
+    const read = () => price.fetch({ item: 1 }, { onStale: (stale) => marks.push(stale) });
+    for (const [i, outage] of ['after', 'before', 'after'].entries()) {
+      await proxy.accept();
+      await eventually(async () => {
+        await warm();
+        expect((await price.lookup({ item: 1 })).outcome).to.equal('hit');
+      });
+      const goAway = () => (proxy.refuse(), proxy.cut());
+      if (outage === 'before') goAway();
+      const { bump } = await set(i + 1, { strict: i === 2 });
+      expect(bump).to.equal(outage === 'before' ? 'pending' : 'done');
+      if (outage === 'after') goAway();
+      await eventually(() => expect(cache.state.connection!.isUp).to.equal(false));
+      expect([await read(), marks]).to.deep.equal([i + 1, []]);
+    }
   });
 
   it('has values of several partitions, and of entries that depend on others', async () => {
