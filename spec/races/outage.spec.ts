@@ -5,8 +5,9 @@
  */
 import { expect } from 'chai';
 import { setImmediate } from 'node:timers/promises';
-import { memoryStore, type Store } from '../../lib/index.js';
+import { memoryStore, type Source, type Store } from '../../lib/index.js';
 import { StoreUnavailableError } from '../../lib/ports/store.js';
+import { bumpPaths } from '../../lib/write/bump-paths.js';
 import { lendCache } from '../support/cache.js';
 import { deferred, type Deferred } from '../support/deferred.js';
 import { interleavings } from './interleavings.js';
@@ -52,7 +53,23 @@ class World {
       if (outcome !== 'answered') throw down();
       return bumped;
     };
+    // A transaction bumps paths, whose scopes the process need not remember.
+    const outbox: NonNullable<Source<object, never>['outbox']> = {
+      record: async () => {},
+      transact: async (work, { cache, partitions, bumpDeadlineMs: deadlineMs, foreign: onForeign, bumped }) => {
+        const value = await work(undefined as never);
+        const paths = [`item=${this.#item}`];
+        const bumping = bumpPaths({ partitions, cache, paths, deadlineMs, onForeign });
+        const error = await bumping.then(
+          () => undefined,
+          (thrown: Error) => thrown,
+        );
+        bumped(paths, 'transaction', 0, error);
+        return { value, bump: error === undefined ? 'done' : 'pending' };
+      },
+    };
     this.#lent = lendCache({
+      source: { context: () => ({}), outbox },
       store: { ...store, read, bump },
       ...{ local: { mode: 'verify', maxEntries: 10, staleOnOutageMs: 600_000 } },
       ...{ breakerFailures: 0, breakerRetryMs: 3_600_000, bumpDeadlineMs: 60_000, leases: false },
@@ -61,8 +78,8 @@ class World {
 
   /** Takes the steps of a schedule, on an item of its own, and checks the invariant. Returns how many reads were stale. */
   async run(schedule: readonly Client[], outcome: (typeof OUTCOMES)[number]): Promise<number> {
-    const { value, items, rows, cache } = this.#lent;
-    const ids = { item: this.#item++ };
+    const { value, rows, cache } = this.#lent;
+    const ids = { item: ++this.#item };
     this.#outcome = outcome;
     rows.set(ids.item, 0);
     for (let reads = 0; reads < 2; reads++) await value.fetch(ids);
@@ -98,9 +115,8 @@ class World {
       A: stepsOf(read),
       C: stepsOf(read),
       B: stepsOf(() => {
-        rows.set(ids.item, 1);
         const end = () => void (floor = 1);
-        ended.push(items.bump(ids).then(end, end));
+        ended.push(cache.transaction(() => void rows.set(ids.item, 1)).then(end));
       }),
       O: [
         async () => {
