@@ -24,7 +24,8 @@ export interface FetchOptions<Transaction> extends ReadOptions {
    */
   readonly trx?: Transaction;
   /**
-   * Called for each value that is served beyond its TTL (`staleMs`, `staleOnErrorMs`), before the call has its answer.
+   * Called for each value that is served beyond its TTL (`staleMs`, `staleOnErrorMs`) or in an outage of the store
+   * (`staleOnOutageMs` of `local`), before the call has its answer.
    * `index`: the position of its ids in the call. It runs in the call's async context; an error of it reaches no caller, as
    * that of an event's listener.
    */
@@ -59,7 +60,7 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * process, and the first read after a bump by another process, cost two. A miss costs one query, shared with the
    * turn's other misses of this entry, one command before it (`leases`) and one fill command after the answer. While
    * another process loads the entry, the call waits for its value. If the store fails or takes longer than
-   * `readDeadlineMs`, the answer comes from the source. Throws IdError, LoaderContractError, and the loader's own
+   * `readDeadlineMs`, the answer comes from the source; with `staleOnOutageMs`, from what this process has. Throws IdError, LoaderContractError, and the loader's own
    * errors.
    */
   async fetch(ids: Ids, options?: FetchOptions<Transaction>): Promise<Value> {
@@ -96,7 +97,8 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    *     const order = orders.peek({ customer: 42 }) ?? (await orders.fetch({ customer: 42 }));
    *
    * For hot loops: it costs about what a Map costs, makes no event, and counts as a hit; `verifyRate` and `earlyRefresh` take
-   * no notice of it. `fetch` gives an absent row without a command too. Without tracking it always returns undefined.
+   * no notice of it. `fetch` gives an absent row without a command too. Without tracking it always returns undefined; and of what
+   * `staleOnOutageMs` allows to `fetch` it returns nothing.
    */
   peek(ids: Ids): Value | undefined {
     this.#engine.opened();

@@ -67,7 +67,7 @@ export interface ReadEvent extends Labels {
   readonly localHits: number;
   /** Of `localHits`: those whose generations this process knew, without a command (`mode: 'track'`). */
   readonly trackedHits: number;
-  /** Values served beyond their TTL, within `staleMs` or `staleOnErrorMs`. */
+  /** Values served within a grace: beyond their TTL (`staleMs`, `staleOnErrorMs`), or in an outage (`staleOnOutageMs`). */
   readonly staleHits: number;
   readonly misses: number;
   readonly bypasses: number;

@@ -19,7 +19,7 @@ export const COUNTERS = {
   local_unverified: 'localUnverified',
   /** Values that the local tier dropped for want of room. */
   local_evictions: 'localEviction',
-  /** Values served beyond their TTL, by `reason`. */
+  /** Values served within a grace, by `reason`: beyond their TTL, or in an outage of the store. */
   stale_hits: 'staleHit',
   /** Misses, by `cause`. */
   misses: 'read',
