@@ -161,6 +161,13 @@ memoryStore({ maxBytes: undefined as unknown as null });
 const named = { name: 'types', store: memoryStore() };
 void new GenerationalCache({ ...named, local: { mode: 'verify', maxEntries: 10_000 } });
 void new GenerationalCache({ ...named, local: { mode: 'verify', maxBytes: 64 << 20 } });
+void new GenerationalCache({ ...named, local: { mode: 'verify', maxBytes: 64 << 20, staleOnOutageMs: 60_000 } });
+void new GenerationalCache({
+  ...named,
+  local: { mode: 'track', maxEntries: 100, heartbeatMs: 500, staleOnOutageMs: 1 },
+});
+// @ts-expect-error a grace of a tier without a mode
+void new GenerationalCache({ ...named, local: { maxEntries: 10_000, staleOnOutageMs: 60_000 } });
 // @ts-expect-error a local tier without a bound
 void new GenerationalCache({ ...named, local: { mode: 'verify' } });
 // @ts-expect-error an unknown mode
