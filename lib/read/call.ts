@@ -98,11 +98,14 @@ export class Call {
     this.#resolve(this.#values);
   }
 
-  /** Counts a stale value, of one distinct entry, that the call gets in place of its miss. */
+  /** Counts a stale value, of one distinct entry, that the call gets, in place of its miss if it was one. */
   countStale({ scope }: Address, staleness: Staleness): void {
     if (this.isSettled) return;
-    const missed = this.missed.findIndex(({ path }) => path === scope.path);
-    if (missed >= 0) this.missed.splice(missed, 1);
+    // Of the other reasons no miss was counted; one of the same scope would be another entry's.
+    if (staleness.reason === 'error' || staleness.reason === 'slow') {
+      const missed = this.missed.findIndex(({ path }) => path === scope.path);
+      if (missed >= 0) this.missed.splice(missed, 1);
+    }
     if (this.stale === NO_STALE) this.stale = [];
     this.stale.push({ path: scope.path, ...staleness });
   }

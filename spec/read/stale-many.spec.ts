@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type CacheOptions, GenerationalCache, integer, type ReadEvent } from '../../lib/index.js';
+import { type CacheOptions, GenerationalCache, integer, memoryStore, type ReadEvent, text } from '../../lib/index.js';
+import { manualClock } from '../../lib/testing/index.js';
 import { READ_DEADLINE_MS } from '../support/cache.js';
 import { type Deferred, deferred, eventually } from '../support/deferred.js';
 import { lend } from '../support/lenders.js';
@@ -108,5 +109,27 @@ describeOnEachStore('a call of several entries, of which some may be served beyo
     await early;
     const [read] = reads.filter(({ staleHits }) => staleHits > 0);
     expect(read).to.include({ hits: 0, absentHits: 0, staleHits: 1, misses: 1, bypasses: 0 });
+  });
+});
+
+describe('a call of several entries of one scope', () => {
+  it('counts the miss of one beside the stale hit of another', async () => {
+    const clock = manualClock();
+    const cache = new GenerationalCache({
+      ...{ name: uniqueName(), store: memoryStore({ clock }), clock },
+      ...{ ttlMs: 1_000, ttlJitter: 0, staleMs: 60_000 },
+    });
+    lend({ what: 'a cache', close: () => cache.close() });
+    const setting = cache.namespace('item', integer()).value('setting', { key: { name: text() }, load: () => 1 });
+    await setting.fetch({ item: 1, name: 'stale' });
+    await cache.settled();
+    clock.advance(1_500);
+    const reads: ReadEvent[] = [];
+    cache.on('read', (event) => reads.push(event));
+    await setting.fetchMany([
+      { item: 1, name: 'new' },
+      { item: 1, name: 'stale' },
+    ]);
+    expect(reads[0]).to.include({ staleHits: 1, misses: 1 });
   });
 });
