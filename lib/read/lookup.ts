@@ -253,7 +253,8 @@ export class Lookup {
   #see(round: LookupRound, replies: readonly (Buffer | null)[]): void {
     round.see(replies);
     round.verify?.(round.seen);
-    for (const { index, entry } of round.expired ?? []) {
+    if (round.expired === undefined) return;
+    for (const { index, entry } of round.expired) {
       this.#local!.unused(round.addresses[index]!.definition, entry, 'expired');
     }
   }
