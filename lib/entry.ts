@@ -60,8 +60,8 @@ export class Entry<Ids extends object, Value, Transaction = never> {
    * process, and the first read after a bump by another process, cost two. A miss costs one query, shared with the
    * turn's other misses of this entry, one command before it (`leases`) and one fill command after the answer. While
    * another process loads the entry, the call waits for its value. If the store fails or takes longer than
-   * `readDeadlineMs`, the answer comes from the source; with `staleOnOutageMs`, from what this process has. Throws IdError, LoaderContractError, and the loader's own
-   * errors.
+   * `readDeadlineMs`, the answer comes from the source, or with `staleOnOutageMs` from what this process has. Throws
+   * IdError, LoaderContractError, and the loader's own errors.
    */
   async fetch(ids: Ids, options?: FetchOptions<Transaction>): Promise<Value> {
     if (this.#local !== undefined && options?.trx === undefined) {

@@ -2,7 +2,7 @@ import type { EntryLocation } from './entry-location.js';
 import type { Generation } from './generation.js';
 import { type GenerationKey, generationKey, partitionOf } from './key.js';
 import type { Scope } from './scope.js';
-import type { Sighting } from './sighting.js';
+import type { ReplySighting } from './sighting.js';
 import type { TrackedScope } from './tracked-scope.js';
 
 /**
@@ -30,7 +30,7 @@ export class RegisteredScope implements Scope {
   tracked: TrackedScope | undefined;
   /** The generation that the newest reply showed, and when; undefined unless the cache answers in outages (`read/sightings.ts`). */
   sighted: Generation | undefined;
-  sighting: Sighting | undefined;
+  sighting: ReplySighting | undefined;
   /** Location of the entry of this scope that was read last: the next hit reuses its key. */
   lastLocation: EntryLocation | undefined;
   /**

@@ -8,6 +8,14 @@ export interface Sighting {
   readonly fresh: KnownFresh;
 }
 
+/** A sighting by the reply to a command that read generations. */
+export interface ReplySighting extends Sighting {
+  /** The last step before the command was sent (`model/tracked-scope.ts`). */
+  readonly step: number;
+  /** Number of the command, in the order of sending. */
+  readonly command: number;
+}
+
 /** The time for which the store is known to be fresh; without a bound for ever. */
 export interface KnownFresh {
   readonly since: Moment;

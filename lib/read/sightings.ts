@@ -17,7 +17,7 @@ import { inNoContext } from '../async/no-context.js';
 import type { GenerationState } from '../model/generation.js';
 import type { GenerationKey } from '../model/key.js';
 import type { RegisteredScope } from '../model/scope-registry.js';
-import type { KnownFresh, Sighting } from '../model/sighting.js';
+import type { KnownFresh, ReplySighting, Sighting } from '../model/sighting.js';
 import { Steps } from '../model/tracked-scope.js';
 import type { Clock } from '../ports/clock.js';
 import type { Partition } from '../ports/partitions.js';
@@ -46,14 +46,6 @@ const ASKS_OF_A_BOUND = 8;
 /** Most of this process' changes that are known one by one; older ones count as changes of everything. */
 const CHANGES_MAX = 10_000;
 
-/** The sighting of a reply. */
-interface ReplySighting extends Sighting {
-  /** The last step before its command was sent. */
-  readonly step: number;
-  /** Number of the command. */
-  readonly command: number;
-}
-
 export class Sightings {
   readonly #options: SightingsOptions;
   readonly #clocks: Clocks;
@@ -61,8 +53,10 @@ export class Sightings {
   #commands = 0;
   /** By partition: when its freshness key was last asked for, by the monotonic clock. */
   readonly #askedAtMs: number[] = [];
-  /** The last step that changed a generation, the oldest step first; those of this process alone. */
+  /** The last step by which this process changed a generation, the oldest first. */
   readonly #changedAt = new Map<GenerationKey, number>();
+  /** Stands at the oldest of them: a new iterator would first pass the places of all that were deleted. */
+  readonly #oldestFirst = this.#changedAt.entries();
   /** The last step that is not in `#changedAt` any more. */
   #forgottenStep = 0;
 
@@ -92,7 +86,7 @@ export class Sightings {
       for (let i = 0; i < scopes.length; i++) {
         const scope = scopes[i]!;
         // A reply of an earlier connection may come after that of a later command.
-        if (scope.sighting !== undefined && (scope.sighting as ReplySighting).command > asked.command) continue;
+        if (scope.sighting !== undefined && scope.sighting.command > asked.command) continue;
         const state = states[i]!;
         const stands = state !== 'missing' && state !== 'quarantined' && state !== 'foreign';
         scope.sighted = stands ? state : undefined;
@@ -106,8 +100,8 @@ export class Sightings {
    * may have changed, as far as this process was told, and where the bound is over.
    */
   ageMs({ sighted, sighting, tracked, generationKey }: RegisteredScope): number {
-    if (sighted === undefined) return Infinity;
-    const { step } = sighting as ReplySighting;
+    if (sighted === undefined || sighting === undefined) return Infinity;
+    const { step } = sighting;
     const isOutdated =
       (this.#changedAt.get(generationKey) ?? this.#forgottenStep) > step ||
       (tracked !== undefined && tracked.toldAt > step);
@@ -130,8 +124,8 @@ export class Sightings {
       this.#changedAt.delete(key);
       this.#changedAt.set(key, step);
     }
-    for (const [key, changedAt] of this.#changedAt) {
-      if (this.#changedAt.size <= CHANGES_MAX) break;
+    while (this.#changedAt.size > CHANGES_MAX) {
+      const [key, changedAt] = this.#oldestFirst.next().value!;
       this.#changedAt.delete(key);
       this.#forgottenStep = changedAt;
     }

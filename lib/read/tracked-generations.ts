@@ -16,7 +16,7 @@
  * A push says that a key was touched, not that its value is another one: renewing a TTL pushes too. So it makes the scope
  * unverified and removes nothing; the next read compares.
  *
- * A reset costs no walk over the scopes: it ends the watch that they refer to.
+ * A reset costs no walk over the scopes, but for a flush: it ends the watch that they refer to.
  */
 import { type Clocks, ownClocks } from '../async/moment.js';
 import type { Generation, GenerationState } from '../model/generation.js';

@@ -186,7 +186,7 @@ describe('local tiers with a grace for outages', () => {
       /** By price: since when it is old, at the earliest. */
       const oldSinceMs: number[] = [];
       let stale = 0;
-      let isOver = false;
+      const phase = { isOver: false };
       const read = async () => {
         const beganMs = performance.now();
         let isStale = false;
@@ -214,12 +214,12 @@ describe('local tiers with a grace for outages', () => {
       proxy.refuse();
       proxy.cut();
       const writing = (async () => {
-        while (!isOver) await write().then(() => sleep(20));
+        while (!phase.isOver) await write().then(() => sleep(20));
       })();
       await eventually(async () => expect(await read()).to.equal(true));
       await eventually(async () => expect(await read()).to.equal(false));
       for (let reads = 0; reads < 20; reads++) expect(await read()).to.equal(false);
-      isOver = true;
+      phase.isOver = true;
       await writing;
       expect(stale).to.be.above(0);
       expect(oldSinceMs.length).to.be.above(3);
