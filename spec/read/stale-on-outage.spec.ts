@@ -76,12 +76,13 @@ describe('a local tier with a grace for outages', () => {
     describe(`with mode ${local.mode}`, () => {
       it('serves what it holds while the connection is lost, marked as stale, without a load, and then verifies again', async () => {
         const { warm, goAway, read, loads, proxy, seen, rows, cache } = await lendProcess({ local });
+        const beganMs = performance.now();
         await warm();
         await goAway();
-        const beganMs = performance.now();
         for (let reads = 0; reads < 20; reads++) expect(await read()).to.include(STALE);
         const { staleForMs } = await read();
-        expect(staleForMs).to.be.within(0, performance.now() - beganMs + 60_000);
+        // The wall clock tells whole ms.
+        expect(staleForMs).to.be.within(0, performance.now() - beganMs + 1);
         expect(loads).to.deep.equal([]);
         expect(cache.statistics.total('stale_hits', { reason: 'outage' })).to.equal(21);
         const last = seen.events('read').at(-1)!;
@@ -151,13 +152,19 @@ describe('a local tier with a grace for outages', () => {
   }
 
   it('serves what was read or filled once, also where its generations were made for that', async () => {
-    const { read, rows, goAway, loads } = await lendProcess();
+    const lines: string[] = [];
+    const log = { debug() {}, info() {}, warn: (line: string) => lines.push(line), error() {} };
+    const { read, rows, goAway, loads } = await lendProcess({ log });
     rows.set(1, 'old');
     await read();
     rows.set(1, 'new');
     await goAway();
-    expect(await read()).to.include(STALE);
+    for (let reads = 0; reads < 2; reads++) expect(await read()).to.include(STALE);
     expect(loads).to.deep.equal([[1]]);
+    const stale = lines.filter((line) => line.includes('served stale'));
+    expect(stale.map((line) => line.replace(/^\S+ /, ''))).to.deep.equal([
+      'value at item=1 served stale: the store gives no answer',
+    ]);
   });
 
   it('ends with the grace, counted from the last command that showed the value’s generations', async () => {
@@ -351,7 +358,7 @@ describe('a local tier with a grace for outages', () => {
   });
 
   describe('with a bound', () => {
-    const BOUND_MS = 3_000;
+    const BOUND_MS = 2_000;
 
     /** A process, and the freshness key as a relay keeps it, written by hand. */
     async function lendBounded(options: Options = {}) {
@@ -372,14 +379,15 @@ describe('a local tier with a grace for outages', () => {
 
     for (const local of [VERIFY, TRACK]) {
       it(`ends with the freshness key that a command before the last reply told (${local.mode})`, async () => {
-        const { warm, goAway, value, renew, loads } = await lendBounded({ local });
+        const { warm, goAway, value, renew, loads, proxy } = await lendBounded({ local });
         await warm();
         let untilMs = 0;
-        // Until a read of the value follows one that told the TTL.
         await eventually(async () => {
+          await proxy.accept();
           untilMs = performance.now() + BOUND_MS;
           await renew(BOUND_MS);
-          for (let reads = 0; reads < 3; reads++) await value.lookup(ID);
+          // A lookup follows one beside which the store told the TTL.
+          for (let reads = 0; reads < 3; reads++) expect(await value.lookup(ID)).to.have.property('outcome', 'hit');
           await goAway();
           loads.length = 0;
           await value.fetch(ID);
