@@ -11,7 +11,7 @@
  * the sighting: until then the changes that it does not show are younger than the bound. A lookup reads the key without its
  * TTL, so the store is asked for that beside a lookup, a few times in each bound.
  */
-import { ageMs, type Clocks, momentOf, ownClocks } from '../async/moment.js';
+import { ageMs, type Clocks, type Moment, momentOf, ownClocks } from '../async/moment.js';
 import { withDeadline } from '../async/deadline.js';
 import { inNoContext } from '../async/no-context.js';
 import type { GenerationState } from '../model/generation.js';
@@ -45,6 +45,9 @@ interface SightingsOptions {
 const ASKS_OF_A_BOUND = 8;
 /** Most of this process' changes that are known one by one; older ones count as changes of everything. */
 const CHANGES_MAX = 10_000;
+const START: Moment = { monotonicMs: 0, wallMs: 0 };
+const UNBOUNDED: KnownFresh = { since: START, forMs: Infinity };
+const UNKNOWN: KnownFresh = { since: START, forMs: 0 };
 
 export class Sightings {
   readonly #options: SightingsOptions;
@@ -76,17 +79,19 @@ export class Sightings {
   /** Before a command that reads the generations of `scopes` is sent. Returns what takes their states from the reply. */
   ask(scopes: readonly RegisteredScope[]): (states: readonly GenerationState[]) => void {
     const tracked = this.#options.trackers?.ask(scopes);
-    const asked = { at: momentOf(this.#clocks), step: this.#steps.now, command: ++this.#commands };
+    const at = momentOf(this.#clocks);
+    const step = this.#steps.now;
+    const command = ++this.#commands;
     const byPartition: ReplySighting[] = [];
     for (const { partition } of scopes) {
-      byPartition[partition] ??= { ...asked, fresh: this.#freshBefore(partition, asked) };
+      byPartition[partition] ??= { at, fresh: this.#freshBefore(partition, at), step, command };
     }
     return (states) => {
       tracked?.(states);
       for (let i = 0; i < scopes.length; i++) {
         const scope = scopes[i]!;
         // A reply of an earlier connection may come after that of a later command.
-        if (scope.sighting !== undefined && scope.sighting.command > asked.command) continue;
+        if (scope.sighting !== undefined && scope.sighting.command > command) continue;
         const state = states[i]!;
         const stands = state !== 'missing' && state !== 'quarantined' && state !== 'foreign';
         scope.sighted = stands ? state : undefined;
@@ -132,16 +137,16 @@ export class Sightings {
   }
 
   /** For how long a partition is fresh, by what was told before a command that is sent now. */
-  #freshBefore(partition: number, { at }: Pick<Sighting, 'at'>): KnownFresh {
+  #freshBefore(partition: number, at: Moment): KnownFresh {
     const { freshness, boundMs } = this.#options;
-    if (freshness === undefined) return { since: at, forMs: Infinity };
+    if (freshness === undefined) return UNBOUNDED;
     const { known } = freshness[partition]!;
     const lastMs = Math.max(this.#askedAtMs[partition] ?? -Infinity, known?.since.monotonicMs ?? -Infinity);
     if (at.monotonicMs - lastMs > boundMs! / ASKS_OF_A_BOUND) this.#askFreshness(partition, at);
-    return known ?? { since: at, forMs: 0 };
+    return known ?? UNKNOWN;
   }
 
-  #askFreshness(partition: number, at: Sighting['at']): void {
+  #askFreshness(partition: number, at: Moment): void {
     const { partitions, freshness, clock, deadlineMs, track } = this.#options;
     const { store } = partitions[partition]!;
     if (store.freshness === undefined) return;
