@@ -28,9 +28,6 @@ export class RegisteredScope implements Scope {
   remembered: Generation | undefined;
   /** What the store's pushes tell of its generation; undefined unless the cache tracks generations. */
   tracked: TrackedScope | undefined;
-  /** The generation that the newest reply showed, and when; undefined unless the cache answers in outages (`read/sightings.ts`). */
-  sighted: Generation | undefined;
-  sighting: ReplySighting | undefined;
   /** Location of the entry of this scope that was read last: the next hit reuses its key. */
   lastLocation: EntryLocation | undefined;
   /**
@@ -39,6 +36,9 @@ export class RegisteredScope implements Scope {
    */
   round: object | undefined;
   position = 0;
+  /** The generation that the newest reply showed, and when; undefined unless the cache answers in outages (`read/sightings.ts`). */
+  sighted: Generation | undefined;
+  sighting: ReplySighting | undefined;
   readonly #id: unknown;
   /** The scope that finds this one as a child: the first global one for the scopes right below it, of any partition. */
   readonly #holder: RegisteredScope | undefined;

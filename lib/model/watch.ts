@@ -10,8 +10,6 @@ import type { Sighting } from './sighting.js';
  * wall clock. A wall clock that is set back shows another ms, unless it goes back by exactly the time since the last call.
  */
 export class Watch {
-  /** The last beat, which stays known when the watch has ended: what was verified then stood at that moment. */
-  lastBeat: Sighting | undefined;
   readonly #clocks: Clocks;
   #liveUntil: Moment = ENDED;
   /** The ms of the wall clock for which `#isLive` was decided. */
@@ -19,6 +17,8 @@ export class Watch {
   #isLive = false;
   #callsLeft = 0;
   #hasEnded = false;
+  /** The last beat, which stays known when the watch has ended: what was verified then stood at that moment. */
+  lastBeat: Sighting | undefined;
 
   constructor(clocks: Clocks) {
     this.#clocks = clocks;
