@@ -63,7 +63,7 @@ export class Proxy {
   #server: Server | undefined;
   #requestsHeld = false;
   #repliesHeld = false;
-  #dropping: (() => void) | undefined;
+  #dropping: { readonly half: boolean; resolve(): void } | undefined;
 
   constructor(port: number, targetPort: number, { protocol = 'redis', host }: ProxyOptions = {}) {
     this.port = port;
@@ -125,11 +125,11 @@ export class Proxy {
   /**
    * The server gets and runs a request, but its client never learns: at the next reply, of what is in flight or of
    * the next request, every connection is cut instead. Once; resolves when it has happened. Answers that were held
-   * are lost too, in that moment.
+   * are lost too, in that moment. `half`: one half of that reply arrives before.
    */
-  dropReplies(): Promise<void> {
+  dropReplies({ half = false } = {}): Promise<void> {
     const { promise, resolve } = deferred();
-    this.#dropping = resolve;
+    this.#dropping = { half, resolve };
     if ([...this.#connections].some(({ replies }) => replies.waiting)) this.#drop();
     return promise;
   }
@@ -145,7 +145,7 @@ export class Proxy {
     const dropped = this.#dropping;
     this.#dropping = undefined;
     this.cut();
-    dropped?.();
+    dropped?.resolve();
   }
 
   #update(): void {
@@ -174,8 +174,9 @@ export class Proxy {
     };
     client.on('data', (chunk) => (this.requestBytes += chunk.length));
     this.#connections.add(connection);
-    connection.replies.intercept = () => {
+    connection.replies.intercept = (chunk) => {
       if (this.#dropping === undefined) return false;
+      if (this.#dropping.half) client.write(chunk.subarray(0, chunk.length / 2));
       this.#drop();
       return true;
     };
@@ -203,7 +204,7 @@ type End = 'end' | 'destroy';
 /** One direction of a connection. */
 class Lane {
   /** Asked for each chunk that arrives; true when it has dealt with it. */
-  intercept: () => boolean = () => false;
+  intercept: (chunk: Buffer) => boolean = () => false;
   readonly #to: Socket;
   readonly #queue: { item: Buffer | End; due: number }[] = [];
   readonly #delayMs: () => number;
@@ -215,7 +216,7 @@ class Lane {
     this.#to = to;
     this.#delayMs = delayMs;
     from.on('data', (chunk: Buffer) => {
-      if (!this.intercept()) this.#put(rewrite(chunk));
+      if (!this.intercept(chunk)) this.#put(rewrite(chunk));
     });
     from.on('end', () => this.end('end'));
   }

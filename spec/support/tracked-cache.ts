@@ -1,15 +1,17 @@
 import { setImmediate } from 'node:timers/promises';
 import { expect } from 'chai';
+import type { Redis } from 'ioredis';
 import type { Store } from '../../lib/index.js';
-import { withDeadline } from '../../lib/async/deadline.js';
+import { generationKey, keyPrefix } from '../../lib/model/key.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { lendCache } from './cache.js';
 import { eventually } from './deferred.js';
 import { lend } from './lenders.js';
-import { lendRedis, uniqueName } from './redis.js';
+import { ownClients } from './own-clients.js';
+import { lendRedis, type LendRedisOptions, uniqueName } from './redis.js';
 
 export const HEARTBEAT_MS = 400;
-const ITEMS = [1, 2, 3] as const;
+const ITEMS = [1, 2, 3, 4] as const;
 
 /**
  * Two processes of one cache: a writer, and a reader that tracks generations and reads without a pause, by `peek` and by
@@ -20,31 +22,43 @@ export class TrackedCache {
   /** Versions that a read answered although they had been old for longer than the heartbeat when it began. */
   readonly violations: string[] = [];
   readonly reader: ReturnType<typeof lendCache>;
-  readonly #writer: ReturnType<typeof lendCache>;
+  readonly #shared = {
+    ...{ name: uniqueName(), rows: new Map<number, unknown>(), ttlMs: 600_000 },
+    ...{ readDeadlineMs: 200, breakerRetryMs: 100, bumpDeadlineMs: 60_000 },
+  };
+  readonly #clients: readonly Redis[];
+  #writer: ReturnType<typeof lendCache>;
+  /** The versions that the store may answer. */
+  #standing = new Set<unknown>();
   /** By version: since when it is old. */
   readonly #old = new Map<unknown, number>();
   #version = 0;
   #isEnding = false;
 
-  /** `urls`: of the writer's Redis, of the reader's connection for commands, and of its connection for pushes. */
-  static async open({ url, commands = url, pushes = commands }: { url: string; commands?: string; pushes?: string }) {
-    const client = lendRedis({ url: commands, lazyConnect: true });
-    const store = redisStore(client);
-    await withDeadline('time', 5_000, (deadline) => store.timeMs(deadline));
-    // Each connection takes the options of the moment in which it opens: that for pushes opens with the first read.
-    client.options.port = Number(new URL(pushes).port);
-    const caches = new TrackedCache(url, store);
+  /** `url`: the writer's Redis. `reader`: the reader's. `pushesPort`: where its tracking connection leads, if elsewhere. */
+  static async open({
+    url,
+    reader = { url },
+    pushesPort,
+  }: {
+    url: string;
+    reader?: LendRedisOptions;
+    pushesPort?: number;
+  }): Promise<TrackedCache> {
+    const client = lendRedis({ ...reader, lazyConnect: true });
+    const clients = ownClients(client, pushesPort);
+    const store = redisStore(client) as Store;
+    const caches = new TrackedCache(url, store, clients);
     await caches.bumpAll();
     await caches.settled();
     return caches;
   }
 
-  private constructor(url: string, store: Store) {
-    const shared = { name: uniqueName(), rows: new Map<number, unknown>(), ttlMs: 600_000 };
-    const limits = { readDeadlineMs: 200, breakerRetryMs: 100, bumpDeadlineMs: 60_000 };
-    this.#writer = lendCache({ ...shared, ...limits, url });
+  private constructor(url: string, store: Store, clients: readonly Redis[]) {
     const local = { mode: 'track', maxEntries: 100, heartbeatMs: HEARTBEAT_MS } as const;
-    this.reader = lendCache({ ...shared, ...limits, store, local });
+    this.reader = lendCache({ ...this.#shared, store, local });
+    this.#writer = this.#lendWriter(url);
+    this.#clients = clients;
     const running = Promise.all([this.#peek(), this.#fetch()]);
     lend({
       what: 'the reads',
@@ -59,12 +73,44 @@ export class TrackedCache {
     return this.reader.cache.statistics.total('tracked_hits');
   }
 
+  /** The client of the tracking connection. */
+  get trackingClient(): Redis {
+    return this.#clients[1]!;
+  }
+
+  /** The keys of the items' generations. */
+  get keys(): string[] {
+    return ITEMS.map((item) => generationKey(keyPrefix(this.#shared.name), `item=${item}`));
+  }
+
+  get versions(): unknown[] {
+    return [...this.#shared.rows.values()];
+  }
+
+  /** Has the other process write on another server from now on. */
+  writeOn(url: string): void {
+    this.#writer = this.#lendWriter(url);
+  }
+
+  /** Changes all items; `by` makes the versions of before unreachable, as a bump does. */
+  async change(by: () => Promise<unknown>): Promise<void> {
+    for (const item of ITEMS) this.#shared.rows.set(item, ++this.#version);
+    await by();
+    for (const version of this.#standing) this.#old.set(version, performance.now());
+    this.#standing = new Set(this.versions);
+  }
+
   /** Changes all items, and bumps them from the other process. */
-  async bumpAll(): Promise<void> {
-    const before = ITEMS.map((item) => this.reader.rows.get(item));
-    for (const item of ITEMS) this.reader.rows.set(item, ++this.#version);
-    await this.#writer.items.bumpMany(ITEMS.map((item) => ({ item })));
-    for (const version of before) this.#old.set(version, performance.now());
+  bumpAll(): Promise<void> {
+    return this.change(() => this.#writer.items.bumpMany(ITEMS.map((item) => ({ item }))));
+  }
+
+  /** The store has gone back in time: it may answer these versions, too, until the next change. */
+  wentBackTo(versions: readonly unknown[]): void {
+    for (const version of versions) {
+      this.#old.delete(version);
+      this.#standing.add(version);
+    }
   }
 
   /** Resolves once the reader answers the present versions by itself. */
@@ -82,6 +128,13 @@ export class TrackedCache {
     });
   }
 
+  /** Bumps during a fault, and waits for twice the heartbeat. */
+  async bumpThrough(): Promise<void> {
+    await this.bumpAll();
+    await this.wait();
+  }
+
+  /** Lets the reader run for this long. */
   async wait(ms = 2 * HEARTBEAT_MS): Promise<void> {
     const untilMs = performance.now() + ms;
     while (performance.now() < untilMs) await setImmediate();
@@ -95,6 +148,10 @@ export class TrackedCache {
     expect(this.tracked).to.be.above(0);
   }
 
+  #lendWriter(url: string): ReturnType<typeof lendCache> {
+    return lendCache({ ...this.#shared, url });
+  }
+
   #check(how: string, version: unknown, beganAtMs: number): void {
     const oldForMs = beganAtMs - (this.#old.get(version) ?? Infinity);
     if (oldForMs > HEARTBEAT_MS) this.violations.push(`${how} answered ${String(version)}, old for ${oldForMs} ms`);
@@ -102,8 +159,9 @@ export class TrackedCache {
 
   async #peek(): Promise<void> {
     while (!this.#isEnding) {
+      // Peeks of one run may share a reading of the clock (docs/protocol.md, rule 14b).
+      const beganAtMs = performance.now();
       for (const item of ITEMS) {
-        const beganAtMs = performance.now();
         const version = this.reader.value.peek({ item });
         if (version !== undefined) this.#check('peek', version, beganAtMs);
       }
