@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { Redis } from 'ioredis';
 import type { Knex } from 'knex';
-import { GenerationalCache, integer } from '../../lib/index.js';
+import { type CacheSettings, GenerationalCache, integer } from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { knexSource } from '../../lib/knex/index.js';
 import { eventually } from '../support/deferred.js';
@@ -32,6 +32,7 @@ export class Reader {
     readonly redis: Redis;
     readonly items: readonly number[];
     readonly boundMs?: number | undefined;
+    readonly local?: CacheSettings['local'];
   }) {
     this.#items = options.items;
     this.boundMs = options.boundMs;
@@ -40,9 +41,12 @@ export class Reader {
       store: redisStore(options.redis),
       source: knexSource(options.db),
       ...(options.boundMs === undefined ? {} : { maxStalenessMs: options.boundMs }),
+      ...(options.local && { local: options.local }),
     });
     this.namespace = this.cache.namespace('item', integer());
-    this.#value = this.namespace.one<{ id: number; version: number }, number>('version', {
+    // Values that a process without a tier filled tell no age, and enter none.
+    const name = options.local ? 'aged_version' : 'version';
+    this.#value = this.namespace.one<{ id: number; version: number }, number>(name, {
       load: (ids, { db }) => db('item').whereIn('id', ids.map(({ item }) => item)), // prettier-ignore
       by: (row) => ({ item: row.id }),
       value: (row) => row.version,
@@ -60,6 +64,11 @@ export class Reader {
 
   get hits(): number {
     return this.cache.statistics.total('hits');
+  }
+
+  /** Number of hits without a round trip. */
+  get trackedHits(): number {
+    return this.cache.statistics.total('tracked_hits');
   }
 
   /** Reads all items now. */

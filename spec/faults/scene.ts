@@ -16,6 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { Redis, type RedisOptions } from 'ioredis';
 import knex, { type Knex } from 'knex';
+import type { CacheSettings } from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { installOutbox, startRelay } from '../../lib/knex/index.js';
 import { generationKey, keyPrefix } from '../../lib/model/key.js';
@@ -165,10 +166,15 @@ export class Scene {
   }
 
   /** Starts a reader, which runs until the end of the spec; `verify` judges its reads. */
-  reader({ bounded = true, url }: { bounded?: boolean; url?: string } = {}): Reader {
+  reader({
+    bounded = true,
+    url,
+    local,
+  }: { bounded?: boolean; url?: string; local?: CacheSettings['local'] } = {}): Reader {
     const reader = new Reader({
       ...{ name: this.cache, db: this.db, redis: this.#redis(url), items: this.items },
       boundMs: bounded ? this.boundMs : undefined,
+      ...(local && { local }),
     });
     this.#readers.push(reader);
     return reader;

@@ -8,10 +8,14 @@ import { eventually } from '../support/deferred.js';
 import { privatePostgres } from '../support/postgres.js';
 import { lendRedis } from '../support/redis.js';
 import { privateRedisSentinels, type RedisSentinels } from '../support/redis-sentinel.js';
+import { TrackedCache } from '../support/tracked-cache.js';
 import type { PostgresServer } from '../support/servers/postgres-server.js';
 import type { RedisServer } from '../support/servers/redis-server.js';
 import type { Reader } from './reader.js';
 import { Scene, type WatchedRelay } from './scene.js';
+
+/** A heartbeat far longer than the bound: the bound alone must hold. */
+const LOCAL = { mode: 'track', maxEntries: 10, heartbeatMs: 4_000 } as const;
 
 describe('a failover by Sentinel', () => {
   let postgres: PostgresServer;
@@ -19,6 +23,10 @@ describe('a failover by Sentinel', () => {
   let scene: Scene;
   let relay: WatchedRelay;
   let readers: Reader[];
+  /** The same, without a round trip. */
+  let tracking: Reader[];
+  /** A further cache, without a bound. */
+  let reads: TrackedCache;
   /** How the bumps of transactions ended. */
   let bumps: Set<string>;
 
@@ -30,11 +38,30 @@ describe('a failover by Sentinel', () => {
   beforeEach(async () => {
     scene = await Scene.open({ postgres, redis: await set.primary(), sentinels: set.options });
     readers = [scene.reader(), scene.reader({ bounded: false })];
+    tracking = [scene.reader({ local: LOCAL }), scene.reader({ bounded: false, local: LOCAL })];
     bumps = new Set();
     relay = scene.relay();
     await scene.settled(relay);
     await scene.ageEpoch();
+    await tracked();
+    const primary = await set.primary();
+    reads = await TrackedCache.open({ url: primary.url, reader: set.options });
+    await lendRedis({ url: primary.url }).wait(2, 0);
   });
+
+  /** Writes on the new primary: no read is older than the heartbeat from then on, and the process answers by itself again. */
+  async function verifyReads(primary: RedisServer): Promise<void> {
+    reads.writeOn(primary.url);
+    await eventually(() => expect(reads.commandsPort).to.equal(primary.port));
+    await reads.bumpThrough();
+    await reads.verify();
+  }
+
+  /** Resolves once each reader that tracks answers by itself. */
+  async function tracked(): Promise<void> {
+    const before = tracking.map(({ trackedHits }) => trackedHits);
+    await eventually(() => tracking.forEach((one, i) => expect(one.trackedHits).to.be.above(before[i]!)));
+  }
 
   /** Changes items over and over, as triggers record it and in transactions that bump, until `work` is done. */
   async function writingDuring(work: () => Promise<RedisServer>): Promise<RedisServer> {
@@ -55,6 +82,7 @@ describe('a failover by Sentinel', () => {
 
   async function verify(primary: RedisServer): Promise<void> {
     scene.gate.leadTo(primary.port);
+    await tracked();
     await scene.verify(relay);
     expect(relay.repairs).to.include('store');
   }
@@ -64,6 +92,7 @@ describe('a failover by Sentinel', () => {
     const repairs = relay.repairs.length;
     const primary = await writingDuring(async () => {
       const successor = await set.failover();
+      await verifyReads(successor);
       await eventually(() => expect(relay.repairs.length).to.be.above(repairs));
       expect(await lendRedis({ url: former.url }).role()).to.include('master');
       await eventually(async () => expect(await lendRedis({ url: former.url }).role()).to.include('slave'));
@@ -79,7 +108,9 @@ describe('a failover by Sentinel', () => {
       await eventually(() => expect([...bumps]).to.include('done'));
       await former.kill('SIGKILL');
       for (const reader of readers) await reader.away();
-      return set.successorOf(former);
+      const successor = await set.successorOf(former);
+      await verifyReads(successor);
+      return successor;
     });
     await verify(primary);
     expect([...bumps]).to.have.members(['done', 'pending']);

@@ -73,6 +73,11 @@ export class TrackedCache {
     return this.reader.cache.statistics.total('tracked_hits');
   }
 
+  /** Where the reader's connection for commands leads. */
+  get commandsPort(): number | undefined {
+    return this.#clients[0]!.stream?.remotePort;
+  }
+
   /** The client of the tracking connection. */
   get trackingClient(): Redis {
     return this.#clients[1]!;
