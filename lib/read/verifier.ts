@@ -61,6 +61,8 @@ export class Verifier {
   readonly #telemetry: Emitter;
   readonly #options: VerifyLimits;
   readonly #local: LocalTier | undefined;
+  /** The entries of this turn's samples: hits without a round trip may be many of one entry in one turn. */
+  readonly #sampled = new Set<string>();
   readonly #turn = new MicrotaskBatch<readonly [Sample, Attributes | undefined]>((samples) => this.#start(samples));
   readonly #delays = new Set<() => void>();
   readonly #work = new InFlight();
@@ -82,8 +84,10 @@ export class Verifier {
     if (this.#closed || this.#waiting >= SAMPLES_MAX || Math.random() >= this.#options.verifyRate) return;
     // Readers need the room more than a comparison does.
     if (!this.#cap.hasRoom(address.definition)) return;
-    this.#waiting++;
     const { location, capturedAtMs, bytes } = hit;
+    if (this.#sampled.has(location.key)) return;
+    this.#sampled.add(location.key);
+    this.#waiting++;
     this.#turn.add([{ address, vector: new Vector(address, location, capturedAtMs), bytes }, attributes]);
   }
 
@@ -100,6 +104,7 @@ export class Verifier {
   }
 
   #start(samples: readonly (readonly [Sample, Attributes | undefined])[]): void {
+    this.#sampled.clear();
     const groups = new Map<EntryDefinition, { samples: Sample[]; attributes: Attributes | undefined }>();
     for (const [sample, attributes] of samples) {
       const { definition } = sample.address;
