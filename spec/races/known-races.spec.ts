@@ -7,7 +7,7 @@ import { GenerationalCache, integer, text } from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { manualClock, observe } from '../../lib/testing/index.js';
 import { READ_DEADLINE_MS } from '../support/cache.js';
-import { recordCommands } from '../support/commands.js';
+import { isBeat, recordCommands } from '../support/commands.js';
 import { lend } from '../support/lenders.js';
 import { startProxy } from '../support/proxy.js';
 import { lendRedis, privateRedis, redisUrl, uniqueName } from '../support/redis.js';
@@ -33,12 +33,13 @@ function lendCache(options: Partial<ConstructorParameters<typeof GenerationalCac
   return { name, cache, items: cache.namespace('item', integer()) };
 }
 
-/** Every key of a cache on the shared server, with its type and its TTL. */
+/** Every key of a cache on the shared server but beats, with its type and its TTL. */
 async function keysOf(name: string): Promise<{ key: string; type: string; ttlMs: number }[]> {
   const client = lendRedis();
   const keys: { key: string; type: string; ttlMs: number }[] = [];
   for await (const found of client.scanStream({ match: `*${name}:*`, count: 1_000 })) {
     for (const key of found as string[]) {
+      if (isBeat([key])) continue;
       keys.push({ key, type: await client.type(key), ttlMs: await client.pttl(key) });
     }
   }

@@ -14,7 +14,7 @@ import {
 } from '../../lib/index.js';
 import { redisStore } from '../../lib/store/redis/index.js';
 import { bypassStore, observe } from '../../lib/testing/index.js';
-import { recordCommands } from '../support/commands.js';
+import { isBeat, recordCommands } from '../support/commands.js';
 import { lend } from '../support/lenders.js';
 import { itWithoutTier } from '../support/local-tier/it-without-tier.js';
 import { lendRedis, redisUrl, uniqueName } from '../support/redis.js';
@@ -68,7 +68,7 @@ async function argumentsOf(process: ReturnType<typeof lendProcess>, work: () => 
   };
   await process.connected;
   const { commands } = await recordCommands<unknown>(redisUrl(), settled, { from: process.name });
-  return commands.map((command) => [scriptName(command), ...command.slice(1)]);
+  return commands.filter((command) => !isBeat(command)).map((command) => [scriptName(command), ...command.slice(1)]);
 }
 
 /** The name of a script, by the last arguments of its call. */

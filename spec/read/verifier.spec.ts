@@ -149,8 +149,10 @@ describe('verifyRate', () => {
     rows.set(1, 'one');
     await value.fetch({ item: 1 });
     await cache.settled();
-    for (let i = 0; i < 500; i++) await value.fetch({ item: 1 });
-    await cache.settled();
+    for (let i = 0; i < 500; i++) {
+      await value.fetch({ item: 1 });
+      await cache.settled();
+    }
     // 500 draws of 0.2: mean 100, standard deviation 9
     expect(cache.statistics.total('verified')).to.be.within(50, 150);
   });

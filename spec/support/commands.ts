@@ -13,6 +13,11 @@ import { Redis } from 'ioredis';
 import { deferred } from './deferred.js';
 import { startMonitor } from './monitor.js';
 
+/** Whether a process that tracks generations sent this command by itself: it writes a beat. */
+export function isBeat(command: readonly string[]): boolean {
+  return command.some((part) => part.includes('}:h:'));
+}
+
 export interface RecordOptions {
   /**
    * Only commands with an argument that contains this text, such as the spec's unique name, so that the shared

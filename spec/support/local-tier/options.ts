@@ -4,6 +4,6 @@ export type * from '../../../lib/options.js';
 
 /** `checkOptions` of `lib/options.ts`, with a local tier by default. */
 export function checkOptions(settings: CacheSettings): CheckedOptions {
-  const local = { mode: 'verify', maxEntries: 100_000 } as const;
+  const local = { mode: process.env['LOCAL_TIER'] as 'verify' | 'track', maxEntries: 100_000 };
   return check(settings === undefined || 'local' in settings ? settings : { ...settings, local });
 }
