@@ -23,6 +23,10 @@ export class Database {
 export interface SteppedRead {
   /** Runs until the loader is about to read the database; a hit runs to its answer. */
   lookup(): Promise<void>;
+  /** The first step of `lookup`: to the store's answer of the first command, which has yet to arrive. Returns whether there is one. */
+  ask(): Promise<boolean>;
+  /** The second step of `lookup`: the answer arrives. */
+  reply(): Promise<void>;
   /** Lets the loader read the database. */
   load(): Promise<void>;
   /** Lets the loader return, and waits for the answer of the read and of its fill. */
@@ -82,12 +86,25 @@ export class Process {
   stepwise(item: number): SteppedRead {
     let answer: Promise<number | undefined>;
     let load: HeldLoad | undefined;
+    let held: Deferred<void> | undefined;
+    const goOn = async (begin: () => void) => {
+      const before = this.#loads.length;
+      begin();
+      await this.#store.quiet();
+      load = this.#loads[before]; // undefined for a hit, and for a read that joined a load under way
+    };
+    const fetch = () => void (answer = this.#value.fetch({ item }));
     return {
-      lookup: async () => {
-        const before = this.#loads.length;
-        answer = this.#value.fetch({ item });
-        await this.#store.quiet();
-        load = this.#loads[before]; // undefined for a hit, and for a read that joined a load under way
+      lookup: () => goOn(fetch),
+      ask: async () => {
+        const reply = (this.#store.held = deferred());
+        await goOn(fetch);
+        if (this.#store.held !== reply) held = reply;
+        this.#store.held = undefined;
+        return held !== undefined;
+      },
+      reply: async () => {
+        if (held !== undefined) await goOn(held.resolve);
       },
       load: async () => {
         load?.reads.resolve();
@@ -120,6 +137,8 @@ interface HeldLoad {
 /** A store that keeps track of its unanswered calls. */
 class TrackedStore {
   readonly store: Store;
+  /** Holds back the answer of the next read. */
+  held: Deferred<void> | undefined;
   readonly #unanswered = new Set<Promise<unknown>>();
 
   constructor(store: Store) {
@@ -135,7 +154,12 @@ class TrackedStore {
         return store.incarnation;
       },
       listen: (listener) => store.listen?.(listener),
-      read: (...args) => noted(store.read(...args)),
+      read: (...args) => {
+        const { held } = this;
+        this.held = undefined;
+        const answer = noted(store.read(...args));
+        return held === undefined ? answer : held.promise.then(() => answer);
+      },
       mint: (...args) => noted(store.mint(...args)),
       bump: (...args) => noted(store.bump(...args)),
       claim: (...args) => noted(store.claim(...args)),

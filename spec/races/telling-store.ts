@@ -6,19 +6,25 @@ import { lend } from '../support/lenders.js';
 
 /** Shorter than the longest heartbeat. */
 const BEAT_EVERY_MS = 10_000;
-const INCARNATION = 'told';
+export const INCARNATION = 'told';
 
 /** The processes on one store that track its generations, by their stores. */
 export type Listeners = Map<Store, TrackingListener>;
 
 /**
  * One process' view of a store in memory, which tells all other processes of each change before its reply: a network whose
- * pushes take no time. It tells the process itself of none, so that its own bumps must count without their pushes.
+ * pushes take no time, unless `push` delivers them later. It tells the process itself of none, so that its own bumps must
+ * count without their pushes.
  */
-export function tellingStore(store: Store, listeners: Listeners): Store {
+export function tellingStore(
+  store: Store,
+  listeners: Listeners,
+  push: (listener: TrackingListener, keys: readonly GenerationKey[]) => void = (listener, keys) =>
+    listener.changed(keys),
+): Store {
   const told = async <T>(keys: readonly string[], work: Promise<T>): Promise<T> => {
     const done = await work;
-    for (const [other, listener] of listeners) if (other !== telling) listener.changed(keys as GenerationKey[]);
+    for (const [other, listener] of listeners) if (other !== telling) push(listener, keys as GenerationKey[]);
     return done;
   };
   const changing = {
