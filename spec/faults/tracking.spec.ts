@@ -249,6 +249,21 @@ describe('reads without a round trip', () => {
     await asked.minted();
   });
 
+  it('begin on a further connection if the first one was lost before CLIENT TRACKING could name it: that is no refusal', async () => {
+    const server = await privateRedis();
+    let lost = 0;
+    const { url } = await startProxy(server.port, {
+      host: ([, subcommand]) =>
+        subcommand === 'TRACKING' && lost++ === 0
+          ? { reply: '-ERR The client ID you want redirect to does not exist\r\n' }
+          : undefined,
+    });
+    const tracker = lendTracker(url);
+    await tracker.beats();
+    expect(tracker.errors()).to.deep.equal([]);
+    expect(lost).to.equal(2);
+  });
+
   describe('with a replica', () => {
     /** A process that has verified all generations. */
     async function lendReader(url: string, writer: () => Redis, pushes: Proxy): Promise<TrackedReader> {

@@ -28,7 +28,8 @@ export class HostedConnection {
   }
 
   reply(chunk: Buffer): Buffer {
-    return joined(this.#replies.add(chunk).map((reply) => this.#due.shift()!(reply)));
+    // A subscribed client sends no command, and the messages that it gets answer none.
+    return joined(this.#replies.add(chunk).map((reply) => this.#due.shift()?.(reply) ?? reply));
   }
 
   #intervene(request: string): string {
