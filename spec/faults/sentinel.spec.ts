@@ -31,7 +31,8 @@ describe('a failover by Sentinel', () => {
   let bumps: Set<string>;
 
   before(async () => {
-    set = await privateRedisSentinels();
+    // A primary that is killed has no successor for longer than a bump waits.
+    set = await privateRedisSentinels({ settings: ['sentinel down-after-milliseconds main 2000'] });
     postgres = await privatePostgres();
   });
 
