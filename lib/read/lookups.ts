@@ -81,7 +81,7 @@ export class Lookups {
 }
 
 /** The partitions of an address's scopes, the entry's own first. */
-function partitionsOf({ scope, scopes }: Address): readonly number[] {
+export function partitionsOf({ scope, scopes }: Address): readonly number[] {
   const partitions = [scope.partition];
   for (const { partition } of scopes) if (!partitions.includes(partition)) partitions.push(partition);
   return partitions;

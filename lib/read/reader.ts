@@ -14,9 +14,13 @@ import { Call, type CallLabels } from './call.js';
 import type { Loads } from './loads.js';
 import { type LookupResult, missOf } from './lookup.js';
 import { lookupChunks } from './lookup-chunks.js';
+import { partitionsOf } from './lookups.js';
 import type { OutageAnswers } from './outage-answers.js';
 import { isUnanswered, isUnreached, type SafeLookup } from './safe-lookup.js';
 import type { Verifier } from './verifier.js';
+
+/** What the partitions answered that failed a lookup of a batch. */
+type Away = Map<string, LookupResult>;
 
 interface ReaderOptions {
   readonly lookup: SafeLookup;
@@ -94,13 +98,13 @@ export class Reader {
     const slots = BatchSlot.of(calls);
     let missed: Map<EntryDefinition, BatchSlot[]> | undefined;
     try {
-      let unreached: LookupResult | undefined;
+      let away: Away | undefined;
       for (const chunk of lookupChunks(slots)) {
         const addresses = chunk.map((slot) => slot.address);
-        // After one missed deadline the other chunks skip the store, so that the call waits for one deadline only.
-        const skipped = unreached;
-        const looked = skipped ? addresses.map(() => skipped) : await this.#lookup.read(addresses);
-        unreached = looked.find(isUnreached);
+        const looked = await (away ? this.#lookUpRest(addresses, away) : this.#lookup.read(addresses));
+        for (let i = 0; i < looked.length; i++) {
+          if (isUnreached(looked[i]!)) (away ??= new Map()).set(partitionsOf(addresses[i]!).join(), looked[i]!);
+        }
         for (let i = 0; i < chunk.length; i++) {
           const slot = chunk[i]!;
           if (!this.#answer(slot, looked[i]!))
@@ -113,6 +117,18 @@ export class Reader {
     }
     if (missed === undefined) return;
     await Promise.all([...missed].map(([definition, group]) => this.#loads.load(definition, group)));
+  }
+
+  /**
+   * Looks up a further chunk of a batch. The entries of partitions that are `away` skip the store, so that the call waits for
+   * one deadline only; those of the others are looked up as ever.
+   */
+  async #lookUpRest(addresses: readonly Address[], away: Away): Promise<readonly LookupResult[]> {
+    const skipped = addresses.map((address) => away.get(partitionsOf(address).join()));
+    const asked = addresses.filter((_, i) => skipped[i] === undefined);
+    const looked = asked.length === 0 ? [] : await this.#lookup.read(asked);
+    let next = 0;
+    return skipped.map((result) => result ?? looked[next++]!);
   }
 
   /** Answers a slot, or joins it to a load under way. Returns false if the slot needs a load. */

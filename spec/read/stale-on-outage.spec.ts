@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { memoryStore, type Staleness, type Store, text } from '../../lib/index.js';
 import { StoreUnavailableError } from '../../lib/ports/store.js';
 import { redisStore } from '../../lib/store/redis/index.js';
-import { freshnessKey, generationKey, keyPrefix } from '../../lib/model/key.js';
+import { freshnessKey, generationKey, keyPrefix, partitionOf } from '../../lib/model/key.js';
 import { nonce } from '../../lib/model/generation.js';
 import { withDeadline } from '../../lib/async/deadline.js';
 import { manualClock, observe } from '../../lib/testing/index.js';
@@ -16,7 +16,7 @@ import { lendRedis, privateRedis, redisUrl, uniqueName } from '../support/redis.
 import { rejection, thrown } from '../support/rejection.js';
 import { lendOutbox } from '../support/relay.js';
 import { createItems, openShop } from '../support/shop.js';
-import { partitioned } from '../support/stores.js';
+import { partitioned, spread } from '../support/stores.js';
 
 const GRACE_MS = 600_000;
 const VERIFY = { mode: 'verify', maxEntries: 1_000, staleOnOutageMs: GRACE_MS } as const;
@@ -355,6 +355,34 @@ describe('a local tier with a grace for outages', () => {
     version = 2;
     isDown = true;
     expect(await tagged.fetchMany(ids)).to.deep.equal(ids.map(({ thing }) => (thing === '3' ? 2 : 1)));
+  });
+
+  it('serves, of a batch of several commands, nothing from partitions that answer', async () => {
+    let isDown = false;
+    const up = memoryStore();
+    const memory = memoryStore();
+    const read: Store['read'] = (...args) =>
+      isDown ? Promise.reject(new StoreUnavailableError('down', false)) : memory.read(...args);
+    const { cache, value, rows } = lendCache({
+      ...{ store: spread([up, { ...memory, read }], 2), breakerFailures: 0 },
+      local: { ...VERIFY, maxEntries: 10_000 },
+    });
+    const isAway = ({ item }: typeof ID) => partitionOf(`item=${item}`, 2) === 1;
+    const ids = Array.from({ length: 2_500 }, (_, item) => ({ item }));
+    for (const { item } of ids) rows.set(item, 'old');
+    await value.fetchMany(ids);
+    await cache.settled();
+    for (const { item } of ids) rows.set(item, 'new');
+    const bumper = lendCache({ name: cache.name, store: spread([up, memory], 2) });
+    await bumper.items.bumpMany(ids);
+    isDown = true;
+    let failures = 0;
+    cache.on('storeFailure', () => failures++);
+    const stale = new Set<number>();
+    const values = await value.fetchMany(ids, { onStale: ({ index }) => stale.add(index) });
+    expect(values).to.deep.equal(ids.map((id) => (isAway(id) ? 'old' : 'new')));
+    expect([...stale]).to.deep.equal(ids.filter(isAway).map(({ item }) => item));
+    expect(failures).to.equal(1);
   });
 
   describe('with a bound', () => {
