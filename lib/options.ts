@@ -190,7 +190,7 @@ function checkLocal(local: LocalOptions | undefined): LocalOptions | undefined {
   };
   const isTracking = mode === 'track';
   const unknown = Object.keys(local ?? {}).find(
-    (option) => !LOCAL_OPTIONS.has(option) && !(isTracking && option === 'heartbeatMs'),
+    (option) => !LOCAL_OPTIONS.has(option) && !(option === 'heartbeatMs' && (isTracking || heartbeatMs === undefined)),
   );
   if ((mode !== 'verify' && !isTracking) || unknown !== undefined || (maxEntries ?? maxBytes) === undefined) {
     throw new ConfigurationError(

@@ -411,6 +411,11 @@ describe('a local tier that tracks generations', () => {
   });
 
   describe('has options that', () => {
+    it('let a tier that verifies leave its heartbeat undefined, as their type does', () => {
+      const local = { mode: 'verify', maxEntries: 1, heartbeatMs: undefined } as const;
+      expect(lendCache({ store: memoryStore(), local }).cache.state.local).to.deep.equal({ entries: 0, bytes: 0 });
+    });
+
     for (const [title, local] of [
       ['reject a heartbeat of a tier that verifies', { mode: 'verify', maxEntries: 1, heartbeatMs: 1_000 }],
       ['reject an unknown mode', { mode: 'trak', maxEntries: 1 }],
