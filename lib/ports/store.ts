@@ -356,16 +356,24 @@ export class StoreUnavailableError extends GencacheError {
   readonly sent: boolean;
   /** Whether a server has answered, at once, that it does not serve these keys: no sign that it fails. */
   readonly answered: boolean;
+  /** Whether no server serves these keys: none has answered, or one that is cut off or waits for a failover did. */
+  readonly isOutage: boolean;
 
-  constructor(message: string, sent: boolean, { answered = false, ...options }: StoreErrorOptions = {}) {
+  constructor(
+    message: string,
+    sent: boolean,
+    { answered = false, isOutage = !answered, ...options }: StoreErrorOptions = {},
+  ) {
     super('STORE_UNAVAILABLE', message, options);
     this.sent = sent;
     this.answered = answered;
+    this.isOutage = isOutage;
   }
 }
 
 interface StoreErrorOptions extends ErrorOptions {
   readonly answered?: boolean;
+  readonly isOutage?: boolean;
 }
 
 /** The error of a repair that meets a server with another incarnation. */

@@ -121,7 +121,7 @@ export class SafeLookup {
       const { cache } = addresses[0]!.definition;
       this.#telemetry.emit('storeFailure', { cache, operation: 'read', error: error as GencacheError });
       breaker.failed(error as GencacheError);
-      const refused = error instanceof StoreUnavailableError && error.answered;
+      const refused = error instanceof StoreUnavailableError && !error.isOutage;
       return addresses.map(() => (refused ? REFUSED : UNREACHED));
     } finally {
       deadline.clear();
@@ -131,7 +131,7 @@ export class SafeLookup {
 
 /** Compared by identity: the store failed a whole lookup, not only its second command. */
 const UNREACHED: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
-/** As `UNREACHED`, by a server that answered. */
+/** As `UNREACHED`, by a server that answered, while the store is there. */
 const REFUSED: LookupResult = { outcome: 'bypass', reason: 'store_failure' };
 const BREAKER_OPEN: LookupResult = { outcome: 'bypass', reason: 'breaker_open' };
 const UNBUMPED: LookupResult = { outcome: 'bypass', reason: 'unbumped' };

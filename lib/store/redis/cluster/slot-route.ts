@@ -233,7 +233,8 @@ export class MovingSlotError extends StoreUnavailableError {
 }
 
 function notExecuted(cause: unknown): StoreUnavailableError {
-  return new StoreUnavailableError((cause as Error).message, false, { cause, answered: true });
+  const isOutage = redirectionOf(cause)?.kind === 'down';
+  return new StoreUnavailableError((cause as Error).message, false, { cause, answered: true, isOutage });
 }
 
 function tooManyRedirections(cause: unknown): StoreUnavailableError {

@@ -3,16 +3,20 @@ import { expect } from 'chai';
 import { GenerationalCache, integer, text } from '../../../../lib/index.js';
 import { redisStore } from '../../../../lib/store/redis/index.js';
 import { keyPrefix, partitionOf } from '../../../../lib/model/key.js';
+import { eventually } from '../../../support/deferred.js';
 import { lend } from '../../../support/lenders.js';
-import { privateRedisCluster } from '../../../support/redis-cluster.js';
+import { privateRedisCluster, type RedisCluster } from '../../../support/redis-cluster.js';
 import { uniqueName } from '../../../support/redis.js';
 
 const PARTITIONS = 8;
 const ITEMS = Array.from({ length: 12 }, (_, item) => ({ item }));
 
 describe('a local tier with a grace, on a Redis Cluster', () => {
+  let cluster: RedisCluster;
+
+  before(async () => void (cluster = await privateRedisCluster({ replicas: 0 })));
+
   it('serves what touches a partition of the primary that is away; reads of the others are verified', async () => {
-    const cluster = await privateRedisCluster({ replicas: 0 });
     const name = uniqueName();
     const cache = new GenerationalCache({
       ...{ name, store: redisStore(cluster.client(), { partitions: PARTITIONS }), ttlMs: 600_000 },
@@ -59,5 +63,35 @@ describe('a local tier with a grace, on a Redis Cluster', () => {
     await items.bump({ item: 0 }).catch(() => {});
     expect(await value.fetch({ item: 0 })).to.equal(2);
     away.server.resume();
+  });
+
+  it('serves what it has while the primaries answer that the cluster is down, since one of them is away', async () => {
+    await cluster.formed();
+    // As by default.
+    for (const { admin } of cluster.nodes) await admin.config('SET', 'cluster-require-full-coverage', 'yes');
+    const name = uniqueName();
+    const store = redisStore(cluster.client(), { partitions: PARTITIONS });
+    const cache = new GenerationalCache({
+      ...{ name, store, ttlMs: 600_000, readDeadlineMs: 1_000 },
+      local: { mode: 'verify', maxEntries: 100, staleOnOutageMs: 600_000 },
+    });
+    lend({ what: `the cache ${name}`, close: () => cache.close() });
+    let loads = 0;
+    const value = cache.namespace('item', integer()).value('value', { load: () => ++loads });
+    for (let reads = 0; reads < 2; reads++) {
+      await value.fetchMany(ITEMS);
+      await cache.settled();
+    }
+    loads = 0;
+    const [away, ...others] = cluster.nodes;
+    await away!.server.kill('SIGKILL');
+    await eventually(async () => {
+      for (const node of others) expect(await node.knowsState('fail')).to.equal(true);
+    });
+    for (let reads = 0; reads < 5; reads++) {
+      let stale = 0;
+      await value.fetchMany(ITEMS, { onStale: () => stale++ });
+      expect([stale, loads]).to.deep.equal([ITEMS.length, 0]);
+    }
   });
 });
