@@ -180,15 +180,17 @@ async function refusedBy(admin: Redis, ...without: readonly string[]): Promise<u
   return objects.filter((object) => !['client', 'client|setinfo', ...without].includes(String(object)));
 }
 
+/** A Redis of a suite, and the address of it that the user has. */
+async function lendUser(): Promise<{ admin: Redis; url: string }> {
+  const { url } = await privateRedis({ for: 'suite' });
+  return { admin: lendRedis({ url, for: 'suite' }), url: url.replace('redis://', 'redis://shop:secret@') };
+}
+
 describe('the user of Redis in docs/roles-and-schemas.md', () => {
   let admin: Redis;
   let url: string;
 
-  before(async () => {
-    const server = await privateRedis({ for: 'suite' });
-    url = server.url.replace('redis://', 'redis://shop:secret@');
-    admin = lendRedis({ url: server.url, for: 'suite' });
-  });
+  before(async () => ({ admin, url } = await lendUser()));
 
   const allow = (commands: readonly string[], keys: readonly string[]) => allowOn(admin, commands, keys);
   const lendStore = () => {
@@ -278,11 +280,7 @@ describe('the user of Redis in docs/roles-and-schemas.md, for reads without a ro
   let admin: Redis;
   let url: string;
 
-  before(async () => {
-    const server = await privateRedis({ for: 'suite' });
-    url = server.url.replace('redis://', 'redis://shop:secret@');
-    admin = lendRedis({ url: server.url, for: 'suite' });
-  });
+  before(async () => ({ admin, url } = await lendUser()));
 
   beforeEach(() => admin.call('acl', 'log', 'reset'));
 
