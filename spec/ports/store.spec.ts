@@ -33,6 +33,24 @@ describeOnEachStoreAndProtocol('the contract of a store', ({ place }) => {
       expect(read.map((bytes) => bytes && String(bytes))).to.deep.equal([token, null, 'second', token]);
     });
 
+    for (const count of [4, 600]) {
+      it(`finds ${count} keys of any length`, async () => {
+        const own = asked.entryKey();
+        const keys = Array.from(
+          { length: count },
+          (_, i) => `${own}${'x'.repeat(i + 1 === count ? 2_000 : i)}` as EntryKey,
+        );
+        await asked.plant(keys[0]!, 'first');
+        await asked.plant(keys.at(-1)!, 'last');
+        const read = await asked.read(...keys);
+        expect(read.map((bytes) => bytes && String(bytes))).to.deep.equal([
+          'first',
+          ...Array(count - 2).fill(null),
+          'last',
+        ]);
+      });
+    }
+
     it('tells an empty value from a missing key', async () => {
       const [empty, none] = [asked.entryKey(), asked.entryKey()];
       await asked.plant(empty, '');

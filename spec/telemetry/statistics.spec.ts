@@ -2,6 +2,27 @@ import { expect } from 'chai';
 import { GenerationalCache, integer, memoryStore } from '../../lib/index.js';
 import { lend } from '../support/lenders.js';
 
+describe('statistics of entries that share a namespace, or a name', () => {
+  it('are those of each', async () => {
+    const cache = new GenerationalCache({ name: 'shop', store: memoryStore() });
+    lend({ what: 'the cache', close: () => cache.close() });
+    const items = cache.namespace('item', integer());
+    const users = cache.namespace('user', integer());
+    const prices = items.value('price', { load: () => 1 });
+    const names = items.value('name', { load: () => 2 });
+    const others = users.value('name', { load: () => 3 });
+    await Promise.all([prices.fetch({ item: 1 }), names.fetch({ item: 1 }), others.fetch({ user: 1 })]);
+    await cache.settled();
+    await prices.fetch({ item: 1 });
+    for (let i = 0; i < 2; i++) await names.fetch({ item: 1 });
+    for (let i = 0; i < 3; i++) await others.fetch({ user: 1 });
+    const hits = (labels: Record<string, string>) => cache.statistics.total('hits', labels);
+    expect(hits({ namespace: 'item', entry: 'price' })).to.equal(1);
+    expect(hits({ namespace: 'item', entry: 'name' })).to.equal(2);
+    expect(hits({ namespace: 'user', entry: 'name' })).to.equal(3);
+  });
+});
+
 /** More label sets than a cache keeps. */
 const TENANTS = 2_500;
 
