@@ -1,19 +1,15 @@
-import { type RedisServer, startRedis } from '../../spec/support/servers/redis-server.js';
+import { startRedis } from '../../spec/support/servers/redis-server.js';
 import type { Measure } from '../bench.js';
 import { compare } from '../measure.js';
 import type { Row } from '../row.js';
 import { DETECTORS, notHits, onlyHits, scopeIds, threeLevels } from '../workload.js';
+import { FAULTS } from './outage.js';
 
 /** Those of a cache by default, since they are what an outage costs, and a grace that outlives the measure. */
 const SETTINGS = {
   readDeadlineMs: 100,
   local: { mode: 'verify', maxEntries: 10_000, staleOnOutageMs: 3_600_000 },
 } as const;
-
-const FAULTS: Readonly<Record<string, (server: RedisServer) => Promise<void>>> = {
-  refused: (server) => server.kill('SIGKILL'),
-  frozen: async (server) => server.pause(),
-};
 
 /** A warm read that the local tier answers while Redis is away, and the same read with Redis. */
 export const outageWarm: Measure = async ({ redisUrl, plan }) => {

@@ -65,7 +65,7 @@ async function warm(value: Entry<{ key: number }, unknown>, cache: { settled(): 
   await cache.settled();
 }
 
-const FAULTS: Readonly<Record<string, (server: RedisServer) => Promise<void>>> = {
+export const FAULTS: Readonly<Record<string, (server: RedisServer) => Promise<void>>> = {
   refused: (server) => server.kill('SIGKILL'),
   frozen: async (server) => server.pause(),
 };

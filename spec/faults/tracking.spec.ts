@@ -9,7 +9,8 @@ import { formatGeneration, nonce } from '../../lib/model/generation.js';
 import { eventually } from '../support/deferred.js';
 import { lendRedis, privateRedis } from '../support/redis.js';
 import { type Proxy, startProxy } from '../support/proxy.js';
-import { HEARTBEAT_MS, TrackedCache } from '../support/tracked-cache.js';
+import { TrackedCache } from '../support/tracked-cache.js';
+import { HEARTBEAT_MS } from '../support/tracked-process.js';
 import { lendTracker } from '../support/tracker.js';
 import { TrackedReader } from '../support/tracked-reader.js';
 

@@ -102,7 +102,7 @@ describe('the last sighting of a generation', () => {
     expect(age()).to.equal(500);
   });
 
-  it('is none after a reply that shows no generation, until one shows it again', () => {
+  it('does not count after a reply without a generation, until a further reply shows one', () => {
     for (const state of ['missing', 'quarantined', 'foreign'] as const) {
       const { read, age, item } = lendSightings();
       read();

@@ -9,8 +9,8 @@ import { eventually } from './deferred.js';
 import { lend } from './lenders.js';
 import { ownClients } from './own-clients.js';
 import { lendRedis, type LendRedisOptions, uniqueName } from './redis.js';
+import { HEARTBEAT_MS, TrackedProcess } from './tracked-process.js';
 
-export const HEARTBEAT_MS = 400;
 const ITEMS = [1, 2, 3, 4] as const;
 
 /**
@@ -18,9 +18,7 @@ const ITEMS = [1, 2, 3, 4] as const;
  * `fetch`. Each value is the number of its version, and the writer knows since when a version is old: since its bump
  * returned.
  */
-export class TrackedCache {
-  /** Versions that a read answered although they had been old for longer than the heartbeat when it began. */
-  readonly violations: string[] = [];
+export class TrackedCache extends TrackedProcess {
   readonly reader: ReturnType<typeof lendCache>;
   readonly #shared = {
     ...{ name: uniqueName(), rows: new Map<number, unknown>(), ttlMs: 600_000 },
@@ -55,6 +53,7 @@ export class TrackedCache {
   }
 
   private constructor(url: string, store: Store, clients: readonly Redis[]) {
+    super();
     const local = { mode: 'track', maxEntries: 100, heartbeatMs: HEARTBEAT_MS } as const;
     this.reader = lendCache({ ...this.#shared, store, local });
     this.#writer = this.#lendWriter(url);
@@ -131,26 +130,6 @@ export class TrackedCache {
     await eventually(() => {
       for (const item of ITEMS) expect(this.reader.value.peek({ item })).to.equal(undefined);
     });
-  }
-
-  /** Bumps during a fault, and waits for twice the heartbeat. */
-  async bumpThrough(): Promise<void> {
-    await this.bumpAll();
-    await this.wait();
-  }
-
-  /** Lets the reader run for this long. */
-  async wait(ms = 2 * HEARTBEAT_MS): Promise<void> {
-    const untilMs = performance.now() + ms;
-    while (performance.now() < untilMs) await setImmediate();
-  }
-
-  /** With the fault over: the reader goes on, and what it answered was right. */
-  async verify(): Promise<void> {
-    await this.bumpAll();
-    await this.settled();
-    expect(this.violations).to.deep.equal([]);
-    expect(this.tracked).to.be.above(0);
   }
 
   #lendWriter(url: string): ReturnType<typeof lendCache> {

@@ -13,22 +13,20 @@ import { type RegisteredScope, ScopeRegistry } from '../../lib/model/scope-regis
 import { isVerified, TrackedGenerations } from '../../lib/read/tracked-generations.js';
 import { eventually } from './deferred.js';
 import { lend } from './lenders.js';
+import { HEARTBEAT_MS, TrackedProcess } from './tracked-process.js';
 import { lendTracker, type LendTrackerOptions } from './tracker.js';
 
-export const HEARTBEAT_MS = 400;
 const SCOPES = 4;
 
 /**
  * A process that reads generations that are not verified, and asks without a pause which of them are verified. Beside it a writer,
  * on a connection of its own, that knows since when each generation is old.
  */
-export class TrackedReader {
-  /** Verified generations that had been old for longer than the heartbeat. */
-  readonly violations: string[] = [];
+export class TrackedReader extends TrackedProcess {
   /** How often a generation was verified. */
-  verified = 0;
+  tracked = 0;
   readonly #lent: ReturnType<typeof lendTracker>;
-  readonly #tracked: TrackedGenerations;
+  readonly #generations: TrackedGenerations;
   readonly #scopes: readonly RegisteredScope[];
   readonly #writer: () => Redis | Cluster;
   /** The generations that the scopes ever had, and the instant from which on each one is old. */
@@ -41,17 +39,18 @@ export class TrackedReader {
     writer: () => Redis | Cluster,
     options: LendTrackerOptions = {},
   ) {
+    super();
     this.#writer = writer;
     this.#lent = lendTracker(place, {
       ...options,
       listener: {
-        changed: (keys) => this.#tracked.changed(keys),
-        reset: (incarnation) => this.#tracked.reset(incarnation),
-        beat: (beat) => this.#tracked.beat(beat),
+        changed: (keys) => this.#generations.changed(keys),
+        reset: (incarnation) => this.#generations.reset(incarnation),
+        beat: (beat) => this.#generations.beat(beat),
         refused: () => {},
       },
     });
-    this.#tracked = new TrackedGenerations({
+    this.#generations = new TrackedGenerations({
       ...{ store: this.#lent.store, heartbeatMs: HEARTBEAT_MS, refused: () => {} },
     });
     const registry = new ScopeRegistry([keyPrefix(this.#lent.name)], 100);
@@ -112,26 +111,6 @@ export class TrackedReader {
     });
   }
 
-  /** Bumps during a fault, and waits for twice the heartbeat. */
-  async bumpThrough(): Promise<void> {
-    await this.bumpAll();
-    await this.wait(2 * HEARTBEAT_MS);
-  }
-
-  /** Lets the reader run for this long. */
-  async wait(ms: number): Promise<void> {
-    const untilMs = performance.now() + ms;
-    while (performance.now() < untilMs) await setImmediate();
-  }
-
-  /** With the fault over: the reader goes on, and what it had verified was right. */
-  async verify(): Promise<void> {
-    await this.bumpAll();
-    await this.settled();
-    expect(this.violations).to.deep.equal([]);
-    expect(this.verified).to.be.above(0);
-  }
-
   #verifiedOf(scope: RegisteredScope): Generation | undefined {
     const generation = scope.tracked?.verified;
     return generation !== undefined && isVerified([scope], [generation]) ? generation : undefined;
@@ -143,7 +122,7 @@ export class TrackedReader {
         const generation = this.#verifiedOf(scope);
         const atMs = performance.now();
         if (generation === undefined) continue;
-        this.verified++;
+        this.tracked++;
         const oldForMs = atMs - (this.#old.get(generation) ?? Infinity);
         // Between the decision and the reading of the clock this process may be stopped, on a busy machine.
         if (oldForMs > HEARTBEAT_MS && this.#verifiedOf(scope) === generation) {
@@ -168,13 +147,13 @@ export class TrackedReader {
         await setImmediate();
         continue;
       }
-      const asked = this.#tracked.ask(this.#scopes);
+      const asked = this.#generations.ask(this.#scopes);
       try {
         const replies = await this.#lent.asked.read(...this.#scopes.map(({ generationKey }) => generationKey));
         const states = replies.map((reply): GenerationState =>
           reply === null ? 'missing' : generationState(String(reply)),
         );
-        this.#tracked.reply(asked, this.#scopes, states);
+        this.#generations.reply(asked, this.#scopes, states);
       } catch {
         // The store is away; the next read asks again.
       }
